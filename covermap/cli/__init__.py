@@ -1,0 +1,101 @@
+"""The command line: one verb per file; a verb's work is imported only when it is called.
+
+Exit codes: 0 ok, 1 data or settings, 2 usage, 3 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+import typer
+
+from covermap import __version__
+from covermap.cli import check, demo, doctor, evaluate, info, init, legend, models, predict, prepare, report, run, train
+from covermap.cli import schema as schema_
+from covermap.core.errors import CovermapError, suggest
+
+app = typer.Typer(
+    name="covermap",
+    help="Satellite rasters and a few labels in; land-cover maps, scores and areas out.\n\n"
+    "First steps: covermap doctor, covermap demo OUT. Own data: covermap init IMAGE LABELS.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"covermap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors.", envvar="COVERMAP_DEBUG"),
+) -> None:
+    if debug:
+        os.environ["COVERMAP_DEBUG"] = "1"
+
+
+app.command()(doctor.doctor)
+app.command()(info.info)
+app.command()(init.init)
+app.command()(check.check)
+app.add_typer(models.app, name="models")
+app.command()(prepare.prepare)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(predict.predict)
+app.command()(report.report)
+app.add_typer(legend.app, name="legend")
+app.command()(run.run)
+app.command()(schema_.schema)
+app.command()(demo.demo)
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit code, never a traceback (but with --debug)."""
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except CovermapError as error:
+        _fail(str(error), 1)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.UsageError as error:
+        _fail(_usage(error), 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; the same command goes on (train and run: add --resume)", 3)
+    except BrokenPipeError:
+        sys.exit(0)
+    except MemoryError:
+        _fail("out of memory\n  fix: lower train.batch_size, predict.block_px or the number of workers", 1)
+    except Exception as error:
+        _fail(f"a bug in covermap: {type(error).__name__}: {error}\n  fix: report it with what --debug prints", 1)
+
+
+def _usage(error: click.UsageError) -> str:
+    text = error.format_message()
+    if isinstance(error, click.exceptions.NoSuchOption | click.exceptions.BadParameter) or error.ctx is None:
+        return f"{text}\n  fix: {error.ctx.command_path if error.ctx else 'covermap'} --help"
+    if text.startswith("No such command"):
+        word = text.split("'")[1]
+        commands = error.ctx.command.commands if isinstance(error.ctx.command, click.Group) else {}
+        return f"there is no verb {word!r}\n  fix: {suggest(word, commands)}"
+    return f"{text}\n  fix: {error.ctx.command_path} --help"
+
+
+def _fail(message: str, code: int) -> None:
+    if os.environ.get("COVERMAP_DEBUG"):
+        traceback.print_exc()
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,32 @@
+"""`covermap init`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from covermap.cli import show
+
+
+def init(
+    image: Annotated[str, typer.Argument(help="Raster, or folder of single-band files.")],
+    labels: Annotated[str, typer.Argument(help="Raster of class codes, polygons or points.")],
+    out: Annotated[str, typer.Option("--output", "-o", help="The config to write.")] = "covermap.yaml",
+    field: Annotated[str | None, typer.Option(help="Class field of polygons or points.")] = None,
+    sensor: Annotated[str | None, typer.Option(help="Sensor of the image, e.g. sentinel2.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Band names in file order, e.g. blue,green,red,nir.")] = None,
+    legend: Annotated[str | None, typer.Option(help="Shipped legend or YAML file; default: from the labels.")] = None,
+    overwrite: show.Overwrite = False,
+) -> None:
+    """Look at an image and its labels and write a commented config for them.
+
+    Examples: covermap init image.tif labels.tif --sensor sentinel2 · covermap init image.tif points.gpkg --field class
+    """
+    from covermap.verbs.init import init as write
+
+    names = [name.strip() for name in bands.split(",")] if bands else None
+    summary = write(image, labels, out, field=field, sensor=sensor, bands=names, legend=legend, overwrite=overwrite)
+    for line in summary:
+        typer.echo(line)
+    typer.echo(f"wrote {out}; next: covermap check {out}")

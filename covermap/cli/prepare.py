@@ -1,0 +1,43 @@
+"""`covermap prepare`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from covermap.cli import show
+
+
+def prepare(
+    source: Annotated[str, typer.Argument(help="Image, folder of bands, label raster, polygons or points.")],
+    out: Annotated[str, typer.Argument(help="GeoTIFF to write.")],
+    like: Annotated[str | None, typer.Option(help="Raster whose grid is taken.")] = None,
+    gsd: Annotated[float | None, typer.Option(help="Pixel size in metres, on the source's own grid.")] = None,
+    resampling: Annotated[
+        str, typer.Option(help="Images: bilinear, nearest, cubic, average. Labels: mode, nearest, weighted_mode.")
+    ] = "bilinear",
+    field: Annotated[str | None, typer.Option(help="Class field of polygons or points.")] = None,
+    legend: Annotated[str | None, typer.Option(help="Legend of labels; default: from the file.")] = None,
+    sensor: Annotated[str | None, typer.Option(help="Sensor that names the bands.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Band names in file order.")] = None,
+    overwrite: show.Overwrite = False,
+    dry_run: show.DryRun = False,
+    quiet: show.Quiet = False,
+) -> None:
+    """Bring an image or labels onto one grid as a single GeoTIFF.
+
+    Examples: covermap prepare labels.tif out.tif --like image.tif --resampling mode ·
+    covermap prepare bands/ image.tif --sensor sentinel2 ·
+    covermap prepare fields.gpkg labels.tif --like image.tif --field crop
+    """
+    from covermap.verbs.prepare import prepare as align
+
+    names = [name.strip() for name in bands.split(",")] if bands else None
+    with show.progress("aligning", quiet=quiet or dry_run) as tick:
+        told = align(
+            source, out, like=like, gsd_m=gsd, resampling=resampling, field=field, legend=legend,
+            sensor=sensor, bands=names, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
+        )  # fmt: skip
+    for line in told:
+        typer.echo(line)

@@ -1,0 +1,42 @@
+"""`covermap run`."""
+
+from __future__ import annotations
+
+import typer
+
+from covermap.cli import show
+
+
+def run(
+    config: show.Config,
+    settings: show.Set = None,
+    resume: show.Resume = False,
+    overwrite: show.Overwrite = False,
+    dry_run: show.DryRun = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
+) -> None:
+    """Do it all: train the network and the forest, score both, map every scene, write the report.
+
+    Examples: covermap run covermap.yaml · covermap run recipes/gewata.yaml --set train.seed=1 --set name=gewata-1
+    """
+    from covermap.core.config import load_config
+
+    loaded = load_config(config, settings or ())
+    if dry_run:
+        from covermap.cli.check import tell
+        from covermap.verbs.check import check
+
+        tell(check(loaded))
+        return
+    from covermap.cli.evaluate import tell as tell_scores
+    from covermap.verbs.run import run as work
+
+    done = work(loaded, resume=resume, overwrite=overwrite, say=show.silent if quiet else show.say)
+    result = done.read_json("metrics.json")
+    files = [str(path) for path in [*sorted(done.path("maps").glob("*.tif")), done.path("report.html")]]
+    if as_json:
+        show.as_json({"run": str(done.folder), "metrics": result, "files": files})
+        return
+    tell_scores(result)
+    typer.echo("wrote\n  " + "\n  ".join(files))

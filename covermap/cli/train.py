@@ -1,0 +1,40 @@
+"""`covermap train`."""
+
+from __future__ import annotations
+
+import typer
+
+from covermap.cli import show
+
+
+def train(
+    config: show.Config,
+    settings: show.Set = None,
+    resume: show.Resume = False,
+    overwrite: show.Overwrite = False,
+    dry_run: show.DryRun = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
+) -> None:
+    """Train the network of a config, and the random forest beside it, into a run folder.
+
+    Examples: covermap train covermap.yaml · covermap train covermap.yaml --set train.epochs=5 --set name=short ·
+    covermap train covermap.yaml --resume
+    """
+    from covermap.core.config import load_config
+
+    loaded = load_config(config, settings or ())
+    if dry_run:
+        from covermap.cli.check import tell
+        from covermap.verbs.check import check
+
+        tell(check(loaded))
+        return
+    from covermap.verbs.train import train as fit
+
+    run = fit(loaded, resume=resume, overwrite=overwrite, say=show.silent if quiet else show.say)
+    if as_json:
+        show.as_json({"run": str(run.folder), "model": str(run.path("model")), "log": run.read_log()})
+    else:
+        typer.echo(f"{run.folder}")
+        show.say(f"next: covermap evaluate {run.folder}")

@@ -1,0 +1,306 @@
+"""The run config: one YAML file, typed, unknown keys refused with a suggestion.
+
+Paths count from the folder of the config file. Every field has a default except the data, so a whole project fits on
+a screen; `covermap schema` prints the JSON Schema that gives completion in an editor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from covermap.core.errors import ConfigError, suggest
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values cannot be changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageConfig(Section):
+    """One image source. A path with * gives one scene for each file; images of one scene share their file's stem."""
+
+    path: str | list[str] = Field(description="File, folder of single-band files, list of files, or pattern with *.")
+    sensor: str | None = Field(None, description="Sensor name: sentinel2, landsat7, sentinel1, dem, ...")
+    bands: list[str] | None = Field(None, description="Band names in file order, if the file has none.")
+    use: list[str] | None = Field(None, description="Bands the model gets, by name; default: all.")
+    date: str | None = Field(None, description="Acquisition date, YYYY-MM-DD. Same sensor, several dates: a series.")
+    gsd_m: float | None = Field(None, gt=0, description="Pixel size to work at; default: that of the finest band.")
+    nodata: float | None = Field(None, description="Overrides the file's nodata value.")
+    scale: float | None = Field(None, description="Factor from file number to physical unit; default: the sensor's.")
+    offset: float | Literal["auto"] = Field(
+        "auto", description="Added after scaling; auto finds Sentinel-2's +1000 of processing baseline 04.00."
+    )
+
+
+class DataConfig(Section):
+    """Images, labels and legend."""
+
+    image: str | list[ImageConfig] = Field(description="One path, or a list of image sources.")
+    labels: str | None = Field(None, description="Raster of class codes, polygons or points (GPKG, GeoJSON, SHP, CSV).")
+    field: str | None = Field(None, description="Class field of vector labels.")
+    legend: str | dict[Any, Any] | None = Field(None, description="Shipped name, YAML file, or {code: name}.")
+    merge: dict[str, list[str]] | None = Field(None, description="New class: [old classes].")
+    label_nodata: int | None = Field(None, description="Overrides the label raster's nodata code.")
+    unknown_codes: Literal["error", "ignore"] = "error"
+    align: Literal["none", "nearest", "mode", "weighted_mode"] = Field(
+        "none", description="How labels on another grid are brought to the image's; none: refuse."
+    )
+    point_px: int = Field(1, ge=1, description="Side of the square that a point labels.")
+    sensor: str | None = Field(None, description="Short for image: [{path, sensor}].")
+    bands: list[str] | None = Field(None, description="Short for image: [{path, bands}].")
+    use: list[str] | None = Field(None, description="Short for image: [{path, use}].")
+    nodata: float | None = Field(None, description="Short for image: [{path, nodata}].")
+
+    @model_validator(mode="after")
+    def _short_form_only_with_one_path(self) -> DataConfig:
+        if not isinstance(self.image, str):
+            for key in ("sensor", "bands", "use", "nodata"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"data.{key} goes with one image path; with a list write it inside each entry")
+        return self
+
+    @property
+    def images(self) -> list[ImageConfig]:
+        """The image sources, the short form written out."""
+        if not isinstance(self.image, str):
+            return self.image
+        return [ImageConfig(path=self.image, sensor=self.sensor, bands=self.bands, use=self.use, nodata=self.nodata)]
+
+
+class Box(Section):
+    """A part of a scene by pixel rows and columns, first included, last not; None: all."""
+
+    rows: tuple[int, int] | None = None
+    cols: tuple[int, int] | None = None
+    scene: str | None = None
+
+
+class SplitConfig(Section):
+    """Which pixels train, select (val) and score (test). Fractions are of the labelled blocks."""
+
+    method: Literal["blocks", "random", "stratified", "regions", "csv"] = Field(
+        "blocks", description="blocks: spatial, with a buffer. random and stratified leak between neighbours."
+    )
+    val: float | Box | list[str] = Field(0.2, description="Fraction, a box {cols: [a, b]}, or names of scenes.")
+    test: float | Box | list[str] = Field(0.2, description="Fraction, a box {cols: [a, b]}, or names of scenes.")
+    exclude: list[Box] = Field(default=[], description="Boxes that belong to no part.")
+    block_px: int | None = Field(None, ge=1, description="Side of a block; default: about a twelfth of the scene.")
+    buffer_px: int | None = Field(None, ge=0, description="Labels nearer than this to another part are not used.")
+    path: str | None = Field(None, description="With method csv: a split file written earlier.")
+    seed: int = 0
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    backbone: str = "unet"
+    decoder: str = "unet"
+    backbone_options: dict[str, Any] = Field(default={}, description="Arguments of the backbone, e.g. widths.")
+    decoder_options: dict[str, Any] = Field(default={}, description="Arguments of the decoder.")
+
+
+class ForestConfig(Section):
+    """The baseline on single pixels; false instead of this section turns it off."""
+
+    trees: int = Field(300, ge=1)
+    samples: int = Field(40_000, ge=1, description="Training pixels, drawn from the train part.")
+    balanced: bool = True
+
+
+class AugmentConfig(Section):
+    """What is done to training windows."""
+
+    flips: bool = Field(True, description="The eight symmetries of the square.")
+    brightness: float = Field(0.0, ge=0, description="Std of a random gain per window and offset per band.")
+    noise: float = Field(0.0, ge=0, description="Std of noise per pixel, in units of the normalised image.")
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    epochs: int = Field(30, ge=1)
+    steps_per_epoch: int | None = Field(None, ge=1, description="Default: as many as cover the labelled area once.")
+    batch_size: int = Field(8, ge=1)
+    accumulate: int = Field(1, ge=1, description="Batches per optimiser step.")
+    size_px: int = Field(128, ge=8, description="Side of a training window.")
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of all steps with a rising rate.")
+    plateau_factor: float = Field(0.5, gt=0, lt=1)
+    plateau_patience: int = Field(5, ge=0)
+    clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: no limit.")
+    precision: Literal["float32", "fp16", "bf16"] = "float32"
+    ema: float = Field(0.0, ge=0, lt=1, description="Decay of averaged weights, e.g. 0.99; 0: off.")
+    loss: str = "cross_entropy"
+    loss_options: dict[str, Any] = Field(default={}, description="Arguments of the loss, e.g. label_smoothing: 0.1.")
+    class_weights: Literal["none", "balanced", "sqrt"] | list[float] = "sqrt"
+    monitor: str = Field("val_miou", description="What the best checkpoint is chosen by: val_miou, val_loss, ...")
+    patience: int | None = Field(None, ge=1, description="Epochs without gain until training stops.")
+    validate_every: int = Field(1, ge=1, description="Epochs between two validations.")
+    normalise: Literal["dataset", "percentile", "none"] = "dataset"
+    augment: AugmentConfig = AugmentConfig()
+    workers: int = Field(0, ge=0, description="Processes that read windows.")
+    cache_gb: float = Field(2.0, ge=0, description="Scenes smaller than this are held in memory.")
+    tensorboard: bool = False
+    seed: int = 0
+    device: str = "auto"
+
+    @field_validator("monitor")
+    @classmethod
+    def _known_monitor(cls, value: str) -> str:
+        known = ("val_miou", "val_oa", "val_macro_f1", "val_loss")
+        if value not in known:
+            raise ValueError(f"{value!r} is not measured; {suggest(value, known)}")
+        return value
+
+
+class PredictConfig(Section):
+    """How a scene is predicted."""
+
+    size_px: int | None = Field(None, ge=16, description="Side of a window; default: 256, or the model's own.")
+    overlap_px: int | None = Field(None, ge=0, description="Shared by neighbouring windows; default: a tenth of it.")
+    block_px: int = Field(2048, ge=16, description="Side of the block that a worker owns.")
+    batch_size: int = Field(4, ge=1)
+    workers: int | None = Field(None, ge=1, description="Processes; default: one for each core.")
+    confidence: bool = True
+    probabilities: bool = False
+    device: str = "auto"
+
+
+class RunConfig(Section):
+    """A whole run: data, split, model, training, prediction."""
+
+    name: str = "run"
+    output: str = Field("runs", description="Folder that the run's folder is made in.")
+    data: DataConfig
+    split: SplitConfig = SplitConfig()
+    model: ModelConfig = ModelConfig()
+    baseline: ForestConfig | Literal[False] = ForestConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(self.output) / self.name
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML config, apply `a.b=c` overrides and resolve its paths; raises ConfigError."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no config {path}", fix="write one from your data: covermap init IMAGE LABELS")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}", fix="check indentation and quotes there") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no settings", fix="write one from your data: covermap init IMAGE LABELS")
+    for override in overrides:
+        _override(raw, override)
+    return parse_config(raw, where=str(path), base=path.parent)
+
+
+def parse_config(raw: dict[str, Any], *, where: str = "config", base: Path | None = None) -> RunConfig:
+    """Check plain values against the schema; with `base`, relative paths count from there. Raises ConfigError."""
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, where) from error
+    return _resolve(config, base) if base is not None else config
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r} is not of the form key=value", fix="write for example --set train.lr=1e-4")
+    *parents, last = key.strip().split(".")
+    place = raw
+    for parent in parents:
+        if not isinstance(place.setdefault(parent, {}), dict):
+            raise ConfigError(f"--set {text}: {parent} is a value, not a section", fix="set it in the YAML file")
+        place = place[parent]
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: {value!r} is not a value", fix="quote it as in YAML") from error
+    if isinstance(place[last], str):
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as a text
+            place[last] = float(place[last])
+
+
+def _explain(error: ValidationError, where: str) -> ConfigError:
+    lines, fixes = [], []
+    for problem in error.errors(include_url=False):
+        path = [str(p) for p in problem["loc"]]
+        dotted = ".".join(
+            p for p in path if not p[:1].isupper() and not p.startswith(("list[", "literal[", "function-"))
+        )
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {dotted}")
+            fixes.append(f"{path[-1]}: {suggest(path[-1], _keys_at(path[:-1]))}")
+        elif problem["type"] == "missing":
+            lines.append(f"{dotted} is missing")
+        else:
+            lines.append(f"{dotted} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}")
+    fix = "; ".join(dict.fromkeys(fixes)) or "covermap schema lists every key and value"
+    return ConfigError(f"{where}: " + "; ".join(dict.fromkeys(lines)), fix=fix)
+
+
+def _keys_at(path: Sequence[str]) -> list[str]:
+    """The keys that the section at `path` knows."""
+    model: type[BaseModel] = RunConfig
+    for part in path:
+        info = model.model_fields.get(part)
+        for kind in _sections_of(info.annotation if info else None):
+            model = kind
+    return list(model.model_fields)
+
+
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in getattr(annotation, "__args__", ()) for section in _sections_of(part)]
+
+
+def _resolve(config: RunConfig, base: Path) -> RunConfig:
+    """Relative paths count from the config's folder."""
+
+    def at(path: str) -> str:
+        return path if path.startswith(("http://", "https://", "/vsi", "s3://")) else str((base / path).resolve())
+
+    images = [
+        image.model_copy(
+            update={"path": at(image.path) if isinstance(image.path, str) else [at(p) for p in image.path]}
+        )
+        for image in config.data.images
+    ]
+    changes: dict[str, Any] = {"image": images, "sensor": None, "bands": None, "use": None, "nodata": None}
+    if config.data.labels:
+        changes["labels"] = at(config.data.labels)
+    if isinstance(config.data.legend, str) and config.data.legend.endswith((".yaml", ".yml")):
+        changes["legend"] = at(config.data.legend)
+    split = config.split.model_copy(update={"path": at(config.split.path)}) if config.split.path else config.split
+    return config.model_copy(
+        update={"data": config.data.model_copy(update=changes), "split": split, "output": at(config.output)}
+    )
+
+
+def expand(pattern: str) -> list[str]:
+    """The files of a pattern with *, sorted; a path without * is itself. Raises ConfigError when nothing matches."""
+    if "*" not in pattern:
+        return [pattern]
+    files = sorted(glob.glob(pattern))
+    if not files:
+        raise ConfigError(f"no file matches {pattern}", fix="check the pattern; it counts from the config's folder")
+    return files

@@ -1,0 +1,91 @@
+"""The error tree: every failure that a user can cause or mend is a `CovermapError`.
+
+    CovermapError (ValueError)
+    ├── ConfigError     a setting is unknown, missing or contradicts another
+    ├── DataError       a raster, label file or table cannot be used
+    │   ├── GridError   places do not fit: CRS, GSD, extent, alignment
+    │   ├── BandError   a band or sensor is missing, double or unknown
+    │   └── LabelError  codes, classes, fields or splits of the labels
+    ├── ModelError      a model folder or checkpoint is damaged or does not fit the data
+    ├── OutputError     something cannot be written: exists, read-only, full
+    └── MissingExtra    an optional package is not installed
+
+A message says what was given and what is needed; `fix` says what to do, if possible as a command.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CovermapError(ValueError):
+    """Base of all errors that are meant for the user; `fix` is one sentence or command that mends it."""
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  fix: {self.fix}" if self.fix else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default would drop `fix` on the way back from a worker process.
+        return (_rebuild, (type(self), self.message, self.fix))
+
+
+def _rebuild(cls: type[CovermapError], message: str, fix: str) -> CovermapError:
+    return cls(message, fix=fix)
+
+
+class ConfigError(CovermapError):
+    """A setting is unknown, missing or contradicts another."""
+
+
+class DataError(CovermapError):
+    """A raster, label file or table cannot be used."""
+
+
+class GridError(DataError):
+    """Places do not fit: CRS, GSD, extent or alignment."""
+
+
+class BandError(DataError):
+    """A band or sensor is missing, double or unknown."""
+
+
+class LabelError(DataError):
+    """Codes, classes, fields or splits of the labels do not fit."""
+
+
+class ModelError(CovermapError):
+    """A model folder or checkpoint is damaged or does not fit the data."""
+
+
+class OutputError(CovermapError):
+    """Something cannot be written."""
+
+
+class MissingExtra(CovermapError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed",
+            fix=f"pip install 'covermap[{extra}]'",
+        )
+        self.args_for_rebuild = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (MissingExtra, self.args_for_rebuild)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A "did you mean" sentence for a misspelt word, or the known words when none is near."""
+    names = sorted({str(name) for name in known})
+    near = difflib.get_close_matches(word.lower(), [name.lower() for name in names], n=3, cutoff=0.55)
+    if near:
+        return "did you mean " + " or ".join(repr(name) for name in names if name.lower() in near) + "?"
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"known: {shown}" if names else "none is known"

@@ -1,0 +1,81 @@
+"""Writing so that nothing is lost: an output appears whole under its name or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from covermap.core.errors import OutputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def claim(path: Path | str, *, overwrite: bool = False) -> Path:
+    """Check before any work that `path` may be written, and make its folder; raises OutputError."""
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already", fix="choose another name or add --overwrite")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, "read-only")
+        probe = path.parent / f".{path.name[:80]}.{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    return path
+
+
+@contextlib.contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn the system's reasons for a failed write (full, read-only, no such folder) into OutputError."""
+    try:
+        yield
+    except OSError as error:
+        # GDAL gives no error number, only the system's sentence.
+        text = str(error)
+        if error.errno in _FULL or "No space left" in text or "File too large" in text:
+            raise OutputError(
+                f"{path}: the disk is full", fix="free some space and run the same command again"
+            ) from error
+        if error.errno in _DENIED:
+            raise OutputError(
+                f"{path} cannot be written: the folder is read-only", fix="choose another output folder"
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise OutputError(
+                f"{path} cannot be written: {error.strerror}", fix="choose another output name"
+            ) from error
+        raise OutputError(f"{path} cannot be written: {text}", fix="check the folder and the free space") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Give a name beside `path` to write to; it takes the place of `path` only when the block ends without error."""
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        with writing(path):
+            yield partial
+            if partial.is_file():
+                with open(partial, "rb+") as file:
+                    os.fsync(file.fileno())
+            elif path.is_dir():
+                shutil.rmtree(path)
+            os.replace(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        elif partial.exists():
+            partial.unlink()
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Write a text file whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return Path(path)

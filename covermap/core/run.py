@@ -1,0 +1,175 @@
+"""Run: the folder of one run, and what makes it repeatable.
+
+config.yaml  versions.json  inputs.json  split.csv  log.jsonl  log.csv
+checkpoints/last.pt  model/ (best)  baseline/  metrics.json  confusion.csv  areas.csv  map.tif ...  report.html
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from covermap.core.config import RunConfig, parse_config
+from covermap.core.errors import DataError, OutputError
+from covermap.core.output import write_text, writing
+
+_PACKAGES = ("covermap", "torch", "numpy", "rasterio", "accelerate", "transformers", "scikit-learn")
+
+
+class Run:
+    """A run's folder. `Run.create` starts one, `Run.open` reads a finished or interrupted one."""
+
+    def __init__(self, folder: Path, config: RunConfig) -> None:
+        self.folder = folder
+        self.config = config
+
+    @staticmethod
+    def create(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> Run:
+        """Make the folder and write config and versions; raises OutputError when a run is there already."""
+        folder = config.folder
+        run = Run(folder, config)
+        if run.path("config.yaml").exists():
+            if resume:
+                return run._checked(config)
+            if not overwrite:
+                raise OutputError(
+                    f"{folder} holds a run already", fix="add --resume to go on with it, or --overwrite to start again"
+                )
+            for name in ("log.jsonl", "log.csv", "checkpoints/last.pt", "metrics.json", "baseline/config.json"):
+                run.path(name).unlink(missing_ok=True)
+        with writing(folder):
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_text(run.path("config.yaml"), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        run.write_json("versions.json", versions())
+        return run
+
+    def _checked(self, config: RunConfig) -> Run:
+        """Resuming with other settings would give a run that no config describes."""
+        before = Run.open(self.folder).config.model_dump(mode="json")
+        now = config.model_dump(mode="json")
+        differing = [key for key in ("data", "split", "model", "train") if before[key] != now[key]]
+        if differing:
+            raise OutputError(
+                f"{self.folder} was started with other settings in {', '.join(differing)}",
+                fix="go on with its own config.yaml, or start again with --overwrite",
+            )
+        return self
+
+    @staticmethod
+    def open(folder: str | Path) -> Run:
+        """An existing run; raises DataError when the folder is none."""
+        folder = Path(folder)
+        try:
+            raw = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(
+                f"{folder} is not a run: it has no config.yaml", fix="give the folder that train printed"
+            ) from error
+        return Run(folder, parse_config(raw, where=str(folder / "config.yaml")))
+
+    def path(self, name: str) -> Path:
+        """A file of the run."""
+        return self.folder / name
+
+    def write_json(self, name: str, values: Any) -> Path:
+        """Write values as JSON, whole or not at all; NaN becomes null."""
+        return write_text(self.path(name), json.dumps(plain(values), indent=2) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run; raises DataError when it is not there."""
+        if not self.path(name).is_file():
+            raise DataError(
+                f"{self.folder} has no {name} yet", fix="run the step that writes it: train, evaluate or predict"
+            )
+        return json.loads(self.path(name).read_text(encoding="utf-8"))
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Add a row to log.jsonl and log.csv."""
+        with writing(self.path("log.jsonl")), open(self.path("log.jsonl"), "a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(row)) + "\n")
+        rows = self.read_log()
+        columns = list(dict.fromkeys(key for one in rows for key in one))
+        with writing(self.path("log.csv")), open(self.path("log.csv"), "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All rows logged so far; a last line cut by a crash is left out."""
+        if not self.path("log.jsonl").is_file():
+            return []
+        rows = []
+        for line in self.path("log.jsonl").read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def keep_log_until(self, epoch: int) -> None:
+        """Drop rows after `epoch`, which a resumed run writes again."""
+        rows = [row for row in self.read_log() if row["epoch"] <= epoch]
+        write_text(self.path("log.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
+
+    def record_inputs(self, paths: Iterable[str]) -> dict[str, str]:
+        """Checksums of all local input files into inputs.json, so that a changed input is noticed later."""
+        sums = {path: checksum(path) for path in paths if Path(path).is_file()}
+        self.write_json("inputs.json", sums)
+        return sums
+
+
+def checksum(path: str | Path, *, whole_below: int = 1 << 28) -> str:
+    """SHA-256 of a file; of larger ones its size and 64 evenly spaced MiB, so that huge mosaics stay quick."""
+    size = os.path.getsize(path)
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        if size <= whole_below:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        else:
+            for i in range(64):
+                file.seek((size - (1 << 20)) * i // 63)
+                digest.update(file.read(1 << 20))
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the packages that matter, the platform, the command and the git commit if there is one."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "command": " ".join(sys.argv)}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+        if commit.returncode == 0:
+            found["git"] = commit.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Numpy numbers to Python's, NaN and inf to None, so that the JSON is valid."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,112 @@
+"""What flows from a window to a network, with the shapes in one place.
+
+B batch   T dates   C bands of one sensor   H, W rows and columns   K classes
+image   {sensor: (B, T, C, H, W)}   normalised float32, 0 where not valid
+valid   (B, T, H, W)                bool, False where the image holds nothing
+label   (B, H, W)                   class index int64, IGNORE where unknown
+maps    (B, C_i, H / S_i, W / S_i)  features, finest first
+logits  (B, K, H, W)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class SensorInput:
+    """What a model wants from one sensor: bands in order, and how its numbers become network input.
+
+    value = (file number * scale + offset - mean) / std, band by band, then cut to +-`clip`.
+    """
+
+    sensor: str
+    bands: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = 1.0
+    offset: float = 0.0
+    clip: float = 10.0
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """All inputs of a model: its sensors in order, number of dates, ground size of a pixel, window size in px."""
+
+    sensors: tuple[SensorInput, ...]
+    num_dates: int = 1
+    gsd_m: float = 0.0
+    size_px: int = 256
+
+    @property
+    def num_channels(self) -> int:
+        """Channels when all sensors and dates are stacked."""
+        return self.num_dates * sum(len(s.bands) for s in self.sensors)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any]) -> InputSpec:
+        def whole(entry: Mapping[str, Any]) -> SensorInput:
+            values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+            return SensorInput(**values)
+
+        sensors = tuple(whole(entry) for entry in raw["sensors"])
+        return InputSpec(sensors, int(raw["num_dates"]), float(raw["gsd_m"]), int(raw["size_px"]))
+
+
+@dataclass
+class Sample:
+    """One window as read: raw numbers per sensor (T, C, H, W), valid (T, H, W), label (H, W) or None."""
+
+    image: dict[str, Array]
+    valid: npt.NDArray[np.bool_]
+    label: npt.NDArray[np.uint8] | None = None
+    dates: tuple[str | None, ...] = (None,)
+    location: tuple[float, float] | None = None
+    key: str = ""
+
+
+@dataclass
+class Batch:
+    """Windows as a network takes them; shapes at the top of the file. `location` is (B, 2) latitude, longitude."""
+
+    image: dict[str, torch.Tensor]
+    valid: torch.Tensor
+    label: torch.Tensor | None = None
+    dates: tuple[tuple[str | None, ...], ...] = ()
+    location: torch.Tensor | None = None
+    keys: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return int(self.valid.shape[0])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            {name: x.to(device) for name, x in self.image.items()},
+            self.valid.to(device),
+            None if self.label is None else self.label.to(device),
+            self.dates,
+            None if self.location is None else self.location.to(device),
+            self.keys,
+        )
+
+
+@dataclass(frozen=True)
+class Features:
+    """A backbone's output: maps from fine to coarse and the stride in px of each."""
+
+    maps: tuple[torch.Tensor, ...]
+    strides: tuple[int, ...]

@@ -1,0 +1,188 @@
+"""Windows of scenes as a torch data set: where to cut, what to read, and batches.
+
+A window is a function of (seed, epoch, number) alone, so a run can be resumed at any epoch and the number of reading
+processes changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from covermap.core.config import AugmentConfig
+from covermap.core.errors import LabelError
+from covermap.core.legend import IGNORE
+from covermap.core.types import Batch, InputSpec, Sample
+from covermap.data.augment import flip, vary
+from covermap.data.scene import Scene
+from covermap.data.split import Split
+from covermap.data.stats import normalise_sample
+from covermap.geo.grid import Window, partition
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A small square of a scene that holds training labels; windows are laid around it."""
+
+    scene: int
+    window: Window
+    labelled_px: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the train part holds: its cells and the number of labelled pixels of each class."""
+
+    cells: tuple[Cell, ...]
+    class_px: npt.NDArray[np.int64]
+
+
+def survey(scenes: Sequence[Scene], split: Split, *, part: str = "train", cell_px: int = 32) -> Survey:
+    """One pass over the labels of a part; raises LabelError when it holds none."""
+    legend = scenes[0].legend
+    assert legend is not None
+    cells: list[Cell] = []
+    totals = np.zeros(len(legend), np.int64)
+    for number, scene in enumerate(scenes):
+        for block in partition(scene.grid.window, 64 * cell_px, 64 * cell_px):
+            index = split.labels(scene, block, part)
+            totals += np.bincount(index.ravel(), minlength=256)[: len(legend)]
+            for cell in partition(block, cell_px, cell_px):
+                labelled = int((index[cell.within(block).slices] != IGNORE).sum())
+                if labelled:
+                    cells.append(Cell(number, cell, labelled))
+    if not cells:
+        raise LabelError(f"the {part} part holds no labelled pixel", fix="check with: covermap check CONFIG")
+    return Survey(tuple(cells), totals)
+
+
+class HeldScene:
+    """A scene whose pixels and part labels are held in memory once read; same `read` as Scene."""
+
+    def __init__(self, scene: Scene, split: Split, part: str) -> None:
+        self.name, self.grid = scene.name, scene.grid
+        whole = scene.grid.window
+        self._sample = replace(scene.read(whole), label=split.labels(scene, whole, part))
+        self._scene = scene
+
+    def read(self, window: Window) -> Sample:
+        """Sample with labels; pixels outside of the scene are not valid."""
+        inside = window.intersect(self.grid.window)
+        rows, cols = inside.slices
+        images = {key: values[..., rows, cols] for key, values in self._sample.image.items()}
+        valid = self._sample.valid[..., rows, cols]
+        assert self._sample.label is not None
+        label = self._sample.label[rows, cols]
+        if inside != window:
+            at = inside.within(window)
+            after = (window.height - at.row - at.height, window.width - at.col - at.width)
+            margins = ((at.row, after[0]), (at.col, after[1]))
+            images = {key: np.pad(v, ((0, 0), (0, 0), *margins)) for key, v in images.items()}
+            valid = np.pad(valid, ((0, 0), *margins))
+            label = np.pad(label, margins, constant_values=IGNORE)
+        key = f"{self.name}:{window.row},{window.col}"
+        return Sample(images, valid, label, self._sample.dates, self.grid.lat_lon(window), key)
+
+
+def scene_bytes(scene: Scene) -> int:
+    """Memory that a scene's pixels and labels take when held."""
+    pixels = scene.grid.height * scene.grid.width
+    per_pixel = sum(len(r.sources) * (len(r.bands) * np.dtype(r.dtype).itemsize + 1) for r in scene.rasters.values())
+    return pixels * (per_pixel + 1)
+
+
+class TrainWindows(Dataset[dict[str, Any]]):
+    """Random training windows around labelled cells, augmented and normalised; call `start(epoch)` before an epoch."""
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        split: Split,
+        cells: Sequence[Cell],
+        spec: InputSpec,
+        augment: AugmentConfig,
+        *,
+        length: int,
+        seed: int,
+        cache_bytes: float = 0.0,
+    ) -> None:
+        self._scenes, self._split, self._cells, self._spec, self._augment = scenes, split, cells, spec, augment
+        self._length, self._seed, self._epoch = length, seed, 0
+        self._held: dict[int, HeldScene] = {}
+        if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
+            self._held = {i: HeldScene(scene, split, "train") for i, scene in enumerate(scenes)}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def start(self, epoch: int) -> None:
+        """Choose the epoch whose windows are given."""
+        self._epoch = epoch
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self._seed, self._epoch, number])
+        sample = self._draw(rng)
+        if self._augment.flips:
+            sample = flip(sample, int(rng.integers(8)))
+        image = normalise_sample(sample, self._spec)
+        image = vary(image, sample.valid, self._augment, rng)
+        # Where the image holds nothing there is nothing to learn from.
+        assert sample.label is not None
+        label = np.where(sample.valid.any(0), sample.label, IGNORE)
+        return {"image": image, "valid": sample.valid, "label": label, "sample": sample}
+
+    def _draw(self, rng: np.random.Generator) -> Sample:
+        cell = self._cells[int(rng.integers(len(self._cells)))]
+        size = self._spec.size_px
+        grid = self._scenes[cell.scene].grid
+        row = _around(cell.window.row + int(rng.integers(cell.window.height)), size, grid.height, rng)
+        col = _around(cell.window.col + int(rng.integers(cell.window.width)), size, grid.width, rng)
+        window = Window(row, col, size, size)
+        held = self._held.get(cell.scene)
+        if held is not None:
+            return held.read(window)
+        scene = self._scenes[cell.scene]
+        return replace(scene.read(window), label=self._split.labels(scene, window, "train"))
+
+
+def _around(pixel: int, size: int, length: int, rng: np.random.Generator) -> int:
+    """First row of a window of `size` that holds `pixel`, inside of the scene where the scene is large enough."""
+    first = pixel - int(rng.integers(size))
+    return int(np.clip(first, 0, max(0, length - size)))
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> Batch:
+    """Items of TrainWindows as one Batch."""
+    samples: list[Sample] = [item["sample"] for item in items]
+    return Batch(
+        {key: torch.from_numpy(np.stack([item["image"][key] for item in items])) for key in items[0]["image"]},
+        torch.from_numpy(np.stack([item["valid"] for item in items])),
+        torch.from_numpy(np.stack([item["label"] for item in items]).astype(np.int64)),
+        tuple(sample.dates for sample in samples),
+        _locations(samples),
+        tuple(sample.key for sample in samples),
+    )
+
+
+def image_batch(samples: Sequence[Sample], spec: InputSpec) -> Batch:
+    """Samples without labels as one Batch, for prediction."""
+    images = [normalise_sample(sample, spec) for sample in samples]
+    return Batch(
+        {key: torch.from_numpy(np.stack([image[key] for image in images])) for key in images[0]},
+        torch.from_numpy(np.stack([sample.valid for sample in samples])),
+        dates=tuple(sample.dates for sample in samples),
+        location=_locations(samples),
+        keys=tuple(sample.key for sample in samples),
+    )
+
+
+def _locations(samples: Sequence[Sample]) -> torch.Tensor | None:
+    if any(sample.location is None for sample in samples):
+        return None
+    return torch.tensor([sample.location for sample in samples], dtype=torch.float32)

@@ -1,0 +1,152 @@
+"""Labels of a scene: a raster of class codes, polygons or points; all give class indices by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.config import DataConfig
+from covermap.core.errors import GridError, LabelError
+from covermap.core.legend import PALETTE, LandClass, Legend, load_legend
+from covermap.geo.align import read_classes
+from covermap.geo.grid import Grid, Window, partition, require_same_crs
+from covermap.geo.raster import grid_of, open_dataset, read_plain
+from covermap.geo.rasterize import VectorLabels
+
+VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".csv", ".parquet", ".fgb")
+
+
+class Labels(Protocol):
+    """What a scene needs of its labels."""
+
+    legend: Legend
+    notes: list[str]
+
+    def read(self, window: Window) -> npt.NDArray[np.uint8]:
+        """Class indices (H, W), IGNORE where unknown; the window may reach beyond the scene."""
+        ...
+
+
+@dataclass
+class RasterLabels:
+    """A raster of class codes on the scene's grid, or brought onto it by `align`."""
+
+    path: str
+    grid: Grid
+    legend: Legend
+    align: str
+    nodata: float | None
+    unknown: str
+    notes: list[str]
+
+    @staticmethod
+    def open(path: str, *, grid: Grid, legend: Legend, config: DataConfig, image_name: str) -> RasterLabels:
+        """Check the place of a label raster; raises GridError when it needs aligning and nobody asked for it."""
+        dataset = open_dataset(path)
+        mine = grid_of(dataset)
+        nodata = config.label_nodata if config.label_nodata is not None else dataset.nodata
+        if nodata is not None and int(nodata) in legend.codes:
+            name = legend.names[legend.codes.index(int(nodata))]
+            raise LabelError(
+                f"{path}: code {int(nodata)} is both the file's nodata and the class {name!r}",
+                fix="if it is a class, set data.label_nodata: -1; if it means unlabelled, take it out of the legend",
+            )
+        if mine.crs is not None and grid.crs is not None and grid.overlap(mine) == 0:
+            raise GridError(
+                f"{path} ({mine.describe()}) does not overlap {image_name} ({grid.describe()})",
+                fix="check the CRS of both: covermap info LABELS IMAGE",
+            )
+        if not mine.is_same(grid):
+            if config.align == "none":
+                require_same_crs(grid, mine, image_name=image_name, other_name=path)
+                raise GridError(
+                    f"{path} is {mine.describe()}, {image_name} is {grid.describe()}: their pixels differ",
+                    fix="set data.align: mode (or nearest), or: covermap prepare LABELS --like IMAGE OUT.tif",
+                )
+            if mine.crs is None or grid.crs is None:
+                raise GridError(f"{path} or {image_name} has no CRS, so they cannot be aligned", fix="assign the CRS")
+        return RasterLabels(path, grid, legend, config.align, nodata, config.unknown_codes, [])
+
+    def read(self, window: Window) -> npt.NDArray[np.uint8]:
+        """Class indices (H, W) uint8, IGNORE for nodata and outside; raises LabelError for unknown codes."""
+        dataset = open_dataset(self.path)
+        if grid_of(dataset).is_same(self.grid):
+            values, valid = read_plain(dataset, [1], window, self.nodata)
+            filled = np.where(valid, values[0], self.legend.codes[0])
+            index = self.legend.encode(filled, unknown=self.unknown, where=self.path)
+            return np.where(valid, index, np.uint8(255))
+        return read_classes(
+            self.path, self.grid.window_grid(window), self.legend,
+            method=self.align, nodata=self.nodata, unknown=self.unknown,
+        )  # fmt: skip
+
+
+def is_vector(path: str) -> bool:
+    """Whether a label path holds polygons or points rather than pixels."""
+    return Path(path).suffix.lower() in VECTOR_SUFFIXES
+
+
+def open_labels(path: str, *, grid: Grid, config: DataConfig, image_name: str) -> RasterLabels | VectorLabels:
+    """Labels on a scene's grid; the legend is the config's, or made from the class names or codes that are there."""
+    legend = config_legend(config)
+    if is_vector(path):
+        return VectorLabels.open(path, field=config.field, grid=grid, legend=legend, point_px=config.point_px)
+    if config.field is not None:
+        raise LabelError(f"data.field goes with polygons or points, {path} is a raster", fix="remove data.field")
+    legend = legend or infer_legend(path, nodata=config.label_nodata)
+    return RasterLabels.open(path, grid=grid, legend=legend, config=config, image_name=image_name)
+
+
+def config_legend(config: DataConfig) -> Legend | None:
+    """The config's legend with its merges, or None where the config names none."""
+    if config.legend is None:
+        return None
+    legend = load_legend(config.legend)
+    return legend.merge(config.merge) if config.merge else legend
+
+
+def infer_legend(path: str, *, nodata: int | None = None) -> Legend:
+    """A legend of the codes found in a label raster, with the file's own names and colours where it has them.
+
+    Reads the file once, block by block. Raises LabelError when the codes are not whole numbers or too many.
+    """
+    dataset = open_dataset(path)
+    empty = nodata if nodata is not None else dataset.nodata
+    codes: set[float] = set()
+    for block in partition(Window(0, 0, dataset.height, dataset.width), 1024, 4096):
+        values, valid = read_plain(dataset, [1], block, empty)
+        codes |= set(np.unique(values[0][valid]).tolist())
+        if len(codes) > 254:
+            raise LabelError(
+                f"{path} holds more than 254 different values", fix="is it a class raster? give data.legend"
+            )
+    if any(c != int(c) or c < 0 for c in codes):
+        raise LabelError(
+            f"{path} holds values that are no class codes, such as {min(codes)}", fix="give data.label_nodata"
+        )
+    if not codes:
+        raise LabelError(f"{path} holds no labelled pixel", fix="check its nodata value")
+    names: list[Any] = dataset.tags(1).get("CATEGORY_NAMES", "").split("|")
+    colours = _colours(dataset)
+    classes = tuple(
+        LandClass(
+            code=int(code),
+            name=names[int(code)] if int(code) < len(names) and names[int(code)] else f"class {int(code)}",
+            colour=colours.get(int(code), PALETTE[i % len(PALETTE)]),
+        )
+        for i, code in enumerate(sorted(codes))
+    )
+    free = int(empty) if empty is not None and empty >= 0 and np.isfinite(empty) and empty not in codes else None
+    return Legend(Path(path).stem, classes, nodata=free)
+
+
+def _colours(dataset: Any) -> dict[int, str]:
+    try:
+        table = dataset.colormap(1)
+    except ValueError:  # rasterio's way to say that there is none
+        return {}
+    return {code: "#{:02x}{:02x}{:02x}".format(*rgba[:3]) for code, rgba in table.items()}

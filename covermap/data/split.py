@@ -1,0 +1,311 @@
+"""Which pixels train, select and score: spatial blocks with a buffer, and the leaky splits for comparison.
+
+A split is a list of rectangles with a part each; later rectangles lie on top of earlier ones. It is saved as CSV and is
+the same in every process. Labels nearer than `buffer_px` (in rows or columns) to another part are dropped from the side
+that can spare them: train gives way to val and test, val gives way to test. A polygon belongs to the part that its
+centre lies in; its pixels elsewhere are dropped, so that no polygon stands on two sides.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.config import Box, SplitConfig
+from covermap.core.errors import ConfigError, DataError, LabelError
+from covermap.core.legend import IGNORE
+from covermap.core.output import write_text
+from covermap.data.scene import Scene
+from covermap.geo.grid import Window, partition
+from covermap.geo.rasterize import VectorLabels
+
+PARTS = ("none", "train", "val", "test")
+TRIALS = 256
+"""Random assignments of blocks that are tried; the one with the most even classes is kept."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of a scene and its part."""
+
+    scene: str
+    window: Window
+    part: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rectangles in order; the part of a pixel is that of the last rectangle that holds it."""
+
+    tiles: tuple[Tile, ...]
+    buffer_px: int
+    method: str = "blocks"
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def part_mask(self, scene: str, window: Window) -> npt.NDArray[np.uint8]:
+        """(H, W) uint8: index into PARTS, the buffers taken out."""
+        wide = window.pad(self.buffer_px)
+        mask = self._paint(scene, wide)
+        if self.buffer_px:
+            test, val = mask == 3, mask == 2
+            near_test, near_held = spread(test, self.buffer_px), spread(test | val, self.buffer_px)
+            mask[(mask == 1) & near_held] = 0
+            mask[val & near_test] = 0
+        rows, cols = window.within(wide).slices
+        return mask[rows, cols]
+
+    def _paint(self, scene: str, window: Window) -> npt.NDArray[np.uint8]:
+        mask = np.zeros((window.height, window.width), np.uint8)
+        for tile in self._by_scene.get(scene, []):
+            common = tile.window.intersect(window)
+            if not common.is_empty:
+                mask[common.within(window).slices] = PARTS.index(tile.part)
+        return mask
+
+    @cached_property
+    def _by_scene(self) -> dict[str, list[Tile]]:
+        found: dict[str, list[Tile]] = {}
+        for tile in self.tiles:
+            found.setdefault(tile.scene, []).append(tile)
+        return found
+
+    def labels(self, scene: Scene, window: Window, part: str) -> npt.NDArray[np.uint8]:
+        """Class indices (H, W) of one part only; IGNORE elsewhere and for objects that belong to another part."""
+        index = scene.read_labels(window)
+        keep = self.part_mask(scene.name, window) == PARTS.index(part)
+        if isinstance(scene.labels, VectorLabels) and (index != IGNORE).any():
+            objects = scene.labels.read_objects(window)
+            here = np.unique(objects[objects > 0])
+            wrong = [number for number in here if self.part_of_object(scene, int(number)) != part]
+            keep &= ~np.isin(objects, wrong)
+        return np.where(keep, index, np.uint8(IGNORE))
+
+    def part_of_object(self, scene: Scene, number: int) -> str:
+        """The part of a polygon or point by the centre of its bounding box."""
+        parts = self._object_parts.setdefault(scene.name, {})
+        if not parts:
+            assert isinstance(scene.labels, VectorLabels)
+            for one, _, box in scene.labels.object_windows():
+                centre = Window(box.row + box.height // 2, box.col + box.width // 2, 1, 1)
+                parts[one] = PARTS[int(self.part_mask(scene.name, centre)[0, 0])]
+        return parts[number]
+
+    @cached_property
+    def _object_parts(self) -> dict[str, dict[int, str]]:
+        return {}
+
+    def windows(self, scene: str, part: str) -> list[Window]:
+        """The rectangles of a part in one scene (those on top may cover some of them)."""
+        return [tile.window for tile in self._by_scene.get(scene, []) if tile.part == part]
+
+    def save(self, path: Path | str) -> None:
+        """Write the CSV: scene, row, col, height, width, part; the first line holds method and buffer."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([f"# method={self.method} buffer_px={self.buffer_px}"])
+        writer.writerow(["scene", "row", "col", "height", "width", "part"])
+        writer.writerows([tile.scene, *tile.window, tile.part] for tile in self.tiles)
+        write_text(path, text.getvalue())
+
+    @staticmethod
+    def load(path: Path | str) -> Split:
+        """Read a split CSV; raises DataError naming the line that is wrong."""
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise DataError(
+                f"there is no split file {path}", fix="train writes split.csv into its run folder"
+            ) from error
+        try:
+            head = dict(item.split("=") for item in lines[0].strip('#" ').split())
+            rows = list(csv.DictReader(lines[1:]))
+            tiles = tuple(
+                Tile(r["scene"], Window(*(int(r[k]) for k in ("row", "col", "height", "width"))), r["part"])
+                for r in rows
+            )
+            if any(tile.part not in PARTS for tile in tiles):
+                raise ValueError(f"part must be one of {', '.join(PARTS)}")
+            return Split(tiles, int(head["buffer_px"]), head["method"])
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise DataError(
+                f"{path} is no split file ({error})", fix="columns: scene,row,col,height,width,part"
+            ) from error
+
+
+def spread(mask: npt.NDArray[np.bool_], px: int) -> npt.NDArray[np.bool_]:
+    """Grow True areas by px pixels in rows and columns (Chebyshev distance), by running sums; same shape."""
+    for axis in (0, 1):
+        length = mask.shape[axis]
+        sums = np.concatenate([np.zeros_like(mask.take([0], axis), np.int64), mask.cumsum(axis, dtype=np.int64)], axis)
+        last = np.minimum(np.arange(length) + px + 1, length)
+        first = np.maximum(np.arange(length) - px, 0)
+        mask = sums.take(last, axis) > sums.take(first, axis)
+    return mask
+
+
+def make_split(scenes: Sequence[Scene], config: SplitConfig, *, size_px: int) -> Split:
+    """Build the split that a config asks for; one pass over the labels. Raises LabelError for an empty part."""
+    if config.method == "csv":
+        if not config.path:
+            raise ConfigError("split.method csv needs split.path", fix="name the CSV, or use method: blocks")
+        return Split.load(config.path)
+    names = [scene.name for scene in scenes]
+    boxes = _boxes(config, scenes)
+    random = config.method in ("random", "stratified")
+    longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
+    block = config.block_px or (size_px if random else max(8, longest // 12))
+    buffer = config.buffer_px if config.buffer_px is not None else (0 if random else min(64, block // 10))
+    fractions = {p: v for p in ("val", "test") if isinstance(v := getattr(config, p), float)}
+    if config.method == "regions":
+        if fractions.get("test"):
+            raise ConfigError("split.method regions needs scene names for test", fix=f"split.test: [{names[-1]}]")
+    whole = [t.scene for t in boxes if t.window == _scene(scenes, t.scene).grid.window]
+    blocks = [(s, w) for s in scenes if s.name not in whole for w in partition(s.grid.window, block, block)]
+    counts = np.array([_count(scene, window, boxes) for scene, window in blocks]).reshape(len(blocks), -1)
+    trials = 1 if config.method == "random" else TRIALS
+    parts = assign(counts, fractions, trials=trials, seed=config.seed)
+    tiles = [Tile(s.name, w, p) for (s, w), p in zip(blocks, parts, strict=True)] + boxes
+    split = Split(tuple(tiles), buffer, config.method)
+    return Split(split.tiles, buffer, config.method, tuple(_check(split, scenes)))
+
+
+def _scene(scenes: Sequence[Scene], name: str) -> Scene:
+    return next(scene for scene in scenes if scene.name == name)
+
+
+def _boxes(config: SplitConfig, scenes: Sequence[Scene]) -> list[Tile]:
+    """The rectangles that the config fixes, excluded ones first so that val and test lie on top."""
+    found: list[Tile] = []
+    names = [scene.name for scene in scenes]
+    asked: list[tuple[str, object]] = [("none", box) for box in config.exclude]
+    asked += [("val", config.val), ("test", config.test)]
+    for part, what in asked:
+        if isinstance(what, Box):
+            for scene in scenes:
+                if what.scene in (None, scene.name):
+                    rows, cols = what.rows or (0, scene.grid.height), what.cols or (0, scene.grid.width)
+                    window = Window(rows[0], cols[0], rows[1] - rows[0], cols[1] - cols[0]).intersect(scene.grid.window)
+                    if window.is_empty:
+                        raise ConfigError(
+                            f"split: the {part} box rows {rows}, columns {cols} lies outside of scene {scene.name}",
+                            fix=f"the scene has {scene.grid.height} rows and {scene.grid.width} columns",
+                        )
+                    found.append(Tile(scene.name, window, part))
+        elif isinstance(what, list):
+            for name in what:
+                if name not in names:
+                    raise ConfigError(f"split.{part}: there is no scene {name!r}", fix=f"scenes: {', '.join(names)}")
+                found.append(Tile(name, _scene(scenes, name).grid.window, part))
+    return found
+
+
+def _count(scene: Scene, window: Window, boxes: Sequence[Tile]) -> npt.NDArray[np.int64]:
+    """Labelled pixels of each class in a block, those under fixed boxes left out."""
+    assert scene.legend is not None
+    index = scene.read_labels(window)
+    for box in boxes:
+        common = box.window.intersect(window)
+        if box.scene == scene.name and not common.is_empty:
+            index[common.within(window).slices] = IGNORE
+    return np.bincount(index.ravel(), minlength=256)[: len(scene.legend)]
+
+
+def assign(
+    counts: npt.NDArray[np.int64], fractions: dict[str, float], *, trials: int = TRIALS, seed: int = 0
+) -> list[str]:
+    """Give each block (rows of `counts`, columns classes) a part so that every part holds its share of every class.
+
+    Of `trials` random orders the one is kept whose class shares are nearest to the fractions, and in which the
+    fewest classes are missing from a part (missing from train counts most).
+    """
+    num_blocks = len(counts)
+    total = counts.sum()
+    filled = np.flatnonzero(counts.sum(1) > 0) if counts.size else np.array([], int)
+    rng = np.random.default_rng(seed)
+    best, best_cost = np.ones(num_blocks, np.int64), np.inf
+    share = counts / np.maximum(counts.sum(0), 1) if counts.size else counts
+    present = counts.sum(0) > 0 if counts.size else np.zeros(0, bool)
+    for _ in range(trials if fractions and total else 0):
+        order = rng.permutation(filled)
+        mass = np.cumsum(counts[order].sum(1)) / total
+        parts = np.ones(num_blocks, np.int64)
+        start, cost = 0.0, 0.0
+        for part, wanted in fractions.items():
+            # A block goes where its middle falls, so that a part is neither empty nor too large on average.
+            middle = mass - counts[order].sum(1) / total / 2
+            parts[order[(middle >= start) & (middle < start + wanted)]] = PARTS.index(part)
+            start += wanted
+        for number, wanted in ((1, 1 - sum(fractions.values())), *((PARTS.index(p), f) for p, f in fractions.items())):
+            held = share[parts == number].sum(0)[present]
+            cost += float(np.abs(held - wanted).sum()) + float((held == 0).sum()) * (20 if number == 1 else 5) * (
+                wanted > 0
+            )
+        if cost < best_cost:
+            best, best_cost = parts, cost
+    return [PARTS[p] for p in best]
+
+
+def part_counts(split: Split, scenes: Sequence[Scene]) -> dict[str, npt.NDArray[np.int64]]:
+    """Labelled pixels of each class in each part, as they will be used (buffers and objects taken out)."""
+    legend = scenes[0].legend
+    assert legend is not None
+    totals = {part: np.zeros(len(legend), np.int64) for part in PARTS[1:]}
+    for scene in scenes:
+        for block in partition(scene.grid.window, 2048, 2048):
+            for part, total in totals.items():
+                index = split.labels(scene, block, part)
+                total += np.bincount(index.ravel(), minlength=256)[: len(legend)]
+    return totals
+
+
+def _check(split: Split, scenes: Sequence[Scene]) -> list[str]:
+    """Refuse empty parts; say which classes are missing where."""
+    counts = part_counts(split, scenes)
+    legend = scenes[0].legend
+    assert legend is not None
+    notes = []
+    wanted = {"train"} | {tile.part for tile in split.tiles if tile.part != "none"}
+    for part, row in counts.items():
+        if part in wanted and row.sum() == 0:
+            raise LabelError(
+                f"the {part} part of the split holds no labelled pixel",
+                fix="use smaller blocks (split.block_px), a smaller split.buffer_px, or more labels",
+            )
+        lacking = [n for n, c in zip(legend.names, row, strict=True) if c == 0]
+        if part in wanted and lacking and len(lacking) < len(legend):
+            notes.append(f"{part} has no pixel of {', '.join(lacking)}")
+    if (counts["train"] > 0).sum() == 1:
+        only = legend.names[int(np.argmax(counts["train"]))]
+        raise LabelError(
+            f"train holds only one class, {only!r}: there is nothing to learn",
+            fix="add labels of at least a second class",
+        )
+    if split.method in ("random", "stratified"):
+        notes.append(f"split {split.method}: neighbouring windows stand on both sides, so scores are too good")
+    return notes
+
+
+def min_distance_px(split: Split, scene: Scene, first: str = "train", second: str = "test") -> int | None:
+    """Smallest distance (rows or columns, the larger) between used labels of two parts of one scene; None if apart.
+
+    Reads the whole scene: for checks and reports of scenes that fit in memory.
+    """
+    one = split.labels(scene, scene.grid.window, first) != IGNORE
+    two = split.labels(scene, scene.grid.window, second) != IGNORE
+    if not one.any() or not two.any():
+        return None
+    low, high = 0, max(one.shape)
+    while low < high:  # the smallest px at which the grown area meets the other
+        middle = (low + high) // 2
+        if (spread(one, middle) & two).any():
+            high = middle
+        else:
+            low = middle + 1
+    return low

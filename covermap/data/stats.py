@@ -1,0 +1,130 @@
+"""Statistics of the train part, in one streaming pass, and the one scaling of a whole data set that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.errors import DataError
+from covermap.core.sensors import find_sensor
+from covermap.core.types import InputSpec, Sample, SensorInput
+from covermap.data.scene import Scene
+from covermap.data.split import Split
+from covermap.geo.grid import Window, partition
+
+
+def input_spec(
+    scenes: Sequence[Scene],
+    split: Split,
+    config: DataConfig,
+    *,
+    normalise: str,
+    size_px: int,
+    max_px: int = 1 << 26,
+    seed: int = 0,
+) -> InputSpec:
+    """What a model trained on these scenes takes: bands by name, and mean and std of the train part's valid pixels.
+
+    normalise: dataset (mean and std), percentile (2nd and 98th to -1 and 1) or none. Windows beyond `max_px` pixels
+    are left out at random. Raises DataError when the train part holds no valid pixel or a band is constant.
+    """
+    sums = {key: _Sums(len(raster.bands)) for key, raster in scenes[0].rasters.items()}
+    for scene, window in _train_windows(scenes, split, size_px, max_px, seed):
+        sample = scene.read(window)
+        mask = split.part_mask(scene.name, window) == 1
+        for key, values in sample.image.items():
+            for t in range(values.shape[0]):
+                valid = sample.valid[min(t, sample.valid.shape[0] - 1)]
+                sums[key].add(values[t][:, valid & mask])
+    entries = []
+    for key, raster in scenes[0].rasters.items():
+        image = next(image for image in config.images if (image.sensor or "image") == key)
+        scale, offset = _scaling(image)
+        mean, std = sums[key].finish(normalise, where=raster.name, bands=raster.bands)
+        unit = (mean * scale + offset).tolist(), (std * scale).tolist()
+        entries.append(SensorInput(key, raster.bands, tuple(unit[0]), tuple(unit[1]), scale, offset))
+    first = next(iter(scenes[0].rasters.values()))
+    return InputSpec(tuple(entries), len(first.sources), scenes[0].grid.gsd_m, size_px)
+
+
+def _scaling(image: ImageConfig) -> tuple[float, float]:
+    scale = image.scale if image.scale is not None else (find_sensor(image.sensor).scale if image.sensor else 1.0)
+    return scale, 0.0 if image.offset == "auto" else image.offset
+
+
+def _train_windows(
+    scenes: Sequence[Scene], split: Split, size_px: int, max_px: int, seed: int
+) -> list[tuple[Scene, Window]]:
+    side = max(256, size_px)
+    found = [(s, w) for s in scenes for t in split.windows(s.name, "train") for w in partition(t, side, side)]
+    keep = max(1, max_px // (side * side))
+    if len(found) > keep:
+        order = np.random.default_rng(seed).permutation(len(found))[:keep]
+        found = [found[i] for i in sorted(order)]
+    return found
+
+
+class _Sums:
+    """Running sums per band in float64 around the first value seen, and a sample for percentiles."""
+
+    def __init__(self, num_bands: int) -> None:
+        self.count = 0
+        self.shift: npt.NDArray[np.float64] | None = None
+        self.first = np.zeros(num_bands)
+        self.second = np.zeros(num_bands)
+        self.kept: list[npt.NDArray[np.float32]] = []
+
+    def add(self, values: npt.NDArray[np.generic]) -> None:
+        """values (C, N)."""
+        if values.shape[1] == 0:
+            return
+        exact = values.astype(np.float64)
+        if self.shift is None:
+            self.shift = exact[:, :1].copy()
+        moved = exact - self.shift
+        self.count += values.shape[1]
+        self.first += moved.sum(1)
+        self.second += (moved**2).sum(1)
+        self.kept.append(values[:, :: max(1, values.shape[1] // 4096)].astype(np.float32))
+
+    def finish(
+        self, normalise: str, *, where: str, bands: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and std in file numbers by the chosen policy."""
+        if self.shift is None:
+            raise DataError(f"{where}: the train part holds no valid pixel", fix="check nodata: covermap info IMAGE")
+        if normalise == "none":
+            return np.zeros(len(bands)), np.ones(len(bands))
+        mean = self.shift[:, 0] + self.first / self.count
+        std = np.sqrt(np.maximum(self.second / self.count - (self.first / self.count) ** 2, 0))
+        if normalise == "percentile":
+            low, high = np.percentile(np.concatenate(self.kept, 1), (2, 98), axis=1)
+            mean, std = (low + high) / 2, (high - low) / 2
+        flat = [name for name, s in zip(bands, std, strict=True) if s <= 1e-12]
+        if flat:
+            raise DataError(
+                f"{where}: band {', '.join(flat)} is constant in the train part", fix="leave it out: data.use: [...]"
+            )
+        return mean, std
+
+
+def normalise_sample(sample: Sample, spec: InputSpec) -> dict[str, npt.NDArray[np.float32]]:
+    """{sensor: (T, C, H, W)} float32 network input: scaled, standardised, cut to +-clip, 0 where not valid."""
+    out = {}
+    for entry in spec.sensors:
+        values = sample.image[entry.sensor]
+        std = np.asarray(entry.std, np.float32)[:, None, None]
+        gain = np.float32(entry.scale) / std
+        shift = (np.float32(entry.offset) - np.asarray(entry.mean, np.float32)[:, None, None]) / std
+        scaled = values.astype(np.float32)
+        scaled *= gain
+        scaled += shift
+        np.clip(scaled, -entry.clip, entry.clip, out=scaled)
+        if not sample.valid.all():
+            # Also replaces the NaN and inf of pixels that are not valid, which clip lets through.
+            scaled = np.where(sample.valid[:, None], scaled, np.float32(0))
+        out[entry.sensor] = scaled
+    return out

@@ -1,0 +1,55 @@
+"""Area of interest: polygons that say which part of a scene is mapped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from affine import Affine
+from rasterio.features import rasterize
+
+from covermap.core.errors import DataError, GridError
+from covermap.geo.grid import Grid, Window
+from covermap.geo.vector import read_table
+
+
+@dataclass(frozen=True)
+class Area:
+    """The union of polygons in pixels of a grid, and its bounding window cut to the grid."""
+
+    shape: Any
+    window: Window
+
+    def read(self, window: Window) -> npt.NDArray[np.bool_]:
+        """(H, W): True for pixels whose centre lies inside."""
+        size = (window.height, window.width)
+        transform = Affine.translation(window.col, window.row)
+        return np.asarray(rasterize([(self.shape, 1)], out_shape=size, transform=transform, dtype="uint8"), bool)
+
+
+def read_area(path: str | Path, grid: Grid) -> Area:
+    """Polygons of a file on a grid; raises DataError (unreadable, no polygon) and GridError (no CRS, no overlap)."""
+    table = read_table(path)
+    if table.crs is None or grid.crs is None:
+        raise GridError(
+            f"{path if table.crs is None else 'the image'} has no CRS",
+            fix="assign it, so that both can be laid over each other",
+        )
+    shapes = shapely.make_valid(table.to_crs(grid.crs.to_wkt()).geometry.to_numpy())
+    shapes = shapes[np.isin(shapely.get_type_id(shapes), (3, 6, 7))]
+    if not len(shapes):
+        raise DataError(f"{path} holds no polygon", fix="give an area of interest drawn as polygons")
+    to_pixels = ~grid.transform
+    matrix = [to_pixels.a, to_pixels.b, to_pixels.d, to_pixels.e, to_pixels.c, to_pixels.f]
+    union = shapely.affinity.affine_transform(shapely.union_all(shapes), matrix)
+    left, top, right, bottom = (float(v) for v in union.bounds)
+    first_row, first_col = int(np.floor(top)), int(np.floor(left))
+    window = Window(first_row, first_col, int(np.ceil(bottom)) - first_row, int(np.ceil(right)) - first_col)
+    window = window.intersect(grid.window)
+    if window.is_empty:
+        raise GridError(f"{path} does not overlap the image ({grid.describe()})", fix="check the place and CRS of both")
+    return Area(union, window)

@@ -1,0 +1,198 @@
+"""Grid and Window: where pixels lie, and exact partitions of a scene into blocks and overlapping windows.
+
+Everything inside covermap is counted in whole pixels, rows before columns; metres and degrees appear only here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import rasterio.windows
+from affine import Affine
+from pyproj import Geod
+from rasterio.coords import BoundingBox
+from rasterio.crs import CRS
+from rasterio.warp import transform as warp_points
+from rasterio.warp import transform_bounds
+
+from covermap.core.errors import GridError
+
+
+class Window(NamedTuple):
+    """A rectangle of pixels: first row, first column, height, width."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """For indexing an array whose last two axes are rows and columns."""
+        return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
+
+    @property
+    def rasterio(self) -> rasterio.windows.Window:
+        return rasterio.windows.Window(self.col, self.row, self.width, self.height)
+
+    def intersect(self, other: Window) -> Window:
+        """The common part; height or width is 0 where there is none."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        bottom = min(self.row + self.height, other.row + other.height)
+        right = min(self.col + self.width, other.col + other.width)
+        return Window(row, col, max(0, bottom - row), max(0, right - col))
+
+    def pad(self, px: int) -> Window:
+        """Grown by px on every side (it may reach outside the scene)."""
+        return Window(self.row - px, self.col - px, self.height + 2 * px, self.width + 2 * px)
+
+    def within(self, outer: Window) -> Window:
+        """The same rectangle counted from the upper left of `outer`."""
+        return Window(self.row - outer.row, self.col - outer.col, self.height, self.width)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.height <= 0 or self.width <= 0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A raster's place: CRS (None: unknown), affine transform of the upper left corner, height and width in px."""
+
+    crs: CRS | None
+    transform: Affine
+    height: int
+    width: int
+
+    @property
+    def window(self) -> Window:
+        """The whole grid."""
+        return Window(0, 0, self.height, self.width)
+
+    @property
+    def bounds(self) -> BoundingBox:
+        """left, bottom, right, top in CRS units."""
+        corners = [self.transform * xy for xy in ((0, 0), (self.width, 0), (0, self.height), (self.width, self.height))]
+        xs, ys = [c[0] for c in corners], [c[1] for c in corners]
+        return BoundingBox(min(xs), min(ys), max(xs), max(ys))
+
+    @property
+    def is_geographic(self) -> bool:
+        return bool(self.crs and self.crs.is_geographic)
+
+    @property
+    def gsd_m(self) -> float:
+        """Ground size of a pixel in metres, mean of both axes; of a geographic CRS at the grid's centre."""
+        x, y = math.hypot(self.transform.a, self.transform.d), math.hypot(self.transform.b, self.transform.e)
+        if self.is_geographic:
+            _, lat = self.transform * (self.width / 2, self.height / 2)
+            return (x * 111_320 * math.cos(math.radians(lat)) + y * 110_574) / 2
+        factor = self.crs.linear_units_factor[1] if self.crs and self.crs.is_projected else 1.0
+        return float((x + y) / 2 * factor)
+
+    def row_areas_ha(self, first: int = 0, count: int | None = None) -> list[float]:
+        """Area of one pixel of each row in hectares; geodesic (WGS 84 or the CRS's own ellipsoid) in degrees."""
+        count = self.height - first if count is None else count
+        if not self.is_geographic:
+            factor = self.crs.linear_units_factor[1] if self.crs and self.crs.is_projected else 1.0
+            return [abs(self.transform.determinant) * factor**2 / 1e4] * count
+        geod = Geod(ellps="WGS84")
+        areas = []
+        for row in range(first, first + count):
+            corners = [self.transform * xy for xy in ((0, row), (1, row), (1, row + 1), (0, row + 1))]
+            area, _ = geod.polygon_area_perimeter([c[0] for c in corners], [c[1] for c in corners])
+            areas.append(abs(area) / 1e4)
+        return areas
+
+    def window_grid(self, window: Window) -> Grid:
+        """The grid of one window of this grid."""
+        return Grid(self.crs, self.transform * Affine.translation(window.col, window.row), window.height, window.width)
+
+    def coarsen(self, factor: float) -> Grid:
+        """The same extent with pixels `factor` times as large (the last row and column may reach beyond)."""
+        height, width = math.ceil(self.height / factor - 1e-9), math.ceil(self.width / factor - 1e-9)
+        return Grid(self.crs, self.transform * Affine.scale(factor), height, width)
+
+    def is_same(self, other: Grid, *, tolerance_px: float = 0.01) -> bool:
+        """Whether both lay the same pixels on the same ground, to a hundredth of a pixel over the whole extent."""
+        if (self.height, self.width) != (other.height, other.width) or not self.same_crs(other):
+            return False
+        for xy in ((0, 0), (self.width, 0), (0, self.height), (self.width, self.height)):
+            col, row = ~self.transform * (other.transform * xy)
+            if abs(col - xy[0]) > tolerance_px or abs(row - xy[1]) > tolerance_px:
+                return False
+        return True
+
+    def same_crs(self, other: Grid) -> bool:
+        return self.crs == other.crs
+
+    def overlap(self, other: Grid) -> float:
+        """Share of this grid's extent that `other` covers, 0 to 1 (bounding boxes; `other` brought to this CRS)."""
+        if other.crs and self.crs and other.crs != self.crs:
+            box = BoundingBox(*transform_bounds(other.crs, self.crs, *other.bounds))
+        else:
+            box = other.bounds
+        mine = self.bounds
+        wide = min(mine.right, box.right) - max(mine.left, box.left)
+        tall = min(mine.top, box.top) - max(mine.bottom, box.bottom)
+        area = (mine.right - mine.left) * (mine.top - mine.bottom)
+        return max(0.0, wide) * max(0.0, tall) / area if area > 0 else 0.0
+
+    def lat_lon(self, window: Window | None = None) -> tuple[float, float] | None:
+        """Latitude and longitude in degrees of a window's centre; None without a CRS."""
+        if self.crs is None:
+            return None
+        window = window or self.window
+        x, y = self.transform * (window.col + window.width / 2, window.row + window.height / 2)
+        lon, lat = warp_points(self.crs, "EPSG:4326", [x], [y])
+        return float(lat[0]), float(lon[0])
+
+    def describe(self) -> str:
+        """One line for messages: CRS, pixel size, size."""
+        crs = self.crs.to_string() if self.crs else "no CRS"
+        crs = crs if len(crs) <= 24 else crs[:21] + "..."
+        return f"{crs} at {self.gsd_m:.4g} m, {self.height} x {self.width} px"
+
+
+def require_same_crs(image: Grid, other: Grid, *, image_name: str, other_name: str) -> None:
+    """Raise GridError when one of two grids has no CRS or both differ; the message says how to align."""
+    if (image.crs is None and other.crs is None) or image.same_crs(other):
+        return
+    raise GridError(
+        f"{other_name} is {other.describe()}, {image_name} is {image.describe()}",
+        fix=f"align it: covermap prepare {other_name} --like {image_name} OUT.tif, or set data.align: true",
+    )
+
+
+def lattice(length: int, size: int, overlap: int) -> list[int]:
+    """First pixels of windows of `size` that cover 0..length with at least `overlap` shared by neighbours.
+
+    Steps are equal; only the last window is moved back so that it ends at `length`. A line shorter than one
+    window gives the single start 0.
+    """
+    if not 0 <= overlap < size:
+        raise GridError(
+            f"overlap {overlap} px does not go with windows of {size} px", fix="give an overlap below the window size"
+        )
+    if length <= size:
+        return [0]
+    step = size - overlap
+    starts = list(range(0, length - size, step))
+    return [*starts, length - size]
+
+
+def windows(area: Window, size: int, overlap: int = 0) -> Iterator[Window]:
+    """Windows of size x size px over `area`, row by row; smaller ones only where the area is smaller than a window."""
+    for row in lattice(area.height, size, overlap):
+        for col in lattice(area.width, size, overlap):
+            yield Window(area.row + row, area.col + col, min(size, area.height), min(size, area.width))
+
+
+def partition(area: Window, height: int, width: int) -> Iterator[Window]:
+    """Blocks that cover `area` exactly once, row by row; the last of a row or column is cut to fit."""
+    for row in range(area.row, area.row + area.height, height):
+        for col in range(area.col, area.col + area.width, width):
+            yield Window(row, col, height, width).intersect(area)

@@ -1,0 +1,182 @@
+"""Legends as other programs know them: YAML, QGIS style (.qml), colour table (.clr), CSV, GDAL's .aux.xml.
+
+| file      | holds                  | read by                     |
+|-----------|------------------------|-----------------------------|
+| .yaml     | everything             | covermap                    |
+| .qml      | codes, names, colours  | QGIS, beside the map unasked |
+| .clr      | codes, colours         | ArcGIS, OTB, GRASS          |
+| .csv      | codes, names, colours  | spreadsheets                |
+| .aux.xml  | codes, names, colours, pixels, areas | GDAL, QGIS, ArcGIS |
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from covermap.core.errors import LabelError
+from covermap.core.legend import Legend, load_legend
+from covermap.core.output import write_text
+
+SUFFIXES = (".yaml", ".yml", ".qml", ".clr", ".csv", ".aux.xml")
+
+# Column, type (0 integer, 1 real, 2 string) and usage (0 generic, 1 pixel count, 2 name, 5 value, 6-9 R G B A)
+# as GDALRATFieldType and GDALRATFieldUsage number them.
+_RAT_COLUMNS = (
+    ("Value", 0, 5),
+    ("Count", 1, 1),  # real: large maps have more pixels than 32 bits can count
+    ("Class", 2, 2),
+    ("Red", 0, 6),
+    ("Green", 0, 7),
+    ("Blue", 0, 8),
+    ("Alpha", 0, 9),
+    ("Area_ha", 1, 0),
+)
+
+
+def write_legend(legend: Legend, path: str | Path) -> Path:
+    """Write a legend in the form that the file's ending names; replaces the file. Raises LabelError, OutputError."""
+    suffix = _suffix(path)
+    if suffix == ".qml":
+        text = qml_text(legend)
+    elif suffix == ".clr":
+        text = "".join(f"{c.code} {c.rgb[0]} {c.rgb[1]} {c.rgb[2]}\n" for c in legend.classes)
+    elif suffix == ".csv":
+        text = csv_text(("code", "name", "colour"), [(c.code, c.name, c.colour) for c in legend.classes])
+    elif suffix == ".aux.xml":
+        text = aux_xml_text(legend)
+    else:
+        text = yaml.safe_dump(legend.to_dict(), sort_keys=False, allow_unicode=True, width=120)
+    return write_text(path, text)
+
+
+def read_legend(path: str | Path) -> Legend:
+    """Read a legend from any of the forms `write_legend` writes; raises LabelError.
+
+    Only YAML says what is nodata and ignored; a .clr file has no names, its classes are called `class CODE`.
+    """
+    suffix = _suffix(path)
+    if suffix in (".yaml", ".yml"):
+        return load_legend(path)
+    if not Path(path).is_file():
+        raise LabelError(f"there is no legend file {path}", fix="check the path")
+    readers = {".qml": _from_qml, ".clr": _from_clr, ".csv": _from_csv, ".aux.xml": _from_aux_xml}
+    try:
+        rows = readers[suffix](Path(path).read_text(encoding="utf-8-sig"))
+        entries = [{"code": int(code), "name": name, "colour": colour} for code, name, colour in rows]
+    except (ET.ParseError, UnicodeDecodeError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise LabelError(
+            f"{path} is no legend in {suffix} form: {error!r}", fix=f"write one to compare: {_EXAMPLE}{suffix}"
+        ) from error
+    if not entries:
+        raise LabelError(f"{path} holds no classes", fix="save the layer's style as paletted / unique values")
+    name = Path(path).name.removesuffix(suffix)
+    return Legend.from_dict({"name": name, "classes": entries}, where=str(path))
+
+
+_EXAMPLE = "covermap legend convert esa_worldcover example"
+
+
+def _suffix(path: str | Path) -> str:
+    name = Path(path).name.lower()
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return suffix
+    raise LabelError(f"{path} has no ending of a legend file", fix="use one of " + ", ".join(SUFFIXES))
+
+
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table as CSV text with a header line."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(header)
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def qml_text(legend: Legend) -> str:
+    """A QGIS style (3.x): band 1 as paletted / unique values. QGIS loads it by itself when it is called as the map."""
+    qgis = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
+    pipe = ET.SubElement(qgis, "pipe")
+    renderer = ET.SubElement(
+        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1", nodataColor=""
+    )
+    ET.SubElement(renderer, "rasterTransparency")
+    palette = ET.SubElement(renderer, "colorPalette")
+    for c in legend.classes:
+        ET.SubElement(palette, "paletteEntry", value=str(c.code), color=c.colour, label=c.name, alpha="255")
+    # Without this QGIS would blend neighbouring colours when it zooms out.
+    ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
+    ET.SubElement(qgis, "blendMode").text = "0"
+    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + _xml_text(qgis)
+
+
+def aux_xml_text(
+    legend: Legend, num_pixels: Sequence[int] | None = None, areas_ha: Sequence[float] | None = None
+) -> str:
+    """GDAL's side file of a map (PAM): category names, and a raster attribute table with one row per class.
+
+    num_pixels, areas_ha: per class in legend order; zeros where they are not given.
+    """
+    root = ET.Element("PAMDataset")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    if max(legend.codes) < 256:
+        names = dict(zip(legend.codes, legend.names, strict=True))
+        categories = ET.SubElement(band, "CategoryNames")
+        for code in range(max(names) + 1):
+            ET.SubElement(categories, "Category").text = names.get(code, "")
+    table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    for index, (name, kind, usage) in enumerate(_RAT_COLUMNS):
+        column = ET.SubElement(table, "FieldDefn", index=str(index))
+        for tag, value in (("Name", name), ("Type", kind), ("Usage", usage)):
+            ET.SubElement(column, tag).text = str(value)
+    for index, c in enumerate(legend.classes):
+        row = ET.SubElement(table, "Row", index=str(index))
+        count = num_pixels[index] if num_pixels is not None else 0
+        area = f"{areas_ha[index] if areas_ha is not None else 0:.4f}"
+        for value in (c.code, count, c.name, *c.rgb, 255, area):
+            ET.SubElement(row, "F").text = str(value)
+    return _xml_text(root)
+
+
+def _xml_text(root: ET.Element) -> str:
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+_Row = tuple[str, str, str | None]
+
+
+def _from_qml(text: str) -> list[_Row]:
+    return [
+        (e.attrib["value"], e.get("label") or f"class {e.attrib['value']}", e.attrib["color"][:7])
+        for e in ET.fromstring(text).iter("paletteEntry")
+    ]
+
+
+def _from_clr(text: str) -> list[_Row]:
+    lines = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return [(line[0], f"class {line[0]}", _colour(line[1:4])) for line in lines]
+
+
+def _from_csv(text: str) -> list[_Row]:
+    table = csv.DictReader(io.StringIO(text))
+    return [(row["code"], row["name"], row.get("colour") or row.get("color")) for row in table]
+
+
+def _from_aux_xml(text: str) -> list[_Row]:
+    root = ET.fromstring(text)
+    usages = [int(e.findtext("Usage", "0")) for e in root.iter("FieldDefn")]
+    at = {usage: index for index, usage in enumerate(usages)}
+    rows = [[f.text or "" for f in row.iter("F")] for row in root.iter("Row")]
+    return [(row[at[5]], row[at[2]], _colour([row[at[i]] for i in (6, 7, 8)])) for row in rows]
+
+
+def _colour(rgb: Sequence[str]) -> str:
+    red, green, blue = (int(float(v)) for v in rgb)
+    return f"#{red:02x}{green:02x}{blue:02x}"

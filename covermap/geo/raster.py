@@ -1,0 +1,380 @@
+"""Raster: bands of one or many files and dates on one Grid, read by windows; and the block writer.
+
+`Raster.read(window) -> values (T, C, H, W), valid (T, H, W)`. Nothing is read before that. Bands may come from one
+file, from a folder of single-band files, from a VRT or from http; those that lie on another grid are brought onto the
+raster's grid by `align` as they are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from covermap.core.errors import BandError, DataError, GridError
+from covermap.core.output import claim, replacing
+from covermap.core.sensors import Sensor, common_name, name_bands, pick_bands
+from covermap.geo.align import read_onto
+from covermap.geo.grid import Grid, Window
+
+SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".hdr", ".bil", ".nc", ".asc", ".png")
+_GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_TIMEOUT": "30"}
+_MAX_OPEN = 64
+_local = threading.local()
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is read over the network or through one of GDAL's virtual file systems."""
+    return path.startswith(("http://", "https://", "s3://", "/vsi"))
+
+
+def open_dataset(path: str) -> DatasetReader:
+    """An open dataset from this thread's and process's own store (a handle never crosses a fork); raises DataError."""
+    if getattr(_local, "pid", None) != os.getpid():
+        # Handles that were opened before a fork share the parent's file position: forget, do not close them.
+        _local.pid, _local.store, _local.inherited = os.getpid(), OrderedDict(), getattr(_local, "store", None)
+    store: OrderedDict[tuple[str, float], DatasetReader] = _local.store
+    if not is_remote(path) and not Path(path).exists():
+        raise DataError(f"there is no file {path}", fix="check the path; paths in a config count from its folder")
+    key = (path, 0.0 if is_remote(path) else os.stat(path).st_mtime)
+    if key in store:
+        store.move_to_end(key)
+        return store[key]
+    try:
+        with rasterio.Env(**(_GDAL_OPTIONS if is_remote(path) else {})), _place_may_be_unknown():
+            dataset = rasterio.open(path)
+    except (RasterioError, OSError) as error:
+        raise DataError(
+            f"{path} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + path
+        ) from error
+    if dataset.count == 0:
+        raise DataError(
+            f"{path} holds no bands, only subdatasets", fix="name one of: " + ", ".join(dataset.subdatasets[:5])
+        )
+    store[key] = dataset
+    while len(store) > _MAX_OPEN:
+        store.popitem(last=False)[1].close()
+    return dataset
+
+
+@contextlib.contextmanager
+def _place_may_be_unknown() -> Iterator[None]:
+    """Files without georeference are fine here (benchmark tiles have none); where a place is needed, that is checked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def grid_of(dataset: DatasetReader) -> Grid:
+    """The grid of an open dataset."""
+    return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
+
+
+@dataclass(frozen=True)
+class BandSource:
+    """Where one band of one date lies: file and 1-based band number."""
+
+    path: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Bands on one grid; `sources[t][c]` says where band c of date t lies."""
+
+    grid: Grid
+    bands: tuple[str, ...]
+    sources: tuple[tuple[BandSource, ...], ...]
+    dtype: str
+    nodata: float | None = None
+    resampling: str = "bilinear"
+    dates: tuple[str | None, ...] = (None,)
+
+    @property
+    def name(self) -> str:
+        return Path(self.sources[0][0].path).name
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file once, in order of use."""
+        return tuple(dict.fromkeys(s.path for date in self.sources for s in date))
+
+    def read(self, window: Window | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """values (T, C, H, W) in `dtype`, valid (T, H, W): False for nodata, NaN, inf and outside of the files.
+
+        The window may reach beyond the grid. Raises DataError naming the file when a part of it is damaged.
+        """
+        window = window or self.grid.window
+        shape = (len(self.sources), len(self.bands), window.height, window.width)
+        values = np.zeros(shape, self.dtype)
+        valid = np.ones((shape[0], *shape[2:]), bool)
+        for t, date in enumerate(self.sources):
+            for path in dict.fromkeys(s.path for s in date):
+                where = [c for c, s in enumerate(date) if s.path == path]
+                part, good = self._read_file(path, [date[c].index for c in where], window)
+                values[t, where] = part
+                valid[t] &= good
+        return values, valid
+
+    def _read_file(
+        self, path: str, indexes: list[int], window: Window
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        dataset = open_dataset(path)
+        nodata = self.nodata if self.nodata is not None else dataset.nodata
+        try:
+            if grid_of(dataset).is_same(self.grid):
+                return read_plain(dataset, indexes, window, nodata)
+            return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=self.resampling)
+        except (RasterioError, OSError) as error:
+            raise DataError(
+                f"{path} is damaged near row {window.row}, column {window.col}: {error}",
+                fix="copy it again from its source",
+            ) from error
+
+    def select(self, bands: Sequence[str]) -> Raster:
+        """Only the named bands, in the given order; raises BandError."""
+        at = pick_bands(self.bands, bands, where=self.name)
+        names = tuple(self.bands[i] for i in at)
+        return replace(self, bands=names, sources=tuple(tuple(date[i] for i in at) for date in self.sources))
+
+    def on(self, grid: Grid, *, resampling: str = "bilinear") -> Raster:
+        """The same bands read on another grid."""
+        return replace(self, grid=grid, resampling=resampling)
+
+
+def read_plain(
+    dataset: DatasetReader, indexes: Sequence[int], window: Window, nodata: float | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """values (C, H, W), valid (H, W) of a window on the dataset's own grid; 0 and False outside of it."""
+    inside = window.intersect(Window(0, 0, dataset.height, dataset.width))
+    if inside == window:
+        values = dataset.read(list(indexes), window=window.rasterio)
+        return values, valid_pixels(values, nodata) & _mask(dataset, window)
+    values = np.zeros(
+        (len(indexes), window.height, window.width), np.result_type(*(dataset.dtypes[i - 1] for i in indexes))
+    )
+    valid = np.zeros((window.height, window.width), bool)
+    if not inside.is_empty:
+        rows, cols = inside.within(window).slices
+        values[:, rows, cols], valid[rows, cols] = read_plain(dataset, indexes, inside, nodata)
+    return values, valid
+
+
+def valid_pixels(values: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
+    """(C, H, W) -> (H, W): True where every band holds a finite number that is not nodata."""
+    good = np.isfinite(values).all(0) if values.dtype.kind == "f" else np.ones(values.shape[1:], bool)
+    if nodata is not None and not np.isnan(nodata):
+        good &= (values != nodata).all(0)
+    return good
+
+
+def _mask(dataset: DatasetReader, window: Window) -> npt.NDArray[np.bool_] | np.bool_:
+    """A mask or alpha band of the file, where it has one."""
+    if rasterio.enums.MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
+        return np.asarray(dataset.dataset_mask(window=window.rasterio) > 0)
+    return np.bool_(True)
+
+
+def open_raster(
+    path: str | Path | Sequence[str | Path],
+    *,
+    sensor: Sensor | None = None,
+    bands: Sequence[str] | None = None,
+    gsd_m: float | None = None,
+    nodata: float | None = None,
+    date: str | None = None,
+) -> Raster:
+    """Open a file, a folder of single-band files or a list of files as one Raster of one date.
+
+    bands: names in file order, needed when the files do not name them. The grid is that of the finest band, or has
+    pixels of `gsd_m` metres. Raises DataError, BandError (nameless or double bands) and GridError (files apart).
+    """
+    files = _list_files(path)
+    datasets = [open_dataset(file) for file in files]
+    sources = [BandSource(f, i) for f, d in zip(files, datasets, strict=True) for i in d.indexes if not _is_alpha(d, i)]
+    where = str(path) if isinstance(path, str | Path) else str(files[0])
+    names = name_bands(bands or _names_in(files, datasets, sensor), sensor=sensor, where=where)
+    if len(names) != len(sources):
+        raise BandError(
+            f"{where} has {len(sources)} bands, but {len(names)} names were given",
+            fix="name every band once, in file order",
+        )
+    grid = _common_grid(files, datasets, gsd_m)
+    dtype = np.result_type(*(d.dtypes[i] for d in datasets for i in range(d.count)))
+    if not bool(_same_grid_everywhere(grid, datasets)) and dtype.kind in "iu" and dtype.itemsize < 4:
+        dtype = np.dtype("float32")  # resampled numbers are no longer whole
+    return Raster(grid, names, (tuple(sources),), dtype.name, nodata, dates=(date,))
+
+
+def _same_grid_everywhere(grid: Grid, datasets: Sequence[DatasetReader]) -> bool:
+    return all(grid_of(d).is_same(grid) for d in datasets)
+
+
+def stack_dates(rasters: Sequence[Raster]) -> Raster:
+    """Rasters of several dates with the same bands as one; later ones are read on the first one's grid."""
+    first = rasters[0]
+    for other in rasters[1:]:
+        if set(other.bands) != set(first.bands):
+            raise BandError(
+                f"{other.name} has bands {', '.join(other.bands)}, {first.name} has {', '.join(first.bands)}",
+                fix="give every date the same bands",
+            )
+    ordered = [r.select(first.bands) for r in rasters]
+    dtype = np.result_type(*(r.dtype for r in rasters)).name
+    return replace(
+        first,
+        sources=tuple(s for r in ordered for s in r.sources),
+        dates=tuple(d for r in rasters for d in r.dates),
+        dtype=dtype,
+    )
+
+
+def _list_files(path: str | Path | Sequence[str | Path]) -> list[str]:
+    if not isinstance(path, str | Path):
+        return [file for one in path for file in _list_files(one)]
+    if is_remote(str(path)) or not Path(path).is_dir():
+        return [str(path)]
+    files = sorted(p for p in Path(path).iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not files:
+        raise DataError(f"the folder {path} holds no raster", fix="files must end in " + ", ".join(SUFFIXES))
+    return [str(p) for p in files]
+
+
+def _is_alpha(dataset: DatasetReader, index: int) -> bool:
+    return bool(dataset.colorinterp[index - 1] == rasterio.enums.ColorInterp.alpha)
+
+
+def _names_in(files: Sequence[str], datasets: Sequence[DatasetReader], sensor: Sensor | None) -> list[str]:
+    """Band names from descriptions, or from file names where every file has one band; raises BandError."""
+    names: list[str] = []
+    for file, dataset in zip(files, datasets, strict=True):
+        wanted = [i for i in dataset.indexes if not _is_alpha(dataset, i)]
+        described = [dataset.descriptions[i - 1] for i in wanted]
+        if len(datasets) > 1 and len(wanted) == 1:
+            names.append(band_in_file_name(Path(file).stem, sensor))
+        elif all(described) and (len(wanted) > 1 or described[0] != "bands"):
+            names += [str(d) for d in described]
+        elif [dataset.colorinterp[i - 1].name for i in wanted] == ["red", "green", "blue"]:
+            names += ["red", "green", "blue"]
+        elif sensor and len(wanted) == len(sensor.bands):
+            names += list(sensor.band_names)
+        else:
+            raise BandError(
+                f"{file} has {len(wanted)} bands without names"
+                + (f", {sensor.name} has {len(sensor.bands)}" if sensor else ""),
+                fix="name them in file order: bands: [blue, green, red, nir, ...] (option --bands)",
+            )
+    return names
+
+
+def band_in_file_name(stem: str, sensor: Sensor | None) -> str:
+    """`T32_20200101_B8A_20m` -> the band that one of its parts names; the last such part, else the whole stem."""
+    parts = [p for p in re.split(r"[_\-.\s]+", stem) if p]
+    for part in reversed(parts):
+        if re.fullmatch(r"\d+m?", part):
+            continue
+        name = common_name(part, sensor)
+        if name != part.lower() or (sensor and name in sensor.band_names):
+            return part
+    return parts[-1] if len(parts) > 1 else stem
+
+
+def _common_grid(files: Sequence[str], datasets: Sequence[DatasetReader], gsd_m: float | None) -> Grid:
+    grids = [grid_of(d) for d in datasets]
+    finest = min(grids, key=lambda g: g.gsd_m)
+    for file, grid in zip(files, grids, strict=True):
+        if not grid.same_crs(finest):
+            raise GridError(
+                f"{file} is {grid.describe()}, {files[0]} is {grids[0].describe()}",
+                fix="bring all files of one image to one CRS",
+            )
+        if finest.overlap(grid) < 0.5:
+            raise GridError(
+                f"{file} covers only {finest.overlap(grid):.0%} of the image",
+                fix="leave it out or give it as a scene of its own",
+            )
+    return finest if gsd_m is None else finest.coarsen(gsd_m / finest.gsd_m)
+
+
+class RasterWriter:
+    """Write a tiled GeoTIFF window by window; the file appears under its name only when all went well.
+
+    Memory: GDAL's block cache. Raises OutputError (exists, read-only, full).
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        grid: Grid,
+        *,
+        bands: Sequence[str],
+        dtype: str,
+        nodata: float | None = None,
+        overwrite: bool = False,
+        tags: dict[str, str] | None = None,
+        compress: str = "deflate",
+        block_px: int = 512,
+    ) -> None:
+        self.path = claim(path, overwrite=overwrite)
+        self._replacing = replacing(self.path)
+        self._bands, self._tags = list(bands), tags or {}
+        side = min(block_px, 16 * max(1, min(grid.height, grid.width) // 16))
+        self._profile = {
+            "driver": "GTiff",
+            "height": grid.height,
+            "width": grid.width,
+            "count": len(bands),
+            "dtype": dtype,
+            "crs": grid.crs,
+            "transform": grid.transform,
+            "nodata": nodata,
+            "tiled": True,
+            "blockxsize": side,
+            "blockysize": side,
+            "compress": compress,
+            "bigtiff": "IF_SAFER",
+            "interleave": "pixel" if len(bands) < 20 else "band",
+        }
+        if compress == "deflate":
+            self._profile["predictor"] = 2 if np.dtype(dtype).kind in "iu" else 3
+
+    def __enter__(self) -> RasterWriter:
+        self._partial = self._replacing.__enter__()
+        with _place_may_be_unknown():
+            self._dataset = rasterio.open(self._partial, "w", **self._profile)
+        self._dataset.update_tags(**self._tags)
+        for i, name in enumerate(self._bands, 1):
+            self._dataset.set_band_description(i, name)
+        return self
+
+    def write(self, window: Window, values: npt.NDArray[Any]) -> None:
+        """Write values (C, H, W) or (H, W) at a window."""
+        values = values[None] if values.ndim == 2 else values
+        self._dataset.write(values, window=window.rasterio)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            try:
+                self._dataset.close()
+            except BaseException as failed:
+                self._replacing.__exit__(type(failed), failed, failed.__traceback__)
+                raise
+        else:
+            self._dataset.close()
+        self._replacing.__exit__(kind, error, trace)

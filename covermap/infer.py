@@ -1,0 +1,166 @@
+"""A model over a scene, block by block: windows on one lattice, blended; memory does not depend on the scene's size.
+
+Windows lie on a lattice that belongs to the scene, not to the block, and every window that touches a pixel counts for
+it. So a pixel's probabilities are the same whichever block it falls into, and blocks need nothing from each other.
+Blocks are cut where a window ends, which makes neighbours share one row of windows and no more. Inside a block the
+windows go from left to right; only the columns that later windows still reach are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.types import InputSpec, Sample
+from covermap.data.chips import image_batch
+from covermap.data.scene import Scene
+from covermap.geo.grid import Window, lattice
+from covermap.models import LandModel
+
+Wanted = Callable[[Window], npt.NDArray[np.bool_]]
+
+
+class Strip(NamedTuple):
+    """Finished columns of a block: place in the scene, probabilities (K, h, w), and which pixels hold a result."""
+
+    window: Window
+    probabilities: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Windows of `size_px` over `area`, neighbours sharing `overlap_px` or a little more."""
+
+    area: Window
+    size_px: int
+    overlap_px: int
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """First rows of the windows, counted in the scene."""
+        return [self.area.row + r for r in lattice(self.area.height, self.size_px, self.overlap_px)]
+
+    @cached_property
+    def cols(self) -> list[int]:
+        """First columns of the windows, counted in the scene."""
+        return [self.area.col + c for c in lattice(self.area.width, self.size_px, self.overlap_px)]
+
+    @property
+    def height(self) -> int:
+        return min(self.size_px, self.area.height)
+
+    @property
+    def width(self) -> int:
+        return min(self.size_px, self.area.width)
+
+    @cached_property
+    def row_weights(self) -> npt.NDArray[np.float32]:
+        """(number of rows, height): what each window's rows count for; the sum over windows is 1 in every row."""
+        return blend_weights(self.rows, self.height)
+
+    @cached_property
+    def col_weights(self) -> npt.NDArray[np.float32]:
+        """(number of columns, width), as `row_weights`."""
+        return blend_weights(self.cols, self.width)
+
+    def blocks(self, block_px: int) -> list[Window]:
+        """Blocks of about block_px that cover the area exactly once, row by row."""
+        row_cuts = _cuts(self.rows, self.height, self.size_px - self.overlap_px, block_px)
+        col_cuts = _cuts(self.cols, self.width, self.size_px - self.overlap_px, block_px)
+        return [Window(r, c, r2 - r, c2 - c) for r, r2 in pairwise(row_cuts) for c, c2 in pairwise(col_cuts)]
+
+
+def _cuts(starts: Sequence[int], size: int, step: int, block_px: int) -> list[int]:
+    """Block borders: the scene's ends, and the ends of every n-th window (the last block takes a short rest)."""
+    each = max(1, block_px // step)
+    ends = [starts[i] + size for i in range(each - 1, len(starts) - 1, each)]
+    last = starts[-1] + size
+    return [starts[0], *(end for end in ends if last - end >= step), last]
+
+
+def blend_weights(starts: Sequence[int], size: int) -> npt.NDArray[np.float32]:
+    """(len(starts), size): linear ramps over the shared pixels of neighbouring windows, made to sum to 1 everywhere."""
+    weights = np.ones((len(starts), size))
+    for i, (one, two) in enumerate(pairwise(starts)):
+        shared = one + size - two
+        ramp = (np.arange(shared) + 0.5) / max(shared, 1)
+        weights[i + 1, :shared] = np.minimum(weights[i + 1, :shared], ramp)
+        weights[i, size - shared :] = np.minimum(weights[i, size - shared :], ramp[::-1])
+    total = np.zeros(starts[-1] + size - starts[0])
+    for start, weight in zip(starts, weights, strict=True):
+        total[start - starts[0] : start - starts[0] + size] += weight
+    for start, weight in zip(starts, weights, strict=True):
+        weight /= total[start - starts[0] : start - starts[0] + size]
+    return weights.astype(np.float32)
+
+
+def default_overlap(model: LandModel, size_px: int) -> int:
+    """A tenth of the window, even; none for models that judge each pixel by itself."""
+    return size_px // 20 * 2 if model.sees_neighbours else 0
+
+
+def infer_block(
+    model: LandModel,
+    scene: Scene,
+    windows: Lattice,
+    block: Window,
+    *,
+    wanted: Wanted | None = None,
+    batch_size: int = 4,
+) -> Iterator[Strip]:
+    """Blended class probabilities of one block, as strips from left to right that cover it exactly.
+
+    Windows without a valid (and wanted) pixel are not computed; their pixels come back as not valid.
+    Memory: about (K + 2 C) * block height * window width * 4 bytes.
+    """
+    rows = [i for i, r in enumerate(windows.rows) if r < block.row + block.height and r + windows.height > block.row]
+    cols = [j for j, c in enumerate(windows.cols) if c < block.col + block.width and c + windows.width > block.col]
+    top, bottom = windows.rows[rows[0]], windows.rows[rows[-1]] + windows.height
+    held = np.zeros((len(model.legend), bottom - top, windows.width), np.float32)
+    keep = slice(block.row - top, block.row - top + block.height)
+    for place, j in enumerate(cols):
+        start = windows.cols[j]
+        stripe = Window(top, start, bottom - top, windows.width)
+        sample = scene.read(stripe)
+        mask: npt.NDArray[np.bool_] = np.asarray(sample.valid.any(0))
+        if wanted is not None:
+            mask &= wanted(stripe)
+        boxes = [Window(windows.rows[i] - top, 0, windows.height, windows.width) for i in rows]
+        chosen = [(i, box) for i, box in zip(rows, boxes, strict=True) if mask[box.slices].any()]
+        for first in range(0, len(chosen), batch_size):
+            part = chosen[first : first + batch_size]
+            batch = image_batch([crop(sample, box) for _, box in part], model.spec)
+            for (i, box), shares in zip(part, model.probabilities(batch), strict=True):
+                held[:, box.row : box.row + box.height] += shares * np.outer(
+                    windows.row_weights[i], windows.col_weights[j]
+                )
+        following = windows.cols[cols[place + 1]] if place + 1 < len(cols) else block.col + block.width
+        left, right = max(start, block.col), min(following, block.col + block.width)
+        if right > left:
+            span = slice(left - start, right - start)
+            yield Strip(
+                Window(block.row, left, block.height, right - left), held[:, keep, span].copy(), mask[keep, span]
+            )
+        shift = following - start
+        held[..., : max(0, windows.width - shift)] = held[..., shift:]
+        held[..., max(0, windows.width - shift) :] = 0
+
+
+def crop(sample: Sample, box: Window) -> Sample:
+    """A part of a sample, without its labels."""
+    rows, cols = box.slices
+    image = {key: values[..., rows, cols] for key, values in sample.image.items()}
+    return Sample(image, sample.valid[..., rows, cols], None, sample.dates, sample.location, sample.key)
+
+
+def check_input(scene: Scene, spec: InputSpec) -> Scene:
+    """The scene with exactly the model's sensors and bands, in the model's order."""
+    rasters = {entry.sensor: scene.rasters[entry.sensor].select(entry.bands) for entry in spec.sensors}
+    return replace(scene, rasters=rasters)

@@ -1,0 +1,215 @@
+"""Trained models as folders: `model.safetensors` + `config.json` + `README.md`, all that `predict` needs.
+
+A folder knows its kind, bands, scaling, GSD, legend and how it was trained; nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from covermap.core.errors import BandError, GridError, ModelError
+from covermap.core.legend import Legend
+from covermap.core.output import replacing
+from covermap.core.types import Batch, InputSpec
+from covermap.ml.forest import Forest
+
+FORMAT = 1
+
+
+class LandModel(ABC):
+    """What evaluates and predicts: a network or a forest with its input spec and legend."""
+
+    kind: str
+
+    def __init__(self, spec: InputSpec, legend: Legend, facts: Mapping[str, Any]) -> None:
+        self.spec, self.legend, self.facts = spec, legend, dict(facts)
+
+    @abstractmethod
+    def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Class probabilities (B, K, H, W) float32 of a normalised batch."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All weights by name."""
+
+    @property
+    def sees_neighbours(self) -> bool:
+        """Whether a pixel's class depends on pixels around it, so that windows must overlap."""
+        return True
+
+
+class ForestModel(LandModel):
+    """A random forest on the stacked bands of single pixels."""
+
+    kind = "forest"
+
+    def __init__(self, spec: InputSpec, legend: Legend, forest: Forest, facts: Mapping[str, Any]) -> None:
+        super().__init__(spec, legend, facts)
+        self.forest = forest
+
+    @property
+    def sees_neighbours(self) -> bool:
+        return False
+
+    def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
+        stacked = np.concatenate([x.flatten(1, 2).numpy() for x in batch.image.values()], 1)
+        b, f, h, w = stacked.shape
+        pixels = stacked.transpose(0, 2, 3, 1).reshape(-1, f)
+        return self.forest.probabilities(pixels).reshape(b, h, w, -1).transpose(0, 3, 1, 2)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return self.forest.arrays()
+
+
+class NetworkModel(LandModel):
+    """A torch network in evaluation mode on one device."""
+
+    kind = "network"
+
+    def __init__(
+        self, spec: InputSpec, legend: Legend, network: Any, facts: Mapping[str, Any], *, device: str = "cpu"
+    ) -> None:
+        import torch
+
+        super().__init__(spec, legend, facts)
+        self.device = torch.device(device)
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+
+    def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            shares: npt.NDArray[np.float32] = self.network(batch.to(self.device)).float().softmax(1).cpu().numpy()
+        return shares
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: value.detach().cpu().contiguous().numpy() for name, value in self.network.state_dict().items()}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """config.json of a model folder."""
+
+    kind: str
+    spec: InputSpec
+    legend: Legend
+    build: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(model: LandModel, folder: str | Path, *, build: Mapping[str, Any] | None = None) -> Path:
+    """Write a model folder, whole or not at all, replacing an earlier one."""
+    folder = Path(folder)
+    config = {
+        "format": FORMAT,
+        "kind": model.kind,
+        "input": model.spec.to_dict(),
+        "legend": model.legend.to_dict(),
+        "build": dict(build or {}),
+        "facts": model.facts,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder) as partial:
+        partial.mkdir()
+        save_file({k: np.ascontiguousarray(v) for k, v in model.arrays().items()}, partial / "model.safetensors")
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (partial / "README.md").write_text(_card_text(model), encoding="utf-8")
+    return folder
+
+
+def _card_text(model: LandModel) -> str:
+    bands = "; ".join(f"{s.sensor}: {', '.join(s.bands)}" for s in model.spec.sensors)
+    facts = "\n".join(f"- {key}: {value}" for key, value in model.facts.items())
+    return (
+        "---\nlibrary_name: covermap\npipeline_tag: image-segmentation\ntags: [earth-observation, land-cover]\n---\n"
+        f"# Land-cover model ({model.kind})\n\n"
+        f"- bands: {bands}\n- pixel size: {model.spec.gsd_m:.4g} m\n"
+        f"- classes: {', '.join(model.legend.names)}\n{facts}\n\n"
+        "Use: `covermap predict THIS_FOLDER IMAGE.tif MAP.tif`\n"
+    )
+
+
+def read_card(folder: str | Path) -> ModelCard:
+    """config.json of a model folder; raises ModelError."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{folder} is not a model folder: it has no config.json", fix="give the folder model/ of a run"
+        )
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["format"] > FORMAT:
+            raise ModelError(
+                f"{folder} was written by a newer covermap (format {raw['format']})", fix="update covermap"
+            )
+        return ModelCard(
+            raw["kind"], InputSpec.from_dict(raw["input"]), Legend.from_dict(raw["legend"]), raw["build"], raw["facts"]
+        )
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged ({error!r})", fix="copy the model again, or train it again") from error
+
+
+def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
+    """A trained model from its folder; raises ModelError when a file is missing, damaged or does not fit."""
+    card = read_card(folder)
+    path = Path(folder) / "model.safetensors"
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error})", fix="copy the model again, or train it again") from error
+    if card.kind == "forest":
+        return ForestModel(card.spec, card.legend, _forest(card, arrays), card.facts)
+    if card.kind != "network":
+        raise ModelError(f"{folder}: model kind {card.kind!r} is not known", fix="update covermap")
+    import torch
+
+    from covermap.nn.model import build_model
+
+    network = build_model(card.spec, len(card.legend), **card.build)
+    try:
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()}, strict=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ModelError(
+            f"{path} does not fit its config.json: {reason}", fix="copy both files from one run"
+        ) from error
+    return NetworkModel(card.spec, card.legend, network, card.facts, device=device)
+
+
+def _forest(card: ModelCard, arrays: dict[str, npt.NDArray[Any]]) -> Forest:
+    return Forest.from_arrays(arrays, num_features=card.spec.num_channels, num_classes=len(card.legend))
+
+
+def require_fit(spec: InputSpec, bands: Mapping[str, tuple[str, ...]], gsd_m: float, *, where: str) -> None:
+    """Refuse a scene whose sensors, bands or pixel size are not those that a model was trained on.
+
+    bands: {sensor: band names in the scene}. The pixel size may differ by a fifth. Raises BandError or GridError.
+    """
+    for entry in spec.sensors:
+        if entry.sensor not in bands:
+            raise BandError(
+                f"{where} has {', '.join(bands)}; the model needs the sensor {entry.sensor!r}",
+                fix=f"name it: --sensor {entry.sensor}",
+            )
+        missing = [band for band in entry.bands if band not in bands[entry.sensor]]
+        if missing:
+            raise BandError(
+                f"{where} lacks the bands {', '.join(missing)} that the model was trained on; "
+                f"it has {', '.join(bands[entry.sensor])}",
+                fix="give an image with the model's bands, or name the bands: --bands blue,green,...",
+            )
+    if spec.gsd_m and not 1 / 1.2 <= gsd_m / spec.gsd_m <= 1.2:
+        raise GridError(
+            f"{where} has pixels of {gsd_m:.4g} m, the model was trained at {spec.gsd_m:.4g} m",
+            fix=f"resample it: covermap prepare {where} OUT.tif --gsd {spec.gsd_m:.4g}, or predict with --any-gsd",
+        )

@@ -1,0 +1,36 @@
+"""Convolution blocks that backbones and decoders share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def conv_norm(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution without bias, then batch norm; size is kept (divided by the stride)."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+
+
+def conv_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions with norm and ReLU."""
+    return nn.Sequential(
+        conv_norm(inputs, outputs), nn.ReLU(inplace=True), conv_norm(outputs, outputs), nn.ReLU(inplace=True)
+    )
+
+
+class Residual(nn.Module):
+    """Basic residual block; with a stride the shortcut averages before its 1 x 1 convolution (ResNet-D, He et al. 2019)."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.first = conv_norm(inputs, outputs, stride=stride)
+        self.second = conv_norm(outputs, outputs)
+        shortcut: list[nn.Module] = [nn.AvgPool2d(stride)] if stride > 1 else []
+        if inputs != outputs:
+            shortcut.append(conv_norm(inputs, outputs, kernel=1))
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
+        y = self.second(functional.relu(self.first(x)))
+        return functional.relu(y + self.shortcut(x))

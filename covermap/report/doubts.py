@@ -1,0 +1,141 @@
+"""What a reader should distrust in a run: each check returns sentences, from the files of the run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from covermap.core.config import RunConfig
+from covermap.data.split import Split
+
+FEW_PX = 200
+"""Reference pixels below which a class's scores say little."""
+LOW_IOU = 0.3
+STILL_RISING = 0.005
+"""Gain in the last tenth of training above which it was not finished."""
+SCORE_DROP = 0.1
+"""mIoU on val minus mIoU on test above which the choice on val was lucky or the parts differ."""
+
+
+def find_doubts(
+    config: RunConfig,
+    *,
+    split: Split | None = None,
+    notes: Sequence[str] = (),
+    metrics: Mapping[str, Any] | None = None,
+    log: Sequence[Mapping[str, Any]] = (),
+    chosen_epoch: int | None = None,
+) -> list[str]:
+    """Sentences on what may be wrong with a run's data, split, scores and training; empty when nothing was found."""
+    found = list(_of_split(split)) if split else []
+    if metrics is not None:
+        found += [*_of_part(metrics), *_of_classes(metrics), *_of_models(metrics)]
+    if log:
+        found += [*_of_length(config, log), *_of_gap(log)]
+    if metrics is not None and log:
+        found += _of_choice(metrics, log, chosen_epoch)
+    # The split's own notes on leaks and absent classes are said above in other words.
+    said = tuple(f"split {s.method}:" for s in [split] if s) + tuple(f"{m['part']} has no" for m in [metrics] if m)
+    return found + [_sentence(note) for note in notes if not note.startswith(said)]
+
+
+def rising_score(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """(epoch, score) of the validations in the log, a monitored loss with its sign changed."""
+    sign = -1.0 if config.train.monitor == "val_loss" else 1.0
+    return [(r["epoch"], sign * r[config.train.monitor]) for r in log if r.get(config.train.monitor) is not None]
+
+
+def _of_split(split: Split) -> Iterator[str]:
+    if split.method in ("random", "stratified"):
+        yield (
+            f"The split is {split.method}: neighbouring pixels stand on both sides, so the scores are too good. "
+            "Split by blocks (split.method: blocks) to see how the model does on new ground."
+        )
+    elif split.method == "blocks" and split.buffer_px == 0:
+        yield "The blocks of the split touch (buffer_px: 0): labels next to each other stand on both sides."
+
+
+def _of_part(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if not metrics["is_test"]:
+        yield _sentence(metrics["note"] or f"{metrics['part']} is no test part")
+
+
+def _of_classes(metrics: Mapping[str, Any]) -> Iterator[str]:
+    part = metrics["part"]
+    first = next(iter(metrics["models"].values()))["per_class"]
+    absent = [row["class"] for row in first if not row["reference_px"]]
+    few = [f"{row['class']} ({row['reference_px']:,.0f} px)" for row in first if 0 < row["reference_px"] < FEW_PX]
+    if absent:
+        yield f"No {part} pixel shows {_listed(absent)}: nothing is known about how well the map finds it."
+    if few:
+        yield f"Very few {part} pixels show {_listed(few)}: these scores may be chance."
+    for name, result in list(metrics["models"].items())[:1]:
+        low = [
+            f"{row['class']} ({row['iou']:.2f})"
+            for row in result["per_class"]
+            if row["iou"] is not None and row["iou"] < LOW_IOU
+        ]
+        if low:
+            yield f"The {name} mostly misses or confuses {_listed(low)} (IoU below {LOW_IOU})."
+
+
+def _of_models(metrics: Mapping[str, Any]) -> Iterator[str]:
+    models = metrics["models"]
+    if {"network", "random forest"} <= set(models):
+        network, forest = (models[name]["scores"] for name in ("network", "random forest"))
+        if network["miou"] <= forest["miou"]:
+            yield (
+                f"The network (mIoU {network['miou']:.3f}) is not better than the random forest on single pixels "
+                f"({forest['miou']:.3f}): the forest is the simpler choice."
+            )
+
+
+def _of_length(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    scores = rising_score(config, log)
+    last = log[-1]["epoch"]
+    if last < config.train.epochs and config.train.patience is None:
+        yield f"Training was stopped after epoch {last} of {config.train.epochs}; go on with --resume."
+    elif last >= config.train.epochs and len(scores) > 2:
+        before = [score for epoch, score in scores if epoch <= 0.9 * last]
+        if before and scores[-1][1] == max(s for _, s in scores) and scores[-1][1] > max(before) + STILL_RISING:
+            yield (
+                f"{config.train.monitor} was still improving when training ended at epoch {last}: "
+                "more epochs (train.epochs) would probably help."
+            )
+
+
+def _of_gap(log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Losses of train and val are measured differently (class weights, augmentation): only a large gap counts."""
+    rows = [r for r in log if r.get("val_loss") is not None and r.get("loss") is not None]
+    if not rows:
+        return
+    last, lowest = rows[-1], min(rows, key=lambda r: float(r["val_loss"]))
+    if last["val_loss"] > 1.3 * lowest["val_loss"] and last["loss"] < lowest["loss"]:
+        yield (
+            f"The val loss rose from {lowest['val_loss']:.3f} (epoch {lowest['epoch']}) to {last['val_loss']:.3f} "
+            "while the train loss fell: the network learns the training labels by heart."
+        )
+    elif last["val_loss"] > 2 * last["loss"] and last["val_loss"] - last["loss"] > 0.3:
+        yield (
+            f"The val loss ({last['val_loss']:.3f}) is far above the train loss ({last['loss']:.3f}): the val part "
+            "differs from the train part, or the network learns the training labels by heart."
+        )
+
+
+def _of_choice(metrics: Mapping[str, Any], log: Sequence[Mapping[str, Any]], chosen_epoch: int | None) -> Iterator[str]:
+    row = next((r for r in log if r["epoch"] == chosen_epoch and r.get("val_miou") is not None), None)
+    network = metrics["models"].get("network")
+    if row and network and metrics["is_test"] and row["val_miou"] - network["scores"]["miou"] > SCORE_DROP:
+        yield (
+            f"The mean IoU is {row['val_miou']:.3f} on val, which chose the checkpoint, but "
+            f"{network['scores']['miou']:.3f} on {metrics['part']}: expect the lower one, or less, elsewhere."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

@@ -1,0 +1,180 @@
+"""Charts as SVG and pictures as PNG, as data URIs that stand inside the page; from plain arrays, without a display.
+
+Only matplotlib's object interface is used: no pyplot, no window, nothing that outlives a call. matplotlib itself is
+imported when the first figure is drawn.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, RULE = "#1c2b33", "#5b6b75", "#d9e0e4"
+RIGHT, WRONG, SECOND = "#1f5f8b", "#c4571b", "#8a969e"
+_FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+_STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "covermap",
+    "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": MUTED, "axes.linewidth": 0.7,
+    "axes.facecolor": "white", "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.grid": False, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
+    "xtick.major.width": 0.7, "ytick.major.width": 0.7, "text.usetex": False, "text.parse_math": False,
+}  # fmt: skip
+_NO_PNG_FACTS: Any = {"Software": None}  # the same pixels give the same bytes with every version
+_PAGE_IN = 10.2  # width of the page's column at 96 px for an inch, so that text keeps its size
+_MAX_NAME = 22
+
+
+def png_uri(rgb: npt.NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3) uint8, red first, as a PNG data URI."""
+    from matplotlib.image import imsave
+
+    file = io.BytesIO()
+    imsave(file, rgb, format="png", metadata=_NO_PNG_FACTS, pil_kwargs={"compress_level": 9})
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def class_bars(names: Sequence[str], colours: Sequence[str], scores: Mapping[str, Sequence[float | None]]) -> str:
+    """IoU of each class: a bar in the class's colour for the first model, a diamond for the second; None is absent."""
+    with _style():
+        figure, (axes,) = _new(_PAGE_IN, 0.75 + 0.3 * len(names))
+        first, *others = scores
+        rows = np.arange(len(names))
+        axes.barh(rows, [v or 0 for v in scores[first]], 0.66, color=list(colours), edgecolor=INK, linewidth=0.6)
+        for name in others[:1]:
+            known = [(v, row) for row, v in zip(rows, scores[name], strict=True) if v is not None]
+            axes.plot(*zip(*known, strict=True), "D", ms=5.5, mfc="white", mec=INK, mew=1.2, ls="none", clip_on=False)
+        for row, *values in zip(rows, *scores.values(), strict=True):
+            text = "absent" if values[0] is None else f"{values[0]:.2f}"
+            far = max(v or 0 for v in values[:2])
+            axes.text(far + 0.015, row, text, va="center", color=MUTED if values[0] is None else INK)
+        axes.set(xlim=(0, 1.06), ylim=(len(names) - 0.4, -0.6), xlabel="IoU", xticks=np.linspace(0, 1, 6))
+        _name_ticks(axes, "y", rows, names)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color=RULE, lw=0.7)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        return _svg_uri(figure)
+
+
+def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
+    """Confusion matrix (K, K), reference in rows: shade and percent by row, counts below; right blue, wrong orange."""
+    table = np.asarray(counts, np.float64)
+    k = len(table)
+    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    with _style():
+        side = 0.52 if k <= 9 else 0.44 if k <= 16 else max(0.2, 7.6 / k)
+        figure, (axes,) = _new(1.55 + side * k, 1.35 + side * k)
+        picture = _shade(share, RIGHT) * np.eye(k)[..., None] + _shade(share, WRONG) * (1 - np.eye(k)[..., None])
+        axes.imshow(picture, interpolation="none")
+        for row, col in np.ndindex(k, k) if k <= 16 else ():
+            if table[row, col]:
+                colour = "white" if share[row, col] > 0.5 else INK
+                axes.text(col, row - 0.12, f"{share[row, col]:.0%}", ha="center", va="center", size=8.5, color=colour)
+                axes.text(
+                    col, row + 0.25, _short(float(table[row, col])), ha="center", va="center", size=6.3, color=colour
+                )
+        ticks = np.arange(k)
+        _name_ticks(axes, "x", ticks, names)
+        _name_ticks(axes, "y", ticks, names)
+        axes.set(xlabel="predicted", ylabel="reference")
+        axes.xaxis.set(label_position="top", ticks_position="top")
+        axes.tick_params(length=0)
+        for text in axes.get_xticklabels():
+            text.set(rotation=40, ha="left", rotation_mode="anchor")
+        axes.set_xticks(ticks[1:] - 0.5, minor=True)
+        axes.set_yticks(ticks[1:] - 0.5, minor=True)
+        axes.grid(which="minor", color="white", lw=1.5)
+        axes.tick_params(which="minor", length=0)
+        axes.spines[:].set_visible(False)
+        return _svg_uri(figure)
+
+
+def learning_curves(rows: Sequence[Mapping[str, Any]], chosen: int | None = None) -> str:
+    """Loss, validation scores and learning rate over epochs from log rows; a line marks the chosen epoch."""
+    panels: list[tuple[str, dict[str, tuple[str, str]]]] = [
+        ("Loss", {"loss": ("train", RIGHT), "val_loss": ("val", WRONG)}),
+        (
+            "Scores on val",
+            {"val_oa": ("overall agreement", SECOND), "val_macro_f1": ("mean F1", WRONG), "val_miou": ("mIoU", RIGHT)},
+        ),
+        ("Learning rate", {"lr": ("", RIGHT)}),
+    ]
+    with _style():
+        figure, all_axes = _new(_PAGE_IN, 2.9, columns=3)
+        for axes, (title, lines) in zip(all_axes, panels, strict=True):
+            for key, (label, colour) in lines.items():
+                points = [(r["epoch"], r[key]) for r in rows if r.get(key) is not None]
+                if points:
+                    x, y = zip(*points, strict=True)
+                    axes.plot(x, y, color=colour, lw=1.6, label=label, marker="o", ms=4 if len(x) == 1 else 0)
+            if chosen is not None:
+                axes.axvline(chosen, color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=0)
+            axes.set_title(title)
+            axes.set_xlabel("epoch")
+            axes.grid(color=RULE, lw=0.7)
+            axes.set_axisbelow(True)
+            axes.locator_params(axis="x", integer=True)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+            if len(axes.lines) > 1 and axes.get_legend_handles_labels()[1] != [""]:
+                axes.legend(frameon=False, fontsize=8.5, handlelength=1.4, labelspacing=0.3)
+        all_axes[1].set_ylim(0, 1)
+        all_axes[2].set_ylim(bottom=0)
+        all_axes[2].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        return _svg_uri(figure)
+
+
+def _style() -> Any:
+    import matplotlib
+
+    return matplotlib.rc_context(_STYLE)
+
+
+def _new(width_in: float, height_in: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)  # a canvas that draws into memory
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def _svg_uri(figure: Figure) -> str:
+    """The figure as SVG; its text is set in the page's fonts, which are narrower than the font of the layout."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = file.getvalue().replace("'DejaVu Sans'", _FONTS)
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8")).decode("ascii")
+
+
+def _name_ticks(axes: Axes, axis: str, at: npt.NDArray[np.int64], names: Sequence[str]) -> None:
+    """Class names as tick labels, long ones cut."""
+    short = [name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1].rstrip() + "…" for name in names]
+    set_ticks = axes.set_xticks if axis == "x" else axes.set_yticks
+    set_ticks(at, short, color=INK)
+
+
+def _shade(share: npt.NDArray[np.float64], colour: str) -> npt.NDArray[np.float64]:
+    """(K, K) shares -> (K, K, 3) from almost white to the colour; the root keeps small errors visible."""
+    full = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    weight = np.sqrt(np.clip(share, 0, 1))[..., None]
+    return np.asarray(np.array([0.965, 0.972, 0.976]) * (1 - weight) + full * weight)
+
+
+def _short(count: float) -> str:
+    """12345 -> 12.3k, so that counts fit a cell."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if count >= limit:
+            size = count / (1e3 if unit == "k" else limit)
+            return f"{size:.1f}{unit}" if size < 100 else f"{size:.0f}{unit}"
+    return f"{count:.0f}"

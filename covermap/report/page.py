@@ -1,0 +1,428 @@
+"""`write_report`: one HTML file that shows a run: result, doubts, scores, pictures, data, settings.
+
+Everything stands inside the file: no script, no font, no address is loaded. What the run does not hold yet is left out
+with one sentence that says which command makes it.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from covermap.core.errors import CovermapError
+from covermap.core.legend import IGNORE, PALETTE, Legend
+from covermap.core.output import write_text
+from covermap.core.run import Run
+from covermap.data.scene import Scene, open_scenes
+from covermap.data.split import Split, part_counts
+from covermap.models import ModelCard, read_card
+from covermap.report import figures, pictures
+from covermap.report.doubts import find_doubts
+
+MAX_SCENES = 3
+"""Scenes shown as pictures; tables count all of them."""
+COUNTED_PX = 1 << 27
+"""Labels of scenes up to this size together are counted while the report is written (some 10 s)."""
+OVERVIEW_PX = 560
+SCORES = (
+    ("oa", "Overall agreement", "share of the labelled pixels that get their label's class"),
+    ("miou", "Mean IoU", "overlap divided by union of map and labels, mean of the classes present"),
+    ("macro_f1", "Mean F1", "balance of user's and producer's accuracy, mean of the classes present"),
+    ("kappa", "Kappa", "agreement beyond what the class shares give by chance"),
+    ("num_present", "Classes present", "classes with at least one labelled pixel in this part"),
+    ("num_pixels", "Labelled pixels", "neighbouring pixels are alike: this is not a number of independent samples"),
+)
+
+
+def write_report(run: Run) -> Path:
+    """Write `report.html` into the run's folder from whatever the run holds by now; returns its path.
+
+    Raises OutputError when it cannot be written. Data that can no longer be opened are named in the report.
+    """
+    pieces = Pieces(run)
+    environment = Environment(
+        loader=PackageLoader("covermap", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {
+        "percent": percent, "score": score, "count": count, "hectares": hectares, "seconds": seconds,
+    }  # fmt: skip
+    page = environment.get_template("page.html").render(
+        name=run.config.name,
+        folder=shlex.quote(str(run.folder)),
+        sentence=result_sentence(pieces.metrics),
+        facts=_facts(pieces),
+        doubts=pieces.doubts,
+        metrics=pieces.metrics,
+        scores=SCORES,
+        colours=pieces.colours,
+        legend=_swatches(pieces),
+        classes=_classes(pieces),
+        confusions=_confusions(pieces),
+        curves=_curves(pieces),
+        split=_split(pieces),
+        examples=_examples(pieces),
+        maps=_maps(pieces),
+        confidence=_confidence(pieces),
+        scenes=_scenes(pieces),
+        files=_files(pieces),
+        problem=pieces.problem,
+        settings=run.path("config.yaml").read_text(encoding="utf-8"),
+        versions=_json(run, "versions.json") or {},
+        empty_colour=pictures.EMPTY_COLOUR,
+        part_colours=pictures.PART_COLOURS,
+        confidence_colours=pictures.CONFIDENCE_COLOURS,
+    )
+    return write_text(run.path("report.html"), page)
+
+
+@dataclass
+class Pieces:
+    """What a run holds, read once; `problem` says why its data could not be opened."""
+
+    run: Run
+    problem: str = ""
+    scenes: list[Scene] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        try:
+            self.scenes = open_scenes(self.run.config.data)
+        except CovermapError as error:
+            self.problem = error.message
+        self.metrics: dict[str, Any] | None = _json(self.run, "metrics.json") or _json(self.run, "metrics_val.json")
+        self.log = self.run.read_log()
+        self.split = Split.load(self.run.path("split.csv")) if self.run.path("split.csv").is_file() else None
+        has_model = self.run.path("model/config.json").is_file()
+        self.card: ModelCard | None = read_card(self.run.path("model")) if has_model else None
+
+    @cached_property
+    def legend(self) -> Legend | None:
+        """The legend of the data, or of the model where the data cannot be opened."""
+        mine = self.scenes[0].legend if self.scenes else None
+        return mine or (self.card.legend if self.card else None)
+
+    @cached_property
+    def colours(self) -> dict[str, str]:
+        """One colour for each class name, written anew from its numbers so that nothing else gets into the page."""
+        if self.legend is not None:
+            return {c.name: "#{:02x}{:02x}{:02x}".format(*c.rgb) for c in self.legend.classes}
+        names = self.metrics["classes"] if self.metrics else []
+        return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+
+    @cached_property
+    def doubts(self) -> list[str]:
+        found = find_doubts(
+            self.run.config,
+            split=self.split,
+            notes=_json(self.run, "notes.json") or [],
+            metrics=self.metrics,
+            log=self.log,
+            chosen_epoch=self.chosen_epoch,
+        )
+        return ([f"The data of this run cannot be opened: {self.problem}."] if self.problem else []) + found
+
+    @property
+    def chosen_epoch(self) -> int | None:
+        return self.card.facts.get("epoch") if self.card else None
+
+    @property
+    def shown_part(self) -> str:
+        """The part that examples are taken from: that of the scores, else test."""
+        return self.metrics["part"] if self.metrics else "test"
+
+    @cached_property
+    def composites(self) -> dict[str, pictures.Composite]:
+        """How each of the first scenes is shown."""
+        return {scene.name: pictures.composite(scene) for scene in self.scenes[:MAX_SCENES]}
+
+    @property
+    def overview_px(self) -> int:
+        return OVERVIEW_PX if len(self.scenes) == 1 else OVERVIEW_PX * 3 // 4
+
+    def map_path(self, scene: Scene, suffix: str = "") -> Path | None:
+        """A product of the run for a scene, or None."""
+        path = self.run.path(f"maps/{scene.name}{suffix}.tif")
+        return path if path.is_file() else None
+
+
+def result_sentence(metrics: Mapping[str, Any] | None) -> str:
+    """The result of a run in one sentence of words, from the values of metrics.json."""
+    if metrics is None:
+        return "This run has no scores yet."
+    (name, first), *others = metrics["models"].items()
+    held = f"On held-out {metrics['part']} pixels" if metrics["is_test"] else f"On {metrics['part']} pixels (no test)"
+    scores = first["scores"]
+    text = f"{held} the {name} agrees with the labels on {percent(scores['oa'])} "
+    text += f"(mean IoU {score(scores['miou'], 2)} over {scores['num_present']} classes)"
+    for other, result in others:
+        text += f"; the {other} beside it reaches {percent(result['scores']['oa'])} "
+        text += f"({score(result['scores']['miou'], 2)})"
+    return text + "."
+
+
+def _facts(pieces: Pieces) -> list[tuple[str, str]]:
+    """The few facts under the title."""
+    facts = []
+    if pieces.scenes:
+        grid = pieces.scenes[0].grid
+        number = len(pieces.scenes)
+        size = f"{grid.height:,} × {grid.width:,} px" if number == 1 else f"{number} scenes"
+        bands = sum(len(raster.bands) for raster in pieces.scenes[0].rasters.values())
+        facts += [("Data", size), ("Pixel", f"{grid.gsd_m:.4g} m"), ("Bands", str(bands))]
+    if pieces.legend is not None:
+        facts.append(("Classes", str(len(pieces.legend))))
+    section = pieces.run.config.model
+    joined = section.backbone if section.backbone == section.decoder else f"{section.backbone} + {section.decoder}"
+    facts.append(("Network", joined))
+    if pieces.card and "parameters" in pieces.card.facts:
+        facts.append(("Parameters", f"{pieces.card.facts['parameters']:,}"))
+    if pieces.log:
+        facts.append(("Trained", f"{pieces.log[-1]['epoch']} epochs, {seconds(_total_seconds(pieces.log))}"))
+    return facts
+
+
+def _total_seconds(log: Sequence[Mapping[str, Any]]) -> float:
+    return float(sum(row.get("seconds") or 0 for row in log))
+
+
+def _swatches(pieces: Pieces) -> list[dict[str, str]]:
+    return [{"name": name, "colour": colour} for name, colour in pieces.colours.items()]
+
+
+def _classes(pieces: Pieces) -> dict[str, Any] | None:
+    """Rows of the per-class table and the bar chart."""
+    if pieces.metrics is None:
+        return None
+    models = pieces.metrics["models"]
+    names = [row["class"] for row in next(iter(models.values()))["per_class"]]
+    colours = [pieces.colours.get(name, "#999999") for name in names]
+    rows = [
+        {"name": name, "colour": colours[i], "cells": [result["per_class"][i] for result in models.values()]}
+        for i, name in enumerate(names)
+    ]
+    iou = {name: [row["iou"] for row in result["per_class"]] for name, result in models.items()}
+    return {"rows": rows, "chart": figures.class_bars(names, colours, iou)}
+
+
+def _confusions(pieces: Pieces) -> list[dict[str, str]]:
+    if pieces.metrics is None:
+        return []
+    names = pieces.metrics["classes"]
+    return [
+        {"model": model, "chart": figures.confusion_heat(names, result["confusion"])}
+        for model, result in pieces.metrics["models"].items()
+    ]
+
+
+def _curves(pieces: Pieces) -> dict[str, Any] | None:
+    if not pieces.log:
+        return None
+    return {
+        "chart": figures.learning_curves(pieces.log, pieces.chosen_epoch),
+        "chosen": pieces.chosen_epoch,
+        "monitor": pieces.run.config.train.monitor,
+        "last": pieces.log[-1]["epoch"],
+        "seconds": _total_seconds(pieces.log),
+    }
+
+
+def _split(pieces: Pieces) -> dict[str, Any] | None:
+    """Pictures of the parts, and labelled pixels by class and part."""
+    if pieces.split is None:
+        return None
+    shown = [
+        {
+            "scene": scene.name,
+            "picture": figures.png_uri(
+                pictures.part_picture(pieces.composites[scene.name].overview(pieces.overview_px), pieces.split, scene)
+            ),
+        }
+        for scene in pieces.scenes[:MAX_SCENES]
+    ]
+    rows, totals = [], {}
+    if pieces.legend and sum(s.grid.height * s.grid.width for s in pieces.scenes) in range(1, COUNTED_PX):
+        counts = {part: row.tolist() for part, row in part_counts(pieces.split, pieces.scenes).items()}
+        rows = [(name, [row[i] for row in counts.values()]) for i, name in enumerate(pieces.legend.names)]
+        totals = {part: sum(row) for part, row in counts.items()}
+    return {
+        "pictures": shown,
+        "rows": rows,
+        "totals": totals,
+        "method": pieces.split.method,
+        "buffer_px": pieces.split.buffer_px,
+        "num_scenes": len(pieces.scenes),
+    }
+
+
+def _examples(pieces: Pieces) -> list[dict[str, Any]]:
+    """Image, label and prediction of a few windows of the scored part, where there are maps."""
+    legend, split = pieces.legend, pieces.split
+    mapped = [scene for scene in pieces.scenes if pieces.map_path(scene)]
+    if not mapped or legend is None or split is None:
+        return []
+    examples = []
+    composites = dict(pieces.composites)
+    for scene, window in pictures.example_windows(mapped, split, pieces.shown_part):
+        composite = composites.setdefault(scene.name, pictures.composite(scene))
+        label = split.labels(scene, window, pieces.shown_part)
+        path = pieces.map_path(scene)
+        assert path is not None
+        predicted = pictures.read_map(path, scene, legend, window)
+        known = (label != IGNORE) & (predicted != IGNORE)
+        examples.append(
+            {
+                "scene": scene.name,
+                "window": window,
+                "title": composite.title,
+                "image": figures.png_uri(composite.read(window)),
+                "label": figures.png_uri(pictures.class_picture(label, legend)),
+                "prediction": figures.png_uri(pictures.class_picture(predicted, legend)),
+                "pixels": int(known.sum()),
+                "agree": float((label == predicted)[known].mean()) if known.any() else None,
+            }
+        )
+    return examples
+
+
+def _maps(pieces: Pieces) -> dict[str, Any] | None:
+    """Overviews of the class maps beside the image, and mapped areas of all of them together."""
+    legend = pieces.legend
+    mapped = [(scene, path) for scene in pieces.scenes if (path := pieces.map_path(scene))]
+    if not mapped or legend is None:
+        return None
+    side = pieces.overview_px
+    shown = []
+    for scene, path in mapped[:MAX_SCENES]:
+        composite = pieces.composites.get(scene.name) or pictures.composite(scene)
+        index = pictures.map_overview(path, scene.grid, legend, side)
+        shown.append(
+            {
+                "scene": scene.name,
+                "file": f"maps/{path.name}",
+                "size": f"{scene.grid.height:,} × {scene.grid.width:,} px of {scene.grid.gsd_m:.4g} m",
+                "title": composite.title,
+                "image": figures.png_uri(composite.overview(side)),
+                "map": figures.png_uri(pictures.class_picture(index, legend)),
+            }
+        )
+    areas = _areas([path for _, path in mapped], legend)
+    total = sum(areas.values())
+    rows = [
+        {"name": n, "colour": pieces.colours[n], "area_ha": a, "share": a / total if total else 0.0}
+        for n, a in areas.items()
+    ]
+    return {"pictures": shown, "rows": rows, "total": total, "number": len(mapped), "largest": _largest(rows)}
+
+
+def _largest(rows: Sequence[Mapping[str, Any]]) -> float:
+    return max((row["share"] for row in rows), default=0.0) or 1.0
+
+
+def _areas(maps: Sequence[Path], legend: Legend) -> dict[str, float]:
+    """Hectares of each class over all maps, from the tables beside them; empty when one has none."""
+    totals = dict.fromkeys(legend.names, 0.0)
+    for path in maps:
+        table = next((t for t in _area_tables(path) if t.is_file()), None)
+        if table is None:
+            return {}
+        with open(table, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["class"] in totals:
+                    totals[row["class"]] += float(row["area_ha"])
+    return totals
+
+
+def _area_tables(path: Path) -> list[Path]:
+    return [path.with_name(name) for name in (f"{path.stem}_areas.csv", f"{path.stem}.areas.csv", "areas.csv")]
+
+
+def _confidence(pieces: Pieces) -> dict[str, Any] | None:
+    """Overviews of the confidence and, of the pixels shown, its median and the share below one half."""
+    found = [(s, path) for s in pieces.scenes if (path := pieces.map_path(s, "_confidence"))][:MAX_SCENES]
+    if not found:
+        return None
+    lowest = math.floor(100 / len(pieces.legend)) if pieces.legend else 0
+    shown, kept = [], []
+    for scene, path in found:
+        values, valid = pictures.read_overview(pictures.map_raster(path, scene.grid), pieces.overview_px)
+        picture = pictures.confidence_picture(values[0], valid, lowest)
+        shown.append({"scene": scene.name, "file": f"maps/{path.name}", "picture": figures.png_uri(picture)})
+        kept.append(values[0][valid])
+    known = np.concatenate(kept)
+    median, low = (float(np.median(known)), float((known < 50).mean())) if known.size else (None, None)
+    return {"pictures": shown, "lowest": lowest, "median": median, "low": low}
+
+
+def _scenes(pieces: Pieces) -> list[dict[str, str]]:
+    """Place, size and bands of each scene."""
+    return [
+        {
+            "name": scene.name,
+            "size": f"{scene.grid.height:,} × {scene.grid.width:,} px",
+            "gsd": f"{scene.grid.gsd_m:.4g} m",
+            "crs": scene.grid.crs.to_string() if scene.grid.crs else "none",
+            "bands": "; ".join(_bands(key, raster.bands, raster.dates) for key, raster in scene.rasters.items()),
+        }
+        for scene in pieces.scenes[:12]
+    ]
+
+
+def _bands(sensor: str, bands: Sequence[str], dates: Sequence[str | None]) -> str:
+    named = [date for date in dates if date]
+    when = f" ({', '.join(named)})" if 0 < len(named) <= 6 else f" ({len(dates)} dates)" if len(dates) > 1 else ""
+    return f"{sensor}{when}: {', '.join(bands)}"
+
+
+def _files(pieces: Pieces) -> list[dict[str, Any]]:
+    """Input files with size and the start of their checksum."""
+    sums: dict[str, str] = _json(pieces.run, "inputs.json") or {}
+    return [
+        {"path": path, "sum": text[:12], "bytes": Path(path).stat().st_size if Path(path).is_file() else None}
+        for path, text in sums.items()
+    ]
+
+
+def _json(run: Run, name: str) -> Any:
+    return run.read_json(name) if run.path(name).is_file() else None
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.912 -> 91.2 %; a dash for None."""
+    return "–" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """0.71234 -> 0.712; a dash for None."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def count(value: float | None) -> str:
+    """12345 -> 12,345; a dash for None."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def hectares(value: float) -> str:
+    """Three digits where there are that many: 1234.5 -> 1,234 and 1.2345 -> 1.23."""
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def seconds(value: float) -> str:
+    """A duration in words: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,51 @@
+"""`check`: what a run would do, before it does it."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from covermap.core.config import RunConfig
+from covermap.core.registry import find
+from covermap.data.chips import scene_bytes
+from covermap.data.split import PARTS, min_distance_px, part_counts
+from covermap.verbs.train import prepare_run, windows_per_epoch
+
+FEW_PX = 200
+LARGE_PX = 1 << 27
+
+
+def check(config: RunConfig) -> dict[str, Any]:
+    """Open, split and measure the data of a config; raises whatever training would raise before its first step."""
+    for kind, name in (
+        ("backbone", config.model.backbone),
+        ("decoder", config.model.decoder),
+        ("loss", config.train.loss),
+    ):
+        find(kind, name)
+    ready = prepare_run(config)
+    legend = ready.scenes[0].legend
+    assert legend is not None
+    counts = part_counts(ready.split, ready.scenes)
+    notes = list(ready.notes)
+    for part, row in counts.items():
+        few = [n for n, c in zip(legend.names, row, strict=True) if 0 < c < FEW_PX]
+        if few:
+            notes.append(f"{part} has fewer than {FEW_PX} pixels of {', '.join(few)}: scores of them mean little")
+    if config.baseline and importlib.util.find_spec("sklearn") is None:
+        notes.append("no baseline: scikit-learn is not installed (pip install 'covermap[ml]')")
+    small = [s for s in ready.scenes if s.grid.height * s.grid.width <= LARGE_PX]
+    distances = [d for scene in small if (d := min_distance_px(ready.split, scene)) is not None]
+    held = sum(scene_bytes(scene) for scene in ready.scenes)
+    fits = held <= config.train.cache_gb * 1e9
+    return {
+        "classes": [
+            {"class": name, **{part: int(counts[part][i]) for part in PARTS[1:]}} for i, name in enumerate(legend.names)
+        ],
+        "scenes": "; ".join(f"{s.name} ({s.grid.describe()})" for s in ready.scenes),
+        "inputs": "; ".join(f"{s.sensor}: {', '.join(s.bands)}" for s in ready.spec.sensors),
+        "distance_px": min(distances) if distances else "train and test share no scene",
+        "windows_per_epoch": windows_per_epoch(config.train, ready.survey),
+        "memory": f"{held / 1e9:.2f} GB of pixels, {'held in memory' if fits else 'read from the files as needed'}",
+        "notes": notes,
+    }

@@ -1,0 +1,33 @@
+"""`run`: a config from data to report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from covermap.core.config import RunConfig
+from covermap.core.run import Run
+from covermap.data.scene import open_scenes, scene_images
+from covermap.data.split import Split
+from covermap.report import write_report
+from covermap.verbs.evaluate import evaluate
+from covermap.verbs.predict import predict
+from covermap.verbs.train import train
+
+
+def run(
+    config: RunConfig, *, resume: bool = False, overwrite: bool = False, say: Callable[[str], None] = lambda text: None
+) -> Run:
+    """Train, score the test part, map every scene into maps/ and write report.html; raises what these raise."""
+    done = train(config, resume=resume, overwrite=overwrite, say=say)
+    if any(tile.part == "test" for tile in Split.load(done.path("split.csv")).tiles):
+        evaluate(done, say=say)
+    for scene in open_scenes(config.data):
+        target = done.path(f"maps/{scene.name}.tif")
+        if not (resume and target.exists()):
+            say(f"mapping {scene.name}")
+            predict(
+                done.path("model"), scene_images(config.data, scene.name), target,
+                settings=config.predict, overwrite=overwrite,
+            )  # fmt: skip
+    write_report(done)
+    return done

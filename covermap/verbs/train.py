@@ -1,0 +1,358 @@
+"""`train`: a plain loop on accelerate, from a config to a run folder with the best model and the baseline beside it.
+
+    epoch: windows -> batches -> loss / weights of all batches of a step -> clip -> optimiser -> schedule -> average
+    then: validation on the val part, best model kept, state saved, one log row
+
+The same seed gives the same metrics, and a run that was stopped and resumed equals one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from covermap.core.config import RunConfig, TrainConfig
+from covermap.core.errors import ConfigError, CovermapError, LabelError, MissingExtra, ModelError
+from covermap.core.output import replacing
+from covermap.core.registry import find
+from covermap.core.run import Run
+from covermap.core.types import Batch, InputSpec
+from covermap.data.balance import class_weights
+from covermap.data.chips import Survey, TrainWindows, collate, survey
+from covermap.data.scene import Scene, open_scenes
+from covermap.data.split import Split, make_split
+from covermap.data.stats import input_spec
+from covermap.models import NetworkModel, save_model
+from covermap.nn.model import Model, build_model
+from covermap.verbs.baseline import train_baseline
+from covermap.verbs.evaluate import score
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Prepared:
+    """Everything that comes before the first step, made once from the config."""
+
+    scenes: list[Scene]
+    split: Split
+    spec: InputSpec
+    survey: Survey
+    notes: list[str]
+
+
+def prepare_run(config: RunConfig) -> Prepared:
+    """Open the data, split it, measure the train part. Raises DataError or LabelError for what does not fit."""
+    if config.data.labels is None:
+        raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
+    scenes = open_scenes(config.data)
+    split = make_split(scenes, config.split, size_px=config.train.size_px)
+    spec = input_spec(
+        scenes,
+        split,
+        config.data,
+        normalise=config.train.normalise,
+        size_px=config.train.size_px,
+        seed=config.train.seed,
+    )
+    longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
+    found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
+    notes = [note for scene in scenes for note in scene.notes] + list(split.notes)
+    return Prepared(scenes, split, spec, found, notes)
+
+
+def train(config: RunConfig, *, resume: bool = False, overwrite: bool = False, say: Say = lambda text: None) -> Run:
+    """Train the network of a config into its run folder; `resume` goes on after the last finished epoch.
+
+    Raises ConfigError, DataError, LabelError, OutputError; CovermapError when the loss is no longer a number.
+    """
+    run = Run.create(config, overwrite=overwrite, resume=resume)
+    ready = prepare_run(config)
+    for note in ready.notes:
+        say(f"note: {note}")
+    ready.split.save(run.path("split.csv"))
+    run.record_inputs(path for scene in ready.scenes for path in scene.paths)
+    run.write_json("notes.json", ready.notes)
+    loop = Loop(run, ready, say)
+    if resume:
+        loop.load()
+    loop.fit()
+    _baseline(run, ready, say)
+    return run
+
+
+def _baseline(run: Run, ready: Prepared, say: Say) -> None:
+    """The forest beside the network, unless it is off, there already, or scikit-learn is missing (which is noted)."""
+    config = run.config.baseline
+    if not config or run.path("baseline/config.json").is_file():
+        return
+    try:
+        train_baseline(run, config, ready.scenes, ready.split, ready.spec, seed=run.config.train.seed)
+        say(f"random forest of {config.trees} trees trained")
+    except MissingExtra as error:
+        ready.notes.append(f"no baseline: {error}")
+        run.write_json("notes.json", ready.notes)
+        say(f"note: {error}")
+
+
+class Loop:
+    """State of a training run: network, optimiser, schedule, averaged weights, best score."""
+
+    def __init__(self, run: Run, ready: Prepared, say: Say) -> None:
+        self.run, self.ready, self.say = run, ready, say
+        self.config: TrainConfig = run.config.train
+        seed_everything(self.config.seed)
+        self.accelerator = _accelerator(self.config)
+        legend = ready.scenes[0].legend
+        assert legend is not None
+        self.legend = legend
+        section = run.config.model
+        self.build: dict[str, Any] = {
+            "backbone": section.backbone,
+            "decoder": section.decoder,
+            "backbone_options": section.backbone_options,
+            "decoder_options": section.decoder_options,
+        }
+        self.data = TrainWindows(
+            ready.scenes,
+            ready.split,
+            ready.survey.cells,
+            ready.spec,
+            self.config.augment,
+            length=windows_per_epoch(self.config, ready.survey),
+            seed=self.config.seed,
+            cache_bytes=self.config.cache_gb * 1e9,
+        )
+        self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
+        network = build_model(ready.spec, len(legend), **self.build)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = class_weights(ready.survey.class_px, self.config.class_weights, names=legend.names)
+        self.loss = find("loss", self.config.loss)(torch.from_numpy(weights), **self.config.loss_options)
+        self.loss.to(self.accelerator.device)
+        self.network, self.optimiser = self.accelerator.prepare(network, _optimiser(network, self.config))
+        self.plain: Model = self.accelerator.unwrap_model(self.network)
+        self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()} if self.config.ema else None
+        self.schedule = _schedule(self.optimiser, self.config, self.steps)
+        self.epoch, self.step, self.best, self.stale = 0, 0, -math.inf, 0
+
+    def fit(self) -> None:
+        """Epochs until the last one, or until the monitored score has not risen for `patience` validations."""
+        writer = _tensorboard(self.run) if self.config.tensorboard else None
+        while self.epoch < self.config.epochs and not self._is_stale():
+            start = time.perf_counter()
+            loss = self._train_epoch()
+            self.epoch += 1
+            row: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "lr": self.optimiser.param_groups[0]["lr"]}
+            if self.epoch % self.config.validate_every == 0 or self.epoch == self.config.epochs:
+                row |= self._validate()
+            row["seconds"] = round(time.perf_counter() - start, 3)
+            if isinstance(self.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau) and "val_loss" in row:
+                self.schedule.step(row["val_loss"])
+            self.run.log(row)
+            self.save()
+            if writer:
+                for key, value in row.items():
+                    writer.add_scalar(key, value, self.epoch)
+            self.say(_describe(row, self.config.epochs))
+        if writer:
+            writer.close()
+
+    def _is_stale(self) -> bool:
+        return self.config.patience is not None and self.stale >= self.config.patience
+
+    def _train_epoch(self) -> float:
+        self.network.train()
+        self.data.start(self.epoch)
+        total, weight = 0.0, 0.0
+        for group in _groups(self._loader(), self.config.accumulate):
+            total_, weight_ = self._step(group)
+            total, weight = total + total_, weight + weight_
+        return total / max(weight, 1e-12)
+
+    def _loader(self) -> DataLoader[Batch]:
+        # A generator of its own: the loader would otherwise draw from the global state once for each epoch.
+        return DataLoader(
+            self.data,  # type: ignore[arg-type]
+            batch_size=self.config.batch_size,
+            num_workers=self.config.workers,
+            collate_fn=collate,
+            generator=torch.Generator().manual_seed(self.config.seed),
+            multiprocessing_context="spawn" if self.config.workers else None,
+        )
+
+    def _step(self, group: Sequence[Batch]) -> tuple[float, float]:
+        """One optimiser step over the batches of an accumulation, as if they were one batch."""
+        sums: list[float] = []
+        batches = [batch.to(self.accelerator.device) for batch in group]
+        weight = sum(float(self.loss.weight[b.label[b.label != 255]].sum()) for b in batches if b.label is not None)
+        for batch in batches:
+            with self.accelerator.autocast():
+                logits = self.network(batch)
+            total, _ = self.loss(logits.float(), batch.label)
+            if not torch.isfinite(total):
+                raise CovermapError(
+                    f"the loss is no longer a number in epoch {self.epoch + 1}, windows {', '.join(batch.keys[:4])}",
+                    fix=f"lower train.lr, or look at those windows; the last good state is in {self.run.folder}",
+                )
+            self.accelerator.backward(total / max(weight, 1e-12))
+            sums.append(float(total.detach()))
+        if self.config.clip:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.step += 1
+        if not isinstance(self.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self.schedule.step()
+        if self.average is not None:
+            self._update_average()
+        return sum(sums), weight
+
+    def _update_average(self) -> None:
+        """Averaged weights follow faster at the start, so that the first epochs do not weigh on the mean."""
+        assert self.average is not None
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.plain.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.average[name].lerp_(value.detach(), 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def _validate(self) -> dict[str, float]:
+        """Scores of the val part; keeps the model when the monitored one rises (falls, for a loss)."""
+        model = self.current_model()
+        parts = {tile.part for tile in self.ready.split.tiles}
+        if "val" not in parts:
+            raise ConfigError("the split has no val part to choose a checkpoint by", fix="set split.val: 0.2")
+        confusion, loss = score(model, self.ready.scenes, self.ready.split, "val")
+        scores = confusion.scores()
+        row = {f"val_{key}": float(scores[key]) for key in ("miou", "oa", "macro_f1")} | {"val_loss": loss}
+        value = -row["val_loss"] if self.config.monitor == "val_loss" else row[self.config.monitor]
+        self.stale += 1
+        if value > self.best:
+            self.best, self.stale = value, 0
+            model.facts.update({"epoch": self.epoch, **{key: round(v, 4) for key, v in row.items()}})
+            if self.accelerator.is_main_process:
+                save_model(model, self.run.path("model"), build=self.build)
+        return row
+
+    def current_model(self) -> NetworkModel:
+        """The network as it is now (averaged weights where they are on), in evaluation mode, apart from training."""
+        network = build_model(self.ready.spec, len(self.legend), **self.build)
+        network.load_state_dict(self.average if self.average is not None else self.plain.state_dict())
+        facts = {"run": self.run.config.name, "parameters": sum(p.numel() for p in network.parameters())}
+        return NetworkModel(self.ready.spec, self.legend, network, facts, device=str(self.accelerator.device))
+
+    def save(self) -> None:
+        """Everything that the next epoch depends on, written whole or not at all."""
+        state = {
+            "epoch": self.epoch, "step": self.step, "best": self.best, "stale": self.stale,
+            "network": self.plain.state_dict(), "average": self.average,
+            "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }  # fmt: skip
+        if self.accelerator.is_main_process:
+            with replacing(self.run.path("checkpoints/last.pt")) as partial:
+                torch.save(state, partial)
+
+    def load(self) -> None:
+        """Continue from checkpoints/last.pt; raises ModelError when it is damaged. Without one, start at epoch 0."""
+        path: Path = self.run.path("checkpoints/last.pt")
+        if not path.is_file():
+            return
+        try:
+            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+            self.plain.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.schedule.load_state_dict(state["schedule"])
+        except Exception as error:
+            raise ModelError(f"{path} is damaged ({error})", fix="start again with --overwrite") from error
+        self.average = state["average"]
+        self.epoch, self.step, self.best, self.stale = (state[k] for k in ("epoch", "step", "best", "stale"))
+        torch.set_rng_state(state["torch_rng"].cpu())
+        self.run.keep_log_until(self.epoch)
+        self.say(f"resumed after epoch {self.epoch}")
+
+
+def windows_per_epoch(config: TrainConfig, found: Survey) -> int:
+    """As many windows as cover the labelled cells once, but at least four steps."""
+    group = config.batch_size * config.accumulate
+    if config.steps_per_epoch:
+        return config.steps_per_epoch * group
+    area = sum(cell.window.height * cell.window.width for cell in found.cells)
+    return max(4 * group, math.ceil(area / config.size_px**2))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global state
+    torch.manual_seed(seed)
+
+
+def _accelerator(config: TrainConfig) -> Any:
+    from accelerate import Accelerator
+
+    precision = {"float32": "no", "fp16": "fp16", "bf16": "bf16"}[config.precision]
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("train.precision fp16 needs a GPU", fix="use float32, or bf16 where the processor has it")
+    return Accelerator(mixed_precision=precision, cpu=config.device == "cpu")
+
+
+def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Weight decay acts on matrices and kernels, not on biases and norms."""
+    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr)
+
+
+def _schedule(optimiser: Any, config: TrainConfig, steps_per_epoch: int) -> Any:
+    if config.schedule == "plateau":
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimiser, factor=config.plateau_factor, patience=config.plateau_patience, min_lr=1e-8
+        )
+    total = config.epochs * steps_per_epoch
+    rising = config.warmup * total
+
+    def factor(step: int) -> float:
+        up = min(1.0, (step + 1) / rising) if rising >= 1 else 1.0
+        return up * (0.5 * (1 + math.cos(math.pi * min(1.0, step / total))) if config.schedule == "cosine" else 1.0)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def _groups(loader: DataLoader[Batch], size: int) -> Iterator[list[Batch]]:
+    group: list[Batch] = []
+    for batch in loader:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _tensorboard(run: Run) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtra("tensorboard", "track", "train.tensorboard") from error
+    return SummaryWriter(str(run.path("tensorboard")))
+
+
+def _describe(row: dict[str, Any], epochs: int) -> str:
+    scores = "  ".join(f"{key} {row[key]:.4f}" for key in ("loss", "val_loss", "val_miou", "val_oa") if key in row)
+    return f"epoch {row['epoch']}/{epochs}  {scores}  {row['seconds']:.1f} s"

@@ -1,0 +1,93 @@
+import json
+
+import pytest
+import yaml
+
+from covermap.core.config import RunConfig, expand, load_config, parse_config
+from covermap.core.errors import ConfigError
+
+MINIMAL = {"data": {"image": "a.tif", "labels": "b.tif"}}
+
+
+def write(tmp_path, raw):
+    path = tmp_path / "c.yaml"
+    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
+    return path
+
+
+def test_four_lines_are_a_config_and_paths_count_from_its_folder(tmp_path):
+    config = load_config(write(tmp_path, MINIMAL))
+    assert config.data.images[0].path == str(tmp_path / "a.tif")
+    assert config.data.labels == str(tmp_path / "b.tif")
+    assert config.folder == tmp_path / "runs" / "run"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "suggestion"),
+    [
+        ((), "modle", "model"),
+        (("train",), "epoch", "epochs"),
+        (("train", "augment"), "flip", "flips"),
+        (("split",), "blok_px", "block_px"),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_a_suggestion(section, key, suggestion):
+    raw = json.loads(json.dumps(MINIMAL))
+    place = raw
+    for name in section:
+        place = place.setdefault(name, {})
+    place[key] = 1
+    with pytest.raises(ConfigError, match=f"unknown key .*{key}") as caught:
+        parse_config(raw)
+    assert f"'{suggestion}'" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ("", "no settings"),
+        ("a: [", "not valid YAML"),
+        ("- 1", "no settings"),
+        ("train: {}", "data is missing"),
+        ("data: {image: a.tif}\ntrain: {lr: fast}", "train.lr = 'fast'"),
+        ("data: {image: a.tif}\ntrain: {monitor: val_iou}", "val_miou"),
+    ],
+)
+def test_what_is_no_config_is_said(tmp_path, raw, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config(write(tmp_path, raw))
+
+
+def test_overrides_change_values_and_are_checked(tmp_path):
+    path = write(tmp_path, MINIMAL)
+    config = load_config(path, ["train.lr=1e-4", "split.test={cols: [7, 9]}", "train.class_weights=none"])
+    assert config.train.lr == 1e-4
+    assert config.split.test.cols == (7, 9)
+    for wrong in ("train.lr", "=3", "data.image.x=1", "train.lrr=1"):
+        with pytest.raises(ConfigError):
+            load_config(path, [wrong])
+
+
+def test_the_short_form_does_not_mix_with_a_list():
+    with pytest.raises(ConfigError, match="data.sensor"):
+        parse_config({"data": {"image": [{"path": "a.tif"}], "sensor": "rgb"}})
+
+
+def test_a_config_written_out_reads_back_equal(tmp_path):
+    config = load_config(write(tmp_path, MINIMAL), ["split.val=[a, b]", "baseline=false"])
+    again = parse_config(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))))
+    assert again == config
+
+
+def test_the_schema_knows_every_key():
+    schema = RunConfig.model_json_schema()
+    assert set(schema["properties"]) == set(RunConfig.model_fields)
+    assert schema["additionalProperties"] is False
+
+
+def test_a_pattern_without_files_is_an_error(tmp_path):
+    (tmp_path / "b.tif").touch()
+    (tmp_path / "a.tif").touch()
+    assert expand(str(tmp_path / "*.tif")) == [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]
+    with pytest.raises(ConfigError, match="no file matches"):
+        expand(str(tmp_path / "*.png"))

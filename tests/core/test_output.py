@@ -1,0 +1,114 @@
+import pickle
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from covermap.core.engine import map_unordered, shard
+from covermap.core.errors import BandError, ConfigError, CovermapError, MissingExtra, OutputError, suggest
+from covermap.core.output import claim, replacing, write_text
+from covermap.core.registry import find, names
+
+
+def test_an_error_keeps_its_message_and_fix_through_a_worker_process():
+    error = pickle.loads(pickle.dumps(BandError("no band", fix="name it")))
+    assert (type(error), str(error)) == (BandError, "no band\n  fix: name it")
+    assert "pip install 'covermap[ml]'" in str(pickle.loads(pickle.dumps(MissingExtra("x", "ml", "y"))))
+
+
+def test_suggestions():
+    assert suggest("modle", ["model", "train"]) == "did you mean 'model'?"
+    assert suggest("zzz", ["a", "b"]) == "known: a, b"
+
+
+def test_a_text_is_replaced_whole_or_not_at_all(tmp_path):
+    path = write_text(tmp_path / "a.txt", "one")
+
+    def fail():
+        with replacing(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "one"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_claim_refuses_what_exists_and_what_cannot_be(tmp_path):
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(OutputError, match="exists already"):
+        claim(tmp_path / "a.tif")
+    assert claim(tmp_path / "a.tif", overwrite=True) == tmp_path / "a.tif"
+    with pytest.raises(OutputError, match="cannot be written"):
+        claim(tmp_path / "a.tif" / "b.tif")
+    with pytest.raises(OutputError, match="cannot be written"):
+        claim("/proc/nowhere/b.tif")
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+from affine import Affine
+from covermap.core.errors import OutputError
+from covermap.geo.grid import Grid, Window
+from covermap.geo.raster import RasterWriter
+try:
+    with RasterWriter(sys.argv[1], Grid(None, Affine(1, 0, 5, 0, -1, 5), 1024, 1024), bands=["a"], dtype="uint8", compress="none") as w:
+        for row in range(0, 1024, 512):
+            w.write(Window(row, 0, 512, 1024), np.ones((512, 1024), "uint8"))
+except OutputError as error:
+    print("refused:", error)
+"""
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_file(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FULL, str(tmp_path / "f.tif")], capture_output=True, text=True
+    )
+    assert "refused:" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
+
+
+def _load(factor):
+    return factor
+
+
+def _multiply(factor, item):
+    if item == 13:
+        raise BandError("thirteen", fix="skip it")
+    return factor * item
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_items_are_mapped_once_each_in_any_number_of_processes(workers):
+    found = map_unordered(_multiply, range(10), setup=_load, arguments=(3,), workers=workers)
+    assert sorted(found) == [3 * i for i in range(10)]
+    with pytest.raises(BandError, match="thirteen"):
+        list(map_unordered(_multiply, [1, 13, 2], setup=_load, arguments=(3,), workers=workers))
+
+
+def test_shards_are_a_partition():
+    items = list(range(17))
+    parts = [shard(items, f"{i}/4") for i in (1, 2, 3, 4)]
+    assert sorted(sum(parts, [])) == items
+    for wrong in ("0/4", "5/4", "1", "a/b"):
+        with pytest.raises(CovermapError):
+            shard(items, wrong)
+
+
+def test_plugins_are_found_by_name_or_file(tmp_path):
+    assert "unet" in names("backbone")
+    assert "cross_entropy" in names("loss")
+    with pytest.raises(ConfigError, match="unett"):
+        find("decoder", "unett")
+    (tmp_path / "mine.py").write_text("class Own: pass\n")
+    assert find("loss", f"{tmp_path}/mine.py:Own").__name__ == "Own"
+    with pytest.raises(ConfigError, match="Owm"):
+        find("loss", f"{tmp_path}/mine.py:Owm")
+    with pytest.raises(ConfigError, match="no Python file"):
+        find("loss", f"{tmp_path}/other.py:Own")

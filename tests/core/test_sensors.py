@@ -1,0 +1,50 @@
+import pytest
+
+from covermap.core.errors import BandError
+from covermap.core.sensors import SENSORS, common_name, find_sensor, name_bands, pick_bands
+
+S2 = find_sensor("sentinel2")
+
+
+@pytest.mark.parametrize(
+    ("given", "sensor", "expected"),
+    [
+        ("B02", "sentinel2", "blue"), ("B2", "sentinel2", "blue"), ("b8a", "sentinel2", "nir_narrow"),
+        ("B08", "sentinel2", "nir"), ("B2", "landsat7", "green"), ("B1_blue", "landsat7", "blue"),
+        ("B7_swir2", "landsat7", "swir2"), ("SR_B5", "landsat8", "nir"), ("NIR_NARROW", "hls", "nir_narrow"),
+        ("swir16", None, "swir1"), ("Blue", None, "blue"), ("VV", "sentinel1", "vv"), ("NDVI", None, "ndvi"),
+        ("my band", None, "my band"), ("B4", None, "b4"),
+    ],
+)  # fmt: skip
+def test_names_are_brought_to_one_vocabulary(given, sensor, expected):
+    assert common_name(given, SENSORS[sensor] if sensor else None) == expected
+
+
+def test_parts_that_contradict_leave_the_name_alone():
+    assert common_name("B2_red", find_sensor("landsat7")) == "b2_red"
+
+
+def test_sentinel2_order_and_wavelengths():
+    # ESA, Sentinel-2 MSI user guide
+    assert [b.native for b in S2.bands] == ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
+    assert {b.name: b.gsd_m for b in S2.bands}["coastal"] == 60
+    assert sorted(b.wavelength_nm for b in S2.bands) == [b.wavelength_nm for b in S2.bands]
+
+
+@pytest.mark.parametrize("sensor", sorted(SENSORS))
+def test_every_sensor_names_its_bands_once_and_finds_them_by_its_own_name(sensor):
+    known = SENSORS[sensor]
+    assert len(set(known.band_names)) == len(known.bands)
+    assert [known.common_name(b.native) for b in known.bands] == list(known.band_names)
+
+
+def test_rgb_from_a_bgrn_file():
+    available = name_bands(["B1", "B2", "B3", "B4"], sensor=find_sensor("gaofen2"), where="x.tif")
+    assert pick_bands(available, ["RED", "GREEN", "BLUE"], where="x.tif") == [2, 1, 0]
+
+
+def test_unknown_sensor_and_missing_band_suggest():
+    with pytest.raises(BandError, match="sentinel2"):
+        find_sensor("sentinel-2")
+    with pytest.raises(BandError, match="did you mean 'red'"):
+        pick_bands(["red", "nir"], ["redd"], where="x.tif")

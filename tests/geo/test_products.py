@@ -1,0 +1,283 @@
+"""The finished map, read back by others: GDAL, rio-cogeo, pystac, an XML parser; and legends in every file form."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from affine import Affine
+from pyproj import Geod
+from rasterio.crs import CRS
+from rio_cogeo.cogeo import cog_validate
+
+from covermap.core.errors import ConfigError, LabelError, OutputError
+from covermap.core.legend import IGNORE, Legend, load_legend
+from covermap.geo.grid import Grid
+from covermap.geo.legend_files import SUFFIXES, read_legend, write_legend
+from covermap.geo.products import MapSummary, finish_cog, finish_map
+from covermap.geo.raster import RasterWriter
+
+UTM = Grid(CRS.from_epsg(32633), Affine(10, 0, 400_000, 0, -10, 5_000_000), 700, 1100)
+DEGREES = Grid(CRS.from_epsg(4326), Affine(0.01, 0, 10, 0, -0.01, 60), 600, 40)
+
+
+def blobs(num_classes: int, grid: Grid) -> np.ndarray:
+    """Class indices in patches of 20 px, with a hole of IGNORE at the upper left."""
+    rng = np.random.default_rng(5)
+    coarse = rng.integers(0, num_classes, (grid.height // 20 + 1, grid.width // 20 + 1))
+    index = np.kron(coarse, np.ones((20, 20)))[: grid.height, : grid.width].astype(np.uint8)
+    index[:50, :30] = IGNORE
+    return index
+
+
+def make(
+    folder: Path, legend: Legend, grid: Grid, name: str = "map.tif", **options: object
+) -> tuple[MapSummary, np.ndarray]:
+    index = blobs(len(legend), grid)
+    plain = folder / f"plain_{name}"
+    with RasterWriter(
+        plain, grid, bands=["codes"], dtype=legend.map_dtype, nodata=legend.map_nodata, overwrite=True
+    ) as writer:
+        writer.write(grid.window, legend.decode(index))
+    summary = finish_map(plain, folder / name, legend, **{"date": "2019-07-27", **options})  # type: ignore[arg-type]
+    plain.unlink()
+    return summary, index
+
+
+@pytest.mark.parametrize("name", ["esa_worldcover", "dynamic_world", "corine"])
+def test_the_map_is_a_cog_with_codes_colours_and_mode_overviews(tmp_path: Path, name: str) -> None:
+    legend = load_legend(name)
+    _, index = make(tmp_path, legend, UTM)
+    valid, errors, warnings = cog_validate(tmp_path / "map.tif")
+    assert (valid, errors, warnings) == (True, [], [])
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert Grid(file.crs, file.transform, file.height, file.width).is_same(UTM)
+        np.testing.assert_array_equal(file.read(1), legend.decode(index))
+        assert file.dtypes == (legend.map_dtype,)
+        assert file.nodata == legend.map_nodata
+        assert file.descriptions == ("land_cover",)
+        assert file.overviews(1) == [2, 4]
+        small = file.read(1, out_shape=(350, 550))
+        # Patches are 20 px wide: the most frequent class of 2 x 2 px is that of each, and no code is invented.
+        np.testing.assert_array_equal(small, legend.decode(index[::2, ::2]))
+        colours = file.colormap(1)
+        assert {code: colours[code] for code in legend.codes} == {c.code: (*c.rgb, 255) for c in legend.classes}
+        assert colours[legend.map_nodata][3] == 0
+        tags = file.tags()
+    assert tags["TIFFTAG_SOFTWARE"].startswith("covermap ")
+    assert Legend.from_dict(json.loads(tags["COVERMAP_LEGEND"])) == legend
+    assert tags["COVERMAP_DATE"] == "2019-07-27"
+
+
+def test_areas_in_metres_and_in_degrees(tmp_path: Path) -> None:
+    legend = load_legend("esa_worldcover")
+    summary, index = make(tmp_path, legend, UTM)
+    counts = np.bincount(index.ravel(), minlength=256)
+    assert list(summary.num_pixels) == counts[:11].tolist()
+    assert summary.num_nodata == counts[255] == 50 * 30
+    np.testing.assert_allclose(summary.areas_ha, counts[:11] * 0.01)
+    with open(tmp_path / "areas.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["code"]) for row in rows] == list(legend.codes)
+    assert [int(row["pixels"]) for row in rows] == counts[:11].tolist()
+    assert sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=1e-5)
+    # In degrees the northern rows are smaller: add up geodesic cells, row by row.
+    summary, index = make(tmp_path, legend, DEGREES, "world.tif")
+    geod, expected = Geod(ellps="WGS84"), np.zeros(11)
+    for row in range(DEGREES.height):
+        top = 60 - 0.01 * row
+        area, _ = geod.polygon_area_perimeter([10, 10.01, 10.01, 10], [top, top, top - 0.01, top - 0.01])
+        expected += np.bincount(index[row], minlength=256)[:11] * abs(area) / 1e4
+    np.testing.assert_allclose(summary.areas_ha, expected, rtol=1e-9)
+    assert (tmp_path / "world.areas.csv").is_file()
+
+
+def test_gdal_reads_names_and_attribute_table(tmp_path: Path) -> None:
+    legend = load_legend("esa_worldcover")
+    summary, _ = make(tmp_path, legend, UTM)
+    root = ET.parse(tmp_path / "map.tif.aux.xml").getroot()
+    fields = [tuple(e.findtext(tag) for tag in ("Name", "Type", "Usage")) for e in root.iter("FieldDefn")]
+    assert fields == [
+        ("Value", "0", "5"), ("Count", "1", "1"), ("Class", "2", "2"), ("Red", "0", "6"),
+        ("Green", "0", "7"), ("Blue", "0", "8"), ("Alpha", "0", "9"), ("Area_ha", "1", "0"),
+    ]  # fmt: skip
+    first = [e.text for e in next(iter(root.iter("Row")))]
+    assert first[:7] == ["10", str(summary.num_pixels[0]), "Tree cover", "0", "100", "0", "255"]
+    assert float(str(first[7])) == pytest.approx(summary.areas_ha[0], abs=1e-4)
+    categories = [e.text for e in root.iter("Category")]
+    assert len(categories) == 101
+    assert categories[80] == "Permanent water bodies"
+    if shutil.which("gdalinfo") is None:
+        return
+    told = subprocess.run(["gdalinfo", "-json", tmp_path / "map.tif"], capture_output=True, text=True, check=True)
+    info = json.loads(told.stdout)
+    assert info["bands"][0]["categories"][95] == "Mangroves"
+    table = info.get("rat") or info["bands"][0]["rat"]
+    assert [row["f"][2] for row in table["row"]] == list(legend.names)
+    assert [row["f"][0] for row in table["row"]] == list(legend.codes)
+
+
+def test_codes_above_255_have_a_table_but_no_category_list(tmp_path: Path) -> None:
+    make(tmp_path, load_legend("corine"), UTM)
+    root = ET.parse(tmp_path / "map.tif.aux.xml").getroot()
+    assert root.find(".//CategoryNames") is None
+    assert len(list(root.iter("Row"))) == 44
+
+
+def test_the_stac_item_is_valid_and_true(tmp_path: Path) -> None:
+    legend = load_legend("dynamic_world")
+    summary, _ = make(
+        tmp_path, legend, UTM, derived_from=["../model", "s2.tif"], confidence=tmp_path / "confidence.tif"
+    )
+    raw = json.loads((tmp_path / "map.stac.json").read_text())
+    assert stac_faults(raw) == []
+    item = pystac.Item.from_dict(raw)
+    assert item.datetime is not None
+    assert item.datetime.isoformat() == "2019-07-27T00:00:00+00:00"
+    assert item.properties["proj:code"] == "EPSG:32633"
+    assert item.properties["proj:shape"] == [700, 1100]
+    assert item.properties["proj:transform"] == [10, 0, 400_000, 0, -10, 5_000_000]
+    assert item.bbox == pytest.approx([13.7279, 45.0843, 13.8700, 45.1481], abs=2e-3)
+    assert [link.href for link in item.links if link.rel == "derived_from"] == ["../model", "s2.tif"]
+    data = (tmp_path / "map.tif").read_bytes()
+    asset = item.assets["map"].to_dict()
+    assert asset["file:size"] == len(data)
+    assert asset["file:checksum"] == "1220" + hashlib.sha256(data).hexdigest()
+    classes = asset["bands"][0]["classification:classes"]
+    assert classes[5] == {
+        "value": 5, "name": "shrub_and_scrub", "title": "Shrub and scrub", "color_hint": "DFC35A",
+        "count": summary.num_pixels[5],
+    }  # fmt: skip
+    assert classes[-1]["value"] == 255
+    assert classes[-1]["nodata"] is True
+    assert item.assets["confidence"].href == "./confidence.tif"
+    assert {path.name for path in summary.files} == {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("2019-07-27T10:21:05Z", ("2019-07-27T10:21:05Z", None, None)),
+        ("2019-02", (None, "2019-02-01T00:00:00Z", "2019-02-28T23:59:59Z")),
+        ("2019", (None, "2019-01-01T00:00:00Z", "2019-12-31T23:59:59Z")),
+        ("2018-04-01/2018-08", (None, "2018-04-01T00:00:00Z", "2018-08-31T23:59:59Z")),
+    ],
+)
+def test_dates_of_the_item(tmp_path: Path, date: str, expected: tuple[str | None, ...]) -> None:
+    make(tmp_path, load_legend("esri_io"), DEGREES, date=date)
+    raw = json.loads((tmp_path / "map.stac.json").read_text())
+    assert tuple(raw["properties"].get(key) for key in ("datetime", "start_datetime", "end_datetime")) == expected
+    assert stac_faults(raw) == []
+
+
+def test_wrong_dates_and_no_date(tmp_path: Path) -> None:
+    legend = load_legend("esri_io")
+    for date in ("27.7.2019", "2019-13", "2019-02-30", "2020/2019", "1/2/3"):
+        with pytest.raises(ConfigError, match="is no"):
+            make(tmp_path, legend, DEGREES, date=date)
+    summary, _ = make(tmp_path, legend, DEGREES, date=None)
+    assert not (tmp_path / "map.stac.json").exists()
+    assert summary.notes == ("no STAC item was written: the date of the image is not known (option --date 2019-07-27)",)
+
+
+def test_a_map_without_crs(tmp_path: Path) -> None:
+    make(tmp_path, load_legend("wusu"), Grid(None, Affine(1, 0, 0, 0, -1, 64), 64, 64))
+    raw = json.loads((tmp_path / "map.stac.json").read_text())
+    assert raw["geometry"] is None
+    assert "bbox" not in raw
+    assert stac_faults(raw) == []
+
+
+def test_same_input_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for folder in ("a", "b"):
+        make(tmp_path / folder, load_legend("esa_worldcover"), UTM)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["areas.csv", "map.clr", "map.qml", "map.stac.json", "map.tif", "map.tif.aux.xml"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_nothing_is_overwritten_or_left_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    legend = load_legend("esri_io")
+    make(tmp_path, legend, DEGREES)
+    with pytest.raises(OutputError, match="exists already"):
+        make(tmp_path, legend, DEGREES)
+    make(tmp_path, legend, DEGREES, overwrite=True)
+    before = (tmp_path / "map.tif").read_bytes()
+    monkeypatch.setattr("rasterio.shutil.copy", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make(tmp_path, legend, DEGREES, overwrite=True)
+    assert (tmp_path / "map.tif").read_bytes() == before
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_unknown_codes_in_the_plain_map_are_refused(tmp_path: Path) -> None:
+    with RasterWriter(tmp_path / "plain.tif", DEGREES, bands=["x"], dtype="uint8", nodata=0) as writer:
+        writer.write(DEGREES.window, np.full((600, 40), 77, np.uint8))
+    with pytest.raises(LabelError, match=r"77 \("):
+        finish_map(tmp_path / "plain.tif", tmp_path / "map.tif", load_legend("esri_io"))
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_confidence_is_averaged_in_overviews_without_nodata(tmp_path: Path) -> None:
+    values = np.full((1024, 1024), 100, np.uint8)
+    values[::2, ::2] = 0
+    values[:512, 1::2] = 255
+    grid = Grid(CRS.from_epsg(32633), Affine(10, 0, 400_000, 0, -10, 5_000_000), 1024, 1024)
+    with RasterWriter(tmp_path / "plain.tif", grid, bands=["x"], dtype="uint8", nodata=255) as writer:
+        writer.write(grid.window, values)
+    path = finish_cog(
+        tmp_path / "plain.tif", tmp_path / "confidence.tif", nodata=255, description="confidence", tags={"UNIT": "%"}
+    )
+    assert cog_validate(path)[0]
+    with rasterio.open(path) as file:
+        assert (file.nodata, file.descriptions, file.tags()["UNIT"]) == (255, ("confidence",), "%")
+        np.testing.assert_array_equal(file.read(1), values)
+        half = file.read(1, out_shape=(512, 512))
+    assert np.unique(half[:256]).tolist() == [50]  # 0 and 100, never 255
+    assert np.unique(half[256:]).tolist() == [75]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", ["esa_worldcover", "corine", "wusu"])
+def test_legends_come_back_from_every_file_form(tmp_path: Path, suffix: str, name: str) -> None:
+    legend = load_legend(name)
+    back = read_legend(write_legend(legend, tmp_path / f"{name}{suffix}"))
+    assert back.codes == legend.codes
+    assert [c.colour for c in back.classes] == [c.colour for c in legend.classes]
+    assert back.name == name
+    if suffix != ".clr":
+        assert back.names == legend.names
+    if suffix == ".yaml":
+        assert back == legend
+
+
+def test_names_with_special_letters_survive(tmp_path: Path) -> None:
+    legend = Legend.from_dict({1: 'Wälder & "Gebüsch" <hoch>', 2: "水, eau"})
+    for suffix in (".qml", ".csv", ".aux.xml", ".yaml"):
+        assert read_legend(write_legend(legend, tmp_path / f"x{suffix}")).names == legend.names
+
+
+def test_files_that_hold_no_legend(tmp_path: Path) -> None:
+    for suffix, text in ((".qml", "<qgis>"), (".csv", "a,b\n1,2\n"), (".clr", "1 2\n"), (".aux.xml", "<a><Row/></a>")):
+        (tmp_path / f"x{suffix}").write_text(text)
+        with pytest.raises(LabelError, match="is no legend in"):
+            read_legend(tmp_path / f"x{suffix}")
+    (tmp_path / "y.qml").write_text("<qgis><pipe/></qgis>")
+    with pytest.raises(LabelError, match="holds no classes"):
+        read_legend(tmp_path / "y.qml")
+    with pytest.raises(LabelError, match="no ending of a legend"):
+        read_legend(tmp_path / "legend.txt")
+    with pytest.raises(LabelError, match="there is no legend file"):
+        read_legend(tmp_path / "gone.clr")

@@ -1,0 +1,207 @@
+import functools
+import http.server
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.shutil import copy as copy_raster
+
+from covermap.core.errors import BandError, DataError, GridError, OutputError
+from covermap.core.sensors import find_sensor
+from covermap.geo.grid import Grid, Window, windows
+from covermap.geo.raster import RasterWriter, open_raster, stack_dates
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("count", [1, 12])
+def test_round_trip_of_any_type_through_windows_is_bit_exact(write_tif, tmp_path, dtype, count):
+    values = RNG.integers(0, 255, (count, 70, 90)).astype(dtype)
+    values[:, 10:20, 5:9] = 7
+    names = [f"b{i}x" for i in range(count)]
+    source = open_raster(write_tif("in.tif", values, bands=names, nodata=7))
+    with RasterWriter(tmp_path / "out.tif", source.grid, bands=names, dtype=dtype, nodata=7) as writer:
+        for window in windows(source.grid.window, 32, 5):
+            writer.write(window, source.read(window)[0][0])
+    with rasterio.open(tmp_path / "in.tif") as a, rasterio.open(tmp_path / "out.tif") as b:
+        assert np.array_equal(a.read(), b.read())
+        assert (a.crs, a.transform, a.nodata, a.descriptions) == (b.crs, b.transform, b.nodata, b.descriptions)
+
+
+def test_valid_is_false_for_nodata_nan_inf_and_outside(write_tif):
+    values = np.ones((2, 8, 8), "float32")
+    values[0, 0, 0], values[1, 1, 1], values[0, 2, 2] = np.nan, np.inf, -9999
+    raster = open_raster(write_tif("a.tif", values, bands=["red", "nir"], nodata=-9999))
+    _, valid = raster.read(Window(-1, -1, 10, 10))
+    expected = np.zeros((10, 10), bool)
+    expected[1:9, 1:9] = True
+    for i in range(3):
+        expected[i + 1, i + 1] = False
+    assert np.array_equal(valid[0], expected)
+
+
+def test_bands_are_picked_by_name_whatever_the_file_order(write_tif):
+    values = np.stack([np.full((4, 4), i) for i in (1, 2, 3, 4)]).astype("uint16")
+    raster = open_raster(write_tif("g.tif", values, bands=["Blue", "B2_green", "RED", "NIR"]))
+    assert raster.bands == ("blue", "green", "red", "nir")
+    picked = raster.select(["red", "green", "blue"]).read()[0]
+    assert picked[0, :, 0, 0].tolist() == [3, 2, 1]
+    with pytest.raises(BandError, match="no band 'swir1'"):
+        raster.select(["swir1"])
+
+
+def test_nameless_and_double_bands_are_refused(write_tif):
+    values = np.zeros((3, 4, 4), "uint8")
+    nameless = write_tif("n.tif", np.zeros((5, 4, 4), "uint8"))
+    with pytest.raises(BandError, match="5 bands without names"):
+        open_raster(nameless)
+    with pytest.raises(BandError, match="two bands mean blue"):
+        open_raster(write_tif("d.tif", values, bands=["B02", "blue", "red"]), sensor=find_sensor("sentinel2"))
+    with pytest.raises(BandError, match="2 names were given"):
+        open_raster(write_tif("e.tif", values), bands=["red", "green"])
+
+
+def test_a_sensor_names_a_nameless_file_with_exactly_its_bands(write_tif):
+    raster = open_raster(write_tif("l.tif", np.zeros((6, 4, 4), "int16")), sensor=find_sensor("landsat7"))
+    assert raster.bands == ("blue", "green", "red", "nir", "swir1", "swir2")
+
+
+def test_a_folder_of_bands_at_three_resolutions_is_brought_to_the_finest(write_tif):
+    fine = RNG.integers(100, 200, (60, 60)).astype("uint16")
+    write_tif("s2/T31_B02.tif", fine, gsd=10)
+    write_tif("s2/T31_B05.tif", np.full((30, 30), 500, "uint16"), gsd=20)
+    write_tif("s2/T31_B01.tif", np.full((10, 10), 900, "uint16"), gsd=60)
+    folder = write_tif("s2/T31_B8A.tif", np.kron([[10, 30]], np.ones((30, 15))).astype("uint16"), gsd=20)
+    raster = open_raster(folder.rsplit("/", 1)[0], sensor=find_sensor("sentinel2"))
+    assert raster.bands == ("coastal", "blue", "rededge1", "nir_narrow")
+    values, valid = raster.read()
+    assert values.shape == (1, 4, 60, 60)
+    assert valid.all()
+    assert np.array_equal(values[0, 1], fine)
+    assert (values[0, 0] == 900).all()
+    assert (values[0, 2] == 500).all()
+    assert values[0, 3, 0, 0] == 10
+    assert values[0, 3, 0, -1] == 30
+    piece, _ = raster.read(Window(13, 17, 20, 20))
+    assert np.array_equal(piece, values[:, :, 13:33, 17:37])
+
+
+def test_files_of_different_crs_in_one_image_are_refused(write_tif):
+    write_tif("m/a_red.tif", np.zeros((8, 8), "uint8"))
+    path = write_tif("m/a_nir.tif", np.zeros((8, 8), "uint8"), crs="EPSG:32632")
+    with pytest.raises(GridError, match="EPSG:32632"):
+        open_raster(path.rsplit("/", 1)[0])
+
+
+def test_a_coarser_pixel_size_averages(write_tif):
+    values = np.arange(64, dtype="float32").reshape(8, 8)
+    raster = open_raster(write_tif("f.tif", values, bands=["red"]), gsd_m=80)
+    got, valid = raster.read()
+    assert raster.grid.height == raster.grid.width == 1
+    assert valid.all()
+    assert got[0, 0, 0, 0] == pytest.approx(values.mean(), rel=0.05)
+
+
+def test_vrt(write_tif, tmp_path):
+    values = RNG.integers(0, 99, (2, 20, 20)).astype("uint8")
+    path = write_tif("v.tif", values, bands=["red", "nir"])
+    copy_raster(path, tmp_path / "v.vrt", driver="VRT")
+    raster = open_raster(tmp_path / "v.vrt")
+    assert raster.bands == ("red", "nir")
+    assert np.array_equal(raster.read()[0][0], values)
+
+
+def test_http(write_tif, tmp_path):
+    values = RNG.integers(0, 99, (2, 600, 600)).astype("uint8")
+    write_tif("cog.tif", values, bands=["red", "nir"], tiled=True, blockxsize=256, blockysize=256)
+
+    class Ranges(http.server.SimpleHTTPRequestHandler):
+        """Serves byte ranges, as any store of COGs does."""
+
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            data = (tmp_path / self.path.lstrip("/")).read_bytes()
+            first, last = 0, len(data) - 1
+            if span := self.headers.get("Range"):
+                first, last = (int(v) if v else len(data) - 1 for v in span.removeprefix("bytes=").split("-"))
+                last = min(last, len(data) - 1)
+            self.send_response(206 if span else 200)
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+            self.send_header("Content-Length", str(last - first + 1))
+            self.end_headers()
+            self.wfile.write(data[first : last + 1])
+
+    handler = functools.partial(Ranges, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        raster = open_raster(f"http://127.0.0.1:{server.server_port}/cog.tif")
+        got, _ = raster.read(Window(300, 200, 40, 50))
+        server.shutdown()
+    assert np.array_equal(got[0], values[:, 300:340, 200:250])
+
+
+def test_what_is_no_raster_is_said(tmp_path, write_tif):
+    (tmp_path / "text.tif").write_text("not a raster")
+    for path, words in (("text.tif", "not a raster"), ("none.tif", "no file"), ("empty", "no raster")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match=words):
+            open_raster(tmp_path / path)
+
+
+def test_a_truncated_file_names_itself_and_the_place(write_tif, tmp_path):
+    values = RNG.integers(0, 255, (3, 400, 400)).astype("uint8")
+    path = write_tif("t.tif", values, bands=["red", "green", "blue"], compress="deflate")
+    data = (tmp_path / "t.tif").read_bytes()
+    (tmp_path / "t.tif").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"t\.tif"):
+        open_raster(path).read(Window(350, 0, 50, 400))
+
+
+def _sum_of(raster):
+    return int(raster.read()[0].sum())
+
+
+def test_handles_opened_before_a_fork_do_not_disturb_each_other(write_tif):
+    values = RNG.integers(0, 255, (1, 512, 512)).astype("uint8")
+    raster = open_raster(write_tif("k.tif", values, bands=["red"], tiled=True, blockxsize=64, blockysize=64))
+    raster.read(Window(0, 0, 10, 10))
+    context = multiprocessing.get_context("fork")
+    with context.Pool(4) as pool:
+        sums = pool.map(_sum_of, [raster] * 12)
+    assert set(sums) == {int(values.sum())}
+
+
+def test_dates_are_stacked_by_band_name_not_by_order(write_tif):
+    one = open_raster(write_tif("d1.tif", np.stack([np.full((4, 4), v) for v in (1, 2)]).astype("uint8"), bands=["red", "nir"]), date="2020-01-01")  # fmt: skip
+    two = open_raster(write_tif("d2.tif", np.stack([np.full((4, 4), v) for v in (20, 10)]).astype("uint8"), bands=["nir", "red"]), date="2021-01-01")  # fmt: skip
+    both = stack_dates([one, two])
+    assert both.read()[0][:, :, 0, 0].tolist() == [[1, 2], [10, 20]]
+    assert both.dates == ("2020-01-01", "2021-01-01")
+    with pytest.raises(BandError):
+        stack_dates([one, two.select(["red"])])
+
+
+def test_an_existing_output_stays_without_overwrite(write_tif, tmp_path):
+    grid = open_raster(write_tif("x.tif", np.zeros((4, 4), "uint8"), bands=["red"])).grid
+    before = (tmp_path / "x.tif").read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        RasterWriter(tmp_path / "x.tif", grid, bands=["a"], dtype="uint8")
+    assert (tmp_path / "x.tif").read_bytes() == before
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    grid = Grid(None, rasterio.Affine.identity(), 4, 4)
+
+    def fail():
+        with RasterWriter(tmp_path / "y.tif", grid, bands=["a"], dtype="uint8") as writer:
+            writer.write(Window(0, 0, 2, 4), np.zeros((2, 4), "uint8"))
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
