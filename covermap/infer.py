@@ -71,18 +71,21 @@ class Lattice:
         return blend_weights(self.cols, self.width)
 
     def blocks(self, block_px: int) -> list[Window]:
-        """Blocks of about block_px that cover the area exactly once, row by row."""
-        row_cuts = _cuts(self.rows, self.height, self.size_px - self.overlap_px, block_px)
-        col_cuts = _cuts(self.cols, self.width, self.size_px - self.overlap_px, block_px)
+        """Blocks of about block_px rows and twice as many columns that cover the area exactly once, row by row.
+
+        Columns pass through a block one window at a time, so width costs no memory, and fewer borders cost less.
+        """
+        row_cuts = _cuts(self.rows, self.height, block_px)
+        col_cuts = _cuts(self.cols, self.width, 2 * block_px)
         return [Window(r, c, r2 - r, c2 - c) for r, r2 in pairwise(row_cuts) for c, c2 in pairwise(col_cuts)]
 
 
-def _cuts(starts: Sequence[int], size: int, step: int, block_px: int) -> list[int]:
-    """Block borders: the scene's ends, and the ends of every n-th window (the last block takes a short rest)."""
-    each = max(1, block_px // step)
-    ends = [starts[i] + size for i in range(each - 1, len(starts) - 1, each)]
+def _cuts(starts: Sequence[int], size: int, block_px: int) -> list[int]:
+    """Block borders: the area's ends, and between them ends of windows, evenly spread."""
     last = starts[-1] + size
-    return [starts[0], *(end for end in ends if last - end >= step), last]
+    blocks = max(1, round((last - starts[0]) / block_px))
+    each = -(-len(starts) // blocks)
+    return [starts[0], *(starts[i] + size for i in range(each - 1, len(starts) - 1, each)), last]
 
 
 def blend_weights(starts: Sequence[int], size: int) -> npt.NDArray[np.float32]:

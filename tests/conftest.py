@@ -48,3 +48,33 @@ def write_tif(tmp_path):
         return str(path)
 
     return write
+
+
+def landscape(height=96, width=128, seed=0):
+    """codes (H, W) of stripes and blocks of three classes, and a (3, H, W) uint16 image that shows them with noise."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:height, :width]
+    codes = 1 + ((rows // 12 + cols // 16) % 3)
+    means = np.array([[500, 900, 2500], [400, 600, 300], [1500, 1800, 2000]])
+    image = means[codes - 1].transpose(2, 0, 1) + rng.normal(0, 150, (3, height, width))
+    return codes.astype("uint8"), np.clip(image, 1, 9000).astype("uint16")
+
+
+@pytest.fixture
+def tiny(write_tif):
+    """Config (plain values) of a scene of 96 x 128 px with three classes; a network learns it in seconds."""
+    codes, image = landscape()
+    return {
+        "name": "tiny",
+        "output": str(Path(write_tif("image.tif", image, bands=["green", "red", "nir"], nodata=0)).parent / "runs"),
+        "data": {
+            "image": write_tif("image.tif", image, bands=["green", "red", "nir"], nodata=0),
+            "labels": write_tif("labels.tif", codes, nodata=0),
+            "legend": {1: "field", 2: "water", 3: "town"},
+        },
+        "split": {"block_px": 16, "buffer_px": 2},
+        "model": {"backbone_options": {"widths": [8, 16]}},
+        "baseline": {"trees": 10, "samples": 2000},
+        "train": {"epochs": 3, "steps_per_epoch": 6, "batch_size": 4, "size_px": 32, "lr": 0.01},
+        "predict": {"size_px": 32, "workers": 1},
+    }

@@ -23,7 +23,7 @@ def predict(
     aoi: Annotated[str | None, typer.Option(help="Polygons: only they are mapped.")] = None,
     size: Annotated[int | None, typer.Option(help="Window side in px.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Overlap of windows in px.")] = None,
-    block: Annotated[int, typer.Option(help="Block side in px.")] = 2048,
+    block: Annotated[int, typer.Option(help="Rows of a block; it has twice as many columns.")] = 2048,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one for each core.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write all class probabilities.")] = False,

@@ -169,7 +169,9 @@ class PredictConfig(Section):
 
     size_px: int | None = Field(None, ge=16, description="Side of a window; default: 256, or the model's own.")
     overlap_px: int | None = Field(None, ge=0, description="Shared by neighbouring windows; default: a tenth of it.")
-    block_px: int = Field(2048, ge=16, description="Side of the block that a worker owns.")
+    block_px: int = Field(
+        2048, ge=16, description="Rows of the block that a worker owns; it has twice as many columns."
+    )
     batch_size: int = Field(4, ge=1)
     workers: int | None = Field(None, ge=1, description="Processes; default: one for each core.")
     confidence: bool = True

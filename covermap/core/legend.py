@@ -93,20 +93,22 @@ class Legend:
     @cached_property
     def map_nodata(self) -> int:
         """The nodata code of maps written with this legend: 0 where it is free, otherwise 255, otherwise 65535."""
-        return next(code for code in (self.nodata, 0, 255, 65535) if code is not None and code not in self.codes)
+        return next(c for c in (self.nodata, 0, 255, 65535) if c is not None and 0 <= c < 65536 and c not in self.codes)
 
     @property
     def map_dtype(self) -> str:
         """uint8 where all codes fit, otherwise uint16 (CORINE)."""
         return "uint8" if max(*self.codes, self.map_nodata) < 256 else "uint16"
 
+    @property
+    def _unlabelled(self) -> tuple[int, ...]:
+        return (*self.ignore, *(() if self.nodata is None else (self.nodata,)))
+
     @cached_property
     def _table(self) -> npt.NDArray[np.int16]:
         """Look-up from code to index; -1 unknown."""
         table = np.full(65536, -1, np.int16)
-        table[list(self.ignore)] = IGNORE
-        if self.nodata is not None and 0 <= self.nodata < 65536:
-            table[self.nodata] = IGNORE
+        table[[code for code in self._unlabelled if 0 <= code < 65535]] = IGNORE
         table[list(self.codes)] = np.arange(len(self.classes))
         for old, new in self.merged.items():
             table[old] = self.codes.index(new)
@@ -120,9 +122,12 @@ class Legend:
         unknown: "error" raises LabelError that lists the codes with their pixel counts; "ignore" makes them IGNORE.
         """
         codes = np.asarray(codes)
-        lost = np.zeros(codes.shape, bool)
+        codes = codes.astype(np.uint8) if codes.dtype.kind == "b" else codes
+        # Codes that the table cannot hold, such as -1.
+        odd = [code for code in self._unlabelled if not 0 <= code < 65535]
+        lost = np.isin(codes, odd) if odd else np.zeros(codes.shape, bool)
         if codes.dtype.kind == "f":
-            lost = ~np.isfinite(codes)
+            lost |= ~np.isfinite(codes)
             whole = np.where(lost, 0, codes)
             broken = whole != np.rint(whole)
             codes = np.where(broken, -1, whole).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Windows to samples to batches: scenes, splits, statistics, chips."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from covermap.core.config import DataConfig
 from covermap.core.errors import GridError, LabelError
 from covermap.core.legend import PALETTE, LandClass, Legend, load_legend
-from covermap.geo.align import read_classes
+from covermap.geo.classes import count_classes, rare_class_weights, read_classes
 from covermap.geo.grid import Grid, Window, partition, require_same_crs
 from covermap.geo.raster import grid_of, open_dataset, read_plain
 from covermap.geo.rasterize import VectorLabels
@@ -80,9 +81,17 @@ class RasterLabels:
             index = self.legend.encode(filled, unknown=self.unknown, where=self.path)
             return np.where(valid, index, np.uint8(255))
         return read_classes(
-            self.path, self.grid.window_grid(window), self.legend,
-            method=self.align, nodata=self.nodata, unknown=self.unknown,
+            self.path, self.grid, self.legend, window=window, method=self.align, weights=self._weights,
+            nodata=self.nodata, unknown=self.unknown,
         )  # fmt: skip
+
+    @cached_property
+    def _weights(self) -> list[float] | None:
+        """Rare classes count for more in weighted_mode; one pass over the file finds which are rare."""
+        if self.align != "weighted_mode":
+            return None
+        counts = count_classes(self.path, self.grid, self.legend, nodata=self.nodata, unknown=self.unknown)
+        return rare_class_weights(counts)
 
 
 def is_vector(path: str) -> bool:

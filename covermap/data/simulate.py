@@ -73,7 +73,7 @@ _ORIGIN = (400_000.0, 5_000_000.0)  # easting and northing of the upper left cor
 _BLOCK_M = 1100.0  # farmland with one direction of fields
 _TOWN_M = 2600.0  # spacing of towns and of the crossings of roads
 _STREAM_M = 4300.0  # spacing of streams
-_CHANGEABLE = 0.88  # usual share of the area that is neither water nor town nor road
+_CHANGEABLE = 0.92  # usual share of the area that is neither water nor town nor road
 # Parcels of one kind of block: cumulative shares of cropland, grassland and bare soil; the rest is orchard.
 _FARMING = np.array([[0.80, 0.89, 1.0], [0.42, 0.80, 0.90], [0.16, 0.93, 1.0], [0.20, 0.28, 0.36]])
 _BLOCK_KINDS = np.array([0.46, 0.27, 0.17, 0.10])
@@ -88,8 +88,9 @@ class SceneRecipe:
 
     height, width: px of the image. change_share: share of the area that changes class from one date to the next.
     label_factor: truth and label pixels along one image pixel. label_noise: share of the area (whole parcels) whose
-    label names a similar class. region_shift: 0 none to 1 strong, in the way `region` names. days: day of the year of
-    each date (empty: 196). noise: spread within classes and sensor noise, 1 usual. Raises ConfigError.
+    label names a similar class. region_shift: 0 none to 1 strong, in the way `region` names: spectra and mixture.
+    cloud_share, nodata_share: share of each date's image. days: day of the year of each date (empty: 196).
+    noise: spread within classes and sensor noise, 1 usual. crs: projected, in metres. Raises ConfigError.
     """
 
     height: int = 1024
@@ -120,9 +121,7 @@ class SceneRecipe:
             if not low <= value <= high:
                 raise ConfigError(f"{name} is {value}", fix=f"give {name} between {low:g} and {high:g}")
         if len(self.days) != self.num_dates or not all(1 <= day <= 366 for day in self.days):
-            raise ConfigError(
-                f"days {self.days} do not go with {self.num_dates} dates", fix="give one day of the year per date"
-            )
+            raise ConfigError(f"days {self.days} for {self.num_dates} dates", fix="give one of 1 to 366 per date")
         try:
             crs = CRS.from_user_input(self.crs)
         except CRSError as error:
@@ -132,7 +131,10 @@ class SceneRecipe:
 
 
 class SimulatedScene:
-    """A scene that is computed where it is read; windows lie on `grid`, those of truth and labels on `label_grid`."""
+    """A scene that is computed where it is read; windows lie on `grid`, those of truth and labels on `label_grid`.
+
+    Truth is the class at a pixel's centre; the image mixes the classes of neighbouring pixels as a sensor does.
+    """
 
     legend = LEGEND
     bands = BANDS
@@ -152,8 +154,7 @@ class SimulatedScene:
         """Class codes (H, W) as a user would get them: with label noise, 0 where the date's image holds nothing."""
         ground = self._ground(window, date, fine=True)
         number = uniform(draw(ground.parcel, np.array([key_of(self.recipe.seed, "label noise") >> 1])))
-        wrong = number < self.recipe.label_noise
-        codes = np.where(wrong, _CONFUSED[ground.codes], ground.codes)
+        codes = np.where(number < self.recipe.label_noise, _CONFUSED[ground.codes], ground.codes)
         factor = self.recipe.label_factor
         codes[self._nodata(ground.rows // factor, ground.cols // factor, date)] = 0
         return codes
@@ -305,8 +306,7 @@ def _farmland(
         np.copyto(nearest[at], distance, where=closer)
         which[at][closer] = n
 
-    more = draw(block, np.array([2]))
-    t = 2 * uniform(more) - 1  # tangent of half the angle: sine and cosine without trigonometry
+    t = 2 * uniform(draw(block, np.array([2]))) - 1  # tangent of half the angle: sine and cosine without trigonometry
     cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     more = draw(block, np.array([3]))
     depth, length = 130 + 110 * uniform(more), 210 + 260 * uniform(draw(more, np.array([1])))
@@ -318,8 +318,7 @@ def _farmland(
 
     kind = np.searchsorted(np.cumsum(mix[:4])[:3], uniform(draw(block, np.array([4]))))
     limits = _FARMING[kind].astype(np.float32)
-    number = uniform(parcel)
-    use = sum((number >= limits[:, n][which]).astype(np.int64) for n in range(3))
+    use = sum((uniform(parcel) >= limits[:, n][which]).astype(np.int64) for n in range(3))
     return np.array([CROP, GRASS, BARE, ORCHARD], np.uint8)[use], parcel, along, across
 
 

@@ -159,7 +159,7 @@ class Ground:
     across: Floats
 
 
-# Reflectance of blue, green, red, nir, swir1, swir2: rounded from typical curves of the USGS Spectral Library v7.
+# Reflectance of blue, green, red, nir, swir1, swir2: plausible round numbers, not measurements.
 _MATERIALS: dict[str, tuple[float, ...]] = {
     "clear water": (0.035, 0.040, 0.025, 0.015, 0.008, 0.005),
     "turbid water": (0.060, 0.085, 0.070, 0.035, 0.015, 0.010),

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -173,7 +173,8 @@ def make_split(scenes: Sequence[Scene], config: SplitConfig, *, size_px: int) ->
     parts = assign(counts, fractions, trials=trials, seed=config.seed)
     tiles = [Tile(s.name, w, p) for (s, w), p in zip(blocks, parts, strict=True)] + boxes
     split = Split(tuple(tiles), buffer, config.method)
-    return Split(split.tiles, buffer, config.method, tuple(_check(split, scenes)))
+    wanted = {"train"} | {part for part in ("val", "test") if getattr(config, part)}
+    return replace(split, notes=tuple(_check(split, scenes, wanted)))
 
 
 def _scene(scenes: Sequence[Scene], name: str) -> Scene:
@@ -265,13 +266,12 @@ def part_counts(split: Split, scenes: Sequence[Scene]) -> dict[str, npt.NDArray[
     return totals
 
 
-def _check(split: Split, scenes: Sequence[Scene]) -> list[str]:
-    """Refuse empty parts; say which classes are missing where."""
+def _check(split: Split, scenes: Sequence[Scene], wanted: Set[str]) -> list[str]:
+    """Refuse wanted parts that are empty; say which classes are missing where."""
     counts = part_counts(split, scenes)
     legend = scenes[0].legend
     assert legend is not None
     notes = []
-    wanted = {"train"} | {tile.part for tile in split.tiles if tile.part != "none"}
     for part, row in counts.items():
         if part in wanted and row.sum() == 0:
             raise LabelError(

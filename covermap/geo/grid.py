@@ -93,17 +93,24 @@ class Grid:
         factor = self.crs.linear_units_factor[1] if self.crs and self.crs.is_projected else 1.0
         return float((x + y) / 2 * factor)
 
+    @property
+    def _is_mercator(self) -> bool:
+        return bool(self.crs and self.crs.is_projected and self.crs.to_dict().get("proj") in ("merc", "webmerc"))
+
     def row_areas_ha(self, first: int = 0, count: int | None = None) -> list[float]:
-        """Area of one pixel of each row in hectares; geodesic (WGS 84 or the CRS's own ellipsoid) in degrees."""
+        """Area of one pixel of each row in hectares; geodesic (WGS 84) in degrees and in Mercator, which stretches."""
         count = self.height - first if count is None else count
-        if not self.is_geographic:
+        if not self.is_geographic and not self._is_mercator:
             factor = self.crs.linear_units_factor[1] if self.crs and self.crs.is_projected else 1.0
             return [abs(self.transform.determinant) * factor**2 / 1e4] * count
         geod = Geod(ellps="WGS84")
         areas = []
         for row in range(first, first + count):
             corners = [self.transform * xy for xy in ((0, row), (1, row), (1, row + 1), (0, row + 1))]
-            area, _ = geod.polygon_area_perimeter([c[0] for c in corners], [c[1] for c in corners])
+            xs, ys = [c[0] for c in corners], [c[1] for c in corners]
+            if self._is_mercator:
+                xs, ys = warp_points(self.crs, "EPSG:4326", xs, ys)
+            area, _ = geod.polygon_area_perimeter(xs, ys)
             areas.append(abs(area) / 1e4)
         return areas
 

@@ -16,6 +16,7 @@ import json
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError  # what GDAL's copy raises; rasterio has no public name for it
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
 
@@ -87,7 +88,7 @@ def finish_map(
     """
     when = _stac_dates(date) if date else None
     out = claim(out, overwrite=overwrite)
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB), rasterio.open(plain) as dataset:
+    with _small_cache(), rasterio.open(plain) as dataset:
         grid = grid_of(dataset)
         num_pixels, areas_ha, num_nodata = _count(dataset, grid, legend)
     beside = _names_beside(out)
@@ -143,7 +144,7 @@ def _copy_as_cog(
     colours: Mapping[int, tuple[int, ...]] | None = None,
 ) -> None:
     """Copy a raster with GDAL's COG driver, which takes nodata, names, tags and colours from its source only."""
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
+    with _small_cache(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
         view = Path(folder) / "view.vrt"
         with rasterio.open(plain) as source:
             rasterio.shutil.copy(source, view, driver="VRT")
@@ -155,8 +156,16 @@ def _copy_as_cog(
             if colours:
                 dataset.write_colormap(1, dict(colours))
         options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": _BLOCK_PX, "OVERVIEW_RESAMPLING": resampling.upper()}
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB), rasterio.open(view) as dataset:
+        with rasterio.open(view) as dataset:
             rasterio.shutil.copy(dataset, out, driver="COG", BIGTIFF="IF_SAFER", **options)
+
+
+@contextmanager
+def _small_cache() -> Iterator[None]:
+    """GDAL with little memory; a map without a place (tiles of a benchmark) is no reason to warn."""
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def open_dataset(path: str) -> DatasetReader:
 
 @contextlib.contextmanager
 def _place_may_be_unknown() -> Iterator[None]:
-    """Files without georeference are fine here (benchmark tiles have none); where a place is needed, that is checked."""
+    """Files without georeference are fine here (benchmark tiles); where a place is needed, that is checked."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
@@ -328,10 +328,11 @@ class RasterWriter:
         tags: dict[str, str] | None = None,
         compress: str = "deflate",
         block_px: int = 512,
+        scale: float = 1.0,
     ) -> None:
         self.path = claim(path, overwrite=overwrite)
         self._replacing = replacing(self.path)
-        self._bands, self._tags = list(bands), tags or {}
+        self._bands, self._tags, self._scale = list(bands), tags or {}, scale
         side = min(block_px, 16 * max(1, min(grid.height, grid.width) // 16))
         self._profile = {
             "driver": "GTiff",
@@ -359,6 +360,8 @@ class RasterWriter:
         self._dataset.update_tags(**self._tags)
         for i, name in enumerate(self._bands, 1):
             self._dataset.set_band_description(i, name)
+        if self._scale != 1:
+            self._dataset.scales = (self._scale,) * len(self._bands)
         return self
 
     def write(self, window: Window, values: npt.NDArray[Any]) -> None:

@@ -6,7 +6,6 @@ pixels from its own corner is then exact, so a window reads the same pixels as t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,18 +16,16 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyogrio
 import shapely
 from affine import Affine
 from rasterio.features import rasterize
 
-from covermap.core.errors import DataError, GridError, LabelError, suggest
+from covermap.core.errors import GridError, LabelError, suggest
 from covermap.core.legend import IGNORE, Legend
 from covermap.geo.grid import Grid, Window
+from covermap.geo.vector import read_table, require_field
 
 _STEP_PX = 2**-16
-_COORDINATES = (("longitude", "latitude"), ("lon", "lat"), ("lng", "lat"), ("x", "y"))
-_LIKELY_FIELDS = ("class", "land_cover", "landcover", "lc", "label", "lulc", "category", "type", "code", "id")
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class VectorLabels:
     def open(
         path: str | Path,
         *,
-        field: str,
+        field: str | None,
         grid: Grid,
         legend: Legend | None = None,
         point_px: int = 1,
@@ -63,9 +60,8 @@ class VectorLabels:
         Raises DataError (unreadable), LabelError (field, classes, lines), GridError (no CRS, no overlap).
         """
         notes: list[str] = []
-        table = _read_csv(Path(path), epsg) if Path(path).suffix.lower() == ".csv" else _read_file(path, layer, notes)
-        if field not in table.columns:
-            raise _no_field(path, field, table)
+        table = read_table(path, notes, layer=layer, epsg=epsg)
+        field = require_field(path, field, table)
         table = _onto_crs(table, grid, epsg, str(path))
         keep = _with_class_and_shape(table, field, notes)
         if not keep.any():
@@ -174,62 +170,6 @@ def _mapping(transform: Affine) -> Any:
     """A function for shapely.transform: (N, 2) coordinates through an affine transform."""
     a, b, c, d, e, f = transform[:6]
     return lambda xy: xy @ np.array([[a, d], [b, e]]) + np.array([c, f])
-
-
-def _read_file(path: str | Path, layer: str | None, notes: list[str]) -> gpd.GeoDataFrame:
-    if not Path(path).exists():
-        raise DataError(f"there is no file {path}", fix="check the path; paths in a config count from its folder")
-    try:
-        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
-        if layer is None and len(layers) > 1:
-            raise LabelError(f"{path} holds the layers {', '.join(layers)}", fix=f"name one: layer: {layers[0]}")
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            table = pyogrio.read_dataframe(path, layer=layer or (layers[0] if layers else None))
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise DataError(
-            f"{path} is not a vector file that can be read: {error}", fix=f"check it: ogrinfo {path}"
-        ) from error
-    notes += [f"reading {Path(path).name}: {warning.message}" for warning in heard]
-    if not isinstance(table, gpd.GeoDataFrame):
-        raise DataError(
-            f"{path} holds a table without geometry", fix="export it with its geometry, for example as GPKG"
-        )
-    return table
-
-
-def _read_csv(path: Path, epsg: int | None) -> gpd.GeoDataFrame:
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        # Spreadsheets that separate by semicolons write decimal commas; points are still understood below.
-        decimal = "," if separator == ";" else "."
-        table = pd.read_csv(path, sep=separator, decimal=decimal, encoding="utf-8-sig", low_memory=False)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}", fix="paths in a config count from its folder") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not a CSV table: {error}", fix="save it as UTF-8 with one header line") from error
-    names = {str(name).strip().lower(): name for name in table.columns}
-    pair = next((pair for pair in _COORDINATES if set(pair) <= set(names)), None)
-    if pair is None:
-        listed = ", ".join(map(str, table.columns))
-        raise LabelError(f"{path} has the columns {listed}", fix="name the coordinates lon, lat or x, y")
-    if epsg is None and pair == ("x", "y"):
-        raise GridError(f"{path} has columns x and y, but no CRS", fix="state it: epsg: 32632 (option --epsg)")
-    x, y = (pd.to_numeric(table[names[axis]], errors="coerce").to_numpy(np.float64) for axis in pair)
-    points = shapely.points(x, y)
-    points[np.isnan(x) | np.isnan(y)] = None
-    return gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(points, crs=epsg or 4326))
-
-
-def _no_field(path: str | Path, field: str, table: gpd.GeoDataFrame) -> LabelError:
-    columns = [str(c) for c in table.columns if c != table.geometry.name]
-    near = [c for c in columns if c.lower() == field.lower()]
-    likely = near or [c for word in _LIKELY_FIELDS for c in columns if c.lower() == word]
-    likely = likely or [c for c in columns if 2 <= table[c].nunique() <= 50 and table[c].dtype.kind not in "fM"]
-    hint = f"use field: {likely[0]}" if likely else suggest(field, columns)
-    return LabelError(f"{path} has no field {field!r}; its fields are {', '.join(columns) or 'none'}", fix=hint)
 
 
 def _onto_crs(table: gpd.GeoDataFrame, grid: Grid, epsg: int | None, path: str) -> gpd.GeoDataFrame:

@@ -1,21 +1,117 @@
-"""Vector files as tables: polygons, points and lines with their fields."""
+"""Vector files as tables: polygons and points with their fields, from GPKG, GeoJSON, Shapefile or CSV."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
+import numpy as np
+import pandas as pd
 import pyogrio
-from pyogrio.errors import DataLayerError, DataSourceError
+import shapely
 
-from covermap.core.errors import DataError
+from covermap.core.errors import DataError, GridError, LabelError, suggest
+
+_COORDINATES = (("longitude", "latitude"), ("lon", "lat"), ("lng", "lat"), ("x", "y"))
+_LIKELY_FIELDS = ("class", "land_cover", "landcover", "lc", "label", "lulc", "category", "type", "code")
 
 
-def read_table(path: str | Path) -> gpd.GeoDataFrame:
-    """A vector file as a table; raises DataError."""
-    if not Path(path).is_file():
-        raise DataError(f"there is no file {path}", fix="check the path")
+def read_table(
+    path: str | Path, notes: list[str] | None = None, *, layer: str | None = None, epsg: int | None = None
+) -> gpd.GeoDataFrame:
+    """A vector file, or a CSV with coordinates, as a table; what GDAL warns of is added to `notes`.
+
+    epsg: CRS of a CSV with x and y (lon and lat are WGS 84). Raises DataError, LabelError (several layers), GridError.
+    """
+    notes = [] if notes is None else notes
+    if Path(path).suffix.lower() == ".csv":
+        return _read_csv(Path(path), epsg)
+    if not Path(path).exists():
+        raise DataError(f"there is no file {path}", fix="check the path; paths in a config count from its folder")
     try:
-        return pyogrio.read_dataframe(path)
-    except (DataSourceError, DataLayerError, ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no vector file that can be read: {error}", fix="give GPKG or GeoJSON") from error
+        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if layer is None and len(layers) > 1:
+            raise LabelError(f"{path} holds the layers {', '.join(layers)}", fix=f"name one: layer: {layers[0]}")
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            table = pyogrio.read_dataframe(path, layer=layer or (layers[0] if layers else None))
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise DataError(
+            f"{path} is not a vector file that can be read: {error}", fix=f"check it: ogrinfo {path}"
+        ) from error
+    notes += [f"reading {Path(path).name}: {warning.message}" for warning in heard]
+    if not isinstance(table, gpd.GeoDataFrame):
+        raise DataError(
+            f"{path} holds a table without geometry", fix="export it with its geometry, for example as GPKG"
+        )
+    return table
+
+
+def _read_csv(path: Path, epsg: int | None) -> gpd.GeoDataFrame:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = max(",;\t", key=header.count)
+        # Spreadsheets that separate by semicolons write decimal commas; points are still understood below.
+        decimal = "," if separator == ";" else "."
+        table = pd.read_csv(path, sep=separator, decimal=decimal, encoding="utf-8-sig", low_memory=False)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}", fix="paths in a config count from its folder") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a CSV table: {error}", fix="save it as UTF-8 with one header line") from error
+    names = {str(name).strip().lower(): name for name in table.columns}
+    pair = next((pair for pair in _COORDINATES if set(pair) <= set(names)), None)
+    if pair is None:
+        listed = ", ".join(map(str, table.columns))
+        raise LabelError(f"{path} has the columns {listed}", fix="name the coordinates lon, lat or x, y")
+    if epsg is None and pair == ("x", "y"):
+        raise GridError(f"{path} has columns x and y, but no CRS", fix="state it: epsg: 32632 (option --epsg)")
+    x, y = (pd.to_numeric(table[names[axis]], errors="coerce").to_numpy(np.float64) for axis in pair)
+    points = shapely.points(x, y)
+    points[np.isnan(x) | np.isnan(y)] = None
+    return gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(points, crs=epsg or 4326))
+
+
+def require_field(path: str | Path, field: str | None, table: gpd.GeoDataFrame) -> str:
+    """The class field if the table has it; raises LabelError that lists the fields and names the likely one."""
+    if field is not None and field in table.columns:
+        return field
+    columns = [str(c) for c in table.columns if c != table.geometry.name]
+    likely = _likely(table, field)
+    hint = f"name the class field: field: {likely}" if likely else suggest(field or "class", columns)
+    what = f"has no field {field!r}" if field is not None else "needs the name of its class field"
+    raise LabelError(f"{path} {what}; its fields are {', '.join(columns) or 'none'}", fix=hint)
+
+
+def likely_field(path: str | Path) -> str:
+    """The class field where the file leaves no doubt; raises LabelError that lists the fields otherwise."""
+    table = read_table(path)
+    columns = [str(c) for c in table.columns if c != table.geometry.name]
+    likely = columns[0] if len(columns) == 1 else next((c for c in columns if c.lower() in _LIKELY_FIELDS), None)
+    return likely if likely is not None else require_field(path, None, table)
+
+
+def _likely(table: gpd.GeoDataFrame, field: str | None) -> str | None:
+    columns = [str(c) for c in table.columns if c != table.geometry.name]
+    found = [c for c in columns if field is not None and c.lower() == field.lower()]
+    found += [c for word in _LIKELY_FIELDS for c in columns if c.lower() == word]
+    found += [c for c in columns if 2 <= table[c].nunique() <= 50 and table[c].dtype.kind not in "fM"]
+    return found[0] if found else None
+
+
+def describe_vector(path: str | Path) -> dict[str, Any]:
+    """Shapes, CRS, extent and fields of a vector file, for `info`."""
+    table = read_table(path)
+    fields = []
+    for column in (c for c in table.columns if c != table.geometry.name):
+        values = table[column].dropna()
+        few = ", ".join(str(v) for v in sorted(values.unique(), key=str)[:8]) if values.nunique() <= 30 else ""
+        fields.append({"field": str(column), "type": str(values.dtype), "different": values.nunique(), "values": few})
+    return {
+        "shapes": f"{len(table)} {', '.join(sorted(set(table.geometry.geom_type.dropna())))}",
+        "crs": table.crs.to_string() if table.crs else "none",
+        "bounds": str([round(float(v), 6) for v in table.total_bounds]) if len(table) else None,
+        "fields": fields,
+    }

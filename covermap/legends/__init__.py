@@ -1,0 +1,1 @@
+"""The legends that come with covermap, as YAML."""

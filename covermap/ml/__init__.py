@@ -1,0 +1,1 @@
+"""Classical models on pixels: numpy and scikit-learn."""

@@ -1,0 +1,1 @@
+"""Batches to features to logits: torch only, never geo or data."""

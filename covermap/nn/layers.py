@@ -19,7 +19,7 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Basic residual block; with a stride the shortcut averages before its 1 x 1 convolution (ResNet-D, He et al. 2019)."""
+    """Basic residual block; with a stride the shortcut averages first (ResNet-D, He et al. 2019)."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()

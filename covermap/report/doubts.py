@@ -71,12 +71,12 @@ def _of_classes(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"Very few {part} pixels show {_listed(few)}: these scores may be chance."
     for name, result in list(metrics["models"].items())[:1]:
         low = [
-            f"{row['class']} ({row['iou']:.2f})"
+            f"{row['class']} (IoU {row['iou']:.2f})"
             for row in result["per_class"]
             if row["iou"] is not None and row["iou"] < LOW_IOU
         ]
         if low:
-            yield f"The {name} mostly misses or confuses {_listed(low)} (IoU below {LOW_IOU})."
+            yield f"The {name} mostly misses or confuses {_listed(low)}."
 
 
 def _of_models(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -136,6 +136,8 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+def _sentence(note: str) -> str:
+    """A note as a sentence; one that begins with a file's name keeps it as it is."""
+    note = note.strip()
+    first = note.split(maxsplit=1)[0] if note else ""
+    return (note[:1].upper() + note[1:] if first.isalpha() else note) + ("" if note.endswith((".", "!", "?")) else ".")

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, MUTED, RULE = "#1c2b33", "#5b6b75", "#d9e0e4"
@@ -30,6 +29,7 @@ _STYLE: Any = {
 }  # fmt: skip
 _NO_PNG_FACTS: Any = {"Software": None}  # the same pixels give the same bytes with every version
 _PAGE_IN = 10.2  # width of the page's column at 96 px for an inch, so that text keeps its size
+_PAIR_IN = 4.9  # of one of two figures side by side
 _MAX_NAME = 22
 
 
@@ -45,7 +45,8 @@ def png_uri(rgb: npt.NDArray[np.uint8]) -> str:
 def class_bars(names: Sequence[str], colours: Sequence[str], scores: Mapping[str, Sequence[float | None]]) -> str:
     """IoU of each class: a bar in the class's colour for the first model, a diamond for the second; None is absent."""
     with _style():
-        figure, (axes,) = _new(_PAGE_IN, 0.75 + 0.3 * len(names))
+        short = _cut(names)
+        figure, (axes,) = _new((_PAGE_IN, 0.6 + 0.27 * len(names)), (_width_in(short), 0.05, 0.48, 0.05))
         first, *others = scores
         rows = np.arange(len(names))
         axes.barh(rows, [v or 0 for v in scores[first]], 0.66, color=list(colours), edgecolor=INK, linewidth=0.6)
@@ -57,7 +58,7 @@ def class_bars(names: Sequence[str], colours: Sequence[str], scores: Mapping[str
             far = max(v or 0 for v in values[:2])
             axes.text(far + 0.015, row, text, va="center", color=MUTED if values[0] is None else INK)
         axes.set(xlim=(0, 1.06), ylim=(len(names) - 0.4, -0.6), xlabel="IoU", xticks=np.linspace(0, 1, 6))
-        _name_ticks(axes, "y", rows, names)
+        axes.set_yticks(rows, short, color=INK)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=RULE, lw=0.7)
         axes.set_axisbelow(True)
@@ -72,8 +73,10 @@ def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
     k = len(table)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     with _style():
-        side = 0.52 if k <= 9 else 0.44 if k <= 16 else max(0.2, 7.6 / k)
-        figure, (axes,) = _new(1.55 + side * k, 1.35 + side * k)
+        short, room = _cut(names), _width_in(_cut(names))
+        margins = (0.22 + room, 0.05 + 0.6 * _width_in(short[-1:]), 0.05, 0.25 + 0.64 * room)
+        side = min(0.62, max(0.42, (_PAIR_IN - margins[0] - margins[1]) / k) if k <= 16 else 7.4 / k)
+        figure, (axes,) = _new((sum(margins[:2]) + side * k, sum(margins[2:]) + side * k), margins)
         picture = _shade(share, RIGHT) * np.eye(k)[..., None] + _shade(share, WRONG) * (1 - np.eye(k)[..., None])
         axes.imshow(picture, interpolation="none")
         for row, col in np.ndindex(k, k) if k <= 16 else ():
@@ -84,8 +87,8 @@ def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
                     col, row + 0.25, _short(float(table[row, col])), ha="center", va="center", size=6.3, color=colour
                 )
         ticks = np.arange(k)
-        _name_ticks(axes, "x", ticks, names)
-        _name_ticks(axes, "y", ticks, names)
+        axes.set_xticks(ticks, short, color=INK)
+        axes.set_yticks(ticks, short, color=INK)
         axes.set(xlabel="predicted", ylabel="reference")
         axes.xaxis.set(label_position="top", ticks_position="top")
         axes.tick_params(length=0)
@@ -107,10 +110,10 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], chosen: int | None = None
             "Scores on val",
             {"val_oa": ("overall agreement", SECOND), "val_macro_f1": ("mean F1", WRONG), "val_miou": ("mIoU", RIGHT)},
         ),
-        ("Learning rate", {"lr": ("", RIGHT)}),
+        ("Learning rate", {"lr": ("_", RIGHT)}),
     ]
     with _style():
-        figure, all_axes = _new(_PAGE_IN, 2.9, columns=3)
+        figure, all_axes = _new((_PAGE_IN, 2.7), (0.5, 0.1, 0.5, 0.35), columns=3)
         for axes, (title, lines) in zip(all_axes, panels, strict=True):
             for key, (label, colour) in lines.items():
                 points = [(r["epoch"], r[key]) for r in rows if r.get(key) is not None]
@@ -126,11 +129,11 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], chosen: int | None = None
             axes.locator_params(axis="x", integer=True)
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)
-            if len(axes.lines) > 1 and axes.get_legend_handles_labels()[1] != [""]:
+            if any(axes.get_legend_handles_labels()[1]):
                 axes.legend(frameon=False, fontsize=8.5, handlelength=1.4, labelspacing=0.3)
         all_axes[1].set_ylim(0, 1)
         all_axes[2].set_ylim(bottom=0)
-        all_axes[2].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        all_axes[2].yaxis.set_major_formatter("{x:g}")
         return _svg_uri(figure)
 
 
@@ -140,13 +143,17 @@ def _style() -> Any:
     return matplotlib.rc_context(_STYLE)
 
 
-def _new(width_in: float, height_in: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def _new(size_in: tuple[float, float], margins_in: tuple[float, float, float, float], columns: int = 1) -> Any:
+    """A figure and its axes side by side; margins left, right, bottom, top, so that nothing has to be measured."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+    (width, height), (left, right, bottom, top) = size_in, margins_in
+    figure = Figure(figsize=size_in, facecolor="white")
     FigureCanvasAgg(figure)  # a canvas that draws into memory
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+    all_axes = figure.subplots(1, columns, squeeze=False)[0]
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, wspace=0.25)
+    return figure, list(all_axes)
 
 
 def _svg_uri(figure: Figure) -> str:
@@ -154,14 +161,18 @@ def _svg_uri(figure: Figure) -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = file.getvalue().replace("'DejaVu Sans'", _FONTS)
+    svg = svg[svg.index("<svg") :]  # the lines before it name a DTD's address
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8")).decode("ascii")
 
 
-def _name_ticks(axes: Axes, axis: str, at: npt.NDArray[np.int64], names: Sequence[str]) -> None:
-    """Class names as tick labels, long ones cut."""
-    short = [name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1].rstrip() + "…" for name in names]
-    set_ticks = axes.set_xticks if axis == "x" else axes.set_yticks
-    set_ticks(at, short, color=INK)
+def _cut(names: Sequence[str]) -> list[str]:
+    """Names short enough for an axis."""
+    return [name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1].rstrip() + "…" for name in names]
+
+
+def _width_in(names: Sequence[str]) -> float:
+    """Room in inches for the longest of some tick labels, a little more than it needs."""
+    return 0.12 + 0.07 * max(len(name) for name in names)
 
 
 def _shade(share: npt.NDArray[np.float64], colour: str) -> npt.NDArray[np.float64]:

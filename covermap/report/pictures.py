@@ -29,8 +29,8 @@ Picture = npt.NDArray[np.uint8]
 EMPTY_COLOUR = "#e2e5e7"
 """Light grey: nothing here."""
 PART_COLOURS = {"train": "#0072b2", "val": "#e69f00", "test": "#d55e00"}
-CONFIDENCE_COLOURS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
-"""From unsure to sure; evenly spaced (matplotlib's viridis)."""
+CONFIDENCE_COLOURS = ("#6d0f3c", "#bf3a4e", "#ee8862", "#f7cf9d", "#cfe6e0")
+"""From unsure, dark, to sure, pale; evenly spaced."""
 
 _COMPOSITES = (
     ("red", "green", "blue"), ("nir", "red", "green"), ("nir_narrow", "red", "green"),
@@ -177,10 +177,10 @@ def part_picture(image: Picture, split: Split, scene: Scene) -> Picture:
     small = replace(split, tiles=tiles, buffer_px=round(split.buffer_px * down))
     parts = small.part_mask(scene.name, Window(0, 0, height, width))
     grey = image.mean(-1, keepdims=True)
-    out = 128 + 0.5 * grey  # light, so that colours carry the meaning and the picture only the place
+    out = 160 + 0.3 * grey  # light, so that colours carry the meaning and the picture only the place
     for part, colour in PART_COLOURS.items():
         tint = np.array(rgb_of(colour), float)
-        out = np.where(parts[..., None] == PARTS.index(part), 0.35 * grey + 0.65 * tint, out)
+        out = np.where(parts[..., None] == PARTS.index(part), 0.25 * grey + 0.75 * tint, out)
     return np.asarray(np.rint(np.clip(out, 0, 255)).astype(np.uint8))
 
 

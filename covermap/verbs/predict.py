@@ -15,7 +15,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ from covermap.core.output import claim, replacing, write_text, writing
 from covermap.core.run import checksum
 from covermap.data.scene import Scene, open_scenes
 from covermap.geo.area import read_area
-from covermap.geo.grid import Window
-from covermap.geo.products import finish_cog, finish_map
+from covermap.geo.grid import Grid, Window
+from covermap.geo.products import MapSummary, finish_cog, finish_map
 from covermap.geo.raster import RasterWriter, is_remote
 from covermap.infer import Lattice, check_input, default_overlap, infer_block
 from covermap.models import LandModel, load_model, read_card, require_fit
@@ -66,12 +66,20 @@ class Prediction:
 
     path: Path
     files: tuple[Path, ...]
-    areas: tuple[dict[str, Any], ...]
+    summary: MapSummary | None
     seconds: float
     km2_per_s: float
     num_blocks: int
     num_resumed: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def areas(self) -> list[dict[str, Any]]:
+        """A row for each class: code, name, pixels, hectares by pixel counting (not an error-adjusted estimate)."""
+        if self.summary is None:
+            return []
+        rows = zip(self.summary.legend.classes, self.summary.num_pixels, self.summary.areas_ha, strict=True)
+        return [{"code": c.code, "class": c.name, "pixels": n, "mapped_ha": round(ha, 4)} for c, n, ha in rows]
 
 
 def predict(
@@ -107,12 +115,12 @@ def predict(
     size = settings.size_px or max(256, card.spec.size_px)
     overlap = settings.overlap_px if settings.overlap_px is not None else default_overlap(loaded, size)
     job = Job(
-        str(model), tuple(images), settings, area, size, overlap, str(aoi) if aoi else None, _sums(model, scene, aoi)
-    )
-    job = replace(job, images=_with_bands(images, bands))
+        str(model), _with_bands(images, bands), settings, area, size, overlap, str(aoi) if aoi else None,
+        _sums(model, scene, aoi),
+    )  # fmt: skip
     blocks = Lattice(area, size, overlap).blocks(settings.block_px)
     if dry_run:
-        return Prediction(out, (), (), 0.0, 0.0, len(blocks), 0, tuple(scene.notes))
+        return Prediction(out, (), None, 0.0, 0.0, len(blocks), 0, tuple(scene.notes))
     resumed = _open_ledger(work, job, overwrite)
     todo = [block for block in blocks if not _block_path(work, block).exists()]
     done = len(blocks) - len(todo)
@@ -128,13 +136,13 @@ def predict(
     ):
         done += 1
         on_progress(done, len(blocks))
-    files, areas = _assemble(work, out, blocks, scene, loaded, job)
+    summary, layers = _assemble(work, out, blocks, scene, loaded, job)
     shutil.rmtree(work)
     seconds = time.perf_counter() - started
-    mapped = sum(row["area_ha"] for row in areas) / 100
     return Prediction(
-        out, tuple(files), tuple(areas), seconds, mapped / seconds, len(blocks), resumed, tuple(scene.notes)
-    )
+        out, (*summary.files, *layers), summary, seconds, sum(summary.areas_ha) / 100 / seconds,
+        len(blocks), resumed, (*scene.notes, *summary.notes),
+    )  # fmt: skip
 
 
 def open_for(spec: Any, images: Sequence[ImageConfig], *, bands: Sequence[str] | None, any_gsd: bool) -> Scene:
@@ -168,12 +176,11 @@ def device_of(settings: PredictConfig) -> str:
 
 
 def _sums(model: str | Path, scene: Scene, aoi: str | Path | None) -> dict[str, str]:
-    files = [p for p in scene.paths if not is_remote(p)] + [
-        str(Path(model) / n) for n in ("config.json", "model.safetensors")
-    ]
-    if aoi:
-        files.append(str(aoi))
-    return {f"{number}:{Path(file).name}": checksum(file) for number, file in enumerate(files)}
+    """Checksums of everything that is read. Remote images are known by their address only."""
+    sums = {name: checksum(Path(model) / name) for name in ("config.json", "model.safetensors")}
+    for number, path in enumerate([*scene.paths, *([str(aoi)] if aoi else [])]):
+        sums[f"input {number}"] = path if is_remote(path) else checksum(path)
+    return sums
 
 
 def _open_ledger(work: Path, job: Job, overwrite: bool) -> int:
@@ -250,33 +257,46 @@ def _predict_block(worker: _Worker, item: tuple[Path, Window]) -> Window:
 
 def _assemble(
     work: Path, out: Path, blocks: Sequence[Window], scene: Scene, model: LandModel, job: Job
-) -> tuple[list[Path], list[dict[str, Any]]]:
+) -> tuple[MapSummary, list[Path]]:
     """Blocks -> plain GeoTIFFs -> products; the blocks stay until everything is written."""
     legend, grid = model.legend, scene.grid.window_grid(job.area)
-    asked = {"map": True, "confidence": job.settings.confidence, "probs": job.settings.probabilities}
-    layers: dict[str, tuple[str, list[str], str, float]] = {
-        "map": ("codes", ["land_cover"], legend.map_dtype, legend.map_nodata),
-        "confidence": ("confidence", ["confidence"], "uint8", NO_CONFIDENCE),
-        "probs": ("shares", list(legend.names), "uint8", NO_CONFIDENCE),
-    }
-    plain: dict[str, Path] = {}
-    for name in (n for n, wanted in asked.items() if wanted):
-        key, names, dtype, nodata = layers[name]
-        plain[name] = work / f"{name}.tif"
-        with RasterWriter(
-            plain[name], grid, bands=names, dtype=dtype, nodata=nodata, overwrite=True, compress="none"
-        ) as writer:
-            for block in blocks:
-                with np.load(_block_path(work, block)) as stored:
-                    writer.write(Window(block.row - job.area.row, block.col - job.area.col, *block[2:]), stored[key])
-    date = next((d for d in next(iter(scene.rasters.values())).dates if d), None)
-    sources = [Path(path).name for path in scene.paths]
-    tags = {"COVERMAP_MODEL": job.sums[next(k for k in job.sums if k.endswith("model.safetensors"))][:16]}
-    files: list[Path] = []
-    for name, title, scale in (("confidence", "confidence in percent", 1.0), ("probs", "class probabilities", 1 / 200)):
-        if name in plain:
-            target = out.with_name(f"{out.stem}_{name}.tif")
-            finish_cog(plain[name], target, nodata=NO_CONFIDENCE, description=title, tags=tags, scale=scale)
-            files.append(target)
-    summary = finish_map(plain["map"], out, legend, tags=tags, date=date, derived_from=sources)
-    return [*summary.files, *files], list(summary.areas)
+    tags = {"COVERMAP_MODEL": job.sums["model.safetensors"][:16]}
+    layers: dict[str, Path] = {}
+    if job.settings.confidence:
+        plain = _join(work, "confidence", blocks, job, grid, ["confidence in percent"])
+        layers["confidence"] = out.with_name(f"{out.stem}_confidence.tif")
+        finish_cog(
+            plain,
+            layers["confidence"],
+            nodata=NO_CONFIDENCE,
+            description="confidence in percent",
+            tags=tags,
+            overwrite=True,
+        )
+    if job.settings.probabilities:
+        plain = _join(work, "shares", blocks, job, grid, legend.names, scale=1 / 200)
+        layers["probs"] = out.with_name(f"{out.stem}_probs.tif")
+        finish_cog(plain, layers["probs"], nodata=NO_CONFIDENCE, description=legend.names, tags=tags, overwrite=True)
+    plain = _join(work, "codes", blocks, job, grid, ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata)
+    summary = finish_map(
+        plain, out, legend,
+        date=next((d for d in next(iter(scene.rasters.values())).dates if d), None),
+        derived_from=[*(Path(path).name for path in scene.paths), f"model {tags['COVERMAP_MODEL']}"],
+        confidence=layers.get("confidence"), tags=tags, overwrite=True,
+    )  # fmt: skip
+    return summary, list(layers.values())
+
+
+def _join(
+    work: Path, key: str, blocks: Sequence[Window], job: Job, grid: Grid, names: Sequence[str], *,
+    dtype: str = "uint8", nodata: int = NO_CONFIDENCE, scale: float = 1.0,
+) -> Path:  # fmt: skip
+    """One layer of all blocks as a plain GeoTIFF in the work folder."""
+    plain = work / f"{key}.tif"
+    with RasterWriter(
+        plain, grid, bands=names, dtype=dtype, nodata=nodata, overwrite=True, compress="none", scale=scale
+    ) as writer:
+        for block in blocks:
+            with np.load(_block_path(work, block)) as stored:
+                writer.write(block.within(job.area), stored[key])
+    return plain

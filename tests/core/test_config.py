@@ -69,7 +69,7 @@ def test_overrides_change_values_and_are_checked(tmp_path):
 
 
 def test_the_short_form_does_not_mix_with_a_list():
-    with pytest.raises(ConfigError, match="data.sensor"):
+    with pytest.raises(ConfigError, match=r"data\.sensor"):
         parse_config({"data": {"image": [{"path": "a.tif"}], "sensor": "rgb"}})
 
 

@@ -26,7 +26,21 @@ def test_parts_that_contradict_leave_the_name_alone():
 
 def test_sentinel2_order_and_wavelengths():
     # ESA, Sentinel-2 MSI user guide
-    assert [b.native for b in S2.bands] == ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
+    assert [b.native for b in S2.bands] == [
+        "B01",
+        "B02",
+        "B03",
+        "B04",
+        "B05",
+        "B06",
+        "B07",
+        "B08",
+        "B8A",
+        "B09",
+        "B10",
+        "B11",
+        "B12",
+    ]
     assert {b.name: b.gsd_m for b in S2.bands}["coastal"] == 60
     assert sorted(b.wavelength_nm for b in S2.bands) == [b.wavelength_nm for b in S2.bands]
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from affine import Affine
@@ -29,7 +31,7 @@ def test_windows_cover_a_line_and_share_at_least_the_overlap(length, size, data)
     starts = lattice(length, size, overlap)
     assert starts[0] == 0
     assert starts[-1] == max(0, length - size)
-    assert all(b <= a + size - overlap and b > a for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b <= a + size - overlap and b > a for a, b in pairwise(starts))
 
 
 def test_mosaic_of_windows_is_the_image():
@@ -82,3 +84,10 @@ def test_centre_in_latitude_and_longitude():
     lat, lon = grid(origin=(500_000 - 1000, 5_000_000 + 500)).lat_lon()
     assert (lat, lon) == (pytest.approx(45.15, abs=0.02), pytest.approx(3.0, abs=1e-4))
     assert Grid(None, Affine.identity(), 2, 2).lat_lon() is None
+
+
+def test_areas_in_web_mercator_are_those_on_the_ground():
+    # At 60 degrees north Mercator stretches lengths by 2, areas by 4.
+    y = 8_399_737.89  # 60 degrees in EPSG:3857
+    mercator = Grid(CRS.from_epsg(3857), Affine(100, 0, 0, 0, -100, y), 1, 1)
+    assert mercator.row_areas_ha()[0] == pytest.approx(0.25, rel=0.01)

@@ -151,7 +151,7 @@ def test_defects_are_repaired_or_counted(tmp_path: Path) -> None:
 
 
 def test_a_given_legend_matches_names_and_codes(tmp_path: Path) -> None:
-    legend = Legend.from_dict({"name": "mine", "ignore": [99], "classes": [{"code": 4, "name": "Water"}, {"code": 2, "name": "Trees"}]})  # fmt: skip  # noqa: E501
+    legend = Legend.from_dict({"name": "mine", "ignore": [99], "classes": [{"code": 4, "name": "Water"}, {"code": 2, "name": "Trees"}]})  # fmt: skip
     shapes = [box(0, 0, 5, 5), box(10, 0, 15, 5)]
     by_name = VectorLabels.open(save(tmp_path, shapes, c=["water", "TREES "]), field="c", grid=GRID, legend=legend)
     by_code = VectorLabels.open(save(tmp_path, shapes, c=[4.0, 2.0]), field="c", grid=GRID, legend=legend)
@@ -197,7 +197,7 @@ def test_missing_field_crs_and_overlap_are_explained(tmp_path: Path) -> None:
     path = save(tmp_path, [box(0, 0, 5, 5)] * 3, fid2=[1, 2, 3], land_cover=["a", "b", "a"])
     with pytest.raises(LabelError, match="no field 'lc'; its fields are fid2, land_cover") as caught:
         VectorLabels.open(path, field="lc", grid=GRID)
-    assert caught.value.fix == "use field: land_cover"
+    assert caught.value.fix == "name the class field: field: land_cover"
     bare = save(tmp_path, [box(0, 0, 5, 5)], name="bare.shp", c=["a"])
     bare.with_suffix(".prj").unlink()
     with pytest.raises(GridError, match="no CRS"):
@@ -237,28 +237,18 @@ def test_labels_travel_to_worker_processes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(labels)).read(), before)
 
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-
-
-@pytest.fixture
-def shared() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip(f"the real data are not at {SHARED}")
-    return SHARED
-
-
 def grid_of_file(path: Path) -> Grid:
     with rasterio.open(path) as file:
         return Grid(file.crs, file.transform, file.height, file.width)
 
 
 def test_leipzig_points(shared: Path) -> None:
-    grid = grid_of_file(shared / "leipzig/leipzig_raster.tif")
-    labels = VectorLabels.open(shared / "leipzig/leipzig_points.gpkg", field="land_cover", grid=grid)
+    grid = grid_of_file(shared / "data/leipzig/leipzig_raster.tif")
+    labels = VectorLabels.open(shared / "data/leipzig/leipzig_points.gpkg", field="land_cover", grid=grid)
     assert labels.legend.names == ("forest", "pasture", "urban", "water")
     assert np.bincount(labels.classes).tolist() == [28, 20, 36, 13]
     index = labels.read()
-    table = gpd.read_file(shared / "leipzig/leipzig_points.gpkg")
+    table = gpd.read_file(shared / "data/leipzig/leipzig_points.gpkg")
     for point, name in zip(table.geometry, table.land_cover, strict=True):
         col, row = (int(v) for v in ~grid.transform * (point.x, point.y))
         assert index[row, col] == labels.legend.index_of(name)
@@ -266,8 +256,8 @@ def test_leipzig_points(shared: Path) -> None:
 
 
 def test_porto_velho_codes_are_floats(shared: Path) -> None:
-    grid = grid_of_file(shared / "porto_velho/LC08_232066_20190727.tif")
-    labels = VectorLabels.open(shared / "porto_velho/endmembers.shp", field="class", grid=grid)
+    grid = grid_of_file(shared / "data/porto_velho/LC08_232066_20190727.tif")
+    labels = VectorLabels.open(shared / "data/porto_velho/endmembers.shp", field="class", grid=grid)
     assert labels.legend.codes == (0, 1, 2, 3)
     assert labels.legend.map_nodata == 255
     assert np.bincount(labels.classes).tolist() == [8, 27, 30, 26]
@@ -275,8 +265,8 @@ def test_porto_velho_codes_are_floats(shared: Path) -> None:
 
 
 def test_gewata_polygons(shared: Path) -> None:
-    grid = grid_of_file(shared / "gewata/gewata_landsat7_etm_sr_west.tif")
-    path = shared / "gewata/gewata_training_west.geojson"
+    grid = grid_of_file(shared / "data/gewata/gewata_landsat7_etm_sr_west.tif")
+    path = shared / "data/gewata/gewata_training_west.geojson"
     labels = VectorLabels.open(path, field="Class", grid=grid)
     areas = gpd.read_file(path).dissolve("Class").area / 900
     counts = np.bincount(labels.read().ravel(), minlength=256)[: len(labels.legend)]

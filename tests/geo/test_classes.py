@@ -15,7 +15,7 @@ from rasterio.warp import transform as warp_points
 
 from covermap.core.errors import ConfigError, GridError, LabelError
 from covermap.core.legend import IGNORE, Legend
-from covermap.geo.align import (
+from covermap.geo.classes import (
     class_shares,
     count_classes,
     rare_class_weights,
@@ -138,7 +138,7 @@ def test_blocks_equal_the_whole(tmp_path: Path, crs: CRS, transform: Affine, mon
     for window in partition(grid.window, 23, 41):
         pieces[window.slices] = read_classes(path, grid, LEGEND, window=window)
     np.testing.assert_array_equal(pieces, whole)
-    monkeypatch.setattr("covermap.geo.align.TILE_PX", 77)
+    monkeypatch.setattr("covermap.geo.classes.TILE_PX", 77)
     np.testing.assert_array_equal(read_classes(path, grid, LEGEND), whole)
 
 

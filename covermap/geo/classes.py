@@ -1,0 +1,261 @@
+"""Class codes onto another grid: nearest, most frequent, weighted by rarity, or the share of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+from rasterio.io import DatasetReader
+from rasterio.warp import transform as warp_points
+
+from covermap.core.errors import ConfigError, GridError, LabelError, suggest
+from covermap.core.legend import IGNORE, Legend
+from covermap.geo.align import require_crs_on_both
+from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.raster import grid_of, open_dataset, read_plain
+
+METHODS = ("nearest", "mode", "weighted_mode")
+"""How several class codes in one pixel become one."""
+
+TILE_PX = 2048
+"""Side of the largest array that `read_classes` holds at once."""
+
+
+def reduce_classes(
+    index: npt.NDArray[np.uint8],
+    factor: int,
+    num_classes: int,
+    *,
+    method: str = "mode",
+    weights: Sequence[float] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Class indices (H * factor, W * factor) -> (H, W), one per block; IGNORE where a block holds no class.
+
+    mode: the most frequent class of the block's valid pixels. weighted_mode: the same after each class's count is
+    multiplied by its weight, so that rare classes survive (`rare_class_weights`). A tie goes to the lowest index.
+    nearest: the pixel at the block's centre (lower right of the middle where factor is even).
+    Raises GridError (size is no multiple of factor) and ConfigError (method, weights).
+    """
+    _check_method(method, weights, num_classes)
+    height, width = _blocks(index, factor)
+    if factor == 1 or method == "nearest":
+        picked = index[factor // 2 :: factor, factor // 2 :: factor]
+        return np.where(picked < num_classes, picked, IGNORE).astype(np.uint8)
+    chosen = np.full((height, width), IGNORE, np.uint8)
+    best = np.zeros((height, width), np.float64)
+    for k in _present(index, num_classes):
+        score = _count(index == k, factor) * (weights[k] if weights is not None else 1.0)
+        better = score > best
+        chosen[better], best[better] = k, score[better]
+    return chosen
+
+
+def class_shares(index: npt.NDArray[np.uint8], factor: int, num_classes: int) -> npt.NDArray[np.float32]:
+    """Class indices (H * factor, W * factor) -> (K, H, W): share of each class among a block's valid pixels.
+
+    Shares add up to 1, or are all 0 where a block holds no class. Raises GridError as `reduce_classes` does.
+    """
+    height, width = _blocks(index, factor)
+    shares = np.zeros((num_classes, height, width), np.float32)
+    for k in _present(index, num_classes):
+        shares[k] = _count(index == k, factor)
+    return np.asarray(shares / np.maximum(shares.sum(0), 1), np.float32)
+
+
+def rare_class_weights(counts: npt.ArrayLike) -> list[float]:
+    """Weights 1 / sqrt(class share) for `weighted_mode`, from pixels per class; 0 for a class without pixels."""
+    pixels = np.asarray(counts, np.float64)
+    shares = pixels / max(pixels.sum(), 1)
+    return [float(1 / np.sqrt(share)) if share > 0 else 0.0 for share in shares]
+
+
+def read_classes(
+    path: str | Path,
+    grid: Grid,
+    legend: Legend,
+    *,
+    window: Window | None = None,
+    method: str = "mode",
+    weights: Sequence[float] | None = None,
+    nodata: float | None = None,
+    unknown: str = "error",
+) -> npt.NDArray[np.uint8]:
+    """Class indices (H, W) of a code raster's first band on `window` of `grid` (default: all of it).
+
+    Several codes that fall into one pixel are reduced as `reduce_classes` says. Any CRS, ratio and extent goes;
+    blocks read one by one equal the whole. Pixels outside of the file and nodata (the file's, or `nodata`) are
+    IGNORE. Raises GridError (CRS missing on one side), LabelError (unknown codes; nodata that is also a class).
+    """
+    _check_method(method, weights, len(legend))
+    window = window or grid.window
+    out = np.full((window.height, window.width), IGNORE, np.uint8)
+    for tile, index, factor in _read_fine(path, grid, window, legend, method, nodata, unknown):
+        out[tile.within(window).slices] = reduce_classes(index, factor, len(legend), method=method, weights=weights)
+    return out
+
+
+def count_classes(
+    path: str | Path, grid: Grid, legend: Legend, *, nodata: float | None = None, unknown: str = "error"
+) -> npt.NDArray[np.int64]:
+    """Samples per class (K,) of a code raster inside `grid` before they are reduced; read block by block.
+
+    Weights of rare classes come from here, and the classes that a reduction lost. Raises as `read_classes` does.
+    """
+    counts = np.zeros(256, np.int64)
+    for _, index, _ in _read_fine(path, grid, grid.window, legend, "mode", nodata, unknown):
+        counts += np.bincount(index.ravel(), minlength=256)
+    return counts[: len(legend)]
+
+
+def _check_method(method: str, weights: Sequence[float] | None, num_classes: int) -> None:
+    if method not in METHODS:
+        raise ConfigError(f"there is no label resampling {method!r}", fix=suggest(method, METHODS))
+    if (weights is None) == (method == "weighted_mode"):
+        raise ConfigError(
+            f"label resampling {method} {'needs' if weights is None else 'takes no'} weights",
+            fix="give one weight per class together with weighted_mode, none otherwise",
+        )
+    if weights is not None and len(weights) != num_classes:
+        raise ConfigError(f"{len(weights)} weights for {num_classes} classes", fix="give one weight per class")
+
+
+def _blocks(index: npt.NDArray[np.uint8], factor: int) -> tuple[int, int]:
+    height, width = index.shape
+    if factor < 1 or height % factor or width % factor:
+        raise GridError(
+            f"{height} x {width} px cannot be cut into blocks of {factor} x {factor} px",
+            fix="cut the array to a multiple of the factor",
+        )
+    return height // factor, width // factor
+
+
+def _present(index: npt.NDArray[np.uint8], num_classes: int) -> list[int]:
+    """The classes that occur, in rising order."""
+    return [int(k) for k in np.flatnonzero(np.bincount(index.ravel(), minlength=256)[:num_classes])]
+
+
+def _count(mask: npt.NDArray[np.bool_], factor: int) -> npt.NDArray[np.int64]:
+    """True pixels per block; rows first, as that sum runs along memory."""
+    height, width = mask.shape
+    rows = mask.view(np.uint8).reshape(height // factor, factor, width).sum(1, dtype=np.uint16)
+    return np.asarray(rows.reshape(height // factor, width // factor, factor).sum(2, dtype=np.int64))
+
+
+def _read_fine(
+    path: str | Path, grid: Grid, window: Window, legend: Legend, method: str, nodata: float | None, unknown: str
+) -> Iterator[tuple[Window, npt.NDArray[np.uint8], int]]:
+    """Tiles of the window with their class indices on a grid `factor` times finer, which fits the file's pixels.
+
+    factor and offsets are taken from the whole grid, never from a tile, so that tiles agree with each other.
+    """
+    dataset = open_dataset(str(path))
+    source = grid_of(dataset)
+    nodata = _nodata_code(dataset, legend, nodata)
+    ratio = _pixel_ratio(grid, source, str(path))
+    factor = 1 if method == "nearest" else max(1, round(ratio))
+    offset = _offset_px(grid, source, factor)
+    side = max(1, int(TILE_PX / max(1.0, ratio)))
+    for tile in partition(window, side, side):
+        if offset is not None:
+            fine = Window(*(n * factor for n in tile))
+            part = Window(fine.row + offset[0], fine.col + offset[1], fine.height, fine.width)
+            values, valid = read_plain(dataset, [1], part, nodata)
+            codes = values[0]
+        else:
+            rows, cols = _places(grid, source, tile, factor)
+            valid = (rows >= 0) & (cols >= 0) & (rows < source.height) & (cols < source.width)
+            codes = np.zeros(valid.shape, dataset.dtypes[0])
+            if valid.any():
+                rows, cols = rows[valid], cols[valid]
+                part = _around(rows, cols)
+                values, seen = read_plain(dataset, [1], part, nodata)
+                codes[valid] = values[0][rows - part.row, cols - part.col]
+                valid[valid] = seen[rows - part.row, cols - part.col]
+        index = np.full(valid.shape, IGNORE, np.uint8)
+        index[valid] = legend.encode(codes[valid], unknown=unknown, where=str(path))
+        yield tile, index, factor
+
+
+def _nodata_code(dataset: DatasetReader, legend: Legend, nodata: float | None) -> float | None:
+    """The nodata of a code raster; raises LabelError where the file and the legend contradict each other."""
+    if nodata is None and dataset.nodata is not None and dataset.nodata in legend.codes:
+        name = legend.names[legend.codes.index(int(dataset.nodata))]
+        raise LabelError(
+            f"{dataset.name} says that {dataset.nodata:g} is nodata, legend {legend.name!r} that it is {name!r}",
+            fix="give the code that is nodata (-1 for none), or take the class out of the legend",
+        )
+    return dataset.nodata if nodata is None else nodata
+
+
+def _pixel_ratio(grid: Grid, source: Grid, name: str) -> float:
+    """How many source pixels one pixel at the grid's centre spans, in one direction."""
+    require_crs_on_both(source.crs, grid.crs, name)
+    middle = Window(grid.height // 2, grid.width // 2, 1, 1)
+    rows, cols = _corners(grid, source, middle)
+    across = np.hypot(rows[0, 1] - rows[0, 0], cols[0, 1] - cols[0, 0])
+    down = np.hypot(rows[1, 0] - rows[0, 0], cols[1, 0] - cols[0, 0])
+    ratio = float(np.sqrt(across * down))
+    if not np.isfinite(ratio):
+        raise GridError(f"the grid ({grid.describe()}) cannot be expressed in the CRS of {name}", fix="check both CRS")
+    return ratio
+
+
+def _offset_px(grid: Grid, source: Grid, factor: int) -> tuple[int, int] | None:
+    """First source row and column of the grid, where `factor` source pixels lie exactly in each of its pixels."""
+    if not grid.same_crs(source):
+        return None
+    fine = Grid(grid.crs, grid.transform * Affine.scale(1 / factor), grid.height * factor, grid.width * factor)
+    col, row = (round(v) for v in ~source.transform * (fine.transform.c, fine.transform.f))
+    place = source.window_grid(Window(row, col, fine.height, fine.width))
+    return (row, col) if place.is_same(fine) else None
+
+
+def _corners(grid: Grid, source: Grid, tile: Window) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Source rows and columns (float) of a tile's pixel corners, (H + 1, W + 1) each; inf where there is none."""
+    cols, rows = np.meshgrid(
+        np.arange(tile.col, tile.col + tile.width + 1), np.arange(tile.row, tile.row + tile.height + 1)
+    )
+    x, y = _apply(grid.transform, cols, rows)
+    if not grid.same_crs(source):
+        xs, ys = warp_points(grid.crs, source.crs, x.ravel(), y.ravel())
+        x, y = np.reshape(xs, x.shape), np.reshape(ys, y.shape)
+    col, row = _apply(~source.transform, x, y)
+    return row, col
+
+
+def _apply(
+    transform: Affine, x: npt.NDArray[Any], y: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    a, b, c, d, e, f = transform[:6]
+    return a * x + b * y + c, d * x + e * y + f
+
+
+def _places(grid: Grid, source: Grid, tile: Window, factor: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Source row and column of every sub-pixel's centre, (H * factor, W * factor) each; negative where there is none.
+
+    The CRS change is done exactly at pixel corners and is straight inside a pixel. GDAL's warper is not used: it
+    bends its approximation from block to block, so that blocks would differ from the whole.
+    """
+    rows, cols = _corners(grid, source, tile)
+    return _spread(rows, factor), _spread(cols, factor)
+
+
+def _spread(corner: npt.NDArray[np.float64], factor: int) -> npt.NDArray[np.int32]:
+    """Bilinear values between corners (H + 1, W + 1) at the sub-pixels' centres, as whole pixel numbers."""
+    height, width = corner.shape[0] - 1, corner.shape[1] - 1
+    inner = (np.arange(factor) + 0.5) / factor
+    corner = np.clip(np.where(np.isfinite(corner), corner, -1e9), -1e9, 1e9)
+    down = corner[:-1, None, :] * (1 - inner[:, None]) + corner[1:, None, :] * inner[:, None]
+    across = down[:, :, :-1, None] * (1 - inner) + down[:, :, 1:, None] * inner
+    # A centre on the line between two source pixels belongs to the right or lower one, rounding or not.
+    return np.floor(across + 1e-6).astype(np.int32).reshape(height * factor, width * factor)
+
+
+def _around(rows: npt.NDArray[np.int32], cols: npt.NDArray[np.int32]) -> Window:
+    """The smallest window that holds all places."""
+    top, left = int(rows.min()), int(cols.min())
+    return Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)

@@ -1,0 +1,112 @@
+"""The shipped legends, and the way between codes of a file and class indices of a network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+
+from covermap.core.errors import LabelError
+from covermap.core.legend import IGNORE, Legend, load_legend, shipped
+
+# Codes as the producers publish them; colours of some classes as a second witness.
+PUBLISHED = {
+    "esa_worldcover": ([10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100], {10: "#006400", 80: "#0064c8"}),
+    "esri_io": ([1, 2, 4, 5, 7, 8, 9, 11], {1: "#1a5bab", 11: "#c6ad8d"}),
+    "dynamic_world": (list(range(9)), {0: "#419bdf", 8: "#b39fe1"}),
+    "nlcd": ([11, 12, 21, 22, 23, 24, 31, 41, 42, 43, 51, 52, 71, 72, 73, 74, 81, 82, 90, 95], {11: "#466b9f"}),
+    "wusu": ([0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12], {3: "#ff0000", 6: "#267300"}),
+    "wusu_merged": ([0, 1, 2, 4, 6, 7, 8, 10, 11, 12], {}),
+    "catalonia": (list(range(1, 13)), {1: "#7fff00", 12: "#000080"}),
+    "lucas_italy": (list(range(1, 11)), {}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_shipped_legends_hold_the_published_codes(name: str) -> None:
+    legend = load_legend(name)
+    codes, colours = PUBLISHED[name]
+    assert legend.name == name
+    assert list(legend.codes) == codes
+    assert {c.code: c.colour for c in legend.classes if c.code in colours} == colours
+    assert legend.title
+    assert legend.source.startswith("https://")
+
+
+def test_every_shipped_legend_is_tested() -> None:
+    assert shipped() == sorted([*PUBLISHED, "corine"])
+
+
+def test_corine_has_its_three_levels() -> None:
+    legend = load_legend("corine")
+    assert len(legend) == 44
+    level_2 = [code // 10 for code in legend.codes]
+    assert sorted(set(level_2)) == [11, 12, 13, 14, 21, 22, 23, 24, 31, 32, 33, 41, 42, 51, 52]
+    assert [level_2.count(k) for k in sorted(set(level_2))] == [2, 4, 3, 2, 3, 3, 1, 4, 3, 4, 5, 2, 3, 2, 3]
+    assert legend.map_dtype == "uint16"
+    # The raster of Copernicus counts 1 to 44 and holds 48 for nothing.
+    assert legend.encode(np.array([1, 44, 48, 111, 523])).tolist() == [0, 43, IGNORE, 0, 43]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_codes_go_to_indices_and_back(name: str) -> None:
+    legend = load_legend(name)
+    codes = np.array([legend.codes, legend.codes[::-1]], legend.map_dtype)
+    index = legend.encode(codes)
+    assert index.tolist() == [list(range(len(legend))), list(range(len(legend)))[::-1]]
+    assert index.dtype == np.uint8
+    np.testing.assert_array_equal(legend.decode(index), codes)
+    assert legend.decode(index).dtype == legend.map_dtype
+    assert legend.decode(np.array([IGNORE])).tolist() == [legend.map_nodata]
+    assert legend.map_nodata not in legend.codes
+    assert legend.encode(codes.astype(np.float32)).tolist() == index.tolist()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_codes_names_and_colours_are_distinct(name: str) -> None:
+    legend = load_legend(name)
+    for values in (legend.codes, legend.names, [c.colour for c in legend.classes]):
+        assert len(set(values)) == len(legend)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_legend_survives_its_plain_form(name: str) -> None:
+    legend = load_legend(name)
+    assert Legend.from_dict(yaml.safe_load(yaml.safe_dump(legend.to_dict()))) == legend
+
+
+def test_nodata_is_no_class_where_zero_is_one() -> None:
+    assert {name: load_legend(name).map_nodata for name in ("dynamic_world", "wusu", "esa_worldcover")} == {
+        "dynamic_world": 255,
+        "wusu": 255,
+        "esa_worldcover": 0,
+    }
+    assert load_legend("dynamic_world").encode(np.array([0, 255])).tolist() == [0, IGNORE]
+    assert load_legend("wusu").encode(np.array([0, 12])).tolist() == [0, 11]
+    assert load_legend("esri_io").encode(np.array([0, 10, 11])).tolist() == [IGNORE, IGNORE, 7]
+
+
+def test_wusu_merges_to_exactly_ten() -> None:
+    merges = {"Building": ["Low building", "High building"], "Waterbody": ["River", "Lake"]}
+    merged = load_legend("wusu").merge(merges)
+    shipped_one = load_legend("wusu_merged")
+    assert len(merged) == 10
+    assert merged.classes == shipped_one.classes
+    assert merged.merged == shipped_one.merged
+    raw = np.array([0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12])
+    assert merged.encode(raw).tolist() == [0, 1, 2, 2, 3, 4, 5, 6, 6, 7, 8, 9]
+    assert shipped_one.encode(raw).tolist() == merged.encode(raw).tolist()
+
+
+def test_unknown_codes_are_listed_with_counts_and_never_class_0() -> None:
+    legend = load_legend("wusu")
+    codes = np.array([[5, 5, 1], [13, 5, 2]], np.uint8)
+    with pytest.raises(LabelError, match=r"mask\.tif hold codes .* 5 \(3 px\), 13 \(1 px\)"):
+        legend.encode(codes, where="mask.tif")
+    assert legend.encode(codes, unknown="ignore").tolist() == [[IGNORE, IGNORE, 1], [IGNORE, IGNORE, 2]]
+
+
+def test_an_unknown_legend_is_answered_with_a_near_one() -> None:
+    with pytest.raises(LabelError) as caught:
+        load_legend("esa_worldcove")
+    assert "'esa_worldcover'" in caught.value.fix

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from covermap.data.split import Split, Tile
+from covermap.geo.grid import Window
+from covermap.metrics.confusion import Confusion
+from covermap.report.doubts import find_doubts
+
+GOOD = [[900, 50, 50], [50, 900, 50], [50, 50, 900]]
+FAIR = [[800, 150, 50], [50, 900, 50], [50, 50, 900]]
+
+
+def metrics_of(**models):
+    results = {}
+    for name, counts in models.items():
+        confusion = Confusion(3)
+        confusion.counts += np.array(counts)
+        results[name.replace("_", " ")] = {"scores": confusion.scores(), "per_class": confusion.table("abc")}
+    return {"part": "test", "is_test": True, "note": "", "classes": list("abc"), "models": results}
+
+
+def log_of(scores, losses=0.5, val_losses=0.5):
+    columns = np.broadcast_arrays(scores, losses, val_losses)
+    return [
+        {"epoch": i, "loss": loss, "val_loss": val, "val_miou": score}
+        for i, (score, loss, val) in enumerate(zip(*(c.tolist() for c in columns), strict=True), 1)
+    ]
+
+
+@pytest.fixture
+def doubts_of(run):
+    return lambda **pieces: " ".join(find_doubts(run.config, **pieces))
+
+
+def test_a_sound_run_raises_no_doubt(run, doubts_of):
+    log = log_of([0.5, 0.6, 0.7, *[0.75] * 27])
+    split = Split.load(run.path("split.csv"))
+    metrics = metrics_of(network=GOOD, random_forest=FAIR)
+    assert doubts_of(split=split, metrics=metrics, log=log, chosen_epoch=4) == ""
+
+
+def test_doubts_on_classes_name_them_once(doubts_of):
+    notes = ["test has no pixel of b", "train has no pixel of c"]
+    text = doubts_of(metrics=metrics_of(network=[[900, 0, 0], [0, 0, 0], [130, 0, 20]]), notes=notes)
+    assert "No test pixel shows b:" in text
+    assert "Very few test pixels show c (150 px):" in text
+    assert "network mostly misses or confuses c (IoU 0.13)" in text
+    assert "est has no pixel of b" not in text
+    assert "Train has no pixel of c." in text
+
+
+def test_doubts_on_a_network_no_better_than_the_forest(doubts_of):
+    assert "not better than the random forest" in doubts_of(metrics=metrics_of(network=FAIR, random_forest=GOOD))
+    assert "not better than the random forest" in doubts_of(metrics=metrics_of(network=GOOD, random_forest=GOOD))
+
+
+def test_doubts_on_scores_that_are_no_test(doubts_of):
+    metrics = metrics_of(network=GOOD) | {"part": "val", "is_test": False, "note": "val chose the checkpoint"}
+    assert doubts_of(metrics=metrics) == "Val chose the checkpoint."
+
+
+@pytest.mark.parametrize(
+    ("method", "buffer_px", "doubt"),
+    [("random", 0, "too good"), ("stratified", 4, "too good"), ("blocks", 0, "touch"), ("blocks", 4, "")],
+)
+def test_doubts_on_splits_that_leak(doubts_of, method, buffer_px, doubt):
+    split = Split((Tile("image", Window(0, 0, 9, 9), "train"),), buffer_px, method)
+    notes = [f"split {method}: neighbouring windows stand on both sides"]
+    text = doubts_of(split=split, notes=notes)
+    assert doubt in text if doubt else text == ""
+    assert "Split random" not in text
+
+
+@pytest.mark.parametrize(
+    ("log", "doubt"),
+    [
+        (log_of([0.1, 0.2, 0.3]), "stopped after epoch 3 of 30"),
+        (log_of(np.linspace(0.2, 0.7, 30)), "still improving"),
+        (log_of([*np.linspace(0.2, 0.7, 27), 0.7, 0.69, 0.695]), ""),
+        (log_of([*np.linspace(0.2, 0.7, 27), 0.7, 0.7, 0.701]), ""),
+        (log_of([0.5] * 30, np.linspace(1, 0.1, 30), np.linspace(0.6, 1.2, 30)), "while the train loss fell"),
+        (log_of([0.5] * 30, 0.2, 0.9), "far above the train loss"),
+        (log_of([0.5] * 30, 0.2, 0.39), ""),
+    ],
+)
+def test_doubts_on_training(doubts_of, log, doubt):
+    text = doubts_of(log=log)
+    assert doubt in text if doubt else text == ""
+
+
+def test_a_choice_that_was_lucky_on_val_is_said(doubts_of):
+    metrics = metrics_of(network=GOOD)
+    assert "expect the lower one" in doubts_of(log=log_of([0.95] * 30), chosen_epoch=9, metrics=metrics)
+    assert doubts_of(log=log_of([0.85] * 30), chosen_epoch=9, metrics=metrics) == ""

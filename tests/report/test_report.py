@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import rasterio
+from matplotlib.image import imread
+
+from covermap.core.config import parse_config
+from covermap.core.legend import IGNORE
+from covermap.core.run import Run
+from covermap.data.scene import open_scenes
+from covermap.data.split import Split
+from covermap.geo.grid import Window
+from covermap.report import pictures, write_report
+from covermap.report.page import COUNTED_PX, hectares, result_sentence, seconds
+
+SECTIONS = [
+    "doubts", "scores", "classes", "confusion", "training", "split", "examples", "map", "confidence", "data",
+    "settings", "versions",
+]  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a browser sees: sections in order with their text, tables by caption, images, every attribute."""
+
+    VOID = ("meta", "img", "link", "br", "hr", "input")
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.sections, self.tables, self.images = [], {}, {}, {}
+        self.attributes, self.tags, self.section, self.cell, self.rows, self.caption = [], [], None, None, None, ""
+        self.feed(html)
+        assert self.open == [], f"not closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.attributes += [(tag, key, value or "") for key, value in attrs.items()]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "section":
+            self.section = attrs["id"]
+            self.sections[self.section] = ""
+        elif tag == "img":
+            self.images.setdefault(self.section, []).append((attrs["alt"], attrs["src"]))
+        elif tag == "table":
+            self.rows, self.caption = [], ""
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"{tag} closes what it did not open"
+        if tag == "table":
+            self.tables[self.caption.strip()] = [[cell.strip() for cell in row] for row in self.rows]
+        elif tag == "section":
+            self.section = None
+
+    def handle_data(self, data):
+        if self.section:
+            self.sections[self.section] += data
+        if "caption" in self.open:
+            self.caption += data
+        elif {"th", "td"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def table(self, start):
+        return next(rows for caption, rows in self.tables.items() if caption.startswith(start))
+
+
+def pixels(uri):
+    """A PNG data URI as (H, W, 3) uint8."""
+    kind, data = uri.split(",", 1)
+    assert kind == "data:image/png;base64"
+    return np.rint(imread(io.BytesIO(base64.b64decode(data)))[..., :3] * 255).astype(np.uint8)
+
+
+def svg(uri):
+    kind, data = uri.split(",", 1)
+    assert kind == "data:image/svg+xml;base64"
+    return base64.b64decode(data).decode("utf-8")
+
+
+def colours_in(picture):
+    return {"#{:02x}{:02x}{:02x}".format(*rgb) for rgb in np.unique(picture.reshape(-1, 3), axis=0)}
+
+
+def squeezed(text):
+    return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def html(run):
+    return run.path("report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_sections_stand_in_order_and_nothing_is_missing(page, html):
+    assert list(page.sections) == SECTIONS
+    assert 'class="absent"' not in html
+    assert [href[1:] for _, key, href in page.attributes if key == "href"] == SECTIONS
+    assert len(html) < 5e6
+
+
+def test_no_address_is_loaded_and_nothing_runs(page, html):
+    loaded = [v for _, key, v in page.attributes if key in ("src", "href", "srcset", "data", "action", "poster")]
+    assert loaded
+    assert all(v.startswith(("data:image/", "#")) for v in loaded)
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(page.tags)
+    assert not any(key.startswith("on") for _, key, _ in page.attributes)
+    assert "url(" not in html
+    assert "@import" not in html
+    for _, uri in (i for images in page.images.values() for i in images):
+        if uri.startswith("data:image/svg"):
+            assert not re.search(r"(href|src)\s*=\s*['\"](?!#|data:)", svg(uri))
+            assert not re.search("url\\((?!#)|<!|<metadata|@import", svg(uri))
+
+
+def test_images_have_alt_texts_and_headers_have_scopes(page):
+    assert all(alt for images in page.images.values() for alt, _ in images)
+    headers = page.tags.count("th")
+    assert headers == sum(1 for tag, key, _ in page.attributes if (tag, key) == ("th", "scope"))
+
+
+def test_scores_are_those_of_the_metrics(run, page, html):
+    models = run.read_json("metrics.json")["models"]
+    first, second = (models[name]["scores"] for name in ("network", "random forest"))
+    rows = {row[0]: row[1:3] for row in page.table("Agreement")}
+    nbsp = "\N{NO-BREAK SPACE}"
+    assert rows["Overall agreement"] == [f"{100 * s['oa']:.1f}{nbsp}%" for s in (first, second)]
+    assert rows["Mean IoU"] == [f"{s['miou']:.3f}" for s in (first, second)]
+    assert rows["Mean F1"] == [f"{s['macro_f1']:.3f}" for s in (first, second)]
+    assert rows["Kappa"] == [f"{s['kappa']:.3f}" for s in (first, second)]
+    assert rows["Labelled pixels"] == [f"{s['num_pixels']:,}" for s in (first, second)]
+    assert f"{100 * first['oa']:.1f}{nbsp}% (mean IoU {first['miou']:.2f} over {first['num_present']} classes)" in html
+
+
+def test_the_class_table_is_that_of_the_metrics(run, page, class_colours):
+    models = run.read_json("metrics.json")["models"]
+    rows = page.table("Scores of each class")[2:]
+    assert [row[0] for row in rows] == list(class_colours)
+    for i, row in enumerate(rows):
+        network, forest = (models[m]["per_class"][i] for m in ("network", "random forest"))
+        assert row[1] == f"{network['reference_px']:,.0f}"
+        assert row[2:4] == ["–" if m["iou"] is None else f"{m['iou']:.2f}" for m in (network, forest)]
+        wanted = ["–" if m["producers"] is None else f"{100 * m['producers']:.0f}" for m in (network, forest)]
+        assert [cell.rstrip("\N{NO-BREAK SPACE}%") for cell in row[8:10]] == wanted
+
+
+def test_charts_show_every_class_and_the_counts(run, page, class_colours):
+    ((_, bars),) = page.images["classes"]
+    assert all(name in svg(bars) for name in class_colours)
+    assert all(colour in svg(bars) for colour in class_colours.values())
+    (alt, heat), (_, other) = page.images["confusion"]
+    assert "network" in alt
+    assert heat != other
+    table = np.array(run.read_json("metrics.json")["models"]["network"]["confusion"])
+    assert f">{table[1, 1] / table[1].sum():.0%}<" in svg(heat).replace(" ", "")
+    assert all(text in svg(page.images["training"][0][1]) for text in ("Loss", "Learning rate", "mIoU"))
+
+
+def test_the_split_table_counts_as_the_split_does(run, page, class_colours):
+    scenes = open_scenes(run.config.data)
+    split = Split.load(run.path("split.csv"))
+    label = scenes[0].read_labels(scenes[0].grid.window)
+    mask = split.part_mask("image", scenes[0].grid.window)
+    rows = {row[0]: row[1:] for row in page.table("Labelled pixels of each class")[1:]}
+    for i, name in enumerate(class_colours):
+        assert rows[name] == [f"{((label == i) & (mask == p)).sum():,}" for p in (1, 2, 3)]
+    assert rows["All"] == [f"{((label != IGNORE) & (mask == p)).sum():,}" for p in (1, 2, 3)]
+
+
+def test_examples_show_what_the_files_hold(run, page, class_colours):
+    scene = open_scenes(run.config.data)[0]
+    images = page.images["examples"]
+    assert len(images) == 12
+    assert [alt.split()[0] for alt, _ in images[:3]] == ["Image", "Label", "Prediction"]
+    row, col = (int(n) for n in re.search(r"row (\d+), column (\d+)", images[0][0]).groups())
+    label, predicted = pixels(images[1][1]), pixels(images[2][1])
+    window = Window(row, col, *label.shape[:2])
+    table = np.array([pictures.rgb_of(c) for c in class_colours.values()])
+    with rasterio.open(run.path("maps/image.tif")) as dataset:
+        codes = dataset.read(1, window=window.rasterio)
+    assert np.array_equal(predicted[codes > 0], table[codes[codes > 0] - 1])
+    truth = Split.load(run.path("split.csv")).labels(scene, window, "test")
+    assert np.array_equal(label[truth != IGNORE], table[truth[truth != IGNORE]])
+    assert colours_in(label[truth == IGNORE]) <= {pictures.EMPTY_COLOUR}
+    assert set(np.unique(truth)) != {IGNORE}
+
+
+def test_map_colours_are_the_legend_everywhere(page, class_colours):
+    legend = set(class_colours.values())
+    land_cover = pixels(page.images["map"][1][1])
+    assert colours_in(land_cover) == legend | {pictures.EMPTY_COLOUR}
+    styles = [value for _, key, value in page.attributes if key == "style"]
+    assert all(f"background:{colour}" in styles for colour in legend)
+
+
+def test_areas_are_those_of_the_table_beside_the_map(run, page, class_colours):
+    with rasterio.open(run.path("maps/image.tif")) as dataset:
+        codes = dataset.read(1)
+    rows = {row[0]: row[1:3] for row in page.table("Mapped area: pixel counting, not an error-adjusted")[1:]}
+    for i, name in enumerate(class_colours, 1):
+        area = (codes == i).sum() * 100 / 1e4
+        assert float(rows[name][0].replace(",", "")) == pytest.approx(area, abs=0.51)
+        assert rows[name][1] == f"{100 * (codes == i).sum() / (codes > 0).sum():.1f}\N{NO-BREAK SPACE}%"
+
+
+def test_confidence_says_its_median(run, page):
+    with rasterio.open(run.path("maps/image_confidence.tif")) as dataset:
+        values = dataset.read(1)
+    assert f"median confidence is {np.median(values[values != 255]):.0f} %" in squeezed(page.sections["confidence"])
+
+
+def test_data_settings_and_versions_stand_there(run, page):
+    text = squeezed(page.sections["data"])
+    assert "EPSG:32631" in text
+    assert "sentinel2: blue, green, red, nir" in text
+    assert all(path in text and digest[:12] in text for path, digest in run.read_json("inputs.json").items())
+    assert "weight_decay: 0.01" in page.sections["settings"]
+    assert run.read_json("versions.json")["python"] in page.sections["versions"]
+
+
+def test_the_same_run_gives_the_same_bytes(run, html):
+    assert write_report(run).read_text(encoding="utf-8") == html
+
+
+def test_class_names_and_notes_cannot_write_html(make_run, tmp_path):
+    bad = "<script>alert(1)</script>"
+    run = make_run(tmp_path, size_px=96, names=(bad, "$x^", "a & b", 'c"d', "built-up", "bare soil", "x" * 60))
+    run.write_json("notes.json", ["<img src=http://example.org/x.png onerror=alert(2)>"])
+    text = write_report(run).read_text(encoding="utf-8")
+    page = Page(text)
+    assert "script" not in page.tags
+    assert all(v.startswith(("data:", "#")) for _, key, v in page.attributes if key in ("src", "href"))
+    assert bad in page.sections["classes"]
+    assert "<img src=http://example.org/x.png" in page.sections["doubts"]
+    bars = svg(page.images["classes"][0][1])
+    assert "$x^" in bars
+    assert "<script" not in bars
+
+
+def test_a_colour_cannot_write_css(make_run, tmp_path):
+    run = make_run(tmp_path, size_px=96)
+    legend = run.config.data.legend
+    legend["classes"][0]["colour"] = "#2b6cb0;background:url(http://example.org)"
+    write_report(run)
+    page = Page(run.path("report.html").read_text(encoding="utf-8"))
+    assert "background:#2b6cb0" in [value for _, key, value in page.attributes if key == "style"]
+    assert not any("example.org" in value for _, _, value in page.attributes)
+
+
+def test_a_run_that_has_only_begun_says_which_commands_go_on(tmp_path):
+    data = {"image": str(tmp_path / "none.tif"), "labels": str(tmp_path / "no.tif"), "legend": {1: "a", 2: "b"}}
+    run = Run.create(parse_config({"name": "new", "output": str(tmp_path), "data": data}))
+    text = write_report(run).read_text(encoding="utf-8")
+    page = Page(text)
+    assert list(page.sections) == SECTIONS
+    assert "This run has no scores yet." in text
+    assert f"there is no file {tmp_path / 'none.tif'}" in page.sections["doubts"]
+    for section, command in {
+        "scores": f"covermap evaluate {run.folder}", "training": f"covermap train {run.folder}/config.yaml --resume",
+        "split": "covermap train", "map": f"covermap run {run.folder}/config.yaml --resume",
+        "examples": "covermap run", "confidence": "covermap run", "confusion": "covermap evaluate",
+    }.items():  # fmt: skip
+        assert command in page.sections[section], section
+    assert not page.images
+
+
+@pytest.mark.parametrize(
+    ("gone", "section"),
+    [
+        ("metrics.json", "scores"), ("log.jsonl", "training"), ("maps/image.tif", "map"), ("split.csv", "split"),
+        ("maps/image_confidence.tif", "confidence"), ("maps/image.areas.csv", "map"), ("model/config.json", ""),
+        ("../../image.tif", "map"), ("inputs.json", "data"), ("versions.json", "versions"),
+    ],
+)  # fmt: skip
+def test_each_absent_piece_is_left_out_with_its_command(run, tmp_path, gone, section):
+    source = run.folder.parent.parent
+    shutil.copytree(source, tmp_path / "copy")
+    copy = tmp_path / "copy/runs/demo"
+    config = (copy / "config.yaml").read_text(encoding="utf-8").replace(str(source), str(tmp_path / "copy"))
+    (copy / "config.yaml").write_text(config, encoding="utf-8")
+    (copy / gone).unlink()
+    text = write_report(Run.open(copy)).read_text(encoding="utf-8")
+    assert list(Page(text).sections) == SECTIONS
+    assert ('class="absent"' in text) == bool(section)
+    assert not section or "covermap " in Page(text).sections[section]
+
+
+def test_scenes_too_large_to_count_are_shown_but_not_counted(make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("covermap.report.page.COUNTED_PX", 1000)
+    page = Page(write_report(make_run(tmp_path, size_px=96)).read_text(encoding="utf-8"))
+    assert COUNTED_PX > 1000
+    assert "counted by covermap check" in squeezed(page.sections["split"])
+    assert len(page.images["split"]) == 1
+
+
+def test_a_val_score_is_never_called_a_test(run):
+    metrics = run.read_json("metrics.json") | {"part": "val", "is_test": False, "note": "val chose the checkpoint"}
+    assert result_sentence(metrics).startswith("On val pixels (no test) the network agrees")
+
+
+def test_numbers_in_words():
+    assert [hectares(v) for v in (1234.4, 12.345, 1.2345)] == ["1,234", "12.3", "1.23"]
+    assert [seconds(v) for v in (42.4, 200, 7500)] == ["42 s", "3 min 20 s", "2 h 5 min"]
+    one = {"oa": 0.9123, "miou": 0.714, "num_present": 7}
+    two = {"oa": 0.84, "miou": 0.58, "num_present": 7}
+    models = {"network": {"scores": one}, "random forest": {"scores": two}}
+    sentence = result_sentence({"part": "test", "is_test": True, "models": models})
+    assert sentence.replace("\N{NO-BREAK SPACE}", " ") == (
+        "On held-out test pixels the network agrees with the labels on 91.2 % (mean IoU 0.71 over 7 classes); "
+        "the random forest beside it reaches 84.0 % (0.58)."
+    )

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from covermap.core.legend import Legend
+from covermap.core.types import InputSpec, SensorInput
+from covermap.data.scene import Scene
+from covermap.geo.grid import Window
+from covermap.geo.raster import open_raster
+from covermap.infer import Lattice, blend_weights, infer_block
+from covermap.models import LandModel
+
+LEGEND = Legend.from_dict({1: "a", 2: "b", 3: "c"})
+SPEC = InputSpec((SensorInput("image", ("red",), (0.0,), (1.0,), clip=1e9),))
+
+
+class EdgeModel(LandModel):
+    """Probabilities that depend on the pixel and on how far it lies from its window's edge, so that blending shows."""
+
+    kind = "test"
+    windows_seen = 0
+
+    def __init__(self):
+        super().__init__(SPEC, LEGEND, {})
+
+    def arrays(self):
+        return {}
+
+    def probabilities(self, batch):
+        x = batch.image["image"][:, 0, 0].numpy()
+        self.windows_seen += len(x)
+        _, h, w = x.shape
+        edge = np.minimum(np.arange(h)[:, None], np.arange(w)[None]) / max(h, w)
+        first = (x % 7) / 14 + edge[None] / 4
+        return np.stack([first, (1 - first) / 2, (1 - first) / 2], 1).astype(np.float32)
+
+
+@pytest.fixture
+def scene(write_tif):
+    def make(height, width, nodata_block=None, dtype="float32"):
+        values = np.random.default_rng(1).integers(1, 100, (height, width)).astype(dtype)
+        if nodata_block is not None:
+            values[nodata_block.slices] = -1
+        raster = open_raster(write_tif(f"{height}_{width}.tif", values, bands=["red"], nodata=-1))
+        return Scene("s", raster.grid, {"image": raster})
+
+    return make
+
+
+def whole(scene, lattice, block_px, model=None):
+    model = model or EdgeModel()
+    area = lattice.area
+    out = np.full((3, area.height, area.width), np.nan, np.float32)
+    valid = np.zeros((area.height, area.width), bool)
+    count = np.zeros((area.height, area.width), int)
+    for block in lattice.blocks(block_px):
+        for strip in infer_block(model, scene, lattice, block, batch_size=3):
+            rows, cols = strip.window.within(area).slices
+            out[:, rows, cols], valid[rows, cols] = strip.probabilities, strip.valid
+            count[rows, cols] += 1
+    assert (count == 1).all()
+    return out, valid
+
+
+@given(st.integers(1, 400), st.integers(1, 64), st.data())
+@settings(max_examples=60)
+def test_weights_sum_to_one_in_every_pixel(length, size, data):
+    overlap = data.draw(st.integers(0, size - 1))
+    lattice = Lattice(Window(0, 0, length, 5), size, overlap)
+    total = np.zeros(length)
+    for start, weight in zip(lattice.rows, lattice.row_weights, strict=True):
+        total[start : start + lattice.height] += weight
+    assert np.allclose(total, 1, atol=1e-6)
+    assert lattice.row_weights.min() >= 0
+
+
+def test_a_window_counts_less_towards_its_neighbour():
+    weights = blend_weights([0, 6], 10)
+    assert np.allclose(weights[0], [1] * 6 + [0.875, 0.625, 0.375, 0.125])
+    assert np.allclose(weights[1], [0.125, 0.375, 0.625, 0.875] + [1] * 6)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(8, 64), st.integers(16, 128))
+@settings(max_examples=40)
+def test_blocks_partition_the_area(height, width, size, block):
+    area = Window(3, 5, height, width)
+    seen = np.zeros((height, width), int)
+    for core in Lattice(area, size, size // 4).blocks(block):
+        seen[core.within(area).slices] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(100, 130), (64, 64), (33, 200), (7, 90), (1, 50), (65, 31)])
+def test_probabilities_do_not_depend_on_the_blocks(scene, shape):
+    place = scene(*shape)
+    lattice = Lattice(place.grid.window, 32, 6)
+    expected, _ = whole(place, lattice, 10_000)
+    for block_px in (30, 55, 80):
+        got, _ = whole(place, lattice, block_px)
+        assert np.array_equal(got, expected)
+
+
+def test_a_scene_of_one_window_equals_the_model_itself(scene):
+    place = scene(20, 27)
+    got, valid = whole(place, Lattice(place.grid.window, 32, 6), 64)
+    model = EdgeModel()
+    from covermap.data.chips import image_batch
+
+    assert np.array_equal(got, model.probabilities(image_batch([place.read(place.grid.window)], SPEC))[0])
+    assert valid.all()
+
+
+def test_the_blend_is_the_weighted_mean_of_the_windows(scene):
+    place = scene(40, 50)
+    lattice = Lattice(place.grid.window, 20, 8)
+    got, _ = whole(place, lattice, 1000)
+    from covermap.data.chips import image_batch
+
+    total, weight = np.zeros((3, 40, 50)), np.zeros((40, 50))
+    for i, row in enumerate(lattice.rows):
+        for j, col in enumerate(lattice.cols):
+            one = EdgeModel().probabilities(image_batch([place.read(Window(row, col, 20, 20))], SPEC))[0]
+            w = np.outer(lattice.row_weights[i], lattice.col_weights[j])
+            total[:, row : row + 20, col : col + 20] += one * w
+            weight[row : row + 20, col : col + 20] += w
+    assert np.allclose(got, total / weight, atol=1e-5)
+
+
+def test_nodata_comes_back_as_not_valid_and_empty_windows_are_not_computed(scene):
+    hole = Window(0, 0, 64, 128)
+    place = scene(128, 128, hole)
+    model = EdgeModel()
+    _, valid = whole(place, Lattice(place.grid.window, 32, 0), 64, model)
+    assert not valid[hole.slices].any()
+    assert valid[64:].all()
+    assert model.windows_seen == 8
+
+
+def test_nan_and_inf_pixels_are_not_valid_and_do_not_spread(write_tif):
+    values = np.ones((40, 40), "float32")
+    values[5, 5], values[30, 30] = np.nan, np.inf
+    raster = open_raster(write_tif("n.tif", values, bands=["red"]))
+    place = Scene("s", raster.grid, {"image": raster})
+    got, valid = whole(place, Lattice(place.grid.window, 16, 4), 100)
+    assert (~valid).sum() == 2
+    assert np.isfinite(got).all()
+
+
+def test_only_wanted_pixels_cost_windows(scene):
+    place = scene(128, 128)
+    model = EdgeModel()
+    lattice = Lattice(place.grid.window, 32, 0)
+    wanted = np.zeros((128, 128), bool)
+    wanted[40, 100] = True
+    strips = list(infer_block(model, place, lattice, place.grid.window, wanted=lambda w: wanted[w.slices]))
+    assert model.windows_seen == 1
+    assert sum(int(s.valid.sum()) for s in strips) == 1
+
+
+def test_the_default_overlap_costs_at_most_two_fifths_more_windows():
+    from covermap.infer import default_overlap
+
+    overlap = default_overlap(EdgeModel(), 256)
+    lattice = Lattice(Window(0, 0, 4096, 4096), 256, overlap)
+    num = 0
+    for block in lattice.blocks(2048):
+        rows = sum(r < block.row + block.height and r + 256 > block.row for r in lattice.rows)
+        cols = sum(c < block.col + block.width and c + 256 > block.col for c in lattice.cols)
+        num += rows * cols
+    assert overlap >= 16
+    assert num <= 1.4 * 16 * 16
