@@ -135,6 +135,9 @@ def infer_block(
         mask: npt.NDArray[np.bool_] = np.asarray(sample.valid.any(0))
         if wanted is not None:
             mask &= wanted(stripe)
+        if not model.sees_neighbours:
+            # Pixels that nobody asked for are no context either: leave them out.
+            sample = replace(sample, valid=sample.valid & mask)
         boxes = [Window(windows.rows[i] - top, 0, windows.height, windows.width) for i in rows]
         chosen = [(i, box) for i, box in zip(rows, boxes, strict=True) if mask[box.slices].any()]
         for first in range(0, len(chosen), batch_size):

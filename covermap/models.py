@@ -63,9 +63,10 @@ class ForestModel(LandModel):
 
     def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
         stacked = np.concatenate([x.flatten(1, 2).numpy() for x in batch.image.values()], 1)
-        b, f, h, w = stacked.shape
-        pixels = stacked.transpose(0, 2, 3, 1).reshape(-1, f)
-        return self.forest.probabilities(pixels).reshape(b, h, w, -1).transpose(0, 3, 1, 2)
+        valid = batch.valid.any(1).numpy()
+        shares = np.zeros((*valid.shape, len(self.legend)), np.float32)
+        shares[valid] = self.forest.probabilities(stacked.transpose(0, 2, 3, 1)[valid])
+        return shares.transpose(0, 3, 1, 2)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         return self.forest.arrays()

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import Any, NoReturn
 
-import click
 import typer
 
 from covermap import __version__
@@ -59,42 +59,46 @@ app.command()(schema_.schema)
 app.command()(demo.demo)
 
 
+# typer carries its own click since 0.29, so the base classes are found through typer's public name.
+_UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line; errors become one message and an exit code, never a traceback (but with --debug)."""
     try:
         code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except CovermapError as error:
         _fail(str(error), 1)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
-    except click.UsageError as error:
-        _fail(_usage(error), 2)
-    except click.ClickException as error:
-        _fail(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; the same command goes on (train and run: add --resume)", 3)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted\n  fix: the same command goes on where it was (train and run: add --resume)", 3)
     except BrokenPipeError:
         sys.exit(0)
     except MemoryError:
         _fail("out of memory\n  fix: lower train.batch_size, predict.block_px or the number of workers", 1)
     except Exception as error:
+        if isinstance(error, _UsageError):
+            _fail(_usage(error), 2)
+        if isinstance(error, _ClickException):
+            _fail(str(error), 2)
         _fail(f"a bug in covermap: {type(error).__name__}: {error}\n  fix: report it with what --debug prints", 1)
 
 
-def _usage(error: click.UsageError) -> str:
+def _usage(error: Any) -> str:
+    """A usage error with a suggestion, or the help to look at."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return f"a verb is missing\n  fix: {error.ctx.command_path} --help"
     text = error.format_message()
-    if isinstance(error, click.exceptions.NoSuchOption | click.exceptions.BadParameter) or error.ctx is None:
-        return f"{text}\n  fix: {error.ctx.command_path if error.ctx else 'covermap'} --help"
     if text.startswith("No such command"):
         word = text.split("'")[1]
-        commands = error.ctx.command.commands if isinstance(error.ctx.command, click.Group) else {}
-        return f"there is no verb {word!r}\n  fix: {suggest(word, commands)}"
-    return f"{text}\n  fix: {error.ctx.command_path} --help"
+        return f"there is no verb {word!r}\n  fix: {suggest(word, error.ctx.command.commands)}"
+    return f"{text}\n  fix: {error.ctx.command_path if error.ctx else 'covermap'} --help"
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     if os.environ.get("COVERMAP_DEBUG"):
         traceback.print_exc()
     typer.echo(f"error: {message}", err=True)

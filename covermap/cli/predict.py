@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from covermap.cli import show
 
+if TYPE_CHECKING:
+    from covermap.core.config import ImageConfig
+    from covermap.verbs.predict import Prediction
+
+Model = Annotated[str, Argument(help="Model folder, or a run folder.", metavar="MODEL")]
+Image = Annotated[str, Argument(help="Raster, folder of single-band files, or URL.", metavar="IMAGE")]
+Out = Annotated[str, Argument(help="Map to write, .tif.", metavar="OUT.tif")]
+Add = Annotated[list[str] | None, Option("--add", metavar="SENSOR=PATH", help="Further sensors the model takes.")]
+Bands = Annotated[str | None, Option(help="Band names in file order, if the file has none.")]
+Sensor = Annotated[str | None, Option(help="Sensor of IMAGE; default: the model's first.")]
+Date = Annotated[str | None, Option(help="Acquisition date, YYYY-MM-DD, kept in the map.")]
+Aoi = Annotated[str | None, Option(help="Polygons: only they are mapped.")]
+Size = Annotated[int | None, Option(help="Window side in px.")]
+Overlap = Annotated[int | None, Option(help="Overlap of windows in px.")]
+Block = Annotated[int, Option(help="Rows of a block; it has twice as many columns.")]
+Workers = Annotated[int | None, Option(help="Worker processes; default: one for each core.")]
+Device = Annotated[str, Option(help="auto, cpu or cuda.")]
+Probabilities = Annotated[bool, Option("--probabilities", help="Also write all class probabilities.")]
+NoConfidence = Annotated[bool, Option("--no-confidence", help="Do not write the confidence layer.")]
+AnyGsd = Annotated[bool, Option("--any-gsd", help="Accept another pixel size than the model's.")]
+
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Model folder, or a run folder.", metavar="MODEL")],
-    image: Annotated[str, typer.Argument(help="Raster, folder of single-band files, or URL.", metavar="IMAGE")],
-    out: Annotated[str, typer.Argument(help="Map to write, .tif.", metavar="OUT.tif")],
-    add: Annotated[
-        list[str] | None, typer.Option("--add", metavar="SENSOR=PATH", help="Further sensors that the model takes.")
-    ] = None,
-    bands: Annotated[str | None, typer.Option(help="Band names in file order, if the file has none.")] = None,
-    sensor: Annotated[str | None, typer.Option(help="Sensor of IMAGE; default: the model's first.")] = None,
-    date: Annotated[str | None, typer.Option(help="Acquisition date, YYYY-MM-DD, kept in the map.")] = None,
-    aoi: Annotated[str | None, typer.Option(help="Polygons: only they are mapped.")] = None,
-    size: Annotated[int | None, typer.Option(help="Window side in px.")] = None,
-    overlap: Annotated[int | None, typer.Option(help="Overlap of windows in px.")] = None,
-    block: Annotated[int, typer.Option(help="Rows of a block; it has twice as many columns.")] = 2048,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one for each core.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write all class probabilities.")] = False,
-    no_confidence: Annotated[bool, typer.Option("--no-confidence", help="Do not write the confidence layer.")] = False,
-    any_gsd: Annotated[bool, typer.Option("--any-gsd", help="Accept another pixel size than the model's.")] = False,
+    model: Model,
+    image: Image,
+    out: Out,
+    add: Add = None,
+    bands: Bands = None,
+    sensor: Sensor = None,
+    date: Date = None,
+    aoi: Aoi = None,
+    size: Size = None,
+    overlap: Overlap = None,
+    block: Block = 2048,
+    workers: Workers = None,
+    device: Device = "auto",
+    probabilities: Probabilities = False,
+    no_confidence: NoConfidence = False,
+    any_gsd: AnyGsd = False,
     overwrite: show.Overwrite = False,
     dry_run: show.DryRun = False,
     as_json: show.AsJson = False,
@@ -39,19 +60,10 @@ def predict(
     Examples: covermap predict runs/gewata image.tif map.tif ·
     covermap predict model/ image.tif map.tif --aoi district.gpkg --probabilities --workers 2
     """
-    from covermap.core.config import ImageConfig, PredictConfig
-    from covermap.core.errors import ConfigError
+    from covermap.core.config import PredictConfig
     from covermap.verbs.predict import predict as work
 
     folder = Path(model) / "model" if (Path(model) / "model" / "config.json").is_file() else Path(model)
-    images = [ImageConfig(path=image, sensor=sensor, date=date)]
-    for text in add or ():
-        name, equals, path = text.partition("=")
-        if not equals:
-            raise ConfigError(
-                f"--add {text!r} is not of the form SENSOR=PATH", fix="write for example --add dem=dem.tif"
-            )
-        images.append(ImageConfig(path=path, sensor=name))
     settings = PredictConfig(
         size_px=size, overlap_px=overlap, block_px=block, workers=workers, device=device,
         probabilities=probabilities, confidence=not no_confidence,
@@ -59,12 +71,31 @@ def predict(
     names = [name.strip() for name in bands.split(",")] if bands else None
     with show.progress("mapping", quiet=quiet or dry_run) as tick:
         done = work(
-            folder, images, out, settings=settings, bands=names, aoi=aoi, any_gsd=any_gsd,
-            overwrite=overwrite, dry_run=dry_run, on_progress=tick,
+            folder, _images(image, sensor, date, add or ()), out, settings=settings, bands=names, aoi=aoi,
+            any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
         )  # fmt: skip
+    _tell(done, as_json=as_json, dry_run=dry_run)
+
+
+def _images(image: str, sensor: str | None, date: str | None, add: Sequence[str]) -> list[ImageConfig]:
+    from covermap.core.config import ImageConfig
+    from covermap.core.errors import ConfigError
+
+    images = [ImageConfig(path=image, sensor=sensor, date=date)]
+    for text in add:
+        name, equals, path = text.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"--add {text!r} is not of the form SENSOR=PATH", fix="write for example --add dem=dem.tif"
+            )
+        images.append(ImageConfig(path=path, sensor=name))
+    return images
+
+
+def _tell(done: Prediction, *, as_json: bool, dry_run: bool) -> None:
     if as_json:
         show.as_json(
-            {"map": done.path, "files": list(done.files), "areas": list(done.areas), "blocks": done.num_blocks,
+            {"map": done.path, "files": list(done.files), "areas": done.areas, "blocks": done.num_blocks,
              "resumed_blocks": done.num_resumed, "seconds": done.seconds, "km2_per_s": done.km2_per_s,
              "notes": list(done.notes)}
         )  # fmt: skip

@@ -27,7 +27,8 @@ def say(text: str) -> None:
 
 
 def silent(text: str) -> None:
-    """`say` for --quiet."""
+    """`say` for --quiet: the text goes nowhere."""
+    del text
 
 
 def as_json(value: Any) -> None:
@@ -60,7 +61,7 @@ def _text(value: Any) -> str:
 
 @contextlib.contextmanager
 def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left; gives a function of (done, total). Nothing is drawn when quiet."""
+    """A bar with the time left; gives a function of (done, total). It appears with the first call, quiet: never."""
     if quiet:
         yield lambda done, total: None
         return
@@ -75,6 +76,15 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int]
     )
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(title, total=None)
+
+    def tick(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield tick
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,6 @@ from covermap.geo.raster import grid_of, open_dataset, read_plain
 from covermap.geo.rasterize import VectorLabels
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".csv", ".parquet", ".fgb")
-
-
-class Labels(Protocol):
-    """What a scene needs of its labels."""
-
-    legend: Legend
-    notes: list[str]
-
-    def read(self, window: Window) -> npt.NDArray[np.uint8]:
-        """Class indices (H, W), IGNORE where unknown; the window may reach beyond the scene."""
-        ...
 
 
 @dataclass

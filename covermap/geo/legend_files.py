@@ -56,10 +56,12 @@ def write_legend(legend: Legend, path: str | Path) -> Path:
 
 
 def read_legend(path: str | Path) -> Legend:
-    """Read a legend from any of the forms `write_legend` writes; raises LabelError.
+    """A shipped legend by name, or one from any of the forms `write_legend` writes; raises LabelError.
 
     Only YAML says what is nodata and ignored; a .clr file has no names, its classes are called `class CODE`.
     """
+    if not Path(path).suffix:
+        return load_legend(path)
     suffix = _suffix(path)
     if suffix in (".yaml", ".yml"):
         return load_legend(path)

@@ -11,6 +11,8 @@ from covermap.data.split import Split
 FEW_PX = 200
 """Reference pixels below which a class's scores say little."""
 LOW_IOU = 0.3
+MUCH_WORSE = 0.2
+"""IoU by which the network may fall behind the random forest on a class before it is said."""
 STILL_RISING = 0.005
 """Gain in the last tenth of training above which it was not finished."""
 SCORE_DROP = 0.1
@@ -69,14 +71,14 @@ def _of_classes(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"No {part} pixel shows {_listed(absent)}: nothing is known about how well the map finds it."
     if few:
         yield f"Very few {part} pixels show {_listed(few)}: these scores may be chance."
-    for name, result in list(metrics["models"].items())[:1]:
-        low = [
-            f"{row['class']} (IoU {row['iou']:.2f})"
-            for row in result["per_class"]
-            if row["iou"] is not None and row["iou"] < LOW_IOU
-        ]
-        if low:
-            yield f"The {name} mostly misses or confuses {_listed(low)}."
+    name, result = next(iter(metrics["models"].items()))
+    present = [row for row in result["per_class"] if row["iou"] is not None]
+    never = [f"{r['class']} ({r['reference_px']:,.0f} {part} px)" for r in present if r["users"] is None]
+    low = [f"{r['class']} (IoU {r['iou']:.2f})" for r in present if r["users"] is not None and r["iou"] < LOW_IOU]
+    if never:
+        yield f"The {name} never maps {_listed(never)}."
+    if low:
+        yield f"The {name} mostly misses or confuses {_listed(low)}."
 
 
 def _of_models(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -88,6 +90,14 @@ def _of_models(metrics: Mapping[str, Any]) -> Iterator[str]:
                 f"The network (mIoU {network['miou']:.3f}) is not better than the random forest on single pixels "
                 f"({forest['miou']:.3f}): the forest is the simpler choice."
             )
+        pairs = zip(models["network"]["per_class"], models["random forest"]["per_class"], strict=True)
+        worse = [
+            f"{ours['class']} (IoU {theirs['iou']:.2f} against {ours['iou']:.2f})"
+            for ours, theirs in pairs
+            if ours["iou"] is not None and theirs["iou"] - ours["iou"] > MUCH_WORSE
+        ]
+        if worse:
+            yield f"The random forest is much better than the network at {_listed(worse)}."
 
 
 def _of_length(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -99,7 +109,7 @@ def _of_length(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> Iterator[
         before = [score for epoch, score in scores if epoch <= 0.9 * last]
         if before and scores[-1][1] == max(s for _, s in scores) and scores[-1][1] > max(before) + STILL_RISING:
             yield (
-                f"{config.train.monitor} was still improving when training ended at epoch {last}: "
+                f"The score on val ({config.train.monitor}) was still improving when training ended at epoch {last}: "
                 "more epochs (train.epochs) would probably help."
             )
 

@@ -47,16 +47,18 @@ def class_bars(names: Sequence[str], colours: Sequence[str], scores: Mapping[str
     with _style():
         short = _cut(names)
         figure, (axes,) = _new((_PAGE_IN, 0.6 + 0.27 * len(names)), (_width_in(short), 0.05, 0.48, 0.05))
-        first, *others = scores
+        first, *rest = scores
         rows = np.arange(len(names))
         axes.barh(rows, [v or 0 for v in scores[first]], 0.66, color=list(colours), edgecolor=INK, linewidth=0.6)
-        for name in others[:1]:
+        for name in rest[:1]:
             known = [(v, row) for row, v in zip(rows, scores[name], strict=True) if v is not None]
             axes.plot(*zip(*known, strict=True), "D", ms=5.5, mfc="white", mec=INK, mew=1.2, ls="none", clip_on=False)
-        for row, *values in zip(rows, *scores.values(), strict=True):
-            text = "absent" if values[0] is None else f"{values[0]:.2f}"
-            far = max(v or 0 for v in values[:2])
-            axes.text(far + 0.015, row, text, va="center", color=MUTED if values[0] is None else INK)
+        for row, value, *others in zip(rows, *scores.values(), strict=True):
+            end = value or 0
+            if others and others[0] is not None and end - 0.02 < others[0] < end + 0.06:
+                end = max(end, others[0])  # the number would lie on the diamond
+            text = "absent" if value is None else f"{value:.2f}"
+            axes.text(end + 0.015, row, text, va="center", color=MUTED if value is None else INK)
         axes.set(xlim=(0, 1.06), ylim=(len(names) - 0.4, -0.6), xlabel="IoU", xticks=np.linspace(0, 1, 6))
         axes.set_yticks(rows, short, color=INK)
         axes.tick_params(axis="y", length=0)

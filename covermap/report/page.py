@@ -95,6 +95,7 @@ class Pieces:
     run: Run
     problem: str = ""
     scenes: list[Scene] = field(default_factory=list)
+    shown: dict[str, pictures.Composite] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -142,10 +143,11 @@ class Pieces:
         """The part that examples are taken from: that of the scores, else test."""
         return self.metrics["part"] if self.metrics else "test"
 
-    @cached_property
-    def composites(self) -> dict[str, pictures.Composite]:
-        """How each of the first scenes is shown."""
-        return {scene.name: pictures.composite(scene) for scene in self.scenes[:MAX_SCENES]}
+    def composite(self, scene: Scene) -> pictures.Composite:
+        """How a scene is shown; its overview is read once."""
+        if scene.name not in self.shown:
+            self.shown[scene.name] = pictures.composite(scene, self.overview_px)
+        return self.shown[scene.name]
 
     @property
     def overview_px(self) -> int:
@@ -245,9 +247,7 @@ def _split(pieces: Pieces) -> dict[str, Any] | None:
     shown = [
         {
             "scene": scene.name,
-            "picture": figures.png_uri(
-                pictures.part_picture(pieces.composites[scene.name].overview(pieces.overview_px), pieces.split, scene)
-            ),
+            "picture": figures.png_uri(pictures.part_picture(pieces.composite(scene).overview, pieces.split, scene)),
         }
         for scene in pieces.scenes[:MAX_SCENES]
     ]
@@ -273,9 +273,8 @@ def _examples(pieces: Pieces) -> list[dict[str, Any]]:
     if not mapped or legend is None or split is None:
         return []
     examples = []
-    composites = dict(pieces.composites)
     for scene, window in pictures.example_windows(mapped, split, pieces.shown_part):
-        composite = composites.setdefault(scene.name, pictures.composite(scene))
+        composite = pieces.composite(scene)
         label = split.labels(scene, window, pieces.shown_part)
         path = pieces.map_path(scene)
         assert path is not None
@@ -302,18 +301,17 @@ def _maps(pieces: Pieces) -> dict[str, Any] | None:
     mapped = [(scene, path) for scene in pieces.scenes if (path := pieces.map_path(scene))]
     if not mapped or legend is None:
         return None
-    side = pieces.overview_px
     shown = []
     for scene, path in mapped[:MAX_SCENES]:
-        composite = pieces.composites.get(scene.name) or pictures.composite(scene)
-        index = pictures.map_overview(path, scene.grid, legend, side)
+        composite = pieces.composite(scene)
+        index = pictures.map_overview(path, scene.grid, legend, pieces.overview_px)
         shown.append(
             {
                 "scene": scene.name,
                 "file": f"maps/{path.name}",
                 "size": f"{scene.grid.height:,} × {scene.grid.width:,} px of {scene.grid.gsd_m:.4g} m",
                 "title": composite.title,
-                "image": figures.png_uri(composite.overview(side)),
+                "image": figures.png_uri(composite.overview),
                 "map": figures.png_uri(pictures.class_picture(index, legend)),
             }
         )

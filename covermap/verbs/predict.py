@@ -122,20 +122,7 @@ def predict(
     if dry_run:
         return Prediction(out, (), None, 0.0, 0.0, len(blocks), 0, tuple(scene.notes))
     resumed = _open_ledger(work, job, overwrite)
-    todo = [block for block in blocks if not _block_path(work, block).exists()]
-    done = len(blocks) - len(todo)
-    on_progress(done, len(blocks))
-    workers = settings.workers or (1 if loaded.facts.get("device") == "cuda" else cores())
-    state = (scene, loaded, job) if workers == 1 or len(todo) <= 1 else None
-    for _ in map_unordered(
-        _predict_block,
-        [(work, block) for block in todo],
-        setup=_set_up,
-        arguments=(job, any_gsd, state),
-        workers=workers,
-    ):
-        done += 1
-        on_progress(done, len(blocks))
+    _predict_blocks(work, job, blocks, any_gsd, on_progress)
     summary, layers = _assemble(work, out, blocks, scene, loaded, job)
     shutil.rmtree(work)
     seconds = time.perf_counter() - started
@@ -143,6 +130,25 @@ def predict(
         out, (*summary.files, *layers), summary, seconds, sum(summary.areas_ha) / 100 / seconds,
         len(blocks), resumed, (*scene.notes, *summary.notes),
     )  # fmt: skip
+
+
+def _predict_blocks(
+    work: Path, job: Job, blocks: Sequence[Window], any_gsd: bool, on_progress: Callable[[int, int], None]
+) -> None:
+    """Work off the blocks that the ledger lacks."""
+    import torch
+
+    todo = [(work, block) for block in blocks if not _block_path(work, block).exists()]
+    done = len(blocks) - len(todo)
+    on_progress(done, len(blocks))
+    workers = job.settings.workers or (1 if device_of(job.settings) == "cuda" else cores())
+    threads = torch.get_num_threads()
+    try:
+        for _ in map_unordered(_predict_block, todo, setup=_set_up, arguments=(job, any_gsd), workers=workers):
+            done += 1
+            on_progress(done, len(blocks))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def open_for(spec: Any, images: Sequence[ImageConfig], *, bands: Sequence[str] | None, any_gsd: bool) -> Scene:
@@ -217,16 +223,13 @@ class _Worker:
     inside: Callable[[Window], npt.NDArray[np.bool_]] | None
 
 
-def _set_up(job: Job, any_gsd: bool, state: tuple[Scene, LandModel, Job] | None) -> _Worker:
+def _set_up(job: Job, any_gsd: bool) -> _Worker:
     """Load what a worker needs once. One thread each: the same sums in the same order for any number of workers."""
     import torch
 
     torch.set_num_threads(1)
-    if state is None:
-        model = load_model(job.model, device=device_of(job.settings))
-        scene = open_for(model.spec, job.images, bands=None, any_gsd=any_gsd)
-    else:
-        scene, model, _ = state
+    model = load_model(job.model, device=device_of(job.settings))
+    scene = open_for(model.spec, job.images, bands=None, any_gsd=any_gsd)
     inside = read_area(job.aoi, scene.grid).read if job.aoi else None
     return _Worker(scene, model, job, inside)
 

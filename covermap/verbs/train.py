@@ -301,7 +301,10 @@ def seed_everything(seed: int) -> None:
 
 def _accelerator(config: TrainConfig) -> Any:
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    # The library keeps precision and device for the life of the process; a second run may want others.
+    AcceleratorState._reset_state(reset_partial_state=True)
     precision = {"float32": "no", "fp16": "fp16", "bf16": "bf16"}[config.precision]
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("train.precision fp16 needs a GPU", fix="use float32, or bf16 where the processor has it")

@@ -106,6 +106,13 @@ def page(html):
     return Page(html)
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Nothing is drawn: for tests of the words around the figures."""
+    for name in ("class_bars", "confusion_heat", "learning_curves", "png_uri"):
+        monkeypatch.setattr(f"covermap.report.figures.{name}", lambda *data: "data:image/png;base64,")
+
+
 def test_sections_stand_in_order_and_nothing_is_missing(page, html):
     assert list(page.sections) == SECTIONS
     assert 'class="absent"' not in html
@@ -251,7 +258,7 @@ def test_class_names_and_notes_cannot_write_html(make_run, tmp_path):
     assert "<script" not in bars
 
 
-def test_a_colour_cannot_write_css(make_run, tmp_path):
+def test_a_colour_cannot_write_css(make_run, tmp_path, quick):
     run = make_run(tmp_path, size_px=96)
     legend = run.config.data.legend
     legend["classes"][0]["colour"] = "#2b6cb0;background:url(http://example.org)"
@@ -286,7 +293,7 @@ def test_a_run_that_has_only_begun_says_which_commands_go_on(tmp_path):
         ("../../image.tif", "map"), ("inputs.json", "data"), ("versions.json", "versions"),
     ],
 )  # fmt: skip
-def test_each_absent_piece_is_left_out_with_its_command(run, tmp_path, gone, section):
+def test_each_absent_piece_is_left_out_with_its_command(run, tmp_path, quick, gone, section):
     source = run.folder.parent.parent
     shutil.copytree(source, tmp_path / "copy")
     copy = tmp_path / "copy/runs/demo"
@@ -299,7 +306,7 @@ def test_each_absent_piece_is_left_out_with_its_command(run, tmp_path, gone, sec
     assert not section or "covermap " in Page(text).sections[section]
 
 
-def test_scenes_too_large_to_count_are_shown_but_not_counted(make_run, tmp_path, monkeypatch):
+def test_scenes_too_large_to_count_are_shown_but_not_counted(make_run, tmp_path, monkeypatch, quick):
     monkeypatch.setattr("covermap.report.page.COUNTED_PX", 1000)
     page = Page(write_report(make_run(tmp_path, size_px=96)).read_text(encoding="utf-8"))
     assert COUNTED_PX > 1000

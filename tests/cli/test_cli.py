@@ -1,0 +1,265 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+
+from covermap.cli import main
+
+VERBS = [
+    "doctor",
+    "info",
+    "init",
+    "check",
+    "models",
+    "prepare",
+    "train",
+    "evaluate",
+    "predict",
+    "report",
+    "legend",
+    "run",
+    "schema",
+    "demo",
+]
+
+
+@pytest.fixture
+def covermap(monkeypatch, capsys):
+    """covermap(*arguments) -> (exit code, stdout, stderr), in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["covermap", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return end.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def config(tiny, tmp_path):
+    """The tiny scene as covermap.yaml."""
+    path = tmp_path / "covermap.yaml"
+    path.write_text(yaml.safe_dump(tiny))
+    return path
+
+
+def test_help_lists_all_verbs_and_each_has_examples(covermap):
+    code, out, _ = covermap("--help")
+    assert code == 0
+    assert all(re.search(rf"\b{verb}\b", out) for verb in VERBS)
+    for verb in VERBS:
+        arguments = {"models": ["models", "show"], "legend": ["legend", "show"]}.get(verb, [verb])
+        code, out, _ = covermap(*arguments, "--help")
+        assert code == 0
+        assert re.search(r"Examples?:", out), verb
+        assert f"covermap {' '.join(arguments)}" in " ".join(out.split()), verb
+
+
+def test_the_whole_path_from_image_and_labels_to_report(covermap, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = covermap("init", tiny["data"]["image"], tiny["data"]["labels"], "-o", "c.yaml")
+    assert code == 0, err
+    assert "class 2" in out
+    short = ["--set", "train.epochs=2", "--set", "train.size_px=32", "--set", "split.block_px=16", "--set", "split.buffer_px=2", "--set", "baseline.trees=5", "--set", "model.backbone_options={widths: [8, 16]}"]  # fmt: skip
+    code, out, err = covermap("check", "c.yaml", "--json", *short)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["distance_px"] == 3
+    assert {row["class"] for row in found["classes"]} == {"class 1", "class 2", "class 3"}
+    code, out, err = covermap("run", "c.yaml", "--json", *short)
+    assert code == 0, err
+    result = json.loads(out)
+    assert set(result["metrics"]["models"]) == {"network", "random forest"}
+    assert all(Path(file).is_file() for file in result["files"])
+    assert {Path(file).name for file in result["files"]} == {"image.tif", "image_confidence.tif", "report.html"}
+    run = result["run"]
+    code, out, err = covermap("evaluate", run, "--part", "val")
+    assert code == 0, err
+    assert "no test scores" in out
+    code, out, err = covermap("predict", run, tiny["data"]["image"], "map.tif", "--size", "32")
+    assert code == 0, err
+    assert "mapped_ha" in out
+    code, out, err = covermap("predict", run, tiny["data"]["image"], "map.tif")
+    assert (code, "exists already" in err) == (1, True)
+    code, out, err = covermap("report", run)
+    assert code == 0, err
+    code, out, err = covermap("models", "show", run)
+    assert "class 3" in out
+    code, out, err = covermap("run", "c.yaml", "--resume", *short)
+    assert code == 0, err
+
+
+def test_train_says_where_and_dry_run_writes_nothing(covermap, config, tmp_path):
+    code, out, err = covermap("train", config, "--dry-run")
+    assert code == 0, err
+    assert "labelled pixels" in out
+    assert not (tmp_path / "runs").exists()
+    code, out, err = covermap("train", config, "--set", "train.epochs=1", "--json", "-q")
+    assert code == 0, err
+    assert Path(json.loads(out)["model"], "config.json").is_file()
+
+
+def test_predict_dry_run_counts_blocks_and_writes_nothing(covermap, config, tiny, tmp_path):
+    covermap("train", config, "--set", "train.epochs=1", "-q")
+    code, out, err = covermap("predict", tmp_path / "runs/tiny", tiny["data"]["image"], tmp_path / "m.tif", "--dry-run")
+    assert code == 0, err
+    assert "1 blocks to do" in out
+    assert not (tmp_path / "m.tif").exists()
+
+
+def test_info_shows_bands_classes_and_vectors(covermap, tiny, write_tif, tmp_path):
+    code, out, err = covermap("info", tiny["data"]["image"], "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [band["band"] for band in found["bands"]] == ["green", "red", "nir"]
+    assert (found["crs"], found["pixel"]) == ("EPSG:32631", "10 m")
+    code, out, err = covermap("info", tiny["data"]["labels"], "--json")
+    assert [row["code"] for row in json.loads(out)["classes"]] == [1, 2, 3]
+    (tmp_path / "p.csv").write_text("lon,lat,class\n3.0,45.1,wood\n3.0,45.1,field\n")
+    code, out, err = covermap("info", tmp_path / "p.csv")
+    assert code == 0, err
+    assert "field, wood" in out
+    nameless = write_tif("n.tif", np.zeros((5, 4, 4), "uint8"))
+    code, out, err = covermap("info", nameless)
+    assert (code, "bands have no names" in out) == (0, True)
+
+
+def test_info_notices_the_sentinel2_offset(covermap, write_tif):
+    values = np.random.default_rng(0).integers(1010, 4000, (12, 32, 32)).astype("uint16")
+    names = [f"B{i:02d}" for i in range(1, 9)] + ["B8A", "B09", "B11", "B12"]
+    code, out, _ = covermap("info", write_tif("s.tif", values, bands=names), "--sensor", "sentinel2")
+    assert (code, "baseline 04.00" in out) == (0, True)
+    values[0, 0, 0] = 300
+    _, out, _ = covermap("info", write_tif("s2.tif", values, bands=names), "--sensor", "sentinel2")
+    assert "baseline" not in out
+
+
+def test_legends_are_listed_shown_and_converted(covermap, tmp_path):
+    code, out, _ = covermap("legend", "list", "--json")
+    names = {row["name"] for row in json.loads(out)}
+    assert {
+        "esa_worldcover",
+        "esri_io",
+        "dynamic_world",
+        "corine",
+        "nlcd",
+        "wusu",
+        "wusu_merged",
+        "catalonia",
+        "lucas_italy",
+    } <= names
+    code, out, _ = covermap("legend", "show", "dynamic_world")
+    assert "#419bdf" in out
+    code, out, err = covermap("legend", "convert", "esa_worldcover", tmp_path / "w.clr")
+    assert code == 0, err
+    assert "80 0 100 200" in (tmp_path / "w.clr").read_text()
+    code, _, err = covermap("legend", "show", "esa_worldcove")
+    assert (code, "esa_worldcover" in err) == (1, True)
+
+
+def test_schema_is_valid_and_accepts_a_config(covermap, tiny):
+    jsonschema = pytest.importorskip("jsonschema")
+    _, out, _ = covermap("schema")
+    schema = json.loads(out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(tiny, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tiny | {"modle": 1}, schema)
+
+
+def test_models_are_listed_and_misspelt_ones_suggested(covermap):
+    code, out, _ = covermap("models", "list", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert {"unet", "cross_entropy", "random_forest"} <= set(rows)
+    assert all(row["about"].endswith(".") or row["about"] for row in rows.values())
+    code, _, err = covermap("models", "show", "unte")
+    assert (code, "unet" in err) == (1, True)
+
+
+def test_doctor_reports_and_fails_on_nothing_here(covermap):
+    code, out, _ = covermap("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert {"Python", "GDAL", "projections", "GPU"} <= {row["what"] for row in found}
+
+
+def test_prepare_aligns_images_labels_and_polygons(covermap, tiny, write_tif, tmp_path):
+    fine = np.kron(np.array([[1, 2], [2, 3]], "uint8"), np.ones((480, 640), "uint8"))
+    fine_path = write_tif("fine.tif", fine, gsd=1.0, nodata=0)
+    code, _, err = covermap(
+        "prepare", fine_path, tmp_path / "l.tif", "--like", tiny["data"]["image"], "--resampling", "mode", "-q"
+    )
+    assert code == 0, err
+    with rasterio.open(tmp_path / "l.tif") as dataset:
+        assert np.array_equal(dataset.read(1), fine[5::10, 5::10])
+    code, _, err = covermap("prepare", tiny["data"]["image"], tmp_path / "i.tif", "--gsd", "20", "-q")
+    assert code == 0, err
+    with rasterio.open(tmp_path / "i.tif") as dataset:
+        assert (dataset.shape, dataset.res, dataset.descriptions) == ((48, 64), (20, 20), ("green", "red", "nir"))
+    (tmp_path / "p.csv").write_text("lon,lat,kind\n3.0,45.15,wood\n")
+    code, _, err = covermap(
+        "prepare", tmp_path / "p.csv", tmp_path / "p.tif", "--like", tiny["data"]["image"], "--field", "kin"
+    )
+    assert (code, "kind" in err) == (1, True)
+    code, _, err = covermap("prepare", tmp_path / "p.csv", tmp_path / "p.tif")
+    assert (code, "--like" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nosuchverb"], 2, "no verb"), (["predcit"], 2, "predict"), (["info"], 2, "Missing argument"),
+        (["info", "x.tif", "--jsno"], 2, "--json"), (["info", "none.tif"], 1, "no file"), (["check", "none.yaml"], 1, "covermap init"),
+        (["evaluate", "."], 1, "not a run"), (["report", "none"], 1, "not a run"), (["predict", "none", "a.tif", "b.tif"], 1, "not a model folder"),
+        (["train", "none.yaml"], 1, "no config"), (["legend", "show", "none.yaml"], 1, "none.yaml"),
+    ],
+)  # fmt: skip
+def test_usage_and_data_errors_are_one_message_with_a_fix(covermap, tmp_path, monkeypatch, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    got, _, err = covermap(*arguments)
+    assert got == code
+    assert words in err
+    assert err.startswith("error: ")
+    assert "fix: " in err
+
+
+def test_an_interrupt_exits_with_3_and_a_bug_asks_for_a_report(covermap, monkeypatch, tmp_path):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("covermap.core.config.load_config", interrupt)
+    code, _, err = covermap("train", "c.yaml")
+    assert (code, "--resume" in err) == (3, True)
+
+    def bug(*args, **kwargs):
+        raise ZeroDivisionError("x")
+
+    monkeypatch.setattr("covermap.core.config.load_config", bug)
+    code, _, err = covermap("train", "c.yaml")
+    assert (code, "a bug in covermap" in err) == (1, True)
+
+
+def test_debug_shows_the_traceback():
+    command = [sys.executable, "-c", "from covermap.cli import main; main()", "--debug", "info", "none.tif"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_beats_the_forest(covermap, tmp_path):
+    code, out, err = covermap("demo", tmp_path / "demo", "--json", "-q")
+    assert code == 0, err
+    models = json.loads(out)["metrics"]["models"]
+    assert models["network"]["scores"]["oa"] >= 0.85
+    assert models["random forest"]["scores"]["oa"] < models["network"]["scores"]["oa"]
+    for name in ("image.tif", "labels.tif", "covermap.yaml", "run/maps/image.tif", "run/report.html"):
+        assert (tmp_path / "demo" / name).is_file()

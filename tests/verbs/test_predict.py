@@ -1,0 +1,304 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from shapely.geometry import Polygon
+
+from covermap.core.config import ImageConfig, PredictConfig, parse_config
+from covermap.core.errors import BandError, CovermapError, DataError, GridError, ModelError, OutputError
+from covermap.models import load_model
+from covermap.verbs.predict import _predict_block as predict_block
+from covermap.verbs.predict import predict
+from covermap.verbs.train import train
+from tests.conftest import landscape
+
+SMALL = PredictConfig(size_px=32, block_px=32, workers=1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A trained run and the folder of its data."""
+    folder = tmp_path_factory.mktemp("model")
+    codes, image = landscape()
+    write(folder / "image.tif", image, ["green", "red", "nir"], nodata=0)
+    write(folder / "labels.tif", codes, None, nodata=0)
+    raw = {
+        "name": "m", "output": str(folder), "split": {"block_px": 16, "buffer_px": 2},
+        "data": {"image": str(folder / "image.tif"), "labels": str(folder / "labels.tif"), "legend": {10: "field", 20: "water", 30: "town"}},
+        "model": {"backbone_options": {"widths": [8, 16]}}, "baseline": {"trees": 5, "samples": 1000},
+        "train": {"epochs": 4, "steps_per_epoch": 6, "batch_size": 4, "size_px": 32, "lr": 0.01},
+    }  # fmt: skip
+    write(folder / "labels.tif", codes * 10, None, nodata=0)
+    return train(parse_config(raw)).folder
+
+
+def write(path, array, bands, nodata=None, gsd=10.0, crs="EPSG:32631"):
+    array = array if array.ndim == 3 else array[None]
+    count, height, width = array.shape
+    transform = rasterio.transform.from_origin(500_000, 5_000_000, gsd, gsd)
+    profile = {"count": count, "height": height, "width": width, "dtype": array.dtype, "nodata": nodata, "crs": crs}
+    with rasterio.open(path, "w", driver="GTiff", transform=transform, **profile) as dataset:
+        dataset.write(array)
+        for i, name in enumerate(bands or (), 1):
+            dataset.set_band_description(i, name)
+    return str(path)
+
+
+@pytest.fixture
+def image(tmp_path):
+    _, values = landscape(200, 150, seed=3)
+    values[:, 40:60, 30:70] = 0
+    return write(tmp_path / "scene.tif", values, ["green", "red", "nir"], nodata=0)
+
+
+def test_a_map_opens_with_codes_colours_names_and_nodata(model, image, tmp_path):
+    done = predict(model / "model", [ImageConfig(path=image, date="2020-05-01")], tmp_path / "map.tif", settings=SMALL)
+    codes, _ = landscape(200, 150, seed=3)
+    with rasterio.open(tmp_path / "map.tif") as dataset, rasterio.open(image) as source:
+        values = dataset.read(1)
+        assert (dataset.crs, dataset.transform, dataset.shape) == (source.crs, source.transform, source.shape)
+        assert dataset.nodata == 0
+        assert dataset.colormap(1)[10][:3] == load_model(model / "model").legend.classes[0].rgb
+    hole = np.zeros(values.shape, bool)
+    hole[40:60, 30:70] = True
+    assert (values[hole] == 0).all()
+    assert set(np.unique(values[~hole])) == {10, 20, 30}
+    assert (values == codes * 10)[~hole].mean() > 0.8
+    assert "water" in (tmp_path / "map.tif.aux.xml").read_text()
+    assert sum(row["pixels"] for row in done.areas) == (~hole).sum()
+    assert sum(row["mapped_ha"] for row in done.areas) == pytest.approx((~hole).sum() / 100)
+    assert json.loads((tmp_path / "map.stac.json").read_text())["properties"]["datetime"].startswith("2020-05-01")
+    with rasterio.open(tmp_path / "map_confidence.tif") as confidence:
+        percent = confidence.read(1)
+        assert confidence.nodata == 255
+        assert (percent[hole] == 255).all()
+        assert 33 <= percent[~hole].min() <= percent[~hole].max() <= 100
+    assert not (tmp_path / "map.tif.work").exists()
+
+
+def test_the_map_is_the_argmax_of_the_probabilities(model, image, tmp_path):
+    settings = SMALL.model_copy(update={"probabilities": True})
+    predict(model / "model", image, tmp_path / "map.tif", settings=settings)
+    with rasterio.open(tmp_path / "map_probs.tif") as probs, rasterio.open(tmp_path / "map.tif") as land:
+        shares, codes = probs.read(), land.read(1)
+        assert probs.descriptions == ("field", "water", "town")
+        assert probs.scales == (1 / 200,) * 3
+    valid = codes > 0
+    assert (shares[:, ~valid] == 255).all()
+    assert np.abs(shares[:, valid].sum(0, dtype=int) - 200).max() <= 2
+    chosen = np.take_along_axis(shares, (codes.astype(int) // 10 - 1).clip(0)[None], 0)[0]
+    assert (chosen[valid] >= shares.max(0)[valid] - 1).all()
+
+
+def outputs(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+def test_any_number_of_workers_gives_the_same_bytes(model, image, tmp_path):
+    found = []
+    for workers in (1, 2, 4):
+        folder = tmp_path / str(workers)
+        predict(model / "model", image, folder / "map.tif", settings=SMALL.model_copy(update={"workers": workers}))
+        found.append(outputs(folder))
+    assert found[0] == found[1] == found[2]
+    assert "map.tif" in found[0]
+
+
+def test_a_killed_prediction_is_continued_with_the_same_bytes(model, image, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    predict(model / "model", image, whole / "map.tif", settings=SMALL)
+    code = (
+        "import sys, time, covermap.verbs.predict as p\n"
+        "from covermap.core.config import PredictConfig\n"
+        "real = p._predict_block\n"
+        "def slow(*a):\n    time.sleep(0.3)\n    return real(*a)\n"
+        "p._predict_block = slow\n"
+        "p.predict(sys.argv[1], sys.argv[2], sys.argv[3], settings=PredictConfig(size_px=32, block_px=32, workers=1))"
+    )
+    command = [sys.executable, "-c", code, str(model / "model"), image, str(killed / "map.tif")]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+    work = killed / "map.tif.work"
+    while len(list(work.glob("*_*.npz"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    there = {p.name: p.stat().st_mtime_ns for p in work.glob("*_*.npz")}
+    assert not (killed / "map.tif").exists()
+    (work / ".0_0.partial.npz").write_bytes(b"half a block")
+    done = predict(model / "model", image, killed / "map.tif", settings=SMALL)
+    assert done.num_resumed == len(there) < done.num_blocks
+    assert outputs(killed) == outputs(whole)
+
+
+def test_a_changed_image_or_setting_is_not_continued(model, image, tmp_path):
+    out = tmp_path / "o" / "map.tif"
+    predict(model / "model", image, out, settings=SMALL)
+    work = out.with_name("map.tif.work")
+    work.mkdir()
+    (work / "job.json").write_text('{"fingerprint": "another"}')
+    out.unlink()
+    with pytest.raises(OutputError, match="interrupted prediction with another"):
+        predict(model / "model", image, out, settings=SMALL)
+    predict(model / "model", image, out, settings=SMALL, overwrite=True)
+    assert out.exists()
+
+
+def test_an_existing_map_stays_without_overwrite(model, image, tmp_path):
+    (tmp_path / "map.tif").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        predict(model / "model", image, tmp_path / "map.tif", settings=SMALL)
+    assert (tmp_path / "map.tif").read_text() == "mine"
+
+
+def test_only_the_polygons_are_mapped_on_the_scenes_own_pixels(model, image, tmp_path):
+    whole = tmp_path / "whole" / "map.tif"
+    predict(model / "model", image, whole, settings=SMALL)
+    triangle = Polygon([(500_205, 4_999_000), (500_800, 4_999_000), (500_205, 4_998_300)])
+    gpd.GeoSeries([triangle], crs="EPSG:32631").to_crs(4326).to_file(tmp_path / "aoi.gpkg")
+    predict(model / "model", image, tmp_path / "part.tif", settings=SMALL, aoi=tmp_path / "aoi.gpkg")
+    with rasterio.open(tmp_path / "part.tif") as part:
+        values = part.read(1)
+        row, col = part.index(500_300, 4_998_700)
+        assert values[row, col] > 0
+        row, col = part.index(500_780, 4_998_320)
+        assert values[row, col] == 0
+        assert (values > 0).sum() == pytest.approx(triangle.area / 100, rel=0.03)
+        assert ((part.transform.c - 500_000) % 10, (5_000_000 - part.transform.f) % 10) == (0, 0)
+    gpd.GeoSeries([Polygon([(0, 0), (1, 0), (0, 1)])], crs=4326).to_file(tmp_path / "far.gpkg")
+    with pytest.raises(GridError, match="does not overlap"):
+        predict(model / "model", image, tmp_path / "far.tif", settings=SMALL, aoi=tmp_path / "far.gpkg")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (7, 9), (31, 33), (100, 5)])
+def test_scenes_of_any_size_are_mapped_whole(model, tmp_path, shape):
+    _, values = landscape(*shape)
+    path = write(tmp_path / "s.tif", values, ["green", "red", "nir"], nodata=0)
+    for name in ("model", "baseline"):
+        predict(model / name, path, tmp_path / f"{name}.tif", settings=SMALL)
+        with rasterio.open(tmp_path / f"{name}.tif") as dataset:
+            assert dataset.shape == shape
+            assert (dataset.read(1) > 0).all()
+
+
+def test_a_scene_of_nodata_gives_a_map_of_nodata(model, tmp_path):
+    path = write(tmp_path / "s.tif", np.zeros((3, 50, 60), "uint16"), ["green", "red", "nir"], nodata=0)
+    done = predict(model / "model", path, tmp_path / "m.tif", settings=SMALL)
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        assert (dataset.read(1) == 0).all()
+    assert sum(row["pixels"] for row in done.areas) == 0
+
+
+def test_bands_are_taken_by_name_from_another_order(model, image, tmp_path):
+    with rasterio.open(image) as dataset:
+        values = dataset.read()
+    shuffled = write(tmp_path / "b.tif", np.concatenate([values[[2, 0]], values[:1] * 0 + 9, values[[1]]]), ["NIR", "Green", "ndvi", "B_red"], nodata=0)  # fmt: skip
+    predict(model / "model", image, tmp_path / "one.tif", settings=SMALL)
+    predict(model / "model", shuffled, tmp_path / "two.tif", settings=SMALL)
+    with rasterio.open(tmp_path / "one.tif") as one, rasterio.open(tmp_path / "two.tif") as two:
+        assert np.array_equal(one.read(1), two.read(1))
+
+
+def test_wrong_bands_or_pixel_size_are_refused(model, tmp_path):
+    _, values = landscape(40, 40)
+    wrong = write(tmp_path / "w.tif", values, ["green", "red", "swir1"])
+    with pytest.raises(BandError, match="lacks the bands nir"):
+        predict(model / "model", wrong, tmp_path / "m.tif", settings=SMALL)
+    nameless = write(tmp_path / "n.tif", values[:2], None)
+    with pytest.raises(BandError, match="without names"):
+        predict(model / "model", nameless, tmp_path / "m.tif", settings=SMALL)
+    coarse = write(tmp_path / "c.tif", values, ["green", "red", "nir"], gsd=30.0)
+    with pytest.raises(GridError, match=r"pixels of 30 m, the model was trained at 10 m"):
+        predict(model / "model", coarse, tmp_path / "m.tif", settings=SMALL)
+    predict(model / "model", coarse, tmp_path / "m.tif", settings=SMALL, any_gsd=True)
+    assert (tmp_path / "m.tif").exists()
+
+
+@pytest.mark.parametrize("name", ["model", "baseline"])
+def test_damaged_model_folders_are_refused(model, image, tmp_path, name):
+    def broken(change):
+        folder = tmp_path / f"broken{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(model / name, folder)
+        change(folder)
+        return folder
+
+    def cut(folder):
+        data = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+    changes = [
+        cut,
+        lambda f: (f / "model.safetensors").unlink(),
+        lambda f: (f / "config.json").unlink(),
+        lambda f: (f / "config.json").write_text("{}"),
+        lambda f: (f / "config.json").write_text("not json"),
+    ]
+    for change in changes:
+        with pytest.raises(ModelError) as caught:
+            predict(broken(change), image, tmp_path / "m.tif", settings=SMALL)
+        assert caught.value.fix
+    other = broken(lambda f: None)
+    raw = json.loads((other / "config.json").read_text())
+    raw["legend"]["classes"] = raw["legend"]["classes"][:2]
+    (other / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ModelError, match="fit"):
+        predict(other, image, tmp_path / "m.tif", settings=SMALL)
+
+
+def test_what_cannot_be_read_or_written_is_said_before_any_work(model, image, tmp_path):
+    (tmp_path / "text.tif").write_text("no raster")
+    with pytest.raises(DataError, match="not a raster"):
+        predict(model / "model", str(tmp_path / "text.tif"), tmp_path / "m.tif")
+    with pytest.raises(OutputError, match=r"does not end in \.tif"):
+        predict(model / "model", image, tmp_path / "m.png")
+    with pytest.raises(OutputError, match="cannot be written"):
+        predict(model / "model", image, "/proc/nowhere/m.tif")
+    with pytest.raises(ModelError, match="not a model folder"):
+        predict(tmp_path, image, tmp_path / "m.tif")
+
+
+def test_a_worker_that_dies_is_said_and_finished_blocks_stay(model, image, tmp_path, monkeypatch):
+    monkeypatch.setenv("COVERMAP_TEST_DIE", "1")
+    code = (
+        "import os, sys\n"
+        "import covermap.verbs.predict as p\n"
+        "from covermap.core.config import PredictConfig\n"
+        "from covermap.core.errors import CovermapError\n"
+        "from tests.verbs.test_predict import dying\n"
+        "p._predict_block = dying\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        p.predict(sys.argv[1], sys.argv[2], sys.argv[3], settings=PredictConfig(size_px=32, block_px=32, workers=2))\n"
+        "    except CovermapError as error:\n        print('said:', error)\n"
+    )
+    (tmp_path / "die.py").write_text(code)
+    command = [sys.executable, str(tmp_path / "die.py"), str(model / "model"), image, str(tmp_path / "m.tif")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert "said: a worker process died" in done.stdout, done.stderr
+    finished = predict(model / "model", image, tmp_path / "m.tif", settings=SMALL)
+    assert finished.num_resumed >= 1
+
+
+def dying(worker, item):
+    """A block function whose process is killed at the third block."""
+    work, _ = item
+    if len(list(work.glob("*_*.npz"))) >= 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return predict_block(worker, item)
+
+
+def test_errors_of_workers_come_back_as_themselves(model, image, tmp_path):
+    data = Path(image).read_bytes()
+    Path(image).write_bytes(data[: int(len(data) * 0.6)])
+    with pytest.raises(CovermapError, match=r"scene\.tif"):
+        predict(model / "model", image, tmp_path / "m.tif", settings=SMALL.model_copy(update={"workers": 2}))

@@ -1,0 +1,172 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from covermap.core.config import parse_config
+from covermap.core.errors import ConfigError, CovermapError, ModelError, OutputError
+from covermap.core.run import Run
+from covermap.models import load_model
+from covermap.verbs.evaluate import evaluate
+from covermap.verbs.train import Loop, prepare_run, train
+
+
+def with_(raw, name="tiny", **changes):
+    raw = json.loads(json.dumps(raw)) | {"name": name}
+    for key, value in changes.items():
+        section, _, field = key.partition("__")
+        raw.setdefault(section, {})[field] = value
+    return parse_config(raw)
+
+
+def without_time(rows):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def test_a_network_learns_and_the_run_folder_is_complete(tiny):
+    run = train(with_(tiny, train__epochs=6, train__validate_every=3))
+    result = evaluate(run)
+    assert result["models"]["network"]["scores"]["oa"] > 0.8
+    assert result["is_test"] is True
+    assert set(result["models"]) == {"network", "random forest"}
+    for name in ("config.yaml", "versions.json", "inputs.json", "split.csv", "log.csv", "log.jsonl", "metrics.json"):
+        assert run.path(name).is_file()
+    assert Run.open(run.folder).config == run.config
+    assert len(run.read_json("inputs.json")) == 2
+    log = run.read_log()
+    assert [row["epoch"] for row in log] == [1, 2, 3, 4, 5, 6]
+    assert ["val_miou" in row for row in log] == [False, False, True] * 2
+
+
+def test_scores_of_parts_used_in_fitting_are_never_called_test(tiny):
+    run = train(with_(tiny, train__epochs=1))
+    for part in ("train", "val"):
+        result = evaluate(run, part=part)
+        assert result["is_test"] is False
+        assert "no test scores" in result["note"]
+    assert not run.path("metrics.json").exists()
+
+
+def test_two_runs_with_one_seed_are_identical_and_another_seed_is_not(tiny):
+    runs = [train(with_(tiny, name, train__seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    logs = [without_time(run.read_log()) for run in runs]
+    assert logs[0] == logs[1]
+    assert logs[0] != logs[2]
+    weights = [load_model(run.path("model")).arrays() for run in runs]
+    assert all(np.array_equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny, schedule, monkeypatch):
+    options = {"train__epochs": 4, "train__ema": 0.9, "train__schedule": schedule, "train__plateau_patience": 0}
+    options["model__decoder_options"] = {"dropout": 0.3}
+    whole = train(with_(tiny, "whole", **options))
+    original = Loop._train_epoch
+
+    def stop(self):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        return original(self)
+
+    monkeypatch.setattr(Loop, "_train_epoch", stop)
+    config = with_(tiny, "parts", **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    monkeypatch.undo()
+    resumed = train(config, resume=True)
+    assert without_time(resumed.read_log()) == without_time(whole.read_log())
+    one, two = load_model(whole.path("model")).arrays(), load_model(resumed.path("model")).arrays()
+    assert all(np.array_equal(one[key], two[key]) for key in one)
+
+
+def test_an_existing_run_is_kept_and_other_settings_do_not_resume_it(tiny):
+    train(with_(tiny, train__epochs=1))
+    with pytest.raises(OutputError, match="holds a run already"):
+        train(with_(tiny, train__epochs=1))
+    with pytest.raises(OutputError, match="other settings in train"):
+        train(with_(tiny, train__epochs=2), resume=True)
+    assert len(train(with_(tiny, train__epochs=2), overwrite=True).read_log()) == 2
+
+
+def test_a_damaged_checkpoint_is_said(tiny):
+    config = with_(tiny, train__epochs=1)
+    run = train(config)
+    run.path("checkpoints/last.pt").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="damaged"):
+        train(config, resume=True)
+
+
+def test_accumulation_equals_one_large_batch(tiny):
+    """4 batches of 2 give the gradient of 1 batch of 8, though their labelled pixels differ (no batch norm)."""
+    gradients = []
+    for batch_size, accumulate in ((8, 1), (2, 4)):
+        config = with_(
+            tiny, f"g{batch_size}", train__batch_size=batch_size, train__accumulate=accumulate, train__clip=0.0
+        )
+        ready = prepare_run(config)
+        loop = Loop(Run.create(config, overwrite=True), ready, print)
+        for module in loop.plain.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        loop.optimiser.zero_grad = lambda *a, **k: None
+        loop.data.start(0)
+        loop._step(list(loop._loader())[:accumulate])
+        gradients.append([p.grad.clone() for p in loop.plain.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_the_learning_rate_halves_after_the_stated_patience(tiny, monkeypatch):
+    monkeypatch.setattr("covermap.verbs.train.score", lambda *a, **k: (_Flat(), 1.0))
+    config = with_(
+        tiny, train__epochs=6, train__schedule="plateau", train__plateau_patience=2, train__plateau_factor=0.5
+    )
+    rates = [row["lr"] for row in train(config).read_log()]
+    assert rates[0] == rates[3] == 0.01
+    assert rates[-1] == pytest.approx(0.005)
+
+
+class _Flat:
+    def scores(self):
+        return {"miou": 0.5, "oa": 0.5, "macro_f1": 0.5}
+
+
+def test_training_stops_when_nothing_gets_better_and_keeps_the_best(tiny, monkeypatch):
+    values = iter([0.3, 0.6, 0.5, 0.4, 0.2, 0.1])
+
+    class Falling(_Flat):
+        def scores(self):
+            return {"miou": next(values), "oa": 0.5, "macro_f1": 0.5}
+
+    monkeypatch.setattr("covermap.verbs.train.score", lambda *a, **k: (Falling(), 1.0))
+    run = train(with_(tiny, train__epochs=6, train__patience=2))
+    assert len(run.read_log()) == 4
+    assert load_model(run.path("model")).facts["epoch"] == 2
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_windows(tiny, monkeypatch):
+    monkeypatch.setattr(
+        "covermap.nn.losses.cross_entropy.CrossEntropy.forward",
+        lambda self, logits, label: (logits.sum() * math.nan, logits.sum()),
+    )
+    with pytest.raises(CovermapError, match=r"no longer a number in epoch 1, windows image:\d+"):
+        train(with_(tiny))
+
+
+def test_precision_that_the_machine_lacks_is_refused(tiny):
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without GPU")
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        train(with_(tiny, train__precision="fp16"))
+
+
+def test_bf16_runs(tiny):
+    assert train(with_(tiny, train__precision="bf16", train__epochs=1)).read_log()[0]["loss"] > 0
+
+
+def test_windows_may_be_read_by_other_processes(tiny):
+    one = train(with_(tiny, "w0", train__epochs=1))
+    two = train(with_(tiny, "w2", train__epochs=1, train__workers=2))
+    assert without_time(one.read_log()) == without_time(two.read_log())
