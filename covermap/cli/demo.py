@@ -35,8 +35,8 @@ def demo(
         ("image.tif", "the generated image"),
         ("labels.tif", "its labels"),
         ("covermap.yaml", "the config: change it and call covermap run"),
-        ("run/model", "the trained model"),
-        ("run/maps/image.tif", "the map: opens in QGIS with colours and names"),
-        ("run/report.html", "the report: open it in a browser"),
+        ("demo/model", "the trained model"),
+        ("demo/maps/image.tif", "the map: opens in QGIS with colours and names"),
+        ("demo/report.html", "the report: open it in a browser"),
     ):
         typer.echo(f"  {out}/{path}  {what}")

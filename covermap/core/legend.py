@@ -6,6 +6,7 @@ is an error that lists codes and counts, or becomes IGNORE when the caller says 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -210,8 +211,9 @@ class Legend:
                 LandClass(int(c["code"]), str(c["name"]), str(c.get("colour") or PALETTE[i % len(PALETTE)]).lower())
                 for i, c in enumerate(raw["classes"])
             )
-            for c in classes:
-                c.rgb  # noqa: B018 - a colour that is not #rrggbb fails here
+            wrong = [c.colour for c in classes if not re.fullmatch("#[0-9a-f]{6}", c.colour)]
+            if wrong:
+                raise ValueError(f"{wrong[0]!r} is no colour")
             return Legend(
                 name=str(raw.get("name", "custom")),
                 classes=classes,

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,10 @@ from covermap.core.config import RunConfig, parse_config
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import write_text, writing
 
+_WRITTEN = (
+    *("model", "baseline", "checkpoints", "maps", "tensorboard", "log.*", "metrics*.json", "*_test*.csv", "*_val*.csv"),
+    *("*_train*.csv", "split.csv", "inputs.json", "notes.json", "report.html"),
+)
 _PACKAGES = ("covermap", "torch", "numpy", "rasterio", "accelerate", "transformers", "scikit-learn")
 
 
@@ -47,8 +52,10 @@ class Run:
                 raise OutputError(
                     f"{folder} holds a run already", fix="add --resume to go on with it, or --overwrite to start again"
                 )
-            for name in ("log.jsonl", "log.csv", "checkpoints/last.pt", "metrics.json", "baseline/config.json"):
-                run.path(name).unlink(missing_ok=True)
+            # Only what a run writes: a folder that also holds other things keeps them.
+            for name in _WRITTEN:
+                for path in folder.glob(name):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
         with writing(folder):
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text(run.path("config.yaml"), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

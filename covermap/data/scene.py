@@ -23,6 +23,10 @@ S2_OFFSET = 1000
 """Sentinel-2 products since processing baseline 04.00 (25 January 2022) hold reflectance x 1e4 + 1000 (ESA)."""
 
 
+S2_DARKEST = 950
+"""Smallest number that products with the offset hold: the atmospheric correction of L2A undershoots 0 a little."""
+
+
 @dataclass
 class Scene:
     """One place: `rasters[sensor]` share `grid`; `added[sensor]` is added to every number of that sensor."""
@@ -73,29 +77,35 @@ class Scene:
 
 def open_scenes(config: DataConfig, *, labels: bool = True) -> list[Scene]:
     """The scenes that a config describes; patterns are paired by file stem, never by order. Raises on any mismatch."""
-    by_image = [_by_stem(image) for image in config.images]
-    stems = list(by_image[0])
-    label_paths = _label_paths(config, stems) if labels and config.labels else {}
-    for image, files in zip(config.images[1:], by_image[1:], strict=True):
-        _require_same_stems(stems, list(files), f"{config.images[0].path}", f"{image.path}")
-    scenes = []
-    for stem in stems:
-        sources = [(image, files[stem]) for image, files in zip(config.images, by_image, strict=True)]
-        scenes.append(_open_scene(stem, sources, label_paths.get(stem), config))
+    files = _scene_files(config)
+    label_paths = _label_paths(config, list(files)) if labels and config.labels else {}
+    scenes = [_open_scene(name, sources, label_paths.get(name), config) for name, sources in files.items()]
     _require_same_bands(scenes)
     return scenes
 
 
 def scene_images(config: DataConfig, name: str) -> list[ImageConfig]:
     """The image sources of one scene, their patterns replaced by its files."""
-    return [image.model_copy(update={"path": _by_stem(image)[name]}) for image in config.images]
+    return [image.model_copy(update={"path": path}) for image, path in _scene_files(config)[name]]
+
+
+def _scene_files(config: DataConfig) -> dict[str, list[tuple[ImageConfig, str | list[str]]]]:
+    """For each scene its image sources with their files. One file each: one scene, whatever the files are called."""
+    found = [_by_stem(image) for image in config.images]
+    if all(len(files) == 1 for files in found):
+        sources = [(image, next(iter(files.values()))) for image, files in zip(config.images, found, strict=True)]
+        return {next(iter(found[0])): sources}
+    for image, files in zip(config.images[1:], found[1:], strict=True):
+        _require_same_stems(list(found[0]), list(files), f"{config.images[0].path}", f"{image.path}")
+    return {
+        stem: [(image, files[stem]) for image, files in zip(config.images, found, strict=True)] for stem in found[0]
+    }
 
 
 def _by_stem(image: ImageConfig) -> dict[str, str | list[str]]:
     if isinstance(image.path, list):
         return {Path(image.path[0]).stem: image.path}
-    files = expand(image.path)
-    return {Path(file).stem: file for file in files}
+    return {Path(file).stem: file for file in expand(image.path)}
 
 
 def _label_paths(config: DataConfig, stems: Sequence[str]) -> dict[str, str]:
@@ -109,8 +119,6 @@ def _label_paths(config: DataConfig, stems: Sequence[str]) -> dict[str, str]:
 
 
 def _require_same_stems(first: Sequence[str], second: Sequence[str], first_name: str, second_name: str) -> None:
-    if len(first) == len(second) == 1:
-        return
     lone = sorted(set(first) ^ set(second))
     if lone:
         raise DataError(
@@ -168,13 +176,13 @@ def _file_offset(image: ImageConfig, raster: Raster, notes: list[str]) -> float:
     found = sentinel2_offset(raster)
     if found:
         notes.append(
-            f"{raster.name}: every number is above {S2_OFFSET}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
+            f"{raster.name}: no number is below {S2_DARKEST}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
         )
     return -float(found)
 
 
 def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> int:
-    """1000 when no valid pixel of spread windows lies below 1000, as since baseline 04.00; otherwise 0."""
+    """1000 when no valid pixel of spread windows is darker than the offset allows; otherwise 0."""
     rows = np.linspace(0, max(0, raster.grid.height - side), int(np.sqrt(probes))).astype(int)
     cols = np.linspace(0, max(0, raster.grid.width - side), int(np.sqrt(probes))).astype(int)
     seen = False
@@ -185,7 +193,7 @@ def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> in
             good = valid[:, None] & (values > 0)
             if good.any():
                 seen = True
-                if values[good].min() < S2_OFFSET:
+                if values[good].min() < S2_DARKEST:
                     return 0
     return S2_OFFSET if seen else 0
 

@@ -37,9 +37,9 @@ class Decoder(nn.Module, ABC):
 class Model(nn.Module):
     """A network for one input spec and one number of classes; any height and width are taken."""
 
-    def __init__(self, backbone: Backbone, decoder: Decoder, spec: InputSpec) -> None:
+    def __init__(self, backbone: Backbone, decoder: Decoder, spec: InputSpec, pixel: PixelExpert | None = None) -> None:
         super().__init__()
-        self.backbone, self.decoder, self.spec = backbone, decoder, spec
+        self.backbone, self.decoder, self.spec, self.pixel = backbone, decoder, spec, pixel
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, K, H, W) of a batch of windows (B, T, C, H, W) for each sensor."""
@@ -47,7 +47,35 @@ class Model(nn.Module):
         padded = pad_to_multiple(batch, self.backbone.strides[-1])
         features = self.backbone(padded)
         logits: Tensor = self.decoder(features, (int(padded.valid.shape[-2]), int(padded.valid.shape[-1])))
-        return logits[..., :height, :width]
+        logits = logits[..., :height, :width]
+        return logits if self.pixel is None else self._join(logits, self.pixel(stack_inputs(batch)))
+
+    def _join(self, context: Tensor, pixel: Tensor) -> Tensor:
+        """Add the logits of both experts; in training a third of the windows sees only one, a third only the other.
+
+        Each then has to be right by itself, so that the pixel's own bands still count where the surroundings mislead.
+        """
+        if not self.training:
+            return context + pixel
+        choice = torch.rand(len(context), 1, 1, 1, device=context.device)
+        return context * (choice > 1 / 3) + pixel * (choice < 2 / 3)
+
+
+class PixelExpert(nn.Module):
+    """Logits from the bands of each single pixel: three 1 x 1 convolutions."""
+
+    def __init__(self, spec: InputSpec, num_classes: int, *, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(spec.num_channels, width, 1), nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 1), nn.ReLU(inplace=True),
+            nn.Conv2d(width, num_classes, 1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, K, H, W)."""
+        out: Tensor = self.layers(x)
+        return out
 
 
 def pad_to_multiple(batch: Batch, multiple: int) -> Batch:
@@ -80,11 +108,13 @@ def build_model(
     decoder: str = "unet",
     backbone_options: Mapping[str, Any] | None = None,
     decoder_options: Mapping[str, Any] | None = None,
+    pixel_width: int = 0,
 ) -> Model:
-    """A model by the names of its parts; raises ConfigError for unknown names or options."""
+    """A model by the names of its parts; pixel_width > 0 adds a PixelExpert. Raises ConfigError for unknown names."""
     encoder = _make("backbone", backbone, backbone_options, spec)
     head = _make("decoder", decoder, decoder_options, encoder.channels, encoder.strides, num_classes)
-    return Model(encoder, head, spec)
+    pixel = PixelExpert(spec, num_classes, width=pixel_width) if pixel_width else None
+    return Model(encoder, head, spec, pixel)
 
 
 def _make(kind: str, name: str, options: Mapping[str, Any] | None, *arguments: Any) -> Any:

@@ -15,7 +15,7 @@ from covermap.verbs.run import run
 
 CONFIG = """\
 # A generated landscape: image.tif (six bands, 10 m) and labels.tif. Change a value and call: covermap run covermap.yaml
-name: run
+name: demo
 output: .
 data:
   image: image.tif

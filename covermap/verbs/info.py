@@ -12,7 +12,7 @@ import numpy.typing as npt
 from covermap.core.errors import BandError, DataError
 from covermap.core.sensors import common_name, find_sensor
 from covermap.data.labels import is_vector
-from covermap.data.scene import S2_OFFSET
+from covermap.data.scene import S2_DARKEST
 from covermap.geo.grid import Window
 from covermap.geo.raster import Raster, grid_of, open_dataset, open_raster
 from covermap.geo.vector import describe_vector
@@ -106,9 +106,9 @@ def _offset_hint(raster: Raster, values: npt.NDArray[Any], valid: npt.NDArray[np
         and good.size
         and np.dtype(raster.dtype).kind in "iu"
         and good[good > 0].size
-        and good[good > 0].min() >= S2_OFFSET
+        and good[good > 0].min() >= S2_DARKEST
     ):
-        return f"no value below {S2_OFFSET}: Sentinel-2 since baseline 04.00? Sensor sentinel2 takes the offset off"
+        return f"no value below {S2_DARKEST}: Sentinel-2 since baseline 04.00? Sensor sentinel2 takes the offset off"
     return None
 
 

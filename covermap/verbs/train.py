@@ -122,6 +122,7 @@ class Loop:
             "decoder": section.decoder,
             "backbone_options": section.backbone_options,
             "decoder_options": section.decoder_options,
+            "pixel_width": section.pixel_width,
         }
         self.data = TrainWindows(
             ready.scenes,

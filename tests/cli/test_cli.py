@@ -261,5 +261,5 @@ def test_the_demo_beats_the_forest(covermap, tmp_path):
     models = json.loads(out)["metrics"]["models"]
     assert models["network"]["scores"]["oa"] >= 0.85
     assert models["random forest"]["scores"]["oa"] < models["network"]["scores"]["oa"]
-    for name in ("image.tif", "labels.tif", "covermap.yaml", "run/maps/image.tif", "run/report.html"):
+    for name in ("image.tif", "labels.tif", "covermap.yaml", "demo/maps/image.tif", "demo/report.html"):
         assert (tmp_path / "demo" / name).is_file()

@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+from rasterio.warp import transform as warp_points
+
+from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.errors import BandError, DataError, GridError, LabelError
+from covermap.core.legend import IGNORE
+from covermap.data.labels import infer_legend
+from covermap.data.scene import open_scenes
+from covermap.geo.grid import Window
+
+RNG = np.random.default_rng(0)
+
+
+def test_sensors_on_other_grids_are_brought_to_the_finest(write_tif):
+    optical = write_tif("s2.tif", RNG.integers(1, 99, (2, 40, 40)).astype("uint16"), bands=["red", "nir"])
+    dem = write_tif(
+        "dem.tif", np.kron([[10.0, 90.0]], np.ones((20, 10))).astype("float32"), bands=["elevation"], gsd=20.0
+    )
+    images = [ImageConfig(path=optical, sensor="sentinel2", offset=0.0), ImageConfig(path=dem, sensor="dem")]
+    scene = open_scenes(DataConfig(image=images))[0]
+    sample = scene.read(Window(0, 0, 40, 40))
+    assert {k: v.shape for k, v in sample.image.items()} == {"sentinel2": (1, 2, 40, 40), "dem": (1, 1, 40, 40)}
+    assert sample.image["dem"][0, 0, 0].tolist()[::39] == [10, 90]
+    assert any("dem.tif is brought" in note for note in scene.notes)
+
+
+def test_a_pixel_counts_only_where_every_sensor_is_valid(write_tif):
+    one, two = np.full((1, 8, 8), 5, "int16"), np.full((1, 8, 8), 5, "int16")
+    one[0, 0], two[0, :, 0] = -1, -1
+    images = [
+        ImageConfig(path=write_tif("a.tif", one, bands=["red"], nodata=-1), sensor="rgb"),
+        ImageConfig(path=write_tif("b.tif", two, bands=["vv"], nodata=-1), sensor="sentinel1"),
+    ]
+    valid = open_scenes(DataConfig(image=images))[0].read(Window(0, 0, 8, 8)).valid
+    assert valid.sum() == 49
+
+
+def test_labels_on_another_grid_are_refused_unless_asked_and_then_aligned(write_tif):
+    image = write_tif("i.tif", np.ones((1, 20, 20), "uint8"), bands=["red"])
+    fine = np.kron(np.array([[1, 2], [2, 1]], "uint8"), np.ones((100, 100), "uint8"))
+    labels = write_tif("l.tif", fine, gsd=1.0)
+    with pytest.raises(GridError, match="their pixels differ"):
+        open_scenes(DataConfig(image=image, labels=labels))
+    for method in ("nearest", "mode", "weighted_mode"):
+        scene = open_scenes(DataConfig(image=image, labels=labels, align=method))[0]
+        assert np.array_equal(scene.read_labels(scene.grid.window), fine[5::10, 5::10] - 1)
+
+
+def test_labels_in_another_crs_or_place_are_refused(write_tif):
+    image = write_tif("i.tif", np.ones((1, 20, 20), "uint8"), bands=["red"])
+    x, y = warp_points("EPSG:32631", "EPSG:32632", [500_000], [5_000_000])
+    other = write_tif("o.tif", np.ones((20, 20), "uint8"), crs="EPSG:32632", origin=(x[0], y[0]))
+    far = write_tif("f.tif", np.ones((20, 20), "uint8"), origin=(800_000, 5_000_000))
+    with pytest.raises(GridError, match=r"(?s)EPSG:32632.*align"):
+        open_scenes(DataConfig(image=image, labels=other))
+    with pytest.raises(GridError, match="does not overlap"):
+        open_scenes(DataConfig(image=image, labels=far))
+
+
+def test_unknown_codes_are_listed_and_never_become_a_class(write_tif):
+    image = write_tif("i.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
+    codes = np.ones((8, 8), "uint8")
+    codes[0, :3], codes[1, 0] = 7, 9
+    config = DataConfig(image=image, labels=write_tif("l.tif", codes), legend={1: "a", 2: "b"})
+    with pytest.raises(LabelError, match=r"7 \(3 px\), 9 \(1 px\)"):
+        open_scenes(config)[0].read_labels(Window(0, 0, 8, 8))
+    scene = open_scenes(config.model_copy(update={"unknown_codes": "ignore"}))[0]
+    index = scene.read_labels(Window(0, 0, 8, 8))
+    assert (index == IGNORE).sum() == 4
+    assert (index[index != IGNORE] == 0).all()
+
+
+def test_a_code_that_is_nodata_and_class_is_refused(write_tif):
+    image = write_tif("i.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
+    labels = write_tif("l.tif", np.zeros((8, 8), "uint8"), nodata=0)
+    with pytest.raises(LabelError, match="both the file's nodata and the class 'water'"):
+        open_scenes(DataConfig(image=image, labels=labels, legend={0: "water", 1: "land"}))
+    with pytest.raises(LabelError, match="both nodata and the class"):
+        open_scenes(DataConfig(image=image, labels=labels, legend={"nodata": 0, "classes": [{"code": 0, "name": "x"}]}))
+    scene = open_scenes(DataConfig(image=image, labels=labels, legend={0: "water", 1: "land"}, label_nodata=-1))[0]
+    assert (scene.read_labels(Window(0, 0, 8, 8)) == 0).all()
+
+
+def test_patterns_pair_by_name_and_refuse_what_stands_alone(write_tif):
+    for name in ("b", "a", "c"):
+        path = write_tif(f"x/{name}.tif", np.full((1, 8, 8), ord(name), "uint8"), bands=["red"])
+        label = write_tif(f"y/{name}.tif", np.full((8, 8), ord(name) - 96, "uint8"))
+    x, y = path.rsplit("/", 1)[0] + "/*.tif", label.rsplit("/", 1)[0] + "/*.tif"
+    for scene in open_scenes(DataConfig(image=x, labels=y)):
+        sample = scene.read(Window(0, 0, 8, 8), labels=True)
+        assert sample.image["image"][0, 0, 0, 0] == ord(scene.name)
+    write_tif("y/d.tif", np.ones((8, 8), "uint8"))
+    with pytest.raises(DataError, match=r"do not pair by name: d stand alone"):
+        open_scenes(DataConfig(image=x, labels=y))
+
+
+def test_scenes_with_different_bands_are_refused(write_tif):
+    write_tif("x/a.tif", np.ones((2, 8, 8), "uint8"), bands=["red", "nir"])
+    path = write_tif("x/b.tif", np.ones((2, 8, 8), "uint8"), bands=["red", "green"])
+    with pytest.raises(BandError, match="scene b has red, green"):
+        open_scenes(DataConfig(image=path.rsplit("/", 1)[0] + "/*.tif"))
+
+
+def test_dates_of_one_sensor_are_stacked(write_tif):
+    images = [
+        ImageConfig(path=write_tif(f"d{i}.tif", np.full((1, 8, 8), i, "uint8"), bands=["red"]), date=f"2020-0{i}-01")
+        for i in (1, 2)
+    ]
+    sample = open_scenes(DataConfig(image=images))[0].read(Window(0, 0, 2, 2))
+    assert sample.image["image"][:, 0, 0, 0].tolist() == [1, 2]
+    assert sample.dates == ("2020-01-01", "2020-02-01")
+
+
+def test_polygons_without_a_named_field_list_the_fields(write_tif, tmp_path):
+    image = write_tif("i.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
+    (tmp_path / "p.csv").write_text("lon,lat,land_cover,who\n3.0,45.1,wood,me\n")
+    with pytest.raises(LabelError, match="lon, lat, land_cover, who"):
+        open_scenes(DataConfig(image=image, labels=str(tmp_path / "p.csv")))
+
+
+def test_a_legend_is_inferred_from_codes_and_the_files_colours(write_tif):
+    import rasterio
+
+    path = write_tif("l.tif", np.array([[1, 5, 0]], "uint8"), nodata=0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {1: (255, 0, 0, 255), 5: (0, 0, 255, 255)})
+    legend = infer_legend(path)
+    assert (legend.codes, legend.names, legend.nodata) == ((1, 5), ("class 1", "class 5"), 0)
+    assert [c.colour for c in legend.classes] == ["#ff0000", "#0000ff"]
+    with pytest.raises(LabelError, match="no class codes"):
+        infer_legend(write_tif("f.tif", np.array([[0.5, 1]], "float32")))
+    with pytest.raises(LabelError, match="no labelled pixel"):
+        infer_legend(write_tif("e.tif", np.zeros((4, 4), "uint8"), nodata=0))
+
+
+def test_real_sentinel2_offsets_are_found_in_exactly_the_files_that_have_them(shared):
+    """The data's README: L1C of 282D, 433D and 609U, L2A of 433D."""
+    folder = shared / "data" / "terramesh_examples"
+    with_offset = set()
+    for product, bands in (("S2L1C", 13), ("S2L2A", 12)):
+        names = [f"B{i:02d}" for i in range(1, 9)] + ["B8A", "B09", "B10", "B11", "B12"]
+        names = [n for n in names if bands == 13 or n != "B10"]
+        image = [ImageConfig(path=str(folder / product / "*.tif"), sensor="sentinel2", bands=names)]
+        for scene in open_scenes(DataConfig(image=image)):
+            if scene.added:
+                with_offset.add((product, scene.name.split("_")[0]))
+                assert scene.read(Window(0, 0, 9, 9)).image["sentinel2"].min() < 3000
+    assert with_offset == {("S2L1C", "282D"), ("S2L1C", "433D"), ("S2L1C", "609U"), ("S2L2A", "433D")}
