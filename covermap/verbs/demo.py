@@ -26,7 +26,8 @@ split: {method: blocks, val: 0.1, test: 0.25, block_px: 128, buffer_px: 16}
 model:
   backbone: unet
   backbone_options: {widths: [12, 24, 48, 64]}
-baseline: {trees: 100, samples: 20000}
+  pixel_width: 32
+baseline: {trees: 60, samples: 20000}
 train:
   epochs: 6
   steps_per_epoch: 24
