@@ -86,7 +86,8 @@ def forward_seconds(model_folder: Path, image: Path, settings: PredictConfig) ->
 def peak_mb(model: Path, image: Path, out: Path) -> float:
     """Peak resident memory of a predict call in a process of its own."""
     code = (
-        "import sys, resource\nfrom covermap.core.config import PredictConfig\nfrom covermap.verbs.predict import predict\n"
+        "import sys, resource\nfrom covermap.core.config import PredictConfig\n"
+        "from covermap.verbs.predict import predict\n"
         "predict(sys.argv[1], sys.argv[2], sys.argv[3], settings=PredictConfig(workers=1), overwrite=True)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )

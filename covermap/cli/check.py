@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import typer
 
 from covermap.cli import show
+
+if TYPE_CHECKING:
+    from covermap.core.config import RunConfig
 
 
 def check(config: show.Config, settings: show.Set = None, as_json: show.AsJson = False) -> None:
@@ -19,11 +25,22 @@ def check(config: show.Config, settings: show.Set = None, as_json: show.AsJson =
     if as_json:
         show.as_json(found)
     else:
-        tell(found)
+        _tell(found)
 
 
-def tell(found: dict[str, object]) -> None:
-    """Print what check found."""
+def load(config: str, settings: Sequence[str] | None, *, dry_run: bool) -> RunConfig:
+    """The config of a verb that works on one; with --dry-run it is checked and what was found is printed."""
+    from covermap.core.config import load_config
+
+    loaded = load_config(config, settings or ())
+    if dry_run:
+        from covermap.verbs.check import check as examine
+
+        _tell(examine(loaded))
+    return loaded
+
+
+def _tell(found: dict[str, object]) -> None:
     rows = found["classes"]
     assert isinstance(rows, list)
     show.table([list(row.values()) for row in rows], list(rows[0]), title="labelled pixels")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from covermap.cli import show
+from covermap.cli.check import load
 
 
 def run(
@@ -20,19 +21,15 @@ def run(
 
     Examples: covermap run covermap.yaml · covermap run recipes/gewata.yaml --set train.seed=1 --set name=gewata-1
     """
-    from covermap.core.config import load_config
-
-    loaded = load_config(config, settings or ())
+    loaded = load(config, settings, dry_run=dry_run)
     if dry_run:
-        from covermap.cli.check import tell
-        from covermap.verbs.check import check
-
-        tell(check(loaded))
         return
     from covermap.cli.evaluate import tell as tell_scores
     from covermap.verbs.run import run as work
 
-    done = work(loaded, resume=resume, overwrite=overwrite, say=show.silent if quiet else show.say)
+    with show.progress("training", quiet=quiet) as tick:
+        say = show.silent if quiet else show.say
+        done = work(loaded, resume=resume, overwrite=overwrite, say=say, on_progress=tick)
     result = done.read_json("metrics.json")
     files = [str(path) for path in [*sorted(done.path("maps").glob("*.tif")), done.path("report.html")]]
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from covermap.cli import show
+from covermap.cli.check import load
 
 
 def train(
@@ -21,18 +22,14 @@ def train(
     Examples: covermap train covermap.yaml · covermap train covermap.yaml --set train.epochs=5 --set name=short ·
     covermap train covermap.yaml --resume
     """
-    from covermap.core.config import load_config
-
-    loaded = load_config(config, settings or ())
+    loaded = load(config, settings, dry_run=dry_run)
     if dry_run:
-        from covermap.cli.check import tell
-        from covermap.verbs.check import check
-
-        tell(check(loaded))
         return
     from covermap.verbs.train import train as fit
 
-    run = fit(loaded, resume=resume, overwrite=overwrite, say=show.silent if quiet else show.say)
+    with show.progress("training", quiet=quiet) as tick:
+        say = show.silent if quiet else show.say
+        run = fit(loaded, resume=resume, overwrite=overwrite, say=say, on_progress=tick)
     if as_json:
         show.as_json({"run": str(run.folder), "model": str(run.path("model")), "log": run.read_log()})
     else:

@@ -105,7 +105,7 @@ class ModelConfig(Section):
     decoder: str = "unet"
     backbone_options: dict[str, Any] = Field(default={}, description="Arguments of the backbone, e.g. widths.")
     decoder_options: dict[str, Any] = Field(default={}, description="Arguments of the decoder.")
-    pixel_width: int = Field(0, ge=0, description="Channels of a second expert on single pixels; 0: none.")
+    pixel_width: int = Field(0, ge=0, description="Channels of a second expert that sees single pixels only; 0: none.")
 
 
 class ForestConfig(Section):

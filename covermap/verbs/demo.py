@@ -41,7 +41,12 @@ SIDE_PX = 1024
 
 
 def demo(
-    folder: str | Path, *, seed: int = 0, overwrite: bool = False, say: Callable[[str], None] = lambda text: None
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Run:
     """Write a scene, train, score, map and report in `folder`; raises OutputError when it is there already."""
     folder = claim(folder, overwrite=overwrite)
@@ -52,4 +57,4 @@ def demo(
     say(f"generating a scene of {SIDE_PX} x {SIDE_PX} px")
     write_scene(SceneRecipe(height=SIDE_PX, width=SIDE_PX, seed=seed), folder)
     write_text(folder / "covermap.yaml", CONFIG)
-    return run(load_config(folder / "covermap.yaml"), say=say)
+    return run(load_config(folder / "covermap.yaml"), say=say, on_progress=on_progress)

@@ -26,7 +26,7 @@ data:
 {sensor}{bands}  labels: {labels}
 {field}{align}  legend: {legend}
 split: {{method: blocks, val: 0.2, test: 0.2}}  # spatial blocks with a buffer between the parts
-model: {{backbone: unet, decoder: unet}}
+model: {{backbone: unet, decoder: unet, pixel_width: 32}}  # a U-Net and an expert on single pixels, added
 baseline: {{trees: 300}}  # random forest on pixels, scored beside the network (needs covermap[ml])
 train:
   epochs: 30

@@ -15,10 +15,15 @@ from covermap.verbs.train import train
 
 
 def run(
-    config: RunConfig, *, resume: bool = False, overwrite: bool = False, say: Callable[[str], None] = lambda text: None
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Run:
     """Train, score the test part, map every scene into maps/ and write report.html; raises what these raise."""
-    done = train(config, resume=resume, overwrite=overwrite, say=say)
+    done = train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
     if any(tile.part == "test" for tile in Split.load(done.path("split.csv")).tiles):
         evaluate(done, say=say)
     for scene in open_scenes(config.data):

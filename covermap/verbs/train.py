@@ -38,6 +38,11 @@ from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import score
 
 Say = Callable[[str], None]
+Tick = Callable[[int, int], None]
+
+
+def _no_tick(done: int, total: int) -> None:
+    del done, total
 
 
 @dataclass
@@ -71,9 +76,17 @@ def prepare_run(config: RunConfig) -> Prepared:
     return Prepared(scenes, split, spec, found, notes)
 
 
-def train(config: RunConfig, *, resume: bool = False, overwrite: bool = False, say: Say = lambda text: None) -> Run:
+def train(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    say: Say = lambda text: None,
+    on_progress: Tick = _no_tick,
+) -> Run:
     """Train the network of a config into its run folder; `resume` goes on after the last finished epoch.
 
+    on_progress gets (steps done, all steps).
     Raises ConfigError, DataError, LabelError, OutputError; CovermapError when the loss is no longer a number.
     """
     run = Run.create(config, overwrite=overwrite, resume=resume)
@@ -83,7 +96,7 @@ def train(config: RunConfig, *, resume: bool = False, overwrite: bool = False, s
     ready.split.save(run.path("split.csv"))
     run.record_inputs(path for scene in ready.scenes for path in scene.paths)
     run.write_json("notes.json", ready.notes)
-    loop = Loop(run, ready, say)
+    loop = Loop(run, ready, say, on_progress)
     if resume:
         loop.load()
     loop.fit()
@@ -108,8 +121,8 @@ def _baseline(run: Run, ready: Prepared, say: Say) -> None:
 class Loop:
     """State of a training run: network, optimiser, schedule, averaged weights, best score."""
 
-    def __init__(self, run: Run, ready: Prepared, say: Say) -> None:
-        self.run, self.ready, self.say = run, ready, say
+    def __init__(self, run: Run, ready: Prepared, say: Say, on_progress: Tick = _no_tick) -> None:
+        self.run, self.ready, self.say, self.on_progress = run, ready, say, on_progress
         self.config: TrainConfig = run.config.train
         seed_everything(self.config.seed)
         self.accelerator = _accelerator(self.config)
@@ -178,6 +191,7 @@ class Loop:
         for group in _groups(self._loader(), self.config.accumulate):
             total_, weight_ = self._step(group)
             total, weight = total + total_, weight + weight_
+            self.on_progress(self.step, self.steps * self.config.epochs)
         return total / max(weight, 1e-12)
 
     def _loader(self) -> DataLoader[Batch]:

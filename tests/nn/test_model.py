@@ -96,3 +96,25 @@ def test_a_batch_without_labels_gives_zero_and_a_finite_gradient():
     total.backward()
     assert (float(total.detach()), float(weight)) == (0, 0)
     assert torch.isfinite(logits.grad).all()
+
+
+def test_the_pixel_expert_sees_single_pixels_and_each_expert_learns_alone():
+    model = build_model(spec(), 3, backbone_options={"widths": [4, 8]}, pixel_width=8)
+    inputs = batch(16, 16, size=64)
+    model.eval()
+    context = build_model(spec(), 3, backbone_options={"widths": [4, 8]})
+    context.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("pixel")})
+    alone = context.eval()(inputs)
+    pixel = model.pixel(inputs.image["s"][:, 0])
+    assert torch.allclose(model(inputs), alone + pixel, atol=1e-6)
+    moved = inputs.image["s"].clone()
+    moved[0, 0, :, 3, 3] += 5
+    change = (model.pixel(moved[:, 0]) - pixel).abs().sum(1)[0]
+    assert (change > 0).sum() == 1
+    model.backbone.eval()
+    model.decoder.eval()
+    model.training = True
+    joined = model(inputs)
+    kinds = [torch.allclose(joined[i], one[i], atol=1e-6) for i in range(64) for one in (alone, pixel, alone + pixel)]
+    assert sum(kinds) == 64
+    assert all(any(kinds[start::3]) for start in range(3))

@@ -170,3 +170,11 @@ def test_windows_may_be_read_by_other_processes(tiny):
     one = train(with_(tiny, "w0", train__epochs=1))
     two = train(with_(tiny, "w2", train__epochs=1, train__workers=2))
     assert without_time(one.read_log()) == without_time(two.read_log())
+
+
+def test_progress_counts_every_step_and_tensorboard_gets_the_log(tiny):
+    pytest.importorskip("tensorboard")
+    seen = []
+    run = train(with_(tiny, train__epochs=2, train__tensorboard=True), on_progress=lambda *a: seen.append(a))
+    assert seen == [(i, 12) for i in range(1, 13)]
+    assert any(run.path("tensorboard").iterdir())
