@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import settings
 from rasterio.transform import from_origin
+
+# Deadlines are timing assertions: a busy machine would fail them.
+settings.register_profile("covermap", deadline=None)
+settings.load_profile("covermap")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

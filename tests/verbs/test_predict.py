@@ -132,7 +132,7 @@ def test_a_killed_prediction_is_continued_with_the_same_bytes(model, image, tmp_
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    there = {p.name: p.stat().st_mtime_ns for p in work.glob("*_*.npz")}
+    there = [p for p in work.glob("*_*.npz") if not p.name.startswith(".")]  # a half block may lie beside them
     assert not (killed / "map.tif").exists()
     (work / ".0_0.partial.npz").write_bytes(b"half a block")
     done = predict(model / "model", image, killed / "map.tif", settings=SMALL)
