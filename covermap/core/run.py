@@ -45,13 +45,10 @@ class Run:
         """Make the folder and write config and versions; raises OutputError when a run is there already."""
         folder = config.folder
         run = Run(folder, config)
+        Run.require_free(config, overwrite=overwrite, resume=resume)
         if run.path("config.yaml").exists():
             if resume:
-                return run._checked(config)
-            if not overwrite:
-                raise OutputError(
-                    f"{folder} holds a run already", fix="add --resume to go on with it, or --overwrite to start again"
-                )
+                return run
             # Only what a run writes: a folder that also holds other things keeps them.
             for name in _WRITTEN:
                 for path in folder.glob(name):
@@ -62,17 +59,24 @@ class Run:
         run.write_json("versions.json", versions())
         return run
 
-    def _checked(self, config: RunConfig) -> Run:
-        """Resuming with other settings would give a run that no config describes."""
-        before = Run.open(self.folder).config.model_dump(mode="json")
+    @staticmethod
+    def require_free(config: RunConfig, *, overwrite: bool, resume: bool) -> None:
+        """Refuse a folder that holds a run, unless it is replaced, or resumed with the settings it was started with."""
+        if overwrite or not (config.folder / "config.yaml").exists():
+            return
+        if not resume:
+            raise OutputError(
+                f"{config.folder} holds a run already",
+                fix="add --resume to go on with it, or --overwrite to start again",
+            )
+        before = Run.open(config.folder).config.model_dump(mode="json")
         now = config.model_dump(mode="json")
         differing = [key for key in ("data", "split", "model", "train") if before[key] != now[key]]
         if differing:
             raise OutputError(
-                f"{self.folder} was started with other settings in {', '.join(differing)}",
+                f"{config.folder} was started with other settings in {', '.join(differing)}",
                 fix="go on with its own config.yaml, or start again with --overwrite",
             )
-        return self
 
     @staticmethod
     def open(folder: str | Path) -> Run:

@@ -55,7 +55,7 @@ class RasterLabels:
                 require_same_crs(grid, mine, image_name=image_name, other_name=path)
                 raise GridError(
                     f"{path} is {mine.describe()}, {image_name} is {grid.describe()}: their pixels differ",
-                    fix="set data.align: mode (or nearest), or: covermap prepare LABELS --like IMAGE OUT.tif",
+                    fix="set data.align: mode, or: covermap prepare LABELS OUT.tif --like IMAGE --resampling mode",
                 )
             if mine.crs is None or grid.crs is None:
                 raise GridError(f"{path} or {image_name} has no CRS, so they cannot be aligned", fix="assign the CRS")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +80,7 @@ def open_scenes(config: DataConfig, *, labels: bool = True) -> list[Scene]:
     files = _scene_files(config)
     label_paths = _label_paths(config, list(files)) if labels and config.labels else {}
     scenes = [_open_scene(name, sources, label_paths.get(name), config) for name, sources in files.items()]
-    _require_same_bands(scenes)
-    return scenes
+    return [_in_order_of(scenes[0], scene) for scene in scenes]
 
 
 def scene_images(config: DataConfig, name: str) -> list[ImageConfig]:
@@ -105,7 +104,14 @@ def _scene_files(config: DataConfig) -> dict[str, list[tuple[ImageConfig, str | 
 def _by_stem(image: ImageConfig) -> dict[str, str | list[str]]:
     if isinstance(image.path, list):
         return {Path(image.path[0]).stem: image.path}
-    return {Path(file).stem: file for file in expand(image.path)}
+    files = expand(image.path)
+    found: dict[str, str | list[str]] = {Path(file).stem: file for file in files}
+    if len(found) < len(files):
+        raise DataError(
+            f"{image.path}: {len(files)} files have only {len(found)} different names",
+            fix="give each scene its own name",
+        )
+    return found
 
 
 def _label_paths(config: DataConfig, stems: Sequence[str]) -> dict[str, str]:
@@ -198,13 +204,13 @@ def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> in
     return S2_OFFSET if seen else 0
 
 
-def _require_same_bands(scenes: Sequence[Scene]) -> None:
-    first = scenes[0]
-    for scene in scenes[1:]:
-        for sensor, raster in first.rasters.items():
-            other = scene.rasters[sensor]
-            if set(other.bands) != set(raster.bands) or len(other.sources) != len(raster.sources):
-                raise BandError(
-                    f"scene {scene.name} has {', '.join(other.bands)}, {first.name} has {', '.join(raster.bands)}",
-                    fix="give every scene the same bands and dates, or name them with use: [...]",
-                )
+def _in_order_of(first: Scene, scene: Scene) -> Scene:
+    """The scene with its bands in the first one's order; raises BandError where they are not the same."""
+    for sensor, raster in first.rasters.items():
+        other = scene.rasters[sensor]
+        if set(other.bands) != set(raster.bands) or len(other.sources) != len(raster.sources):
+            raise BandError(
+                f"scene {scene.name} has {', '.join(other.bands)}, {first.name} has {', '.join(raster.bands)}",
+                fix="give every scene the same bands and dates, or name them with use: [...]",
+            )
+    return replace(scene, rasters={key: scene.rasters[key].select(r.bands) for key, r in first.rasters.items()})

@@ -44,8 +44,9 @@ def input_spec(
         image = next(image for image in config.images if (image.sensor or "image") == key)
         scale, offset = _scaling(image)
         mean, std = sums[key].finish(normalise, where=raster.name, bands=raster.bands)
-        unit = (mean * scale + offset).tolist(), (std * scale).tolist()
-        entries.append(SensorInput(key, raster.bands, tuple(unit[0]), tuple(unit[1]), scale, offset))
+        if normalise != "none":
+            mean, std = mean * scale + offset, std * scale
+        entries.append(SensorInput(key, raster.bands, tuple(mean.tolist()), tuple(std.tolist()), scale, offset))
     first = next(iter(scenes[0].rasters.values()))
     return InputSpec(tuple(entries), len(first.sources), scenes[0].grid.gsd_m, size_px)
 

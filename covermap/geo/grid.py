@@ -170,7 +170,7 @@ def require_same_crs(image: Grid, other: Grid, *, image_name: str, other_name: s
         return
     raise GridError(
         f"{other_name} is {other.describe()}, {image_name} is {image.describe()}",
-        fix=f"align it: covermap prepare {other_name} --like {image_name} OUT.tif, or set data.align: true",
+        fix=f"align it: covermap prepare {other_name} OUT.tif --like {image_name} --resampling mode",
     )
 
 

@@ -38,6 +38,7 @@ train:
   validate_every: 2
 """
 SIDE_PX = 1024
+_WRITTEN = {"image.tif", "labels.tif", "truth.tif", "legend.yaml", "scene.json", "covermap.yaml", "demo"}
 
 
 def demo(
@@ -51,7 +52,7 @@ def demo(
     """Write a scene, train, score, map and report in `folder`; raises OutputError when it is there already."""
     folder = claim(folder, overwrite=overwrite)
     if folder.exists():
-        if not (folder / "covermap.yaml").is_file() and any(folder.iterdir()):
+        if {path.name for path in folder.iterdir()} - _WRITTEN:
             raise OutputError(f"{folder} holds other things than a demo", fix="choose another folder")
         shutil.rmtree(folder)
     say(f"generating a scene of {SIDE_PX} x {SIDE_PX} px")

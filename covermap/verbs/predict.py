@@ -25,7 +25,7 @@ import numpy.typing as npt
 from covermap import __version__
 from covermap.core.config import DataConfig, ImageConfig, PredictConfig
 from covermap.core.engine import cores, map_unordered
-from covermap.core.errors import OutputError
+from covermap.core.errors import DataError, OutputError
 from covermap.core.output import claim, replacing, write_text, writing
 from covermap.core.run import checksum
 from covermap.data.scene import Scene, open_scenes
@@ -158,7 +158,10 @@ def open_for(spec: Any, images: Sequence[ImageConfig], *, bands: Sequence[str] |
         image.model_copy(update={"sensor": image.sensor or (first if first != "image" else None)})
         for image in _with_bands(images, bands)
     ]
-    scene = open_scenes(DataConfig(image=named), labels=False)[0]
+    scenes = open_scenes(DataConfig(image=named), labels=False)
+    if len(scenes) > 1:
+        raise DataError(f"{images[0].path} names {len(scenes)} scenes", fix="map one at a time, or give a VRT of them")
+    scene = scenes[0]
     where = next(iter(scene.rasters.values())).name
     available = {key: raster.bands for key, raster in scene.rasters.items()}
     gsd = spec.gsd_m if any_gsd else scene.grid.gsd_m

@@ -89,8 +89,9 @@ def train(
     on_progress gets (steps done, all steps).
     Raises ConfigError, DataError, LabelError, OutputError; CovermapError when the loss is no longer a number.
     """
+    Run.require_free(config, overwrite=overwrite, resume=resume)
+    ready = prepare_run(config)  # before anything of an earlier run is touched
     run = Run.create(config, overwrite=overwrite, resume=resume)
-    ready = prepare_run(config)
     for note in ready.notes:
         say(f"note: {note}")
     ready.split.save(run.path("split.csv"))
@@ -304,7 +305,8 @@ def windows_per_epoch(config: TrainConfig, found: Survey) -> int:
     if config.steps_per_epoch:
         return config.steps_per_epoch * group
     area = sum(cell.window.height * cell.window.width for cell in found.cells)
-    return max(4 * group, math.ceil(area / config.size_px**2))
+    # Whole groups only: a last batch of one window would leave batch norm without a variance.
+    return group * max(4, math.ceil(area / config.size_px**2 / group))
 
 
 def seed_everything(seed: int) -> None:

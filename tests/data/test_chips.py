@@ -186,3 +186,13 @@ def test_class_weights():
     assert class_weights(counts, "none", names=list("abcd")).tolist() == [1, 1, 0, 1]
     with pytest.raises(ValueError, match="3 numbers for 4 classes"):
         class_weights(counts, [1.0, 2.0, 3.0], names=list("abcd"))
+
+
+def test_no_normalisation_gives_physical_units(tiny):
+    tiny["data"] |= {"sensor": "sentinel2"}
+    config, scenes, split = made(tiny)
+    scenes[0].added = {}
+    spec = input_spec(scenes, split, config.data, normalise="none", size_px=32)
+    sample = scenes[0].read(Window(0, 0, 32, 32))
+    got = normalise_sample(sample, spec)["sentinel2"]
+    assert np.allclose(got, sample.image["sentinel2"] * 1e-4, atol=1e-6)

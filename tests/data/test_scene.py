@@ -147,3 +147,18 @@ def test_real_sentinel2_offsets_are_found_in_exactly_the_files_that_have_them(sh
                 with_offset.add((product, scene.name.split("_")[0]))
                 assert scene.read(Window(0, 0, 9, 9)).image["sentinel2"].min() < 3000
     assert with_offset == {("S2L1C", "282D"), ("S2L1C", "433D"), ("S2L1C", "609U"), ("S2L2A", "433D")}
+
+
+def test_scenes_with_bands_in_another_order_are_read_by_name(write_tif):
+    values = np.stack([np.full((8, 8), v) for v in (1, 2, 3)]).astype("uint8")
+    write_tif("x/a.tif", values, bands=["blue", "green", "red"])
+    path = write_tif("x/b.tif", values[::-1], bands=["red", "green", "blue"])
+    one, two = open_scenes(DataConfig(image=path.rsplit("/", 1)[0] + "/*.tif"))
+    assert np.array_equal(one.read(Window(0, 0, 8, 8)).image["image"], two.read(Window(0, 0, 8, 8)).image["image"])
+
+
+def test_files_of_one_name_in_several_folders_do_not_become_one_scene(write_tif):
+    for folder in ("a", "b"):
+        path = write_tif(f"r/{folder}/image.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
+    with pytest.raises(DataError, match="2 files have only 1 different names"):
+        open_scenes(DataConfig(image=path.rsplit("/", 2)[0] + "/*/image.tif"))

@@ -302,3 +302,9 @@ def test_errors_of_workers_come_back_as_themselves(model, image, tmp_path):
     Path(image).write_bytes(data[: int(len(data) * 0.6)])
     with pytest.raises(CovermapError, match=r"scene\.tif"):
         predict(model / "model", image, tmp_path / "m.tif", settings=SMALL.model_copy(update={"workers": 2}))
+
+
+def test_a_pattern_of_several_scenes_is_refused(model, image, tmp_path):
+    shutil.copy(image, tmp_path / "scene2.tif")
+    with pytest.raises(DataError, match="names 2 scenes"):
+        predict(model / "model", str(tmp_path / "scene*.tif"), tmp_path / "m.tif", settings=SMALL)

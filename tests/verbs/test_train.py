@@ -178,3 +178,28 @@ def test_progress_counts_every_step_and_tensorboard_gets_the_log(tiny):
     run = train(with_(tiny, train__epochs=2, train__tensorboard=True), on_progress=lambda *a: seen.append(a))
     assert seen == [(i, 12) for i in range(1, 13)]
     assert any(run.path("tensorboard").iterdir())
+
+
+def test_overwrite_keeps_the_old_run_when_the_new_one_cannot_start(tiny):
+    run = train(with_(tiny, train__epochs=1))
+    with pytest.raises(CovermapError, match="no file"):
+        train(with_(tiny, data__labels="missing.tif"), overwrite=True)
+    assert run.path("model/config.json").is_file()
+    assert run.read_log()
+
+
+def test_a_failed_start_leaves_no_run_in_the_way(tiny):
+    with pytest.raises(CovermapError, match="no file"):
+        train(with_(tiny, data__labels="missing.tif"))
+    assert train(with_(tiny, train__epochs=1)).read_log()
+
+
+def test_the_demo_does_not_take_a_project_for_a_demo(tmp_path):
+    from covermap.verbs.demo import demo
+
+    (tmp_path / "p").mkdir()
+    for name in ("covermap.yaml", "full.tif"):
+        (tmp_path / "p" / name).write_text("mine")
+    with pytest.raises(OutputError, match="other things than a demo"):
+        demo(tmp_path / "p", overwrite=True)
+    assert (tmp_path / "p" / "full.tif").read_text() == "mine"
