@@ -171,7 +171,7 @@ def _open_image(image: ImageConfig, path: str | list[str]) -> Raster:
     raster = open_raster(
         path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date
     )
-    return raster.select(image.use) if image.use else raster
+    return raster.select(image.use, sensor=sensor) if image.use else raster
 
 
 def _file_offset(image: ImageConfig, raster: Raster, notes: list[str]) -> float:

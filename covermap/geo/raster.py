@@ -145,9 +145,9 @@ class Raster:
                 fix="copy it again from its source",
             ) from error
 
-    def select(self, bands: Sequence[str]) -> Raster:
+    def select(self, bands: Sequence[str], *, sensor: Sensor | None = None) -> Raster:
         """Only the named bands, in the given order; raises BandError."""
-        at = pick_bands(self.bands, bands, where=self.name)
+        at = pick_bands(self.bands, bands, where=self.name, sensor=sensor)
         names = tuple(self.bands[i] for i in at)
         return replace(self, bands=names, sources=tuple(tuple(date[i] for i in at) for date in self.sources))
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.errors import DataError
+from covermap.core.errors import ConfigError, DataError, suggest
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text
 from covermap.core.run import Run
 from covermap.data.scene import Scene, open_scenes
-from covermap.data.split import Split
+from covermap.data.split import PARTS, Split
 from covermap.geo.grid import Window
 from covermap.infer import Lattice, default_overlap, infer_block
 from covermap.metrics.confusion import Confusion
@@ -78,6 +78,8 @@ def evaluate(run: Run, *, part: str = "test", say: Callable[[str], None] = lambd
 
     Scores of a part that was used for fitting or choosing are marked as such and never called test scores.
     """
+    if part not in PARTS[1:]:
+        raise ConfigError(f"a split has no part {part!r}", fix=suggest(part, PARTS[1:]))
     scenes = open_scenes(run.config.data)
     split = Split.load(run.path("split.csv"))
     models: dict[str, Any] = {}

@@ -107,6 +107,8 @@ def predict(
     card = read_card(model)
     images = [ImageConfig(path=image)] if isinstance(image, str) else list(image)
     scene = open_for(card.spec, images, bands=bands, any_gsd=any_gsd)
+    if any(not is_remote(path) and Path(path).resolve() == out.resolve() for path in scene.paths):
+        raise OutputError(f"{out} is the image itself", fix="give the map another name")
     work = out.with_name(out.name + ".work")
     if not dry_run:
         claim(out, overwrite=overwrite)

@@ -85,6 +85,8 @@ def test_the_whole_path_from_image_and_labels_to_report(covermap, tiny, tmp_path
     code, out, err = covermap("evaluate", run, "--part", "val")
     assert code == 0, err
     assert "no test scores" in out
+    code, _, err = covermap("evaluate", run, "--part", "tst")
+    assert (code, "'test'" in err) == (1, True)
     code, out, err = covermap("predict", run, tiny["data"]["image"], "map.tif", "--size", "32")
     assert code == 0, err
     assert "mapped_ha" in out

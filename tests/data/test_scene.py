@@ -162,3 +162,10 @@ def test_files_of_one_name_in_several_folders_do_not_become_one_scene(write_tif)
         path = write_tif(f"r/{folder}/image.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
     with pytest.raises(DataError, match="2 files have only 1 different names"):
         open_scenes(DataConfig(image=path.rsplit("/", 2)[0] + "/*/image.tif"))
+
+
+def test_bands_to_use_may_be_given_by_the_sensors_own_names(write_tif):
+    values = np.stack([np.full((8, 8), v) for v in (1, 2, 3)]).astype("uint8")
+    path = write_tif("a.tif", values, bands=["B02", "B03", "B04"])
+    scene = open_scenes(DataConfig(image=path, sensor="sentinel2", use=["B04", "blue"]))[0]
+    assert scene.read(Window(0, 0, 2, 2)).image["sentinel2"][0, :, 0, 0].tolist() == [3, 1]

@@ -308,3 +308,10 @@ def test_a_pattern_of_several_scenes_is_refused(model, image, tmp_path):
     shutil.copy(image, tmp_path / "scene2.tif")
     with pytest.raises(DataError, match="names 2 scenes"):
         predict(model / "model", str(tmp_path / "scene*.tif"), tmp_path / "m.tif", settings=SMALL)
+
+
+def test_the_map_never_takes_the_place_of_its_image(model, image, tmp_path):
+    before = Path(image).read_bytes()
+    with pytest.raises(OutputError, match="is the image itself"):
+        predict(model / "model", image, image, settings=SMALL, overwrite=True)
+    assert Path(image).read_bytes() == before
