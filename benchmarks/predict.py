@@ -26,7 +26,7 @@ from covermap.data.chips import image_batch
 from covermap.data.simulate import BANDS, LEGEND, SceneRecipe, SimulatedScene
 from covermap.geo.grid import Window
 from covermap.geo.raster import RasterWriter
-from covermap.infer import Lattice, default_overlap
+from covermap.infer import Lattice
 from covermap.models import NetworkModel, load_model, save_model
 from covermap.nn.model import build_model
 from covermap.verbs.predict import predict
@@ -49,7 +49,7 @@ def write_scene(path: Path, side: int) -> None:
 def write_model(folder: Path, *, widths: tuple[int, ...] = WIDTHS) -> None:
     """An untrained network with plausible statistics: the time of a forward pass does not depend on the weights."""
     torch.manual_seed(0)
-    spec = InputSpec((SensorInput("landsat7", tuple(BANDS), (0.1,) * 6, (0.08,) * 6, 1e-4),), 1, 10.0, 256)
+    spec = InputSpec((SensorInput("landsat7", tuple(BANDS), (0.1,) * 6, (0.08,) * 6, 1e-4),), 10.0, 256)
     options = {"backbone_options": {"widths": list(widths)}}
     legend: Legend = LEGEND
     save_model(NetworkModel(spec, legend, build_model(spec, len(legend), **options), {}), folder, build=options)
@@ -63,7 +63,7 @@ def forward_seconds(model_folder: Path, image: Path, settings: PredictConfig) ->
     with rasterio.open(image) as dataset:
         area = Window(0, 0, dataset.height, dataset.width)
         values = dataset.read(window=Window(0, 0, 256, 256).rasterio)
-    windows = Lattice(area, 256, default_overlap(model, 256))
+    windows = Lattice(area, 256, 24)
     from covermap.core.types import Sample
 
     sample = Sample({"landsat7": values[None]}, np.ones((1, 256, 256), bool))
@@ -129,7 +129,7 @@ def main() -> None:
             predict(root / "model", str(root / "scene.tif"), root / "map.tif", settings=settings, overwrite=True)
             ratios.append((time.perf_counter() - start) / bare)
             print(f"bare forward {bare:.1f} s, predict / bare {ratios[-1]:.3f}", flush=True)
-        partition = -((-args.side // 256) ** 2)
+        partition = (-(-args.side // 256)) ** 2
         found = {
             "side_px": args.side, "predict_over_bare_median": round(statistics.median(ratios), 3),
             "windows": num, "windows_over_partition": round(num / partition, 3),

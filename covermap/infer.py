@@ -8,7 +8,9 @@ windows go from left to right; only the columns that later windows still reach a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -17,17 +19,21 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.types import InputSpec, Sample
+from covermap.core.config import PredictConfig
+from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.chips import image_batch
 from covermap.data.scene import Scene
 from covermap.geo.grid import Window, lattice
-from covermap.models import LandModel
+from covermap.models import LandModel, ModelCard
 
 Wanted = Callable[[Window], npt.NDArray[np.bool_]]
 
 
 class Strip(NamedTuple):
-    """Finished columns of a block: place in the scene, probabilities (K, h, w), and which pixels hold a result."""
+    """Finished columns of a block: place in the scene, probabilities (K, h, w), and which pixels hold a result.
+
+    `probabilities` is good until the next strip is asked for.
+    """
 
     window: Window
     probabilities: npt.NDArray[np.float32]
@@ -41,6 +47,13 @@ class Lattice:
     area: Window
     size_px: int
     overlap_px: int
+
+    @staticmethod
+    def of(scene: Scene, model: LandModel | ModelCard, settings: PredictConfig) -> Lattice:
+        """The windows of a scene: scores and maps, of a part or the whole, come from the same ones."""
+        size = settings.size_px or max(256, model.spec.size_px)
+        own = size // 20 * 2 if model.sees_neighbours else 0
+        return Lattice(scene.grid.window, size, own if settings.overlap_px is None else settings.overlap_px)
 
     @cached_property
     def rows(self) -> list[int]:
@@ -70,14 +83,15 @@ class Lattice:
         """(number of columns, width), as `row_weights`."""
         return blend_weights(self.cols, self.width)
 
-    def blocks(self, block_px: int) -> list[Window]:
-        """Blocks of about block_px rows and twice as many columns that cover the area exactly once, row by row.
+    def blocks(self, block_px: int, part: Window | None = None) -> list[Window]:
+        """Blocks of about block_px rows and twice as many columns that cover the area, or a part, exactly once.
 
         Columns pass through a block one window at a time, so width costs no memory, and fewer borders cost less.
         """
         row_cuts = _cuts(self.rows, self.height, block_px)
         col_cuts = _cuts(self.cols, self.width, 2 * block_px)
-        return [Window(r, c, r2 - r, c2 - c) for r, r2 in pairwise(row_cuts) for c, c2 in pairwise(col_cuts)]
+        blocks = [Window(r, c, r2 - r, c2 - c) for r, r2 in pairwise(row_cuts) for c, c2 in pairwise(col_cuts)]
+        return [cut for block in blocks if not (cut := block.intersect(part or self.area)).is_empty]
 
 
 def _cuts(starts: Sequence[int], size: int, block_px: int) -> list[int]:
@@ -104,11 +118,6 @@ def blend_weights(starts: Sequence[int], size: int) -> npt.NDArray[np.float32]:
     return weights.astype(np.float32)
 
 
-def default_overlap(model: LandModel, size_px: int) -> int:
-    """A tenth of the window, even; none for models that judge each pixel by itself."""
-    return size_px // 20 * 2 if model.sees_neighbours else 0
-
-
 def infer_block(
     model: LandModel,
     scene: Scene,
@@ -120,43 +129,73 @@ def infer_block(
 ) -> Iterator[Strip]:
     """Blended class probabilities of one block, as strips from left to right that cover it exactly.
 
-    Windows without a valid (and wanted) pixel are not computed; their pixels come back as not valid.
-    Memory: about (K + 2 C) * block height * window width * 4 bytes.
+    Windows without a valid (and wanted) pixel are not computed; their pixels come back as not valid. While one column
+    of windows is computed, a thread reads the next. Memory: about (K + 4 C) * block height * window width * 4 bytes.
     """
     rows = [i for i, r in enumerate(windows.rows) if r < block.row + block.height and r + windows.height > block.row]
     cols = [j for j, c in enumerate(windows.cols) if c < block.col + block.width and c + windows.width > block.col]
     top, bottom = windows.rows[rows[0]], windows.rows[rows[-1]] + windows.height
     held = np.zeros((len(model.legend), bottom - top, windows.width), np.float32)
     keep = slice(block.row - top, block.row - top + block.height)
-    for place, j in enumerate(cols):
-        start = windows.cols[j]
-        stripe = Window(top, start, bottom - top, windows.width)
-        sample = scene.read(stripe)
-        mask: npt.NDArray[np.bool_] = np.asarray(sample.valid.any(0))
-        if wanted is not None:
-            mask &= wanted(stripe)
-        if not model.sees_neighbours:
-            # Pixels that nobody asked for are no context either: leave them out.
-            sample = replace(sample, valid=sample.valid & mask)
-        boxes = [Window(windows.rows[i] - top, 0, windows.height, windows.width) for i in rows]
-        chosen = [(i, box) for i, box in zip(rows, boxes, strict=True) if mask[box.slices].any()]
-        for first in range(0, len(chosen), batch_size):
-            part = chosen[first : first + batch_size]
-            batch = image_batch([crop(sample, box) for _, box in part], model.spec)
-            for (i, box), shares in zip(part, model.probabilities(batch), strict=True):
-                held[:, box.row : box.row + box.height] += shares * np.outer(
-                    windows.row_weights[i], windows.col_weights[j]
-                )
-        following = windows.cols[cols[place + 1]] if place + 1 < len(cols) else block.col + block.width
-        left, right = max(start, block.col), min(following, block.col + block.width)
-        if right > left:
-            span = slice(left - start, right - start)
-            yield Strip(
-                Window(block.row, left, block.height, right - left), held[:, keep, span].copy(), mask[keep, span]
-            )
-        shift = following - start
-        held[..., : max(0, windows.width - shift)] = held[..., shift:]
-        held[..., max(0, windows.width - shift) :] = 0
+
+    def read(j: int) -> _Column:
+        stripe = Window(top, windows.cols[j], bottom - top, windows.width)
+        return _read_column(model, scene, windows, rows, stripe, wanted, batch_size)
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, cols[0])
+        for j, after in itertools.zip_longest(cols, cols[1:]):
+            column = coming.result()
+            if after is not None:
+                coming = reader.submit(read, after)
+            for part, batch in zip(column.parts, column.batches, strict=True):
+                for (i, box), shares in zip(part, model.probabilities(batch), strict=True):
+                    weight = np.outer(windows.row_weights[i], windows.col_weights[j])
+                    held[:, box.row : box.row + box.height] += shares * weight
+            start = windows.cols[j]
+            following = block.col + block.width if after is None else windows.cols[after]
+            left, right = max(start, block.col), min(following, block.col + block.width)
+            if right > left:
+                span = slice(left - start, right - start)
+                place = Window(block.row, left, block.height, right - left)
+                yield Strip(place, held[:, keep, span], column.mask[keep, span])
+            shift = following - start
+            held[..., : max(0, windows.width - shift)] = held[..., shift:]
+            held[..., max(0, windows.width - shift) :] = 0
+
+
+class _Column(NamedTuple):
+    """A column of windows, read: which pixels hold something, (row number, place in the column) and batches."""
+
+    mask: npt.NDArray[np.bool_]
+    parts: list[list[tuple[int, Window]]]
+    batches: list[Batch]
+
+
+def _read_column(
+    model: LandModel, scene: Scene, windows: Lattice, rows: Sequence[int], stripe: Window, wanted: Wanted | None,
+    batch_size: int,
+) -> _Column:  # fmt: skip
+    sample = scene.read(stripe)
+    mask: npt.NDArray[np.bool_] = np.asarray(sample.valid.any(0))
+    if wanted is not None:
+        mask &= wanted(stripe)
+    if not model.sees_neighbours:
+        # Pixels that nobody asked for are no context either: leave them out.
+        sample = replace(sample, valid=sample.valid & mask)
+    boxes = [(i, Window(windows.rows[i] - stripe.row, 0, windows.height, windows.width)) for i in rows]
+    chosen = [(i, box) for i, box in boxes if mask[box.slices].any()]
+    parts = [chosen[first : first + batch_size] for first in range(0, len(chosen), batch_size)]
+    return _Column(mask, parts, [image_batch([crop(sample, box) for _, box in part], model.spec) for part in parts])
+
+
+def highest(probabilities: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """(K, H, W) -> class index and probability of the most probable class, the first of equals; (H, W) each."""
+    best, top = np.zeros(probabilities.shape[1:], np.uint8), probabilities[0].copy()
+    for k, share in enumerate(probabilities[1:], 1):
+        best[share > top] = k
+        np.maximum(top, share, out=top)
+    return best, top
 
 
 def crop(sample: Sample, box: Window) -> Sample:

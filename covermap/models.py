@@ -17,10 +17,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from covermap.core.errors import BandError, GridError, ModelError
+from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, GridError, ModelError
 from covermap.core.legend import Legend
 from covermap.core.output import replacing
 from covermap.core.types import Batch, InputSpec
+from covermap.geo.grid import similar_gsd
 from covermap.ml.forest import Forest
 
 FORMAT = 1
@@ -107,6 +108,11 @@ class ModelCard:
     build: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def sees_neighbours(self) -> bool:
+        """As the model's own."""
+        return self.kind != ForestModel.kind
+
 
 def save_model(model: LandModel, folder: str | Path, *, build: Mapping[str, Any] | None = None) -> Path:
     """Write a model folder, whole or not at all, replacing an earlier one."""
@@ -143,10 +149,9 @@ def _card_text(model: LandModel) -> str:
 def read_card(folder: str | Path) -> ModelCard:
     """config.json of a model folder; raises ModelError."""
     path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise ModelError(
-            f"{folder} is not a model folder: it has no config.json", fix="give the folder model/ of a run"
-        )
+    for name in (path.name, "model.safetensors"):
+        if not path.with_name(name).is_file():
+            raise ModelError(f"{folder} is not a model folder: it has no {name}", fix="give the folder model/ of a run")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format"] > FORMAT:
@@ -156,8 +161,14 @@ def read_card(folder: str | Path) -> ModelCard:
         return ModelCard(
             raw["kind"], InputSpec.from_dict(raw["input"]), Legend.from_dict(raw["legend"]), raw["build"], raw["facts"]
         )
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is damaged ({error!r})", fix="copy the model again, or train it again") from error
+    except ModelError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:  # bad JSON, legend or numbers
+        raise ModelError(f"{path} is damaged ({_reason(error)})", fix="copy it again, or train it again") from error
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, CovermapError) else f"{type(error).__name__}: {error}"
 
 
 def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
@@ -176,7 +187,12 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
 
     from covermap.nn.model import build_model
 
-    network = build_model(card.spec, len(card.legend), **card.build)
+    try:
+        network = build_model(card.spec, len(card.legend), **card.build)
+    except (CovermapError, TypeError) as error:
+        raise ModelError(
+            f"{folder}/config.json describes no network ({_reason(error)})", fix="copy the model again"
+        ) from error
     try:
         network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()}, strict=True)
     except RuntimeError as error:
@@ -191,16 +207,36 @@ def _forest(card: ModelCard, arrays: dict[str, npt.NDArray[Any]]) -> Forest:
     return Forest.from_arrays(arrays, num_features=card.spec.num_channels, num_classes=len(card.legend))
 
 
-def require_fit(spec: InputSpec, bands: Mapping[str, tuple[str, ...]], gsd_m: float, *, where: str) -> None:
-    """Refuse a scene whose sensors, bands or pixel size are not those that a model was trained on.
+def device_of(name: str) -> str:
+    """The device that auto, cpu, cuda or cuda:1 means here; raises ConfigError for a GPU that is not there."""
+    if name == "cpu":
+        return name
+    import torch
 
-    bands: {sensor: band names in the scene}. The pixel size may differ by a fifth. Raises BandError or GridError.
+    if torch.cuda.is_available() and (":" not in name or int(name[5:]) < torch.cuda.device_count()):
+        return "cuda" if name == "auto" else name
+    if name == "auto":
+        return "cpu"
+    raise ConfigError(f"there is no device {name} here", fix="use auto or cpu; covermap doctor says what is here")
+
+
+def require_fit(
+    spec: InputSpec, bands: Mapping[str, tuple[str, ...]], dates: Mapping[str, int], gsd_m: float, *, where: str
+) -> None:
+    """Refuse a scene whose sensors, bands, dates or pixel size are not those that a model was trained on.
+
+    bands, dates: of each sensor in the scene. The pixel size may differ by a fifth. Raises BandError, GridError.
     """
     for entry in spec.sensors:
         if entry.sensor not in bands:
             raise BandError(
-                f"{where} has {', '.join(bands)}; the model needs the sensor {entry.sensor!r}",
-                fix=f"name it: --sensor {entry.sensor}",
+                f"{where} has {', '.join(bands)}; the model needs {entry.sensor!r} with {', '.join(entry.bands)}",
+                fix=f"name the image's sensor (--sensor {entry.sensor}), or add it: --add {entry.sensor}=PATH",
+            )
+        if dates[entry.sensor] != entry.num_dates:
+            raise DataError(
+                f"{where} has {dates[entry.sensor]} dates of {entry.sensor}; the model takes {entry.num_dates}",
+                fix=f"give the dates in order: IMAGE, then --add {entry.sensor}=NEXT_DATE for each further one",
             )
         missing = [band for band in entry.bands if band not in bands[entry.sensor]]
         if missing:
@@ -209,7 +245,7 @@ def require_fit(spec: InputSpec, bands: Mapping[str, tuple[str, ...]], gsd_m: fl
                 f"it has {', '.join(bands[entry.sensor])}",
                 fix="give an image with the model's bands, or name the bands: --bands blue,green,...",
             )
-    if spec.gsd_m and not 1 / 1.2 <= gsd_m / spec.gsd_m <= 1.2:
+    if spec.gsd_m and not similar_gsd(gsd_m, spec.gsd_m):
         raise GridError(
             f"{where} has pixels of {gsd_m:.4g} m, the model was trained at {spec.gsd_m:.4g} m",
             fix=f"resample it: covermap prepare {where} OUT.tif --gsd {spec.gsd_m:.4g}, or predict with --any-gsd",

@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from covermap.core.config import PredictConfig
 from covermap.core.legend import Legend
 from covermap.core.types import InputSpec, SensorInput
 from covermap.data.scene import Scene
-from covermap.geo.grid import Window
+from covermap.geo.grid import Grid, Window
 from covermap.geo.raster import open_raster
 from covermap.infer import Lattice, blend_weights, infer_block
 from covermap.models import LandModel
@@ -158,15 +162,13 @@ def test_only_wanted_pixels_cost_windows(scene):
     assert sum(int(s.valid.sum()) for s in strips) == 1
 
 
-def test_the_default_overlap_costs_at_most_two_fifths_more_windows():
-    from covermap.infer import default_overlap
-
-    overlap = default_overlap(EdgeModel(), 256)
-    lattice = Lattice(Window(0, 0, 4096, 4096), 256, overlap)
+def test_the_default_overlap_costs_at_most_two_fifths_more_windows(scene):
+    large = replace(scene(8, 8), grid=Grid(None, Affine.identity(), 4096, 4096))
+    lattice = Lattice.of(large, EdgeModel(), PredictConfig())
     num = 0
     for block in lattice.blocks(2048):
         rows = sum(r < block.row + block.height and r + 256 > block.row for r in lattice.rows)
         cols = sum(c < block.col + block.width and c + 256 > block.col for c in lattice.cols)
         num += rows * cols
-    assert overlap >= 16
+    assert lattice.overlap_px >= 16
     assert num <= 1.4 * 16 * 16

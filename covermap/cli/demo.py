@@ -23,8 +23,7 @@ def demo(
     from covermap.verbs.demo import demo as work
 
     with show.progress("training", quiet=quiet) as tick:
-        say = show.silent if quiet else show.say
-        run = work(out, seed=seed, overwrite=overwrite, say=say, on_progress=tick)
+        run = work(out, seed=seed, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
     result = run.read_json("metrics.json")
     if as_json:
         show.as_json({"run": str(run.folder), "metrics": result})

@@ -22,7 +22,7 @@ def evaluate(
     from covermap.core.run import Run
     from covermap.verbs.evaluate import evaluate as judge
 
-    result = judge(Run.open(run), part=part, say=show.silent if quiet else show.say)
+    result = judge(Run.open(run), part=part, say=show.sayer(quiet=quiet))
     if as_json:
         show.as_json(result)
     else:

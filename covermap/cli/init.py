@@ -14,6 +14,8 @@ def init(
     labels: Annotated[str, typer.Argument(help="Raster of class codes, polygons or points.")],
     out: Annotated[str, typer.Option("--output", "-o", help="The config to write.")] = "covermap.yaml",
     field: Annotated[str | None, typer.Option(help="Class field of polygons or points.")] = None,
+    layer: show.Layer = None,
+    epsg: show.Epsg = None,
     sensor: Annotated[str | None, typer.Option(help="Sensor of the image, e.g. sentinel2.")] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in file order, e.g. blue,green,red,nir.")] = None,
     legend: Annotated[str | None, typer.Option(help="Shipped legend or YAML file; default: from the labels.")] = None,
@@ -25,8 +27,10 @@ def init(
     """
     from covermap.verbs.init import init as write
 
-    names = [name.strip() for name in bands.split(",")] if bands else None
-    summary = write(image, labels, out, field=field, sensor=sensor, bands=names, legend=legend, overwrite=overwrite)
+    summary = write(
+        image, labels, out, field=field, layer=layer, epsg=epsg, sensor=sensor, bands=show.listed(bands),
+        legend=legend, overwrite=overwrite,
+    )  # fmt: skip
     for line in summary:
         typer.echo(line)
     typer.echo(f"wrote {out}; next: covermap check {out}")

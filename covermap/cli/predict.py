@@ -60,28 +60,30 @@ def predict(
     Examples: covermap predict runs/gewata image.tif map.tif ·
     covermap predict model/ image.tif map.tif --aoi district.gpkg --probabilities --workers 2
     """
-    from covermap.core.config import PredictConfig
+    from covermap.core.config import PredictConfig, parse_section
     from covermap.verbs.predict import predict as work
 
     folder = Path(model) / "model" if (Path(model) / "model" / "config.json").is_file() else Path(model)
-    settings = PredictConfig(
-        size_px=size, overlap_px=overlap, block_px=block, workers=workers, device=device,
-        probabilities=probabilities, confidence=not no_confidence,
-    )  # fmt: skip
-    names = [name.strip() for name in bands.split(",")] if bands else None
+    chosen = {
+        "size_px": size, "overlap_px": overlap, "block_px": block, "workers": workers, "device": device,
+        "probabilities": probabilities, "confidence": not no_confidence,
+    }  # fmt: skip
+    settings = parse_section(PredictConfig, chosen, where="covermap predict")
     with show.progress("mapping", quiet=quiet or dry_run) as tick:
         done = work(
-            folder, _images(image, sensor, date, add or ()), out, settings=settings, bands=names, aoi=aoi,
+            folder, _images(image, sensor, date, add or ()), out, settings=settings,
+            bands=show.listed(bands), aoi=aoi,
             any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
         )  # fmt: skip
     _tell(done, as_json=as_json, dry_run=dry_run)
 
 
 def _images(image: str, sensor: str | None, date: str | None, add: Sequence[str]) -> list[ImageConfig]:
-    from covermap.core.config import ImageConfig
+    from covermap.core.config import ImageConfig, parse_section
     from covermap.core.errors import ConfigError
 
-    images = [ImageConfig(path=image, sensor=sensor, date=date)]
+    first = {"path": image, "sensor": sensor, "date": date}
+    images = [parse_section(ImageConfig, first, where="covermap predict")]
     for text in add:
         name, equals, path = text.partition("=")
         if not equals:

@@ -18,6 +18,8 @@ def prepare(
         str, typer.Option(help="Images: bilinear, nearest, cubic, average. Labels: mode, nearest, weighted_mode.")
     ] = "bilinear",
     field: Annotated[str | None, typer.Option(help="Class field of polygons or points.")] = None,
+    layer: show.Layer = None,
+    epsg: show.Epsg = None,
     legend: Annotated[str | None, typer.Option(help="Legend of labels; default: from the file.")] = None,
     sensor: Annotated[str | None, typer.Option(help="Sensor that names the bands.")] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in file order.")] = None,
@@ -33,11 +35,11 @@ def prepare(
     """
     from covermap.verbs.prepare import prepare as align
 
-    names = [name.strip() for name in bands.split(",")] if bands else None
     with show.progress("aligning", quiet=quiet or dry_run) as tick:
         told = align(
-            source, out, like=like, gsd_m=gsd, resampling=resampling, field=field, legend=legend,
-            sensor=sensor, bands=names, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
+            source, out, like=like, gsd_m=gsd, resampling=resampling, field=field, layer=layer, epsg=epsg,
+            legend=legend, sensor=sensor, bands=show.listed(bands), overwrite=overwrite, dry_run=dry_run,
+            on_progress=tick,
         )  # fmt: skip
     for line in told:
         typer.echo(line)

@@ -28,12 +28,14 @@ def run(
     from covermap.verbs.run import run as work
 
     with show.progress("training", quiet=quiet) as tick:
-        say = show.silent if quiet else show.say
-        done = work(loaded, resume=resume, overwrite=overwrite, say=say, on_progress=tick)
-    result = done.read_json("metrics.json")
+        done = work(loaded, resume=resume, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
+    result = done.read_json("metrics.json") if done.path("metrics.json").is_file() else None
     files = [str(path) for path in [*sorted(done.path("maps").glob("*.tif")), done.path("report.html")]]
     if as_json:
         show.as_json({"run": str(done.folder), "metrics": result, "files": files})
         return
-    tell_scores(result)
+    if result:
+        tell_scores(result)
+    else:
+        typer.echo("no scores: the split has no test part")
     typer.echo("wrote\n  " + "\n  ".join(files))

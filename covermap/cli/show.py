@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
+
+from covermap.core.progress import Say, Tick, silent, unseen
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done; write nothing.")]
@@ -17,8 +19,15 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.lr=1e-4.")
 ]
+Layer = Annotated[str | None, typer.Option(help="Layer of a vector file with several.")]
+Epsg = Annotated[int | None, typer.Option(help="CRS of polygons or points whose file states none.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 Config = Annotated[str, typer.Argument(help="The config, as written by covermap init.", metavar="CONFIG.yaml")]
+
+
+def listed(text: str | None) -> list[str] | None:
+    """The names in `a, b, c`; None where nothing was given."""
+    return [name.strip() for name in text.split(",")] if text else None
 
 
 def say(text: str) -> None:
@@ -26,9 +35,9 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def silent(text: str) -> None:
-    """`say` for --quiet: the text goes nowhere."""
-    del text
+def sayer(*, quiet: bool) -> Say:
+    """`say`, or what --quiet makes of it."""
+    return silent if quiet else say
 
 
 def as_json(value: Any) -> None:
@@ -60,10 +69,10 @@ def _text(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+def progress(title: str, *, quiet: bool = False) -> Iterator[Tick]:
     """A bar with the time left; gives a function of (done, total). It appears with the first call, quiet: never."""
     if quiet:
-        yield lambda done, total: None
+        yield unseen
         return
     from rich.console import Console
     from rich.progress import (

@@ -28,8 +28,7 @@ def train(
     from covermap.verbs.train import train as fit
 
     with show.progress("training", quiet=quiet) as tick:
-        say = show.silent if quiet else show.say
-        run = fit(loaded, resume=resume, overwrite=overwrite, say=say, on_progress=tick)
+        run = fit(loaded, resume=resume, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
     if as_json:
         show.as_json({"run": str(run.folder), "model": str(run.path("model")), "log": run.read_log()})
     else:

@@ -7,15 +7,20 @@ a screen; `covermap schema` prints the JSON Schema that gives completion in an e
 from __future__ import annotations
 
 import contextlib
+import datetime
 import glob
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from covermap.core.errors import ConfigError, suggest
+
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+S = TypeVar("S", bound="Section")
 
 
 class Section(BaseModel):
@@ -39,6 +44,16 @@ class ImageConfig(Section):
         "auto", description="Added after scaling; auto finds Sentinel-2's +1000 of processing baseline 04.00."
     )
 
+    @field_validator("date", mode="before")
+    @classmethod
+    def _a_date(cls, value: Any) -> Any:
+        """YAML reads an unquoted date as a date and a year as a number."""
+        if isinstance(value, datetime.date | int) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, str):
+            parse_date(value)
+        return value
+
 
 class DataConfig(Section):
     """Images, labels and legend."""
@@ -46,6 +61,8 @@ class DataConfig(Section):
     image: str | list[ImageConfig] = Field(description="One path, or a list of image sources.")
     labels: str | None = Field(None, description="Raster of class codes, polygons or points (GPKG, GeoJSON, SHP, CSV).")
     field: str | None = Field(None, description="Class field of vector labels.")
+    layer: str | None = Field(None, description="Layer of vector labels, if the file has several.")
+    epsg: int | None = Field(None, ge=1, description="CRS of vector labels whose file states none.")
     legend: str | dict[Any, Any] | None = Field(None, description="Shipped name, YAML file, or {code: name}.")
     merge: dict[str, list[str]] | None = Field(None, description="New class: [old classes].")
     label_nodata: int | None = Field(None, description="Overrides the label raster's nodata code.")
@@ -96,6 +113,16 @@ class SplitConfig(Section):
     buffer_px: int | None = Field(None, ge=0, description="Labels nearer than this to another part are not used.")
     path: str | None = Field(None, description="With method csv: a split file written earlier.")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _fractions_leave_something_to_train(self) -> SplitConfig:
+        given = {part: v for part in ("val", "test") if isinstance(v := getattr(self, part), float)}
+        for part, fraction in given.items():
+            if not 0 <= fraction < 1:
+                raise ValueError(f"split.{part} is a share of the labels from 0 to below 1, {fraction:g} is none")
+        if sum(given.values()) >= 1:
+            raise ValueError(f"split.val + split.test = {sum(given.values()):g} leave nothing to train on")
+        return self
 
 
 class ModelConfig(Section):
@@ -154,7 +181,7 @@ class TrainConfig(Section):
     cache_gb: float = Field(2.0, ge=0, description="Scenes smaller than this are held in memory.")
     tensorboard: bool = False
     seed: int = 0
-    device: str = "auto"
+    device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:1.")
 
     @field_validator("monitor")
     @classmethod
@@ -177,7 +204,13 @@ class PredictConfig(Section):
     workers: int | None = Field(None, ge=1, description="Processes; default: one for each core.")
     confidence: bool = True
     probabilities: bool = False
-    device: str = "auto"
+    device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:1.")
+
+    @model_validator(mode="after")
+    def _overlap_fits_the_window(self) -> PredictConfig:
+        if self.overlap_px is not None and self.overlap_px >= (self.size_px or 256):
+            raise ValueError(f"overlap_px {self.overlap_px} must be below the window size {self.size_px or 256}")
+        return self
 
 
 class RunConfig(Section):
@@ -216,11 +249,42 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def parse_config(raw: dict[str, Any], *, where: str = "config", base: Path | None = None) -> RunConfig:
     """Check plain values against the schema; with `base`, relative paths count from there. Raises ConfigError."""
-    try:
-        config = RunConfig.model_validate(raw)
-    except ValidationError as error:
-        raise _explain(error, where) from error
+    config = parse_section(RunConfig, raw, where=where)
     return _resolve(config, base) if base is not None else config
+
+
+def parse_section(kind: type[S], raw: Mapping[str, Any], *, where: str) -> S:
+    """Check plain values against one section's schema; raises ConfigError."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, where, kind) from error
+
+
+def parse_date(date: str) -> tuple[datetime.datetime, datetime.datetime]:
+    """First and last second of `2019`, `2019-07`, `2019-07-27`, a moment or `first/last`; raises ConfigError."""
+    spans = [_span(part.strip()) for part in date.split("/")]
+    if len(spans) > 2 or spans[-1][1] < spans[0][0]:
+        raise ConfigError(f"{date!r} is no period", fix="write first/last, for example 2019-04-01/2019-08-31")
+    return spans[0][0], spans[-1][1]
+
+
+def _span(date: str) -> tuple[datetime.datetime, datetime.datetime]:
+    """First and last second of a year, month or day; a moment is both."""
+    try:
+        if re.fullmatch(r"\d{4}", date):
+            return datetime.datetime(int(date), 1, 1), datetime.datetime(int(date), 12, 31, 23, 59, 59)
+        if re.fullmatch(r"\d{4}-\d{2}", date):
+            first = datetime.datetime.strptime(date, "%Y-%m")
+            after = (first + datetime.timedelta(days=31)).replace(day=1)
+            return first, after - datetime.timedelta(seconds=1)
+        moment = datetime.datetime.fromisoformat(date)
+    except ValueError as error:
+        raise ConfigError(f"{date!r} is no date", fix="write 2019, 2019-07, 2019-07-27 or first/last") from error
+    if len(date) == 10:
+        return moment, moment + datetime.timedelta(days=1, seconds=-1)
+    moment = moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    return moment, moment
 
 
 def _override(raw: dict[str, Any], text: str) -> None:
@@ -242,7 +306,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
             place[last] = float(place[last])
 
 
-def _explain(error: ValidationError, where: str) -> ConfigError:
+def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> ConfigError:
     lines, fixes = [], []
     for problem in error.errors(include_url=False):
         path = [str(p) for p in problem["loc"]]
@@ -251,18 +315,20 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
         )
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {dotted}")
-            fixes.append(f"{path[-1]}: {suggest(path[-1], _keys_at(path[:-1]))}")
+            fixes.append(f"{path[-1]}: {suggest(path[-1], _keys_at(path[:-1], kind))}")
         elif problem["type"] == "missing":
             lines.append(f"{dotted} is missing")
+        elif isinstance(reason := problem.get("ctx", {}).get("error"), ConfigError):
+            lines.append(f"{dotted}: {reason.message}")
+            fixes.append(reason.fix)
         else:
             lines.append(f"{dotted} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}")
     fix = "; ".join(dict.fromkeys(fixes)) or "covermap schema lists every key and value"
     return ConfigError(f"{where}: " + "; ".join(dict.fromkeys(lines)), fix=fix)
 
 
-def _keys_at(path: Sequence[str]) -> list[str]:
-    """The keys that the section at `path` knows."""
-    model: type[BaseModel] = RunConfig
+def _keys_at(path: Sequence[str], model: type[BaseModel]) -> list[str]:
+    """The keys that the section at `path` below `model` knows."""
     for part in path:
         info = model.model_fields.get(part)
         for kind in _sections_of(info.annotation if info else None):

@@ -18,6 +18,7 @@ from covermap.core.errors import CovermapError
 
 Item = TypeVar("Item")
 _state: Any = None
+_failure: Exception | None = None
 
 
 def cores() -> int:
@@ -74,9 +75,14 @@ def map_unordered(
 
 
 def _start(setup: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    global _state
-    _state = setup(*arguments)
+    global _state, _failure
+    try:
+        _state = setup(*arguments)
+    except Exception as error:
+        _failure = error  # raised by the first call: raised here, it would only be known as a broken pool
 
 
 def _call(function: Callable[[Any, Item], Any], item: Item) -> Any:
+    if _failure is not None:
+        raise _failure
     return function(_state, item)

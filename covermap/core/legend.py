@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -54,6 +54,7 @@ class Legend:
     title: str = ""
     source: str = ""
     merged: Mapping[int, int] = field(default_factory=dict, hash=False)  # old code -> code of the class it went to
+    old_names: Mapping[str, int] = field(default_factory=dict, hash=False)  # old name -> code of the class it went to
 
     def __post_init__(self) -> None:
         codes = [c.code for c in self.classes]
@@ -160,10 +161,15 @@ class Legend:
 
     def index_of(self, name: str) -> int:
         """Class index of a class name (case does not matter); raises LabelError with a suggestion."""
-        low = [n.lower() for n in self.names]
-        if name.strip().lower() not in low:
+        if (found := self.index_by_name.get(name.strip().lower())) is None:
             raise LabelError(f"legend {self.name} has no class {name!r}", fix=suggest(name, self.names))
-        return low.index(name.strip().lower())
+        return found
+
+    @cached_property
+    def index_by_name(self) -> dict[str, int]:
+        """Class index by name in lower case, also by the names of classes that were merged away."""
+        old = {name.lower(): self.codes.index(code) for name, code in self.old_names.items()}
+        return old | {name.lower(): index for index, name in enumerate(self.names)}
 
     def merge(self, merges: Mapping[str, Sequence[str]], *, name: str = "") -> Legend:
         """A coarser legend: each new class takes the listed old ones, keeps the first one's code and colour."""
@@ -172,33 +178,54 @@ class Legend:
             for old in olds:
                 self.index_of(old)
         classes: list[LandClass] = []
-        merged = dict(self.merged)
+        merged, old_names = dict(self.merged), dict(self.old_names)
         first: dict[str, int] = {}
         for c in self.classes:
             new = gone.get(c.name.lower())
             if new is None:
                 classes.append(c)
-            elif new not in first:
+                continue
+            if new not in first:
                 first[new] = c.code
                 classes.append(replace(c, name=new))
             else:
                 merged[c.code] = first[new]
+            old_names[c.name] = first[new]
         merged = {old: merged.get(new, new) for old, new in merged.items()}
-        return replace(self, name=name or f"{self.name}_merged", classes=tuple(classes), merged=merged)
+        old_names = {old: merged.get(new, new) for old, new in old_names.items()}
+        return replace(
+            self, name=name or f"{self.name}_merged", classes=tuple(classes), merged=merged, old_names=old_names
+        )
+
+    @staticmethod
+    def union(legends: Sequence[Legend], *, name: str = "") -> Legend:
+        """One legend with the classes of all, by code; raises LabelError where a code has two names."""
+        classes: dict[int, LandClass] = {}
+        for legend in legends:
+            for c in legend.classes:
+                known = classes.setdefault(c.code, c)
+                if known.name != c.name:
+                    raise LabelError(
+                        f"code {c.code} is {known.name!r} in one label file, {c.name!r} in {legend.name}",
+                        fix="say what the codes mean: data.legend: {1: water, 2: forest}",
+                    )
+        nodata = {legend.nodata for legend in legends}
+        free = nodata.pop() if len(nodata) == 1 else None
+        in_order = tuple(classes[code] for code in sorted(classes))
+        return Legend(name or legends[0].name, in_order, nodata=None if free in classes else free)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in YAML and in a model's config.json."""
         out: dict[str, Any] = {"name": self.name, "title": self.title, "source": self.source, "nodata": self.nodata}
         out["ignore"] = list(self.ignore)
         out["classes"] = [{"code": c.code, "name": c.name, "colour": c.colour} for c in self.classes]
-        if self.merged:
-            out["merged"] = dict(self.merged)
+        out["merged"], out["old_names"] = dict(self.merged), dict(self.old_names)
         return {key: value for key, value in out.items() if value or key in ("name", "nodata")}
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any], *, where: str = "legend") -> Legend:
         """Read `to_dict`'s form, or the short form {code: name}; colours that are missing come from the palette."""
-        unknown = {str(k) for k in raw} - {"name", "title", "source", "nodata", "ignore", "classes", "merged"}
+        unknown = {str(k) for k in raw} - {f.name for f in fields(Legend)}
         if "classes" not in raw and all(str(key).lstrip("-").isdigit() for key in raw):
             raw, unknown = {"classes": [{"code": int(code), "name": name} for code, name in raw.items()]}, set()
         if unknown or "classes" not in raw:
@@ -222,6 +249,7 @@ class Legend:
                 title=str(raw.get("title", "")),
                 source=str(raw.get("source", "")),
                 merged={int(k): int(v) for k, v in raw.get("merged", {}).items()},
+                old_names={str(k): int(v) for k, v in raw.get("old_names", {}).items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise LabelError(

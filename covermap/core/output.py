@@ -15,11 +15,13 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def claim(path: Path | str, *, overwrite: bool = False) -> Path:
-    """Check before any work that `path` may be written, and make its folder; raises OutputError."""
+def claim(path: Path | str, *, overwrite: bool = False, dry_run: bool = False) -> Path:
+    """Check before any work that `path` may be written, and make its folder (not in a dry run); raises OutputError."""
     path = Path(path)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already", fix="choose another name or add --overwrite")
+    if dry_run:
+        return path
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK):

@@ -134,11 +134,20 @@ class Run:
         rows = [row for row in self.read_log() if row["epoch"] <= epoch]
         write_text(self.path("log.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
 
-    def record_inputs(self, paths: Iterable[str]) -> dict[str, str]:
+    def record_inputs(self, paths: Iterable[str]) -> None:
         """Checksums of all local input files into inputs.json, so that a changed input is noticed later."""
-        sums = {path: checksum(path) for path in paths if Path(path).is_file()}
-        self.write_json("inputs.json", sums)
-        return sums
+        self.write_json("inputs.json", {path: checksum(path) for path in paths if Path(path).is_file()})
+
+    def require_inputs(self, paths: Iterable[str]) -> None:
+        """Refuse to go on when a file is no longer the one that the run was trained with; raises DataError."""
+        before = self.read_json("inputs.json")
+        now = {path: checksum(path) for path in paths if Path(path).is_file()}
+        changed = sorted(path for path in before.keys() | now if before.get(path) != now.get(path))
+        if changed:
+            raise DataError(
+                f"{', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''} changed since {self.folder} was trained",
+                fix="put the old file back, or train again: covermap train CONFIG --overwrite",
+            )
 
 
 def checksum(path: str | Path, *, whole_below: int = 1 << 28) -> str:

@@ -27,7 +27,8 @@ Array = npt.NDArray[Any]
 class SensorInput:
     """What a model wants from one sensor: bands in order, and how its numbers become network input.
 
-    value = (file number * scale + offset - mean) / std, band by band, then cut to +-`clip`.
+    value = (file number * scale + offset - mean) / std, band by band, then cut to +-`clip`. With `auto_offset` the
+    +1000 of newer Sentinel-2 products is first taken off each file that has it.
     """
 
     sensor: str
@@ -37,21 +38,35 @@ class SensorInput:
     scale: float = 1.0
     offset: float = 0.0
     clip: float = 10.0
+    num_dates: int = 1
+    auto_offset: bool = False
+
+    def __post_init__(self) -> None:
+        if not len(self.bands) == len(self.mean) == len(self.std) > 0 or not all(s > 0 for s in self.std):
+            raise ValueError(f"{self.sensor}: bands, mean and std do not go together")
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """All inputs of a model: its sensors in order, number of dates, ground size of a pixel, window size in px."""
+    """All inputs of a model: its sensors in order, ground size of a pixel, window size in px."""
 
     sensors: tuple[SensorInput, ...]
-    num_dates: int = 1
     gsd_m: float = 0.0
     size_px: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.sensors or self.size_px < 1:
+            raise ValueError("an input needs a sensor and a window size")
 
     @property
     def num_channels(self) -> int:
         """Channels when all sensors and dates are stacked."""
-        return self.num_dates * sum(len(s.bands) for s in self.sensors)
+        return sum(s.num_dates * len(s.bands) for s in self.sensors)
+
+    @property
+    def num_dates(self) -> int:
+        """Dates of the sensor with the most; the others have as many, or one."""
+        return max(s.num_dates for s in self.sensors)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,7 +78,12 @@ class InputSpec:
             return SensorInput(**values)
 
         sensors = tuple(whole(entry) for entry in raw["sensors"])
-        return InputSpec(sensors, int(raw["num_dates"]), float(raw["gsd_m"]), int(raw["size_px"]))
+        return InputSpec(sensors, float(raw["gsd_m"]), int(raw["size_px"]))
+
+
+def mask_for(valid: npt.NDArray[np.bool_], num_dates: int) -> npt.NDArray[np.bool_]:
+    """The part of a mask (T, H, W) that goes with a sensor: its dates, or for a sensor of one date any of them."""
+    return valid if len(valid) == num_dates else np.asarray(valid.any(0))[None]
 
 
 @dataclass

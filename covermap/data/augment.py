@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.config import AugmentConfig
-from covermap.core.types import Sample
+from covermap.core.types import Sample, mask_for
 
 
 def flip(sample: Sample, symmetry: int) -> Sample:
@@ -45,5 +45,5 @@ def vary(
             values = values * gain.astype(np.float32) + offset.astype(np.float32)
         if config.noise:
             values = values + config.noise * rng.standard_normal(values.shape, dtype=np.float32)
-        out[key] = np.where(valid[:, None], values, np.float32(0))
+        out[key] = np.where(mask_for(valid, dates)[:, None], values, np.float32(0))
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,9 @@ from covermap.core.errors import GridError, LabelError
 from covermap.core.legend import PALETTE, LandClass, Legend, load_legend
 from covermap.geo.classes import count_classes, rare_class_weights, read_classes
 from covermap.geo.grid import Grid, Window, partition, require_same_crs
+from covermap.geo.legend_files import class_names
 from covermap.geo.raster import grid_of, open_dataset, read_plain
-from covermap.geo.rasterize import VectorLabels
+from covermap.geo.rasterize import VectorLabels, infer_vector_legend
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".csv", ".parquet", ".fgb")
 
@@ -39,7 +41,7 @@ class RasterLabels:
         dataset = open_dataset(path)
         mine = grid_of(dataset)
         nodata = config.label_nodata if config.label_nodata is not None else dataset.nodata
-        if nodata is not None and int(nodata) in legend.codes:
+        if nodata is not None and np.isfinite(nodata) and nodata in legend.codes:
             name = legend.names[legend.codes.index(int(nodata))]
             raise LabelError(
                 f"{path}: code {int(nodata)} is both the file's nodata and the class {name!r}",
@@ -88,22 +90,29 @@ def is_vector(path: str) -> bool:
     return Path(path).suffix.lower() in VECTOR_SUFFIXES
 
 
-def open_labels(path: str, *, grid: Grid, config: DataConfig, image_name: str) -> RasterLabels | VectorLabels:
-    """Labels on a scene's grid; the legend is the config's, or made from the class names or codes that are there."""
-    legend = config_legend(config)
+def open_labels(
+    path: str, *, grid: Grid, config: DataConfig, legend: Legend, image_name: str
+) -> RasterLabels | VectorLabels:
+    """Labels on a scene's grid."""
     if is_vector(path):
-        return VectorLabels.open(path, field=config.field, grid=grid, legend=legend, point_px=config.point_px)
-    if config.field is not None:
-        raise LabelError(f"data.field goes with polygons or points, {path} is a raster", fix="remove data.field")
-    legend = legend or infer_legend(path, nodata=config.label_nodata)
+        return VectorLabels.open(
+            path, field=config.field, grid=grid, legend=legend, point_px=config.point_px, layer=config.layer,
+            epsg=config.epsg,
+        )  # fmt: skip
     return RasterLabels.open(path, grid=grid, legend=legend, config=config, image_name=image_name)
 
 
-def config_legend(config: DataConfig) -> Legend | None:
-    """The config's legend with its merges, or None where the config names none."""
-    if config.legend is None:
-        return None
-    legend = load_legend(config.legend)
+def find_legend(config: DataConfig, paths: Sequence[str]) -> Legend:
+    """One legend for all label files: the config's, or the class names or codes that are in any; merged as it says."""
+    vector = [is_vector(path) for path in paths]
+    if not any(vector) and config.field is not None:
+        raise LabelError(f"data.field goes with polygons or points, {paths[0]} is a raster", fix="remove data.field")
+    if config.legend is not None:
+        legend = load_legend(config.legend)
+    elif all(vector):
+        legend = infer_vector_legend(paths, config.field, layer=config.layer, epsg=config.epsg)
+    else:
+        legend = Legend.union([infer_legend(path, nodata=config.label_nodata) for path in paths])
     return legend.merge(config.merge) if config.merge else legend
 
 
@@ -122,18 +131,20 @@ def infer_legend(path: str, *, nodata: int | None = None) -> Legend:
             raise LabelError(
                 f"{path} holds more than 254 different values", fix="is it a class raster? give data.legend"
             )
-    if any(c != int(c) or c < 0 for c in codes):
+    odd = sorted(c for c in codes if c != int(c) or not 0 <= c < 65535)
+    if odd:
         raise LabelError(
-            f"{path} holds values that are no class codes, such as {min(codes)}", fix="give data.label_nodata"
+            f"{path} holds values that are no class codes, such as {odd[0]:g}",
+            fix="codes are whole numbers from 0; if it means unlabelled, set data.label_nodata to it",
         )
     if not codes:
         raise LabelError(f"{path} holds no labelled pixel", fix="check its nodata value")
-    names: list[Any] = dataset.tags(1).get("CATEGORY_NAMES", "").split("|")
+    names = class_names(path)
     colours = _colours(dataset)
     classes = tuple(
         LandClass(
             code=int(code),
-            name=names[int(code)] if int(code) < len(names) and names[int(code)] else f"class {int(code)}",
+            name=names.get(int(code), f"class {int(code)}"),
             colour=colours.get(int(code), PALETTE[i % len(PALETTE)]),
         )
         for i, code in enumerate(sorted(codes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +15,9 @@ from covermap.core.errors import BandError, ConfigError, DataError, GridError
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.sensors import find_sensor
 from covermap.core.types import Sample
-from covermap.data.labels import RasterLabels, open_labels
-from covermap.geo.grid import Grid, Window
-from covermap.geo.raster import Raster, is_remote, open_raster, stack_dates
+from covermap.data.labels import RasterLabels, find_legend, is_vector, open_labels
+from covermap.geo.grid import Grid, Window, similar_gsd
+from covermap.geo.raster import Raster, files_behind, open_raster, stack_dates
 from covermap.geo.rasterize import VectorLabels
 
 S2_OFFSET = 1000
@@ -29,14 +30,14 @@ S2_DARKEST = 950
 
 @dataclass
 class Scene:
-    """One place: `rasters[sensor]` share `grid`; `added[sensor]` is added to every number of that sensor."""
+    """One place: `rasters[sensor]` share `grid`; `added[sensor][t]` is added to that sensor's numbers of date t."""
 
     name: str
     grid: Grid
     rasters: Mapping[str, Raster]
     labels: RasterLabels | VectorLabels | None = None
     labels_path: str | None = None
-    added: Mapping[str, float] = field(default_factory=dict)
+    added: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -45,9 +46,17 @@ class Scene:
 
     @property
     def paths(self) -> list[str]:
-        """All files that the scene reads."""
+        """All files that the scene reads, by the names they were given."""
         found = [path for raster in self.rasters.values() for path in raster.paths]
         return [*found, self.labels_path] if self.labels_path else found
+
+    @property
+    def files(self) -> list[str]:
+        """All local files that the scene's pixels and labels come from."""
+        found = [file for raster in self.rasters.values() for path in raster.paths for file in files_behind(path)]
+        if self.labels_path:
+            found += [self.labels_path] if is_vector(self.labels_path) else files_behind(self.labels_path)
+        return list(dict.fromkeys(found))
 
     def read(self, window: Window, *, labels: bool = False) -> Sample:
         """Values of all sensors, the pixels valid in all of them, and labels when asked; windows may reach outside."""
@@ -55,18 +64,20 @@ class Scene:
         masks = []
         for sensor, raster in self.rasters.items():
             values, valid = raster.read(window)
-            if self.added.get(sensor):
-                values = values.astype(np.float32) + self.added[sensor]
+            if any(self.added.get(sensor, ())):
+                values = values.astype(np.float32) + np.asarray(self.added[sensor], np.float32)[:, None, None, None]
             image[sensor] = values
             masks.append(valid)
-        # Sensors may have different numbers of dates: a pixel counts where every sensor has seen it once.
-        valid = np.logical_and.reduce([m.any(0) for m in masks])[None]
-        if len({m.shape[0] for m in masks}) == 1:
-            valid = np.logical_and.reduce(masks)
+        # A sensor of one date (elevation) counts for every date of the others.
+        valid = masks[0] if len(masks) == 1 else np.logical_and.reduce(np.broadcast_arrays(*masks))
         index = self.read_labels(window) if labels else None
-        dates = next(iter(self.rasters.values())).dates
         key = f"{self.name}:{window.row},{window.col}"
-        return Sample(image, valid, index, dates, self.grid.lat_lon(window), key)
+        return Sample(image, valid, index, self.dates, self.grid.lat_lon(window), key)
+
+    @property
+    def dates(self) -> tuple[str | None, ...]:
+        """Dates of the sensor that has the most."""
+        return max((raster.dates for raster in self.rasters.values()), key=len)
 
     def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
         """Class indices (H, W), IGNORE where unknown, also outside of the scene."""
@@ -79,7 +90,8 @@ def open_scenes(config: DataConfig, *, labels: bool = True) -> list[Scene]:
     """The scenes that a config describes; patterns are paired by file stem, never by order. Raises on any mismatch."""
     files = _scene_files(config)
     label_paths = _label_paths(config, list(files)) if labels and config.labels else {}
-    scenes = [_open_scene(name, sources, label_paths.get(name), config) for name, sources in files.items()]
+    legend = find_legend(config, list(dict.fromkeys(label_paths.values()))) if label_paths else None
+    scenes = [_open_scene(name, sources, label_paths.get(name), config, legend) for name, sources in files.items()]
     return [_in_order_of(scenes[0], scene) for scene in scenes]
 
 
@@ -135,21 +147,24 @@ def _require_same_stems(first: Sequence[str], second: Sequence[str], first_name:
 
 
 def _open_scene(
-    name: str, sources: Sequence[tuple[ImageConfig, str | list[str]]], label_path: str | None, config: DataConfig
-) -> Scene:
-    by_sensor: dict[str, list[Raster]] = {}
-    added: dict[str, float] = {}
-    notes: list[str] = []
+    name: str, sources: Sequence[tuple[ImageConfig, str | list[str]]], label_path: str | None, config: DataConfig,
+    legend: Legend | None,
+) -> Scene:  # fmt: skip
+    by_sensor: dict[str, list[tuple[ImageConfig, str | list[str]]]] = {}
     for image, path in sources:
-        raster = _open_image(image, path)
-        key = image.sensor or "image"
-        offset = _file_offset(image, raster, notes)
-        if added.setdefault(key, offset) != offset:
-            raise ConfigError(
-                f"{raster.name}: dates of {key} have different offsets", fix="prepare them to one scale first"
-            )
-        by_sensor.setdefault(key, []).append(raster)
-    stacked = {key: stack_dates(rasters) if len(rasters) > 1 else rasters[0] for key, rasters in by_sensor.items()}
+        by_sensor.setdefault(image.sensor or "image", []).append((image, path))
+    stacked: dict[str, Raster] = {}
+    added: dict[str, tuple[float, ...]] = {}
+    notes: list[str] = []
+    for key, dates in by_sensor.items():
+        _require_one_scale(key, [image for image, _ in dates])
+        opened = [_open_image(image, path, notes) for image, path in dates]
+        stacked[key] = stack_dates([raster for raster, _ in opened])
+        added[key] = tuple(offset for _, offset in opened)
+    counts = {key: len(raster.sources) for key, raster in stacked.items()}
+    if len(set(counts.values()) - {1}) > 1:
+        listed = ", ".join(f"{key} {count}" for key, count in counts.items())
+        raise ConfigError(f"sensors have different numbers of dates: {listed}", fix="give as many of each, or one")
     grid = min((raster.grid for raster in stacked.values()), key=lambda g: g.gsd_m)
     for key, raster in stacked.items():
         if not raster.grid.is_same(grid):
@@ -160,42 +175,52 @@ def _open_scene(
             stacked[key] = raster.on(grid)
             notes.append(f"{raster.name} is brought from {raster.grid.describe()} to {grid.describe()}")
     image_name = next(iter(stacked.values())).name
-    labels = open_labels(label_path, grid=grid, config=config, image_name=image_name) if label_path else None
-    offsets = {key: offset for key, offset in added.items() if offset}
+    labels = None
+    if label_path and legend:
+        labels = open_labels(label_path, grid=grid, config=config, legend=legend, image_name=image_name)
     notes += labels.notes if labels else []
-    return Scene(name, grid, stacked, labels, label_path, offsets, notes)
+    return Scene(name, grid, stacked, labels, label_path, added, notes)
 
 
-def _open_image(image: ImageConfig, path: str | list[str]) -> Raster:
+def _require_one_scale(key: str, images: Sequence[ImageConfig]) -> None:
+    """Dates of one sensor share one scaling; only the offset that is found by itself may differ."""
+    for what in ("scale", "offset", "nodata"):
+        values = list(dict.fromkeys(getattr(image, what) for image in images))
+        if len(values) > 1:
+            raise ConfigError(
+                f"the dates of {key} have different values of {what}: {', '.join(map(str, values))}",
+                fix="bring them to one scale and nodata first, or name them as different sensors",
+            )
+
+
+def _open_image(image: ImageConfig, path: str | list[str], notes: list[str]) -> tuple[Raster, float]:
+    """The bands to use, and what is to be added to their numbers."""
     sensor = find_sensor(image.sensor) if image.sensor else None
     raster = open_raster(
         path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date
     )
-    return raster.select(image.use, sensor=sensor) if image.use else raster
-
-
-def _file_offset(image: ImageConfig, raster: Raster, notes: list[str]) -> float:
-    if image.offset != "auto":
-        return 0.0  # the user's own offset is applied with the scale, not here
-    if image.sensor != "sentinel2" or np.dtype(raster.dtype).kind == "f" or is_remote(raster.paths[0]):
-        return 0.0
-    found = sentinel2_offset(raster)
-    if found:
+    # The user's own offset is applied with the scale, not here. All bands are asked, also those that are not used.
+    added = float(-sentinel2_offset(raster)) if image.offset == "auto" and image.sensor == "sentinel2" else 0.0
+    if added:
         notes.append(
             f"{raster.name}: no number is below {S2_DARKEST}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
         )
-    return -float(found)
+    return raster.select(image.use, sensor=sensor) if image.use else raster, added
 
 
 def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> int:
-    """1000 when no valid pixel of spread windows is darker than the offset allows; otherwise 0."""
-    rows = np.linspace(0, max(0, raster.grid.height - side), int(np.sqrt(probes))).astype(int)
-    cols = np.linspace(0, max(0, raster.grid.width - side), int(np.sqrt(probes))).astype(int)
+    """1000 when the files hold whole numbers and none in spread windows is darker than the offset allows; else 0.
+
+    The files are read as they are, so the bands in use and the working pixel size change nothing.
+    """
     seen = False
-    for row in np.unique(rows):
-        for col in np.unique(cols):
-            window = Window(int(row), int(col), side, side).intersect(raster.grid.window)
-            values, valid = raster.read(window)
+    for file in raster.by_file():
+        if np.dtype(file.dtype).kind == "f":
+            return 0
+        rows = np.linspace(0, max(0, file.grid.height - side), int(np.sqrt(probes))).astype(int)
+        cols = np.linspace(0, max(0, file.grid.width - side), int(np.sqrt(probes))).astype(int)
+        for row, col in itertools.product(np.unique(rows).tolist(), np.unique(cols).tolist()):
+            values, valid = file.read(Window(row, col, side, side).intersect(file.grid.window))
             good = valid[:, None] & (values > 0)
             if good.any():
                 seen = True
@@ -205,7 +230,12 @@ def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> in
 
 
 def _in_order_of(first: Scene, scene: Scene) -> Scene:
-    """The scene with its bands in the first one's order; raises BandError where they are not the same."""
+    """The scene with its bands in the first one's order; raises BandError or GridError where they do not match."""
+    if not similar_gsd(scene.grid.gsd_m, first.grid.gsd_m):
+        raise GridError(
+            f"scene {scene.name} has pixels of {scene.grid.gsd_m:.4g} m, {first.name} of {first.grid.gsd_m:.4g} m",
+            fix=f"work at one pixel size: gsd_m: {max(scene.grid.gsd_m, first.grid.gsd_m):.4g} in the image's entry",
+        )
     for sensor, raster in first.rasters.items():
         other = scene.rasters[sensor]
         if set(other.bands) != set(raster.bands) or len(other.sources) != len(raster.sources):

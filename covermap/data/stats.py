@@ -10,7 +10,7 @@ import numpy.typing as npt
 from covermap.core.config import DataConfig, ImageConfig
 from covermap.core.errors import DataError
 from covermap.core.sensors import find_sensor
-from covermap.core.types import InputSpec, Sample, SensorInput
+from covermap.core.types import InputSpec, Sample, SensorInput, mask_for
 from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.geo.grid import Window, partition
@@ -36,9 +36,8 @@ def input_spec(
         sample = scene.read(window)
         mask = split.part_mask(scene.name, window) == 1
         for key, values in sample.image.items():
-            for t in range(values.shape[0]):
-                valid = sample.valid[min(t, sample.valid.shape[0] - 1)]
-                sums[key].add(values[t][:, valid & mask])
+            for values_t, valid in zip(values, mask_for(sample.valid, len(values)), strict=True):
+                sums[key].add(values_t[:, valid & mask])
     entries = []
     for key, raster in scenes[0].rasters.items():
         image = next(image for image in config.images if (image.sensor or "image") == key)
@@ -46,9 +45,13 @@ def input_spec(
         mean, std = sums[key].finish(normalise, where=raster.name, bands=raster.bands)
         if normalise != "none":
             mean, std = mean * scale + offset, std * scale
-        entries.append(SensorInput(key, raster.bands, tuple(mean.tolist()), tuple(std.tolist()), scale, offset))
-    first = next(iter(scenes[0].rasters.values()))
-    return InputSpec(tuple(entries), len(first.sources), scenes[0].grid.gsd_m, size_px)
+        entries.append(
+            SensorInput(
+                key, raster.bands, tuple(mean.tolist()), tuple(std.tolist()), scale, offset,
+                num_dates=len(raster.sources), auto_offset=image.offset == "auto",
+            )
+        )  # fmt: skip
+    return InputSpec(tuple(entries), scenes[0].grid.gsd_m, size_px)
 
 
 def _scaling(image: ImageConfig) -> tuple[float, float]:
@@ -126,6 +129,6 @@ def normalise_sample(sample: Sample, spec: InputSpec) -> dict[str, npt.NDArray[n
         np.clip(scaled, -entry.clip, entry.clip, out=scaled)
         if not sample.valid.all():
             # Also replaces the NaN and inf of pixels that are not valid, which clip lets through.
-            scaled = np.where(sample.valid[:, None], scaled, np.float32(0))
+            scaled = np.where(mask_for(sample.valid, len(values))[:, None], scaled, np.float32(0))
         out[entry.sensor] = scaled
     return out

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import shapely
 from affine import Affine
 from rasterio.features import rasterize
+from rasterio.warp import transform_bounds
 
 from covermap.core.errors import DataError, GridError
-from covermap.geo.grid import Grid, Window
+from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.vector import read_table
 
 
@@ -39,17 +41,27 @@ def read_area(path: str | Path, grid: Grid) -> Area:
             f"{path if table.crs is None else 'the image'} has no CRS",
             fix="assign it, so that both can be laid over each other",
         )
-    shapes = shapely.make_valid(table.to_crs(grid.crs.to_wkt()).geometry.to_numpy())
-    shapes = shapes[np.isin(shapely.get_type_id(shapes), (3, 6, 7))]
-    if not len(shapes):
+    table = table[np.isin(shapely.get_type_id(table.geometry.to_numpy()), (3, 6, 7))]
+    if not len(table):
         raise DataError(f"{path} holds no polygon", fix="give an area of interest drawn as polygons")
+    # Cut first: polygons that reach around the world have no place in most CRS.
+    bounds = transform_bounds(grid.crs, table.crs.to_wkt(), *grid.bounds)
+    # With room around, for the straight cut becomes a bent line in the other CRS.
+    near = shapely.box(*bounds).buffer(max(bounds[2] - bounds[0], bounds[3] - bounds[1]) / 2, join_style="mitre")
+    cut = shapely.intersection(shapely.make_valid(table.geometry.to_numpy()), near)
+    shapes = shapely.make_valid(gpd.GeoSeries(cut, crs=table.crs).to_crs(grid.crs.to_wkt()).to_numpy())
     to_pixels = ~grid.transform
     matrix = [to_pixels.a, to_pixels.b, to_pixels.d, to_pixels.e, to_pixels.c, to_pixels.f]
     union = shapely.affinity.affine_transform(shapely.union_all(shapes), matrix)
-    left, top, right, bottom = (float(v) for v in union.bounds)
-    first_row, first_col = int(np.floor(top)), int(np.floor(left))
-    window = Window(first_row, first_col, int(np.ceil(bottom)) - first_row, int(np.ceil(right)) - first_col)
-    window = window.intersect(grid.window)
+    window = Window(0, 0, 0, 0)
+    if not union.is_empty:
+        left, top, right, bottom = (float(v) for v in union.bounds)
+        first_row, first_col = int(np.floor(top)), int(np.floor(left))
+        window = Window(first_row, first_col, int(np.ceil(bottom)) - first_row, int(np.ceil(right)) - first_col)
+        window = window.intersect(grid.window)
     if window.is_empty:
         raise GridError(f"{path} does not overlap the image ({grid.describe()})", fix="check the place and CRS of both")
-    return Area(union, window)
+    area = Area(union, window)
+    if not any(area.read(block).any() for block in partition(window, 4096, 4096)):
+        raise GridError(f"{path} holds no pixel's centre ({grid.describe()})", fix="give a larger area of interest")
+    return area

@@ -148,6 +148,18 @@ class Grid:
         area = (mine.right - mine.left) * (mine.top - mine.bottom)
         return max(0.0, wide) * max(0.0, tall) / area if area > 0 else 0.0
 
+    def window_of(self, other: Grid, window: Window) -> Window:
+        """The rectangle of this grid's pixels (it may reach outside) that holds a window of another grid."""
+        bounds = other.window_grid(window).bounds
+        if other.crs and self.crs and other.crs != self.crs:
+            bounds = BoundingBox(*transform_bounds(other.crs, self.crs, *bounds))
+        corners = [~self.transform * (x, y) for x in (bounds.left, bounds.right) for y in (bounds.bottom, bounds.top)]
+        cols, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
+        first_row, first_col = math.floor(min(rows) + 1e-6), math.floor(min(cols) + 1e-6)
+        return Window(
+            first_row, first_col, math.ceil(max(rows) - 1e-6) - first_row, math.ceil(max(cols) - 1e-6) - first_col
+        )
+
     def lat_lon(self, window: Window | None = None) -> tuple[float, float] | None:
         """Latitude and longitude in degrees of a window's centre; None without a CRS."""
         if self.crs is None:
@@ -162,6 +174,11 @@ class Grid:
         crs = self.crs.to_string() if self.crs else "no CRS"
         crs = crs if len(crs) <= 24 else crs[:21] + "..."
         return f"{crs} at {self.gsd_m:.4g} m, {self.height} x {self.width} px"
+
+
+def similar_gsd(one: float, two: float) -> bool:
+    """Whether two pixel sizes differ by less than a fifth, which one model can take."""
+    return 1 / 1.2 <= one / two <= 1.2
 
 
 def require_same_crs(image: Grid, other: Grid, *, image_name: str, other_name: str) -> None:

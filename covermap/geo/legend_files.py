@@ -81,6 +81,22 @@ def read_legend(path: str | Path) -> Legend:
     return Legend.from_dict({"name": name, "classes": entries}, where=str(path))
 
 
+def class_names(raster: str | Path) -> dict[int, str]:
+    """Class names by code that GDAL keeps beside a raster (.aux.xml) or in a VRT; empty where there are none."""
+    for path in (Path(f"{raster}.aux.xml"), Path(raster)):
+        if path.suffix.lower() not in (".xml", ".vrt") or not path.is_file():
+            continue
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            listed = next(ET.fromstring(text).iter("CategoryNames"), None)
+            if listed is not None:
+                return {code: each.text for code, each in enumerate(listed) if each.text}
+            return {int(float(code)): name for code, name, _ in _from_aux_xml(text) if name}
+        except (ET.ParseError, UnicodeDecodeError, KeyError, ValueError, IndexError):
+            continue  # names are a courtesy: another program's table may be of any form
+    return {}
+
+
 _EXAMPLE = "covermap legend convert esa_worldcover example"
 
 

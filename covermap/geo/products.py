@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
 
-from covermap.core.errors import ConfigError, OutputError
+from covermap.core.config import parse_date
+from covermap.core.errors import OutputError
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.output import claim, replacing, write_text
 from covermap.geo.grid import Grid, partition
@@ -91,7 +92,7 @@ def finish_map(
     with _small_cache(), rasterio.open(plain) as dataset:
         grid = grid_of(dataset)
         num_pixels, areas_ha, num_nodata = _count(dataset, grid, legend)
-    beside = _names_beside(out)
+    beside = names_beside(out)
     all_tags = {"COVERMAP_LEGEND": json.dumps(legend.to_dict()), **({"COVERMAP_DATE": date} if date else {})}
     colours = {c.code: (*c.rgb, 255) for c in legend.classes} | {legend.map_nodata: (0, 0, 0, 0)}
     notes: tuple[str, ...] = ()
@@ -205,7 +206,8 @@ def _count_rows(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return np.bincount(keys.ravel(), minlength=256 * len(index)).reshape(len(index), 256)
 
 
-def _names_beside(out: Path) -> dict[str, Path]:
+def names_beside(out: Path) -> dict[str, Path]:
+    """The side files of a map, by role."""
     return {
         "attributes": out.with_name(out.name + ".aux.xml"),
         "style": out.with_suffix(".qml"),
@@ -313,27 +315,8 @@ def _outline(grid: Grid) -> list[tuple[float, float]]:
 
 def _stac_dates(date: str) -> dict[str, str | None]:
     """STAC's datetime of a day or moment; or start and end of a month, a year or `first/last`; raises ConfigError."""
-    spans = [_span(part.strip()) for part in date.split("/")]
-    if len(spans) > 2 or spans[-1][1] < spans[0][0]:
-        raise ConfigError(f"{date!r} is no period", fix="write first/last, for example 2019-04-01/2019-08-31")
-    first, last = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (spans[0][0], spans[-1][1]))
-    if len(spans) == 1 and spans[0][1] - spans[0][0] < timedelta(days=1):
+    begin, end = parse_date(date)
+    first, last = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (begin, end))
+    if "/" not in date and end - begin < timedelta(days=1):
         return {"datetime": first}
     return {"datetime": None, "start_datetime": first, "end_datetime": last}
-
-
-def _span(date: str) -> tuple[datetime, datetime]:
-    """First and last second of a year, month or day; a moment is both."""
-    try:
-        if re.fullmatch(r"\d{4}", date):
-            return datetime(int(date), 1, 1), datetime(int(date), 12, 31, 23, 59, 59)
-        if re.fullmatch(r"\d{4}-\d{2}", date):
-            first = datetime.strptime(date, "%Y-%m")
-            return first, (first + timedelta(days=31)).replace(day=1) - timedelta(seconds=1)
-        moment = datetime.fromisoformat(date)
-    except ValueError as error:
-        raise ConfigError(f"{date!r} is no date", fix="write 2019, 2019-07, 2019-07-27 or first/last") from error
-    if len(date) == 10:
-        return moment, moment + timedelta(days=1, seconds=-1)
-    moment = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-    return moment, moment

@@ -152,8 +152,22 @@ class Raster:
         return replace(self, bands=names, sources=tuple(tuple(date[i] for i in at) for date in self.sources))
 
     def on(self, grid: Grid, *, resampling: str = "bilinear") -> Raster:
-        """The same bands read on another grid."""
-        return replace(self, grid=grid, resampling=resampling)
+        """The same bands read on another grid; whole numbers become float32 unless the nearest is taken."""
+        exact = resampling in ("nearest", "mode") or grid.is_same(self.grid)
+        return replace(
+            self, grid=grid, resampling=resampling, dtype=self.dtype if exact else _resampled_dtype(self.dtype)
+        )
+
+    def by_file(self) -> list[Raster]:
+        """One raster for each file, on the file's own grid and with its own type."""
+        found = []
+        for path in self.paths:
+            dataset = open_dataset(path)
+            mine = [(b, s) for date in self.sources for b, s in zip(self.bands, date, strict=True) if s.path == path]
+            dtype = np.result_type(*(dataset.dtypes[source.index - 1] for _, source in mine)).name
+            bands, sources = zip(*mine, strict=True)
+            found.append(replace(self, grid=grid_of(dataset), bands=bands, sources=(sources,), dtype=dtype))
+        return found
 
 
 def read_plain(
@@ -215,26 +229,35 @@ def open_raster(
         )
     grid = _common_grid(files, datasets, gsd_m)
     dtype = np.result_type(*(d.dtypes[i] for d in datasets for i in range(d.count)))
-    if not bool(_same_grid_everywhere(grid, datasets)) and dtype.kind in "iu" and dtype.itemsize < 4:
-        dtype = np.dtype("float32")  # resampled numbers are no longer whole
-    return Raster(grid, names, (tuple(sources),), dtype.name, nodata, dates=(date,))
+    exact = all(grid_of(d).is_same(grid) for d in datasets)
+    kind = dtype.name if exact else _resampled_dtype(dtype)
+    return Raster(grid, names, (tuple(sources),), kind, nodata, dates=(date,))
 
 
-def _same_grid_everywhere(grid: Grid, datasets: Sequence[DatasetReader]) -> bool:
-    return all(grid_of(d).is_same(grid) for d in datasets)
+def _resampled_dtype(dtype: npt.DTypeLike) -> str:
+    """Resampled numbers are no longer whole."""
+    return "float32" if np.dtype(dtype).kind in "iu" else np.dtype(dtype).name
 
 
 def stack_dates(rasters: Sequence[Raster]) -> Raster:
-    """Rasters of several dates with the same bands as one; later ones are read on the first one's grid."""
+    """Rasters of several dates with the same bands as one; later ones are read on the first one's grid.
+
+    Raises BandError (other bands) and GridError (another place).
+    """
     first = rasters[0]
     for other in rasters[1:]:
+        if not first.grid.is_same(other.grid) and first.grid.overlap(other.grid) == 0:
+            raise GridError(
+                f"{other.name} ({other.grid.describe()}) does not overlap {first.name} ({first.grid.describe()})",
+                fix="give dates of one place; several places are scenes: a pattern with *",
+            )
         if set(other.bands) != set(first.bands):
             raise BandError(
                 f"{other.name} has bands {', '.join(other.bands)}, {first.name} has {', '.join(first.bands)}",
                 fix="give every date the same bands",
             )
-    ordered = [r.select(first.bands) for r in rasters]
-    dtype = np.result_type(*(r.dtype for r in rasters)).name
+    ordered = [r.on(first.grid).select(first.bands) for r in rasters]
+    dtype = np.result_type(*(r.dtype for r in ordered)).name
     return replace(
         first,
         sources=tuple(s for r in ordered for s in r.sources),
@@ -252,6 +275,17 @@ def _list_files(path: str | Path | Sequence[str | Path]) -> list[str]:
     if not files:
         raise DataError(f"the folder {path} holds no raster", fix="files must end in " + ", ".join(SUFFIXES))
     return [str(p) for p in files]
+
+
+def files_behind(path: str) -> list[str]:
+    """All local files that a raster's pixels come from: itself, its side files, and the sources of a VRT."""
+    if is_remote(path):
+        return []
+    found = [path]
+    for name in open_dataset(path).files:
+        if name not in found and Path(name).is_file():
+            found += files_behind(name) if name.lower().endswith(".vrt") else [name]
+    return list(dict.fromkeys(found))
 
 
 def _is_alpha(dataset: DatasetReader, index: int) -> bool:

@@ -178,7 +178,7 @@ def _onto_crs(table: gpd.GeoDataFrame, grid: Grid, epsg: int | None, path: str) 
     if grid.crs is None and table.crs is None:
         return table
     if table.crs is None:
-        raise GridError(f"{path} has no CRS", fix="state it: epsg: 4326 (option --epsg)")
+        raise GridError(f"{path} has no CRS", fix="state it: data.epsg: 4326")
     if epsg is not None and table.crs.to_epsg() not in (None, epsg):
         raise GridError(f"{path} says EPSG:{table.crs.to_epsg()}, epsg says {epsg}", fix="leave epsg out")
     if grid.crs is None:
@@ -195,6 +195,21 @@ def _with_class_and_shape(table: gpd.GeoDataFrame, field: str, notes: list[str])
     _say(notes, nameless.sum(), f"have no class in {field!r} and were left out")
     _say(notes, (empty & ~nameless).sum(), "have no place in the image's CRS and were left out")
     return np.asarray(~(nameless | empty))
+
+
+def infer_vector_legend(
+    paths: Sequence[str | Path], field: str | None, *, layer: str | None = None, epsg: int | None = None
+) -> Legend:
+    """One legend of the class names or codes in `field` of one or more files; raises LabelError."""
+    found = []
+    for path in paths:
+        table = read_table(path, layer=layer, epsg=epsg)
+        name = require_field(path, field, table)
+        found.append(table[name][_with_class_and_shape(table, name, [])])
+    values = pd.concat(found)
+    if not len(values):
+        raise LabelError(f"{paths[0]}: no geometry has a class in {field!r}", fix="fill the field or name another one")
+    return _classes(values, None, str(paths[0]), str(field))[0]
 
 
 def _classes(values: pd.Series, legend: Legend | None, path: str, field: str) -> tuple[Legend, npt.NDArray[np.uint8]]:
@@ -221,7 +236,7 @@ def _classes_by_name(
     if legend is None:
         classes = [{"code": code, "name": name} for code, name in enumerate(sorted(set(names)), 1)]
         legend = Legend.from_dict({"name": Path(path).stem, "nodata": 0, "classes": classes}, where=f"{path}: {field}")
-    index = {name.lower(): k for k, name in enumerate(legend.names)}
+    index = legend.index_by_name
     strange = names[~names.str.lower().isin(index)]
     if len(strange):
         raise _unknown(strange, legend, path, field, fix=suggest(str(strange.iloc[0]), legend.names))

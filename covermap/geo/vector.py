@@ -33,7 +33,7 @@ def read_table(
     try:
         layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
         if layer is None and len(layers) > 1:
-            raise LabelError(f"{path} holds the layers {', '.join(layers)}", fix=f"name one: layer: {layers[0]}")
+            raise LabelError(f"{path} holds the layers {', '.join(layers)}", fix=f"name one: data.layer: {layers[0]}")
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             table = pyogrio.read_dataframe(path, layer=layer or (layers[0] if layers else None))
@@ -67,7 +67,7 @@ def _read_csv(path: Path, epsg: int | None) -> gpd.GeoDataFrame:
         listed = ", ".join(map(str, table.columns))
         raise LabelError(f"{path} has the columns {listed}", fix="name the coordinates lon, lat or x, y")
     if epsg is None and pair == ("x", "y"):
-        raise GridError(f"{path} has columns x and y, but no CRS", fix="state it: epsg: 32632 (option --epsg)")
+        raise GridError(f"{path} has columns x and y, but no CRS", fix="state it: data.epsg: 32632")
     x, y = (pd.to_numeric(table[names[axis]], errors="coerce").to_numpy(np.float64) for axis in pair)
     points = shapely.points(x, y)
     points[np.isnan(x) | np.isnan(y)] = None
@@ -85,9 +85,9 @@ def require_field(path: str | Path, field: str | None, table: gpd.GeoDataFrame) 
     raise LabelError(f"{path} {what}; its fields are {', '.join(columns) or 'none'}", fix=hint)
 
 
-def likely_field(path: str | Path) -> str:
+def likely_field(path: str | Path, *, layer: str | None = None, epsg: int | None = None) -> str:
     """The class field where the file leaves no doubt; raises LabelError that lists the fields otherwise."""
-    table = read_table(path)
+    table = read_table(path, layer=layer, epsg=epsg)
     columns = [str(c) for c in table.columns if c != table.geometry.name]
     likely = columns[0] if len(columns) == 1 else next((c for c in columns if c.lower() in _LIKELY_FIELDS), None)
     return likely if likely is not None else require_field(path, None, table)

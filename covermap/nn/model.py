@@ -111,15 +111,17 @@ def build_model(
     pixel_width: int = 0,
 ) -> Model:
     """A model by the names of its parts; pixel_width > 0 adds a PixelExpert. Raises ConfigError for unknown names."""
-    encoder = _make("backbone", backbone, backbone_options, spec)
-    head = _make("decoder", decoder, decoder_options, encoder.channels, encoder.strides, num_classes)
+    encoder = make_part("backbone", backbone, backbone_options, spec)
+    head = make_part("decoder", decoder, decoder_options, encoder.channels, encoder.strides, num_classes)
     pixel = PixelExpert(spec, num_classes, width=pixel_width) if pixel_width else None
     return Model(encoder, head, spec, pixel)
 
 
-def _make(kind: str, name: str, options: Mapping[str, Any] | None, *arguments: Any) -> Any:
+def make_part(kind: str, name: str, options: Mapping[str, Any] | None, *arguments: Any) -> Any:
+    """A registered backbone, decoder or loss with the config's options; raises ConfigError when they do not fit."""
     maker = find(kind, name)
     try:
         return maker(*arguments, **(options or {}))
-    except TypeError as error:
-        raise ConfigError(f"{kind} {name}: {error}", fix=f"check model.{kind}_options") from error
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        section = "train" if kind == "loss" else "model"
+        raise ConfigError(f"{kind} {name}: {error}", fix=f"check {section}.{kind}_options") from error

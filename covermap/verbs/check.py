@@ -12,7 +12,8 @@ from covermap.data.split import PARTS, min_distance_px, part_counts
 from covermap.verbs.train import prepare_run, windows_per_epoch
 
 FEW_PX = 200
-LARGE_PX = 1 << 27
+LARGE_PX = 1 << 25
+"""Scenes up to this size are held whole to measure distances: about 1 GB."""
 
 
 def check(config: RunConfig) -> dict[str, Any]:

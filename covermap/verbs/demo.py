@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from covermap.core.config import load_config
 from covermap.core.errors import OutputError
 from covermap.core.output import claim, write_text
+from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
 from covermap.data.simulate import SceneRecipe, write_scene
 from covermap.verbs.run import run
@@ -46,8 +46,8 @@ def demo(
     *,
     seed: int = 0,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    say: Say = silent,
+    on_progress: Tick = unseen,
 ) -> Run:
     """Write a scene, train, score, map and report in `folder`; raises OutputError when it is there already."""
     folder = claim(folder, overwrite=overwrite)

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.errors import ConfigError, DataError, suggest
+from covermap.core.config import PredictConfig
+from covermap.core.errors import ConfigError, DataError, LabelError, suggest
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text
+from covermap.core.progress import Say, silent
 from covermap.core.run import Run
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import PARTS, Split
 from covermap.geo.grid import Window
-from covermap.infer import Lattice, default_overlap, infer_block
+from covermap.infer import Lattice, highest, infer_block
 from covermap.metrics.confusion import Confusion
-from covermap.models import LandModel, load_model
+from covermap.models import LandModel, device_of, load_model
 
 PARTS_USED = {"train": "fitted the model", "val": "chose the checkpoint"}
 
@@ -31,31 +33,28 @@ def score(
     split: Split,
     part: str,
     *,
-    size_px: int = 256,
-    batch_size: int = 8,
-    on_block: Callable[[], None] = lambda: None,
+    settings: PredictConfig,
 ) -> tuple[Confusion, float]:
     """Confusion matrix over all labelled, valid pixels of a part, and their mean negative log likelihood.
 
-    Only windows that hold such a pixel are computed.
+    The windows are those of the map (`settings`); only those that hold such a pixel are computed.
     """
     confusion = Confusion(len(model.legend))
     loss = 0.0
     for scene in scenes:
-        windows = Lattice(scene.grid.window, size_px, default_overlap(model, size_px))
+        windows = Lattice.of(scene, model, settings)
         labels = _remembered(split, scene, part)
         for block in windows.blocks(2048):
             if (labels(block) != IGNORE).any():
                 known_at = _is_known(labels)
-                for strip in infer_block(model, scene, windows, block, wanted=known_at, batch_size=batch_size):
+                for strip in infer_block(model, scene, windows, block, wanted=known_at, batch_size=settings.batch_size):
                     reference = np.where(strip.valid, labels(strip.window), np.uint8(IGNORE))
                     known = reference != IGNORE
-                    confusion.add(reference, strip.probabilities.argmax(0).astype(np.uint8))
+                    confusion.add(reference, highest(strip.probabilities)[0])
                     chosen = np.take_along_axis(
                         strip.probabilities[:, known], reference[known][None].astype(np.intp), axis=0
                     )
                     loss -= float(np.log(np.maximum(chosen, 1e-7)).sum(dtype=np.float64))
-            on_block()
     if confusion.total == 0:
         raise DataError(f"the {part} part holds no labelled valid pixel", fix="check with: covermap check CONFIG")
     return confusion, loss / confusion.total
@@ -73,7 +72,7 @@ def _remembered(split: Split, scene: Scene, part: str) -> Callable[[Window], npt
     return lambda window: whole[window.slices]
 
 
-def evaluate(run: Run, *, part: str = "test", say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, Any]:
     """Score all models of a run on a part and write metrics.json, confusion CSVs and per_class.csv.
 
     Scores of a part that was used for fitting or choosing are marked as such and never called test scores.
@@ -81,13 +80,21 @@ def evaluate(run: Run, *, part: str = "test", say: Callable[[str], None] = lambd
     if part not in PARTS[1:]:
         raise ConfigError(f"a split has no part {part!r}", fix=suggest(part, PARTS[1:]))
     scenes = open_scenes(run.config.data)
+    run.require_inputs(file for scene in scenes for file in scene.files)
+    legend = scenes[0].legend
+    assert legend is not None
     split = Split.load(run.path("split.csv"))
     models: dict[str, Any] = {}
     for name, folder in (("network", "model"), ("random forest", "baseline")):
         if run.path(f"{folder}/config.json").is_file():
             say(f"scoring the {name} on {part}")
-            model = load_model(run.path(folder))
-            confusion, loss = score(model, scenes, split, part, size_px=run.config.predict.size_px or 256)
+            model = load_model(run.path(folder), device=device_of(run.config.predict.device))
+            if model.legend.codes != legend.codes or model.legend.names != legend.names:
+                raise LabelError(
+                    f"the {name} maps {', '.join(model.legend.names)}; the labels hold {', '.join(legend.names)}",
+                    fix="the legend was changed after training: train again with --overwrite",
+                )
+            confusion, loss = score(model, scenes, split, part, settings=run.config.predict)
             models[name] = {
                 "scores": confusion.scores() | {"nll": loss},
                 "per_class": confusion.table(model.legend.names),
@@ -100,7 +107,7 @@ def evaluate(run: Run, *, part: str = "test", say: Callable[[str], None] = lambd
         "part": part,
         "is_test": part not in PARTS_USED,
         "note": f"{part} {PARTS_USED[part]}: these are no test scores" if part in PARTS_USED else "",
-        "classes": list(scenes[0].legend.names) if scenes[0].legend else [],
+        "classes": list(legend.names),
         "models": models,
     }
     run.write_json("metrics.json" if part == "test" else f"metrics_{part}.json", result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from covermap.core.sensors import common_name, find_sensor
 from covermap.data.labels import is_vector
 from covermap.data.scene import S2_DARKEST
 from covermap.geo.grid import Window
+from covermap.geo.legend_files import class_names
 from covermap.geo.raster import Raster, grid_of, open_dataset, open_raster
 from covermap.geo.vector import describe_vector
 
@@ -120,9 +120,9 @@ def _classes(
     codes, counts = np.unique(values[0][valid], return_counts=True)
     if len(codes) > MAX_CLASSES:
         return []
-    names: Sequence[str] = dataset.tags(1).get("CATEGORY_NAMES", "").split("|")
+    names = class_names(raster.paths[0])
     share = counts / max(1, counts.sum())
     return [
-        {"code": int(c), "name": names[c] if 0 <= c < len(names) else "", "share": float(s)}
+        {"code": int(c), "name": names.get(c, ""), "share": float(s)}
         for c, s in zip(codes.tolist(), share.tolist(), strict=True)
     ]

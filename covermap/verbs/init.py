@@ -43,6 +43,8 @@ def init(
     out: str | Path,
     *,
     field: str | None = None,
+    layer: str | None = None,
+    epsg: int | None = None,
     sensor: str | None = None,
     bands: Sequence[str] | None = None,
     legend: str | None = None,
@@ -50,13 +52,13 @@ def init(
 ) -> list[str]:
     """Write the config; returns sentences about what was found. Raises what opening the data raises."""
     out = claim(out, overwrite=overwrite)
-    field = field or (_only_field(labels) if is_vector(labels) else None)
+    field = field or (likely_field(labels, layer=layer, epsg=epsg) if is_vector(labels) else None)
     align = "none"
     if not is_vector(labels) and not grid_of(open_dataset(labels)).is_same(_image_grid(image, sensor, bands)):
         align = "mode"
     config = DataConfig(
         image=image, labels=labels, field=field, sensor=sensor, bands=list(bands) if bands else None, legend=legend,
-        align=align,
+        align=align, layer=layer, epsg=epsg,
     )  # fmt: skip
     scene = open_scenes(config)[0]
     found = scene.legend
@@ -65,23 +67,22 @@ def init(
     write_text(
         out,
         TEMPLATE.format(
-            name=Path(image).stem or "run",
+            name=_quoted(Path(image).stem or "run"),
             image=_quoted(os.path.relpath(image, base) if os.path.exists(image) else image),
             labels=_quoted(os.path.relpath(labels, base)),
             sensor=f"  sensor: {sensor}\n" if sensor else "",
-            bands=f"  bands: [{', '.join(bands)}]\n" if bands else "",
-            field=f"  field: {_quoted(field)}\n" if field else "",
+            bands=f"  bands: [{', '.join(map(_quoted, bands))}]\n" if bands else "",
+            field="".join(
+                f"  {key}: {_quoted(value)}\n"
+                for key, value in (("field", field), ("layer", layer), ("epsg", epsg))
+                if value
+            ),
             align=f"  align: {align}  # the labels lie on another grid\n" if align != "none" else "",
             legend=legend or _inline(found),
             size=int(np.clip(2 ** int(np.log2(max(16, min(scene.grid.height, scene.grid.width) / 4))), 16, 128)),
         ),
     )
     return _summary(scene, found)
-
-
-def _only_field(labels: str) -> str:
-    """The class field where the file leaves no doubt; otherwise an error that lists the fields comes from opening."""
-    return likely_field(labels)
 
 
 def _image_grid(image: str, sensor: str | None, bands: Sequence[str] | None) -> Grid:
@@ -95,7 +96,7 @@ def _inline(legend: Legend) -> str:
     return f"\n    nodata: {nodata}\n    classes:\n" + "\n".join("  " + line for line in lines)
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str | int) -> str:
     return yaml.safe_dump(text, width=10_000).removesuffix("\n").removesuffix("...").strip()
 
 

@@ -15,7 +15,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,18 @@ from covermap import __version__
 from covermap.core.config import DataConfig, ImageConfig, PredictConfig
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import DataError, OutputError
+from covermap.core.legend import Legend
 from covermap.core.output import claim, replacing, write_text, writing
+from covermap.core.progress import Tick, unseen
 from covermap.core.run import checksum
+from covermap.core.types import InputSpec
 from covermap.data.scene import Scene, open_scenes
-from covermap.geo.area import read_area
+from covermap.geo.area import Area, read_area
 from covermap.geo.grid import Grid, Window
-from covermap.geo.products import MapSummary, finish_cog, finish_map
+from covermap.geo.products import MapSummary, finish_cog, finish_map, names_beside
 from covermap.geo.raster import RasterWriter, is_remote
-from covermap.infer import Lattice, check_input, default_overlap, infer_block
-from covermap.models import LandModel, load_model, read_card, require_fit
+from covermap.infer import Lattice, check_input, highest, infer_block
+from covermap.models import LandModel, device_of, load_model, read_card, require_fit
 
 NO_CONFIDENCE = 255
 
@@ -44,19 +47,14 @@ class Job:
     """One prediction: small enough to be sent to a worker, complete enough to be its fingerprint."""
 
     model: str
-    images: tuple[ImageConfig, ...]
     settings: PredictConfig
-    area: Window
-    size_px: int
-    overlap_px: int
-    aoi: str | None = None
-    sums: dict[str, str] = field(default_factory=dict)
+    windows: Lattice
+    sums: dict[str, str]
 
     def fingerprint(self) -> str:
-        """Everything that the bytes of the result depend on (not the number of workers)."""
-        settings = self.settings.model_dump(exclude={"workers"})
-        parts = [self.area, self.size_px, self.overlap_px, settings, sorted(self.sums.items()), __version__]
-        parts.append([image.model_dump(exclude={"path"}) for image in self.images])
+        """Everything that the blocks depend on: not the number of workers, not the date that the map is given."""
+        lattice = [self.windows.area, self.windows.size_px, self.windows.overlap_px]
+        parts = [lattice, self.settings.model_dump(exclude={"workers"}), sorted(self.sums.items()), __version__]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -93,7 +91,7 @@ def predict(
     any_gsd: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Tick = unseen,
 ) -> Prediction:
     """Write a map and its companions beside `out`; an interrupted call is continued by the same call.
 
@@ -104,38 +102,52 @@ def predict(
     out, settings = Path(out), settings or PredictConfig()
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
+    settings = settings.model_copy(update={"device": device_of(settings.device)})
     card = read_card(model)
-    images = [ImageConfig(path=image)] if isinstance(image, str) else list(image)
-    scene = open_for(card.spec, images, bands=bands, any_gsd=any_gsd)
-    if any(not is_remote(path) and Path(path).resolve() == out.resolve() for path in scene.paths):
-        raise OutputError(f"{out} is the image itself", fix="give the map another name")
+    scene = open_for(card.spec, _with_bands(image, bands), any_gsd=any_gsd)
+    outputs = _outputs(out, settings)
+    inputs = {Path(file).resolve() for file in [*scene.files, *([aoi] if aoi else [])]}
+    if taken := [path for path in outputs if path.resolve() in inputs]:
+        raise OutputError(f"{taken[0]} is an input of this call", fix="give the map another name")
+    area = read_area(aoi, scene.grid) if aoi else None
+    windows = Lattice.of(scene, card, settings)
+    job = Job(str(model), settings, windows, _sums(model, scene, aoi))
+    blocks = windows.blocks(settings.block_px, area.window if area else None)
     work = out.with_name(out.name + ".work")
-    if not dry_run:
-        claim(out, overwrite=overwrite)
-    area = read_area(aoi, scene.grid).window if aoi else scene.grid.window
-    loaded = load_model(model, device=device_of(settings))
-    size = settings.size_px or max(256, card.spec.size_px)
-    overlap = settings.overlap_px if settings.overlap_px is not None else default_overlap(loaded, size)
-    job = Job(
-        str(model), _with_bands(images, bands), settings, area, size, overlap, str(aoi) if aoi else None,
-        _sums(model, scene, aoi),
-    )  # fmt: skip
-    blocks = Lattice(area, size, overlap).blocks(settings.block_px)
+    resumed = _ledger(work, job, overwrite)
+    # Side files of an interrupted call are its own.
+    for path in outputs if resumed is None else (out,):
+        claim(path, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
-        return Prediction(out, (), None, 0.0, 0.0, len(blocks), 0, tuple(scene.notes))
-    resumed = _open_ledger(work, job, overwrite)
-    _predict_blocks(work, job, blocks, any_gsd, on_progress)
-    summary, layers = _assemble(work, out, blocks, scene, loaded, job)
+        return Prediction(out, (), None, 0.0, 0.0, len(blocks), resumed or 0, tuple(scene.notes))
+    _open_work(work, job, fresh=resumed is None)
+    try:
+        _predict_blocks(work, job, blocks, scene, area, on_progress)
+        summary, layers = _assemble(work, out, blocks, scene, card.legend, job, area)
+    except BaseException:
+        if not _finished(work):
+            shutil.rmtree(work)  # nothing to go on with
+        raise
     shutil.rmtree(work)
     seconds = time.perf_counter() - started
     return Prediction(
         out, (*summary.files, *layers), summary, seconds, sum(summary.areas_ha) / 100 / seconds,
-        len(blocks), resumed, (*scene.notes, *summary.notes),
+        len(blocks), resumed or 0, (*scene.notes, *summary.notes),
     )  # fmt: skip
 
 
+def _outputs(out: Path, settings: PredictConfig) -> list[Path]:
+    """Every file that a call writes."""
+    layers = {"confidence": settings.confidence, "probs": settings.probabilities}
+    return [out, *names_beside(out).values(), *(_layer(out, key) for key, wanted in layers.items() if wanted)]
+
+
+def _layer(out: Path, key: str) -> Path:
+    return out.with_name(f"{out.stem}_{key}.tif")
+
+
 def _predict_blocks(
-    work: Path, job: Job, blocks: Sequence[Window], any_gsd: bool, on_progress: Callable[[int, int], None]
+    work: Path, job: Job, blocks: Sequence[Window], scene: Scene, area: Area | None, on_progress: Tick
 ) -> None:
     """Work off the blocks that the ledger lacks."""
     import torch
@@ -143,77 +155,93 @@ def _predict_blocks(
     todo = [(work, block) for block in blocks if not _block_path(work, block).exists()]
     done = len(blocks) - len(todo)
     on_progress(done, len(blocks))
-    workers = job.settings.workers or (1 if device_of(job.settings) == "cuda" else cores())
+    workers = job.settings.workers or (cores() if job.settings.device == "cpu" else 1)
     threads = torch.get_num_threads()
     try:
-        for _ in map_unordered(_predict_block, todo, setup=_set_up, arguments=(job, any_gsd), workers=workers):
+        for _ in map_unordered(_predict_block, todo, setup=_set_up, arguments=(job, scene, area), workers=workers):
             done += 1
             on_progress(done, len(blocks))
     finally:
         torch.set_num_threads(threads)
 
 
-def open_for(spec: Any, images: Sequence[ImageConfig], *, bands: Sequence[str] | None, any_gsd: bool) -> Scene:
-    """The scene that a model with `spec` is shown; raises when bands, sensor or pixel size do not fit."""
+def open_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -> Scene:
+    """The scene that a model with `spec` is shown; raises when bands, sensor, dates or pixel size do not fit."""
     first = spec.sensors[0].sensor
-    named = [
-        image.model_copy(update={"sensor": image.sensor or (first if first != "image" else None)})
-        for image in _with_bands(images, bands)
-    ]
+    offsets = {entry.sensor: "auto" if entry.auto_offset else 0.0 for entry in spec.sensors}
+    named = []
+    for image in images:
+        sensor = image.sensor or (first if first != "image" else None)
+        # Scale and offset are the model's, whatever this image's entry says.
+        fixed = {"sensor": sensor, "scale": None, "offset": offsets.get(sensor or "image", "auto")}
+        named.append(image.model_copy(update=fixed))
     scenes = open_scenes(DataConfig(image=named), labels=False)
     if len(scenes) > 1:
         raise DataError(f"{images[0].path} names {len(scenes)} scenes", fix="map one at a time, or give a VRT of them")
     scene = scenes[0]
-    where = next(iter(scene.rasters.values())).name
-    available = {key: raster.bands for key, raster in scene.rasters.items()}
-    gsd = spec.gsd_m if any_gsd else scene.grid.gsd_m
-    require_fit(spec, available, gsd, where=where)
+    require_fit(
+        spec,
+        {key: raster.bands for key, raster in scene.rasters.items()},
+        {key: len(raster.sources) for key, raster in scene.rasters.items()},
+        spec.gsd_m if any_gsd else scene.grid.gsd_m,
+        where=next(iter(scene.rasters.values())).name,
+    )
     return check_input(scene, spec)
 
 
-def _with_bands(images: Sequence[ImageConfig], bands: Sequence[str] | None) -> tuple[ImageConfig, ...]:
-    if bands is None:
-        return tuple(images)
-    return (images[0].model_copy(update={"bands": list(bands)}), *images[1:])
-
-
-def device_of(settings: PredictConfig) -> str:
-    """cuda where there is one and nobody asked for the CPU."""
-    if settings.device != "auto":
-        return settings.device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _with_bands(image: str | Sequence[ImageConfig], bands: Sequence[str] | None) -> list[ImageConfig]:
+    images = [ImageConfig(path=image)] if isinstance(image, str) else list(image)
+    return [images[0].model_copy(update={"bands": list(bands)}), *images[1:]] if bands else images
 
 
 def _sums(model: str | Path, scene: Scene, aoi: str | Path | None) -> dict[str, str]:
     """Checksums of everything that is read. Remote images are known by their address only."""
     sums = {name: checksum(Path(model) / name) for name in ("config.json", "model.safetensors")}
-    for number, path in enumerate([*scene.paths, *([str(aoi)] if aoi else [])]):
-        sums[f"input {number}"] = path if is_remote(path) else checksum(path)
+    files = [*scene.files, *([str(aoi)] if aoi else [])]
+    sums |= {f"input {number}": checksum(path) for number, path in enumerate(files)}
+    sums["remote"] = " ".join(path for path in scene.paths if is_remote(path))
+    for key, raster in scene.rasters.items():
+        sums[key] = repr((raster.bands, raster.nodata, raster.grid, scene.added.get(key)))
     return sums
 
 
-def _open_ledger(work: Path, job: Job, overwrite: bool) -> int:
-    """Make the work folder, or accept an interrupted one of the same job; the number of blocks it holds."""
+def _ledger(work: Path, job: Job, overwrite: bool) -> int | None:
+    """The number of blocks that an interrupted call of the same job left, None where there is none."""
     record = work / "job.json"
-    if record.is_file():
-        before = json.loads(record.read_text(encoding="utf-8")).get("fingerprint")
-        if before == job.fingerprint():
-            for stray in work.glob(".*"):
-                stray.unlink()
-            return len(list(work.glob("*.npz")))
-        if not overwrite:
-            raise OutputError(
-                f"{work} holds an interrupted prediction with another model, image or settings",
-                fix="repeat that call to finish it, or start again with --overwrite",
-            )
+    if not work.exists() or (work.is_dir() and not any(work.iterdir())):
+        return None
+    try:
+        before = json.loads(record.read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{work} is in the way: it is not the work folder of an interrupted prediction", fix="move it elsewhere"
+        ) from error
+    if before == job.fingerprint():
+        return len(_finished(work))
+    if not overwrite:
+        raise OutputError(
+            f"{work} holds an interrupted prediction with another model, image or settings",
+            fix="repeat that call to finish it, or start again with --overwrite",
+        )
+    return None
+
+
+def _open_work(work: Path, job: Job, *, fresh: bool) -> None:
+    """Make the work folder, or clear away what a killed call was just writing."""
+    if not fresh:
+        for stray in work.glob(".*"):
+            stray.unlink()
+        return
     if work.exists():
         shutil.rmtree(work)
     with writing(work):
         work.mkdir(parents=True)
-    write_text(record, json.dumps({"fingerprint": job.fingerprint(), "sums": job.sums}, indent=2))
-    return 0
+    write_text(work / "job.json", json.dumps({"fingerprint": job.fingerprint(), "sums": job.sums}, indent=2))
+
+
+def _finished(work: Path) -> list[Path]:
+    """Blocks that are there; a name with a dot first is one that was just being written."""
+    return [path for path in work.glob("*.npz") if not path.name.startswith(".")]
 
 
 def _block_path(work: Path, block: Window) -> Path:
@@ -228,15 +256,12 @@ class _Worker:
     inside: Callable[[Window], npt.NDArray[np.bool_]] | None
 
 
-def _set_up(job: Job, any_gsd: bool) -> _Worker:
+def _set_up(job: Job, scene: Scene, area: Area | None) -> _Worker:
     """Load what a worker needs once. One thread each: the same sums in the same order for any number of workers."""
     import torch
 
     torch.set_num_threads(1)
-    model = load_model(job.model, device=device_of(job.settings))
-    scene = open_for(model.spec, job.images, bands=None, any_gsd=any_gsd)
-    inside = read_area(job.aoi, scene.grid).read if job.aoi else None
-    return _Worker(scene, model, job, inside)
+    return _Worker(scene, load_model(job.model, device=job.settings.device), job, area.read if area else None)
 
 
 def _predict_block(worker: _Worker, item: tuple[Path, Window]) -> Window:
@@ -246,49 +271,44 @@ def _predict_block(worker: _Worker, item: tuple[Path, Window]) -> Window:
     confidence = np.full(codes.shape, NO_CONFIDENCE, np.uint8)
     keep_all = job.settings.probabilities
     shares = np.full((len(legend), *codes.shape) if keep_all else (0, 0, 0), NO_CONFIDENCE, np.uint8)
-    windows = Lattice(job.area, job.size_px, job.overlap_px)
     for strip in infer_block(
-        worker.model, worker.scene, windows, block, wanted=worker.inside, batch_size=job.settings.batch_size
+        worker.model, worker.scene, job.windows, block, wanted=worker.inside, batch_size=job.settings.batch_size
     ):
         rows, cols = strip.window.within(block).slices
-        best = strip.probabilities.argmax(0)
+        best, top = highest(strip.probabilities)
         codes[rows, cols] = np.where(strip.valid, legend.decode(best), legend.map_nodata)
-        top = np.take_along_axis(strip.probabilities, best[None], 0)[0]
         confidence[rows, cols] = np.where(strip.valid, np.rint(np.clip(top, 0, 1) * 100), NO_CONFIDENCE)
         if keep_all:
             scaled = np.rint(np.clip(strip.probabilities, 0, 1) * 200)
             shares[:, rows, cols] = np.where(strip.valid, scaled, NO_CONFIDENCE)
     with replacing(_block_path(work, block)) as partial:
-        np.savez_compressed(partial, codes=codes, confidence=confidence, shares=shares)
+        np.savez(partial, codes=codes, confidence=confidence, shares=shares)
     return block
 
 
 def _assemble(
-    work: Path, out: Path, blocks: Sequence[Window], scene: Scene, model: LandModel, job: Job
+    work: Path, out: Path, blocks: Sequence[Window], scene: Scene, legend: Legend, job: Job, area: Area | None
 ) -> tuple[MapSummary, list[Path]]:
     """Blocks -> plain GeoTIFFs -> products; the blocks stay until everything is written."""
-    legend, grid = model.legend, scene.grid.window_grid(job.area)
+    place = area.window if area else scene.grid.window
     tags = {"COVERMAP_MODEL": job.sums["model.safetensors"][:16]}
     layers: dict[str, Path] = {}
+    wanted: list[tuple[str, str, Sequence[str], float]] = []
     if job.settings.confidence:
-        plain = _join(work, "confidence", blocks, job, grid, ["confidence in percent"])
-        layers["confidence"] = out.with_name(f"{out.stem}_confidence.tif")
-        finish_cog(
-            plain,
-            layers["confidence"],
-            nodata=NO_CONFIDENCE,
-            description="confidence in percent",
-            tags=tags,
-            overwrite=True,
-        )
+        wanted.append(("confidence", "confidence", ["confidence in percent"], 1.0))
     if job.settings.probabilities:
-        plain = _join(work, "shares", blocks, job, grid, legend.names, scale=1 / 200)
-        layers["probs"] = out.with_name(f"{out.stem}_probs.tif")
-        finish_cog(plain, layers["probs"], nodata=NO_CONFIDENCE, description=legend.names, tags=tags, overwrite=True)
-    plain = _join(work, "codes", blocks, job, grid, ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata)
+        wanted.append(("probs", "shares", legend.names, 1 / 200))
+    for name, key, bands, scale in wanted:
+        plain = _join(work, key, blocks, scene.grid, place, bands, scale=scale)
+        layers[name] = finish_cog(
+            plain, _layer(out, name), nodata=NO_CONFIDENCE, description=bands, tags=tags, overwrite=True
+        )
+    plain = _join(
+        work, "codes", blocks, scene.grid, place, ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata
+    )
     summary = finish_map(
         plain, out, legend,
-        date=next((d for d in next(iter(scene.rasters.values())).dates if d), None),
+        date=next((d for d in scene.dates if d), None),
         derived_from=[*(Path(path).name for path in scene.paths), f"model {tags['COVERMAP_MODEL']}"],
         confidence=layers.get("confidence"), tags=tags, overwrite=True,
     )  # fmt: skip
@@ -296,15 +316,16 @@ def _assemble(
 
 
 def _join(
-    work: Path, key: str, blocks: Sequence[Window], job: Job, grid: Grid, names: Sequence[str], *,
+    work: Path, key: str, blocks: Sequence[Window], grid: Grid, place: Window, names: Sequence[str], *,
     dtype: str = "uint8", nodata: int = NO_CONFIDENCE, scale: float = 1.0,
 ) -> Path:  # fmt: skip
     """One layer of all blocks as a plain GeoTIFF in the work folder."""
     plain = work / f"{key}.tif"
     with RasterWriter(
-        plain, grid, bands=names, dtype=dtype, nodata=nodata, overwrite=True, compress="none", scale=scale
-    ) as writer:
+        plain, grid.window_grid(place), bands=names, dtype=dtype, nodata=nodata, overwrite=True, compress="none",
+        scale=scale,
+    ) as writer:  # fmt: skip
         for block in blocks:
             with np.load(_block_path(work, block)) as stored:
-                writer.write(block.within(job.area), stored[key])
+                writer.write(block.within(place), stored[key])
     return plain

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from covermap.core.config import DataConfig
-from covermap.core.errors import ConfigError, GridError
+from covermap.core.errors import ConfigError, GridError, OutputError
 from covermap.core.legend import IGNORE, Legend, load_legend
 from covermap.core.output import claim
+from covermap.core.progress import Tick, unseen
 from covermap.core.sensors import find_sensor
 from covermap.data.labels import RasterLabels, infer_legend, is_vector
-from covermap.geo.grid import Grid, partition
-from covermap.geo.raster import Raster, RasterWriter, grid_of, open_dataset, open_raster
+from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.raster import RasterWriter, files_behind, grid_of, open_dataset, open_raster
 from covermap.geo.rasterize import VectorLabels
 
 CATEGORICAL = ("mode", "nearest", "weighted_mode")
 CONTINUOUS = ("bilinear", "nearest", "cubic", "average")
 BLOCK_PX = 2048
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is to be written: `read(window)` gives values and counts, `describe(all counts)` the sentences on them."""
+
+    grid: Grid
+    bands: Sequence[str]
+    dtype: str
+    nodata: float
+    read: Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]
+    describe: Callable[[npt.NDArray[np.int64]], list[str]]
+    notes: Sequence[str] = ()
 
 
 def prepare(
@@ -30,38 +47,47 @@ def prepare(
     gsd_m: float | None = None,
     resampling: str = "bilinear",
     field: str | None = None,
+    layer: str | None = None,
+    epsg: int | None = None,
     legend: str | None = None,
     sensor: str | None = None,
     bands: Sequence[str] | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Tick = unseen,
 ) -> list[str]:
     """Write `source` on the grid of `like`, or on its own at `gsd_m`; returns sentences about the result.
 
     Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. Memory: a block.
+    Raises ConfigError (options that do not go together), GridError (no overlap), OutputError (exists, is an input).
     """
-    if not dry_run:
-        claim(out, overwrite=overwrite)
+    out = claim(out, overwrite=overwrite, dry_run=dry_run)
+    known = load_legend(legend) if legend else None
+    if gsd_m is not None and gsd_m <= 0:
+        raise ConfigError(f"--gsd {gsd_m:g} is no pixel size", fix="give metres, for example --gsd 10")
     if is_vector(source):
         if not like or not field:
             raise ConfigError(f"{source} holds polygons or points", fix="add --like IMAGE and --field CLASS_FIELD")
-        grid = open_raster(like, bands=_any_names(like)).grid
-        labels = VectorLabels.open(source, field=field, grid=grid, legend=load_legend(legend) if legend else None)
-        return _write_labels(labels, labels.legend, grid, Path(out), overwrite, dry_run, on_progress, labels.notes)
-    if resampling in ("mode", "weighted_mode") or legend:
-        return _prepare_label_raster(
-            source, Path(out), like, gsd_m, resampling, legend, overwrite, dry_run, on_progress
-        )
-    if resampling not in CONTINUOUS:
-        raise ConfigError(
-            f"--resampling {resampling} is not known", fix=f"use one of {', '.join({*CONTINUOUS, *CATEGORICAL})}"
-        )
-    raster = open_raster(source, sensor=find_sensor(sensor) if sensor else None, bands=bands or _any_names(source))
-    grid = _target(raster.grid, like, gsd_m)
-    if raster.grid.overlap(grid) == 0:
-        raise GridError(f"{source} does not overlap {like}", fix="check the CRS of both: covermap info SOURCE LIKE")
-    return _write_image(raster.on(grid, resampling=resampling), Path(out), overwrite, dry_run, on_progress)
+        grid = _target(None, like, gsd_m)
+        labels = VectorLabels.open(source, field=field, grid=grid, legend=known, layer=layer, epsg=epsg)
+        found = _label_layer(labels, labels.legend)
+    elif resampling in ("mode", "weighted_mode") or known:
+        found = _label_raster(source, like or source, _target(source, like, gsd_m), known, resampling)
+    elif resampling in CONTINUOUS:
+        found = _image(source, like, gsd_m, resampling, sensor, bands)
+    else:
+        listed = ", ".join(dict.fromkeys((*CONTINUOUS, *CATEGORICAL)))
+        raise ConfigError(f"--resampling {resampling} is not known", fix=f"use one of {listed}")
+    if out.resolve() in {Path(file).resolve() for path in (source, like) if path for file in _files(path)}:
+        raise OutputError(f"{out} is an input of this call", fix="give the result another name")
+    told = [f"{out}: {found.grid.describe()}, {', '.join(found.bands)}", *(f"note: {note}" for note in found.notes)]
+    return told if dry_run else told + _write(found, out, overwrite, on_progress)
+
+
+def _files(path: str) -> list[str]:
+    if is_vector(path):
+        return [path]
+    return [file for each in open_raster(path, bands=_any_names(path)).paths for file in files_behind(each)]
 
 
 def _any_names(path: str) -> list[str] | None:
@@ -72,79 +98,68 @@ def _any_names(path: str) -> list[str] | None:
     return None if all(dataset.descriptions) else [f"band{i}" for i in dataset.indexes]
 
 
-def _target(own: Grid, like: str | None, gsd_m: float | None) -> Grid:
+def _target(source: str | None, like: str | None, gsd_m: float | None) -> Grid:
     if like:
         return open_raster(like, bands=_any_names(like)).grid
+    own = grid_of(open_dataset(str(source)))
     return own.coarsen(gsd_m / own.gsd_m) if gsd_m else own
 
 
-def _prepare_label_raster(
-    source: str,
-    out: Path,
-    like: str | None,
-    gsd_m: float | None,
-    method: str,
-    legend: str | None,
-    overwrite: bool,
-    dry_run: bool,
-    on_progress: Callable[[int, int], None],
-) -> list[str]:
-    if method not in CATEGORICAL:
-        method = "mode"
-    known = load_legend(legend) if legend else infer_legend(source)
-    grid = _target(grid_of(open_dataset(source)), like, gsd_m)
-    config = DataConfig(image=source, labels=source, align=method)
-    labels = RasterLabels.open(source, grid=grid, legend=known, config=config, image_name=like or out.name)
-    return _write_labels(labels, known, grid, out, overwrite, dry_run, on_progress, labels.notes)
+def _label_raster(source: str, like: str, grid: Grid, legend: Legend | None, method: str) -> Layer:
+    legend = legend or infer_legend(source)
+    config = DataConfig(image=source, labels=source, align=method if method in CATEGORICAL else "mode")
+    return _label_layer(RasterLabels.open(source, grid=grid, legend=legend, config=config, image_name=like), legend)
 
 
-def _write_labels(
-    labels: RasterLabels | VectorLabels,
-    legend: Legend,
-    grid: Grid,
-    out: Path,
-    overwrite: bool,
-    dry_run: bool,
-    on_progress: Callable[[int, int], None],
-    notes: Sequence[str],
-) -> list[str]:
-    told = [f"{out}: {grid.describe()}, {len(legend)} classes", *(f"note: {note}" for note in notes)]
-    if dry_run:
-        return told
-    blocks = list(partition(grid.window, BLOCK_PX, BLOCK_PX))
-    counts = np.zeros(256, np.int64)
-    with RasterWriter(
-        out, grid, bands=["label"], dtype=legend.map_dtype, nodata=legend.map_nodata, overwrite=overwrite
-    ) as writer:
-        for done, block in enumerate(blocks):
-            on_progress(done, len(blocks))
-            index = labels.read(block)
-            counts += np.bincount(index.ravel(), minlength=256)
-            writer.write(block, legend.decode(index))
-        on_progress(len(blocks), len(blocks))
-    told += [f"  {c.code} {c.name}: {counts[i]:,} px" for i, c in enumerate(legend.classes)]
-    return [*told, f"  unlabelled: {counts[IGNORE]:,} px"]
+def _label_layer(labels: RasterLabels | VectorLabels, legend: Legend) -> Layer:
+    def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        index = labels.read(window)
+        return legend.decode(index), np.bincount(index.ravel(), minlength=256)
+
+    def describe(counts: npt.NDArray[np.int64]) -> list[str]:
+        lines = [f"  {c.code} {c.name}: {counts[i]:,} px" for i, c in enumerate(legend.classes)]
+        return [*lines, f"  unlabelled: {counts[IGNORE]:,} px"]
+
+    return Layer(labels.grid, ["label"], legend.map_dtype, legend.map_nodata, read, describe, labels.notes)
 
 
-def _write_image(
-    raster: Raster, out: Path, overwrite: bool, dry_run: bool, on_progress: Callable[[int, int], None]
-) -> list[str]:
-    told = [f"{out}: {raster.grid.describe()}, {', '.join(raster.bands)}"]
-    if dry_run:
-        return told
+def _image(
+    source: str, like: str | None, gsd_m: float | None, resampling: str, sensor: str | None, bands: Sequence[str] | None
+) -> Layer:
+    own = open_raster(source, sensor=find_sensor(sensor) if sensor else None, bands=bands or _any_names(source))
+    grid = _target(None, like, None) if like else own.grid.coarsen(gsd_m / own.grid.gsd_m) if gsd_m else own.grid
+    if own.grid.overlap(grid) == 0:
+        raise GridError(f"{source} does not overlap {like}", fix="check the CRS of both: covermap info SOURCE LIKE")
+    raster = own.on(grid, resampling=resampling)
+    dtype = np.dtype(own.dtype)
     nodata = raster.nodata if raster.nodata is not None else open_dataset(raster.paths[0]).nodata
-    fill = nodata if nodata is not None else (float("nan") if np.dtype(raster.dtype).kind == "f" else 0)
-    blocks = list(partition(raster.grid.window, BLOCK_PX, BLOCK_PX))
-    invalid = 0
+    fill = nodata if nodata is not None else (float("nan") if dtype.kind == "f" else 0)
+
+    def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        values, valid = raster.read(window)
+        if dtype.kind in "iu":
+            # Cubic resampling overshoots: without the cut dark pixels would become the brightest.
+            limits = np.iinfo(dtype)
+            values = np.clip(np.rint(values), limits.min, limits.max)
+        return np.where(valid[0], values[0], fill).astype(dtype), np.array([(~valid[0]).sum()])
+
+    def describe(counts: npt.NDArray[np.int64]) -> list[str]:
+        return [f"  not valid: {counts[0] / (grid.height * grid.width):.1%}"]
+
+    notes = [] if nodata is not None or dtype.kind == "f" else ["0 is nodata in the result: the source has no nodata"]
+    return Layer(grid, raster.bands, dtype.name, fill, read, describe, notes)
+
+
+def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> list[str]:
+    blocks = list(partition(layer.grid.window, BLOCK_PX, BLOCK_PX))
+    counts: Any = 0
     with RasterWriter(
-        out, raster.grid, bands=raster.bands, dtype=raster.dtype, nodata=fill, overwrite=overwrite
+        out, layer.grid, bands=layer.bands, dtype=layer.dtype, nodata=layer.nodata, overwrite=overwrite
     ) as writer:
         for done, block in enumerate(blocks):
             on_progress(done, len(blocks))
-            values, valid = raster.read(block)
-            if np.dtype(raster.dtype).kind in "iu":
-                values = np.rint(values)
-            invalid += int((~valid[0]).sum())
-            writer.write(block, np.where(valid[0], values[0], fill).astype(raster.dtype))
+            values, seen = layer.read(block)
+            counts = counts + seen
+            writer.write(block, values)
         on_progress(len(blocks), len(blocks))
-    return [*told, f"  not valid: {invalid / (raster.grid.height * raster.grid.width):.1%}"]
+    return layer.describe(counts)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from covermap.core.config import RunConfig
+from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
 from covermap.data.scene import open_scenes, scene_images
 from covermap.data.split import Split
@@ -19,8 +18,8 @@ def run(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    say: Say = silent,
+    on_progress: Tick = unseen,
 ) -> Run:
     """Train, score the test part, map every scene into maps/ and write report.html; raises what these raise."""
     done = train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from covermap.core.config import RunConfig, TrainConfig
 from covermap.core.errors import ConfigError, CovermapError, LabelError, MissingExtra, ModelError
 from covermap.core.output import replacing
-from covermap.core.registry import find
+from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
 from covermap.core.types import Batch, InputSpec
 from covermap.data.balance import class_weights
@@ -32,17 +32,10 @@ from covermap.data.chips import Survey, TrainWindows, collate, survey
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split, make_split
 from covermap.data.stats import input_spec
-from covermap.models import NetworkModel, save_model
-from covermap.nn.model import Model, build_model
+from covermap.models import NetworkModel, device_of, save_model
+from covermap.nn.model import Model, build_model, make_part
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import score
-
-Say = Callable[[str], None]
-Tick = Callable[[int, int], None]
-
-
-def _no_tick(done: int, total: int) -> None:
-    del done, total
 
 
 @dataclass
@@ -54,6 +47,11 @@ class Prepared:
     spec: InputSpec
     survey: Survey
     notes: list[str]
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a part to choose a checkpoint by."""
+        return any(tile.part == "val" for tile in self.split.tiles)
 
 
 def prepare_run(config: RunConfig) -> Prepared:
@@ -72,8 +70,12 @@ def prepare_run(config: RunConfig) -> Prepared:
     )
     longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
     found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
-    notes = [note for scene in scenes for note in scene.notes] + list(split.notes)
-    return Prepared(scenes, split, spec, found, notes)
+    ready = Prepared(scenes, split, spec, found, [note for scene in scenes for note in scene.notes] + list(split.notes))
+    if not ready.has_val:
+        if config.train.schedule == "plateau" or config.train.patience:
+            raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")
+        ready.notes.append("there is no val part: the model of the last epoch is kept")
+    return ready
 
 
 def train(
@@ -81,8 +83,8 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    say: Say = lambda text: None,
-    on_progress: Tick = _no_tick,
+    say: Say = silent,
+    on_progress: Tick = unseen,
 ) -> Run:
     """Train the network of a config into its run folder; `resume` goes on after the last finished epoch.
 
@@ -90,12 +92,16 @@ def train(
     Raises ConfigError, DataError, LabelError, OutputError; CovermapError when the loss is no longer a number.
     """
     Run.require_free(config, overwrite=overwrite, resume=resume)
+    device_of(config.train.device)
     ready = prepare_run(config)  # before anything of an earlier run is touched
     run = Run.create(config, overwrite=overwrite, resume=resume)
+    files = list(dict.fromkeys(file for scene in ready.scenes for file in scene.files))
+    if resume and run.path("checkpoints/last.pt").is_file():
+        run.require_inputs(files)
     for note in ready.notes:
         say(f"note: {note}")
     ready.split.save(run.path("split.csv"))
-    run.record_inputs(path for scene in ready.scenes for path in scene.paths)
+    run.record_inputs(files)
     run.write_json("notes.json", ready.notes)
     loop = Loop(run, ready, say, on_progress)
     if resume:
@@ -122,7 +128,7 @@ def _baseline(run: Run, ready: Prepared, say: Say) -> None:
 class Loop:
     """State of a training run: network, optimiser, schedule, averaged weights, best score."""
 
-    def __init__(self, run: Run, ready: Prepared, say: Say, on_progress: Tick = _no_tick) -> None:
+    def __init__(self, run: Run, ready: Prepared, say: Say, on_progress: Tick = unseen) -> None:
         self.run, self.ready, self.say, self.on_progress = run, ready, say, on_progress
         self.config: TrainConfig = run.config.train
         seed_everything(self.config.seed)
@@ -146,13 +152,14 @@ class Loop:
             self.config.augment,
             length=windows_per_epoch(self.config, ready.survey),
             seed=self.config.seed,
-            cache_bytes=self.config.cache_gb * 1e9,
+            # Worker processes would each get a copy of what is held.
+            cache_bytes=0 if self.config.workers else self.config.cache_gb * 1e9,
         )
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
         network = build_model(ready.spec, len(legend), **self.build)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = class_weights(ready.survey.class_px, self.config.class_weights, names=legend.names)
-        self.loss = find("loss", self.config.loss)(torch.from_numpy(weights), **self.config.loss_options)
+        self.loss = make_part("loss", self.config.loss, self.config.loss_options, torch.from_numpy(weights))
         self.loss.to(self.accelerator.device)
         self.network, self.optimiser = self.accelerator.prepare(network, _optimiser(network, self.config))
         self.plain: Model = self.accelerator.unwrap_model(self.network)
@@ -210,11 +217,11 @@ class Loop:
         """One optimiser step over the batches of an accumulation, as if they were one batch."""
         sums: list[float] = []
         batches = [batch.to(self.accelerator.device) for batch in group]
-        weight = sum(float(self.loss.weight[b.label[b.label != 255]].sum()) for b in batches if b.label is not None)
+        weight = sum(float(self.loss.mass(batch.label)) for batch in batches)
         for batch in batches:
             with self.accelerator.autocast():
                 logits = self.network(batch)
-            total, _ = self.loss(logits.float(), batch.label)
+            total = self.loss(logits.float(), batch.label)
             if not torch.isfinite(total):
                 raise CovermapError(
                     f"the loss is no longer a number in epoch {self.epoch + 1}, windows {', '.join(batch.keys[:4])}",
@@ -244,22 +251,25 @@ class Loop:
                 self.average[name].copy_(value)
 
     def _validate(self) -> dict[str, float]:
-        """Scores of the val part; keeps the model when the monitored one rises (falls, for a loss)."""
+        """Scores of the val part; keeps the model when the monitored one rises (falls, for a loss), or without val."""
         model = self.current_model()
-        parts = {tile.part for tile in self.ready.split.tiles}
-        if "val" not in parts:
-            raise ConfigError("the split has no val part to choose a checkpoint by", fix="set split.val: 0.2")
-        confusion, loss = score(model, self.ready.scenes, self.ready.split, "val")
+        if not self.ready.has_val:
+            self._keep(model, {})
+            return {}
+        confusion, loss = score(model, self.ready.scenes, self.ready.split, "val", settings=self.run.config.predict)
         scores = confusion.scores()
         row = {f"val_{key}": float(scores[key]) for key in ("miou", "oa", "macro_f1")} | {"val_loss": loss}
         value = -row["val_loss"] if self.config.monitor == "val_loss" else row[self.config.monitor]
         self.stale += 1
         if value > self.best:
             self.best, self.stale = value, 0
-            model.facts.update({"epoch": self.epoch, **{key: round(v, 4) for key, v in row.items()}})
-            if self.accelerator.is_main_process:
-                save_model(model, self.run.path("model"), build=self.build)
+            self._keep(model, row)
         return row
+
+    def _keep(self, model: NetworkModel, scores: Mapping[str, float]) -> None:
+        model.facts.update({"epoch": self.epoch, **{key: round(value, 4) for key, value in scores.items()}})
+        if self.accelerator.is_main_process:
+            save_model(model, self.run.path("model"), build=self.build)
 
     def current_model(self) -> NetworkModel:
         """The network as it is now (averaged weights where they are on), in evaluation mode, apart from training."""
@@ -274,7 +284,8 @@ class Loop:
             "epoch": self.epoch, "step": self.step, "best": self.best, "stale": self.stale,
             "network": self.plain.state_dict(), "average": self.average,
             "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
-            "torch_rng": torch.get_rng_state(),
+            "torch_rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }  # fmt: skip
         if self.accelerator.is_main_process:
             with replacing(self.run.path("checkpoints/last.pt")) as partial:
@@ -290,11 +301,15 @@ class Loop:
             self.plain.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.schedule.load_state_dict(state["schedule"])
+            if self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
         except Exception as error:
             raise ModelError(f"{path} is damaged ({error})", fix="start again with --overwrite") from error
         self.average = state["average"]
         self.epoch, self.step, self.best, self.stale = (state[k] for k in ("epoch", "step", "best", "stale"))
         torch.set_rng_state(state["torch_rng"].cpu())
+        if len(state["cuda_rng"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda_rng"]])
         self.run.keep_log_until(self.epoch)
         self.say(f"resumed after epoch {self.epoch}")
 
@@ -325,7 +340,10 @@ def _accelerator(config: TrainConfig) -> Any:
     precision = {"float32": "no", "fp16": "fp16", "bf16": "bf16"}[config.precision]
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("train.precision fp16 needs a GPU", fix="use float32, or bf16 where the processor has it")
-    return Accelerator(mixed_precision=precision, cpu=config.device == "cpu")
+    device = device_of(config.device)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+    return Accelerator(mixed_precision=precision, cpu=device == "cpu")
 
 
 def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -1,15 +1,20 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 import yaml
+from shapely import box
 
 from covermap.cli import main
+from covermap.core.config import load_config
+from covermap.data.scene import open_scenes
 
 VERBS = [
     "doctor",
@@ -222,6 +227,9 @@ def test_prepare_aligns_images_labels_and_polygons(covermap, tiny, write_tif, tm
         (["nosuchverb"], 2, "no verb"), (["predcit"], 2, "predict"), (["info"], 2, "Missing argument"),
         (["info", "x.tif", "--jsno"], 2, "--json"), (["info", "none.tif"], 1, "no file"), (["check", "none.yaml"], 1, "covermap init"),
         (["evaluate", "."], 1, "not a run"), (["report", "none"], 1, "not a run"), (["predict", "none", "a.tif", "b.tif"], 1, "not a model folder"),
+        (["predict", "m", "a.tif", "b.tif", "--size", "5"], 1, "size_px = 5"), (["predict", "m", "a.tif", "b.tif", "--workers", "0"], 1, "workers = 0"),
+        (["predict", "m", "a.tif", "b.tif", "--overlap", "-1"], 1, "overlap_px = -1"), (["predict", "m", "a.tif", "b.tif", "--overlap", "300"], 1, "below the window"),
+        (["predict", "m", "a.tif", "b.tif", "--device", "foo"], 1, "device = 'foo'"), (["predict", "m", "a.tif", "b.tif", "--date", "2019-13"], 1, "no date"),
         (["train", "none.yaml"], 1, "no config"), (["legend", "show", "none.yaml"], 1, "none.yaml"),
     ],
 )  # fmt: skip
@@ -265,3 +273,34 @@ def test_the_demo_beats_the_forest(covermap, tmp_path):
     assert models["random forest"]["scores"]["oa"] < models["network"]["scores"]["oa"]
     for name in ("image.tif", "labels.tif", "covermap.yaml", "demo/maps/image.tif", "demo/report.html"):
         assert (tmp_path / "demo" / name).is_file()
+
+
+def test_prepare_never_takes_the_place_of_its_input(covermap, tiny):
+    before = Path(tiny["data"]["image"]).read_bytes()
+    for arguments in (
+        [tiny["data"]["image"], tiny["data"]["image"], "--gsd", "20"],
+        [tiny["data"]["labels"], tiny["data"]["image"], "--like", tiny["data"]["image"], "--resampling", "mode"],
+    ):
+        code, _, err = covermap("prepare", *arguments, "--overwrite")
+        assert (code, "is an input of this call" in err) == (1, True)
+    assert Path(tiny["data"]["image"]).read_bytes() == before
+
+
+def test_init_writes_a_config_for_odd_names_and_layers(covermap, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("2020", "im: #1", "null"):
+        shutil.copy(tiny["data"]["image"], tmp_path / f"{name}.tif")
+        code, _, err = covermap("init", f"{name}.tif", tiny["data"]["labels"], "-o", "c.yaml", "--overwrite")
+        assert code == 0, err
+        assert load_config("c.yaml").name == name
+    squares = [box(500_000 + 100 * i, 4_999_100, 500_100 + 100 * i, 4_999_200) for i in range(3)]
+    table = gpd.GeoDataFrame({"kind": ["a", "b", "c"]}, geometry=squares, crs="EPSG:32631")
+    for layer in ("one", "two"):
+        table.to_file(tmp_path / "p.gpkg", layer=layer)
+    code, _, err = covermap("init", tiny["data"]["image"], "p.gpkg", "-o", "d.yaml")
+    assert (code, "data.layer: one" in err) == (1, True)
+    code, _, err = covermap("init", tiny["data"]["image"], "p.gpkg", "-o", "d.yaml", "--layer", "two")
+    assert code == 0, err
+    config = load_config("d.yaml")
+    assert config.data.layer == "two"
+    assert open_scenes(config.data)[0].legend.names == ("a", "b", "c")

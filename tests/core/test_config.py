@@ -91,3 +91,26 @@ def test_a_pattern_without_files_is_an_error(tmp_path):
     assert expand(str(tmp_path / "*.tif")) == [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]
     with pytest.raises(ConfigError, match="no file matches"):
         expand(str(tmp_path / "*.png"))
+
+
+@pytest.mark.parametrize(("text", "date"), [("2019-07-27", "2019-07-27"), ("2019", "2019"), ("'2019-07'", "2019-07")])
+def test_dates_need_no_quotes(tmp_path, text, date):
+    config = load_config(write(tmp_path, f"data: {{image: [{{path: a.tif, date: {text}}}]}}"))
+    assert config.data.images[0].date == date
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: {image: [{path: a.tif, date: 27.7.2019}]}", "'27.7.2019' is no date"),
+        ("data: {image: a.tif}\nsplit: {test: 1.5}", "split.test is a share"),
+        ("data: {image: a.tif}\nsplit: {val: -0.1}", "split.val is a share"),
+        ("data: {image: a.tif}\nsplit: {val: 0.5, test: 0.6}", "leave nothing to train on"),
+        ("data: {image: a.tif}\npredict: {overlap_px: 256}", "below the window size 256"),
+        ("data: {image: a.tif}\ntrain: {device: gpu}", "train.device = 'gpu'"),
+    ],
+)
+def test_values_that_cannot_be_are_named(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_config(write(tmp_path, text))
+    assert caught.value.fix

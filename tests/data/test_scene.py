@@ -1,9 +1,13 @@
+from pathlib import Path
+
+import geopandas as gpd
 import numpy as np
 import pytest
 from rasterio.warp import transform as warp_points
+from shapely import box
 
 from covermap.core.config import DataConfig, ImageConfig
-from covermap.core.errors import BandError, DataError, GridError, LabelError
+from covermap.core.errors import BandError, ConfigError, DataError, GridError, LabelError
 from covermap.core.legend import IGNORE
 from covermap.data.labels import infer_legend
 from covermap.data.scene import open_scenes
@@ -143,7 +147,7 @@ def test_real_sentinel2_offsets_are_found_in_exactly_the_files_that_have_them(sh
         names = [n for n in names if bands == 13 or n != "B10"]
         image = [ImageConfig(path=str(folder / product / "*.tif"), sensor="sentinel2", bands=names)]
         for scene in open_scenes(DataConfig(image=image)):
-            if scene.added:
+            if any(scene.added["sentinel2"]):
                 with_offset.add((product, scene.name.split("_")[0]))
                 assert scene.read(Window(0, 0, 9, 9)).image["sentinel2"].min() < 3000
     assert with_offset == {("S2L1C", "282D"), ("S2L1C", "433D"), ("S2L1C", "609U"), ("S2L2A", "433D")}
@@ -169,3 +173,118 @@ def test_bands_to_use_may_be_given_by_the_sensors_own_names(write_tif):
     path = write_tif("a.tif", values, bands=["B02", "B03", "B04"])
     scene = open_scenes(DataConfig(image=path, sensor="sentinel2", use=["B04", "blue"]))[0]
     assert scene.read(Window(0, 0, 2, 2)).image["sentinel2"][0, :, 0, 0].tolist() == [3, 1]
+
+
+def test_scenes_of_a_pattern_share_one_legend(write_tif):
+    for name, codes in (("a", [[1, 2]]), ("b", [[2, 5]])):
+        write_tif(f"i/{name}.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
+        labels = write_tif(f"l/{name}.tif", np.kron(np.array(codes, "uint8"), np.ones((8, 4), "uint8")))
+    config = DataConfig(image=labels.replace("l/b", "i/*"), labels=labels.replace("b.tif", "*.tif"))
+    one, two = open_scenes(config)
+    assert one.legend == two.legend
+    assert one.legend.codes == (1, 2, 5)
+    assert set(np.unique(one.read_labels(one.grid.window))) == {0, 1}
+    assert set(np.unique(two.read_labels(two.grid.window))) == {1, 2}
+
+
+def test_text_classes_of_several_files_make_one_legend(write_tif, tmp_path):
+    for name, kinds in (("a", ["wood", "lake"]), ("b", ["lake", "town"])):
+        image = write_tif(f"i/{name}.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
+        squares = [box(500_000 + 40 * i, 4_999_920, 500_040 + 40 * i, 5_000_000) for i in (0, 1)]
+        table = gpd.GeoDataFrame({"kind": kinds}, geometry=squares, crs="EPSG:32631")
+        table.to_file(tmp_path / f"{name}.gpkg")
+    config = DataConfig(image=image.replace("b.tif", "*.tif"), labels=str(tmp_path / "*.gpkg"), field="kind")
+    one, two = open_scenes(config)
+    assert one.legend.names == two.legend.names == ("lake", "town", "wood")
+    assert [scene.read_labels(Window(0, 0, 1, 8))[0, [0, 7]].tolist() for scene in (one, two)] == [[2, 0], [0, 1]]
+    merged = open_scenes(config.model_copy(update={"merge": {"open": ["lake", "town"]}}))
+    assert merged[0].legend.names == ("open", "wood")
+    assert [s.read_labels(Window(0, 0, 1, 8))[0, [0, 7]].tolist() for s in merged] == [[1, 0], [0, 0]]
+
+
+def test_merging_needs_no_legend_and_uses_the_files_names(write_tif):
+    image = write_tif("i.tif", np.ones((1, 1, 4), "uint8"), bands=["red"])
+    labels = write_tif("l.tif", np.array([[1, 2, 3, 3]], "uint8"))
+    Path(f"{labels}.aux.xml").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><CategoryNames><Category/><Category>wood</Category>"
+        "<Category>lake</Category><Category>sea</Category></CategoryNames></PAMRasterBand></PAMDataset>"
+    )
+    scene = open_scenes(DataConfig(image=image, labels=labels))[0]
+    assert scene.legend.names == ("wood", "lake", "sea")
+    scene = open_scenes(DataConfig(image=image, labels=labels, merge={"water": ["lake", "sea"]}))[0]
+    assert scene.legend.names == ("wood", "water")
+    assert scene.read_labels(Window(0, 0, 1, 4)).tolist() == [[0, 1, 1, 1]]
+
+
+def test_float_labels_with_nan_as_nodata(write_tif):
+    image = write_tif("i.tif", np.ones((1, 1, 4), "uint8"), bands=["red"])
+    labels = write_tif("l.tif", np.array([[1, np.nan, 2, 2]], "float32"), nodata=float("nan"))
+    for legend in (None, {1: "a", 2: "b"}):
+        scene = open_scenes(DataConfig(image=image, labels=labels, legend=legend))[0]
+        assert scene.read_labels(Window(0, 0, 1, 4)).tolist() == [[0, IGNORE, 1, 1]]
+
+
+def test_values_that_are_no_codes_are_named(write_tif):
+    image = write_tif("i.tif", np.ones((1, 1, 4), "uint8"), bands=["red"])
+    labels = write_tif("l.tif", np.array([[1, 1.5, 2, 2]], "float32"))
+    with pytest.raises(LabelError, match=r"such as 1\.5"):
+        open_scenes(DataConfig(image=image, labels=labels))
+
+
+def test_the_sentinel2_offset_is_found_whatever_bands_and_pixel_size_are_used(write_tif):
+    bright, dark = RNG.integers(1100, 4000, (2, 3, 40, 40)).astype("uint16")
+    dark[0] -= 900
+    for values, offset in ((bright, -1000), (dark, 0)):
+        path = write_tif("s2.tif", values, bands=["B02", "B03", "B04"])
+        for changes in ({}, {"use": ["B03", "B04"]}, {"gsd_m": 20.0}):
+            scene = open_scenes(DataConfig(image=[ImageConfig(path=path, sensor="sentinel2", **changes)]))[0]
+            assert scene.added["sentinel2"] == (offset,)
+            raw = scene.rasters["sentinel2"].read(Window(0, 0, 9, 9))[0].astype("float32")
+            assert raw.min() > 0
+            assert np.array_equal(scene.read(Window(0, 0, 9, 9)).image["sentinel2"], raw + offset)
+
+
+def test_dates_with_and_without_the_offset_are_brought_together(write_tif):
+    paths = [write_tif(f"{i}.tif", np.full((1, 4, 4), v, "uint16"), bands=["B02"]) for i, v in enumerate((300, 1300))]
+    scene = open_scenes(DataConfig(image=[ImageConfig(path=p, sensor="sentinel2") for p in paths]))[0]
+    assert scene.read(Window(0, 0, 1, 1)).image["sentinel2"].ravel().tolist() == [300, 300]
+
+
+def test_dates_of_one_sensor_must_share_scale_and_place(write_tif):
+    one = write_tif("a.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
+    far = write_tif("b.tif", np.ones((1, 8, 8), "uint8"), bands=["red"], origin=(900_000, 5_000_000))
+    with pytest.raises(GridError, match="does not overlap"):
+        open_scenes(DataConfig(image=[ImageConfig(path=one), ImageConfig(path=far)]))
+    for key, value in (("scale", 0.5), ("offset", 3.0), ("nodata", 7)):
+        with pytest.raises(ConfigError, match=f"different values of {key}"):
+            open_scenes(DataConfig(image=[ImageConfig(path=one), ImageConfig(path=one, **{key: value})]))
+
+
+def test_whole_numbers_on_another_grid_keep_their_fractions(write_tif):
+    one = write_tif("a.tif", np.zeros((1, 8, 8), "uint8"), bands=["red"])
+    ramp = np.tile(np.arange(8, dtype="uint8"), (8, 1))
+    moved = write_tif("b.tif", ramp, bands=["red"], origin=(500_005, 5_000_000))
+    scene = open_scenes(DataConfig(image=[ImageConfig(path=one), ImageConfig(path=moved)]))[0]
+    assert scene.read(Window(4, 3, 1, 1)).image["image"][1, 0, 0, 0] == pytest.approx(2.5)
+
+
+def test_elevation_goes_with_every_date(write_tif):
+    series = [write_tif(f"{i}.tif", np.full((1, 8, 8), i + 1, "int16"), bands=["red"], nodata=0) for i in range(2)]
+    height = np.full((8, 8), 9, "float32")
+    height[0] = np.nan
+    dem = write_tif("dem.tif", height, bands=["elevation"])
+    images = [*(ImageConfig(path=p, sensor="landsat7") for p in series), ImageConfig(path=dem, sensor="dem")]
+    sample = open_scenes(DataConfig(image=images))[0].read(Window(0, 0, 8, 8))
+    assert sample.valid.shape == (2, 8, 8)
+    assert sample.valid.sum() == 2 * 56
+    with pytest.raises(ConfigError, match="different numbers of dates"):
+        open_scenes(
+            DataConfig(image=[*images, ImageConfig(path=dem, sensor="dem"), ImageConfig(path=dem, sensor="dem")])
+        )
+
+
+def test_scenes_of_different_pixel_size_are_refused(write_tif):
+    write_tif("i/a.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
+    path = write_tif("i/b.tif", np.ones((1, 8, 8), "uint8"), bands=["red"], gsd=30.0)
+    with pytest.raises(GridError, match=r"scene b has pixels of 30 m, a of 10 m"):
+        open_scenes(DataConfig(image=path.replace("b.tif", "*.tif")))

@@ -1,10 +1,12 @@
 import subprocess
 import sys
 
+import geopandas as gpd
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shapely import box
 
 from covermap.core.config import DataConfig, SplitConfig, parse_config
 from covermap.core.errors import ConfigError, DataError, LabelError
@@ -141,3 +143,77 @@ def test_assignment_keeps_rare_classes_in_train():
     parts = assign(counts, {"val": 0.2, "test": 0.2}, seed=1)
     assert "train" in {parts[0], parts[1]}
     assert len(parts) == 40
+
+
+def _pattern(write_tif, tmp_path, origins, *, size=(48, 64)):
+    """Config of one scene for each origin, each with three classes in stripes."""
+    codes = (1 + np.indices(size)[1] // 8 % 3).astype("uint8")
+    for i, origin in enumerate(origins):
+        image = np.stack([codes * 10, codes[::-1]]).astype("uint8")
+        write_tif(f"i/{i}.tif", image, bands=["red", "nir"], origin=origin)
+        write_tif(f"l/{i}.tif", codes, origin=origin)
+    return DataConfig(image=str(tmp_path / "i/*.tif"), labels=str(tmp_path / "l/*.tif"))
+
+
+def ground(scene, split, part):
+    """Centres of a part's pixels in the CRS."""
+    rows, cols = np.nonzero(split.labels(scene, scene.grid.window, part) != IGNORE)
+    x, y = scene.grid.transform * (cols + 0.5, rows + 0.5)
+    return set(zip(np.round(x, 1).tolist(), np.round(y, 1).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("second", [(500_000, 5_000_000), (500_200, 4_999_900), (500_640, 5_000_000)])
+@pytest.mark.parametrize("buffer", [0, 2])
+def test_the_same_ground_never_stands_on_two_sides_of_a_split(write_tif, tmp_path, second, buffer):
+    scenes = open_scenes(_pattern(write_tif, tmp_path, [(500_000, 5_000_000), second]))
+    split = make_split(scenes, SplitConfig(block_px=8, buffer_px=buffer, val=0.2, test=0.2), size_px=16)
+    split.save(tmp_path / "s.csv")
+    again = Split.load(tmp_path / "s.csv")
+    parts = {part: set().union(*(ground(s, again, part) for s in scenes)) for part in ("train", "val", "test")}
+    assert all(parts.values())
+    for one, two in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert not parts[one] & parts[two]
+        far = np.array(list(parts[one]))[:, None] - np.array(list(parts[two]))[None]
+        assert np.abs(far).max(2).min() > 10 * buffer
+    if second == (500_000, 5_000_000):  # two images of one place lose nothing but the buffer
+        alone = make_split(scenes[:1], SplitConfig(block_px=8, buffer_px=buffer, val=0.2, test=0.2), size_px=16)
+        assert part_counts(split, scenes)["train"].sum() > 1.8 * part_counts(alone, scenes[:1])["train"].sum()
+
+
+def test_a_polygon_across_two_scenes_is_used_in_one_part(write_tif, tmp_path):
+    for name, origin in (("a", 500_000), ("b", 500_480)):
+        write_tif(f"i/{name}.tif", np.ones((1, 48, 48), "uint8"), bands=["red"], origin=(origin, 5_000_000))
+    rng = np.random.default_rng(3)
+    wide = [box(x, y, x + rng.integers(60, 200), y + 30) for x, y in rng.integers((500_000, 4_999_550), (500_900, 4_999_960), (60, 2))]  # fmt: skip
+    table = gpd.GeoDataFrame({"kind": ["wood", "lake"] * 30}, geometry=wide, crs="EPSG:32631")
+    table.to_file(tmp_path / "p.gpkg")
+    config = DataConfig(image=str(tmp_path / "i/*.tif"), labels=str(tmp_path / "p.gpkg"), field="kind")
+    scenes = open_scenes(config)
+    split = make_split(scenes, SplitConfig(block_px=16, buffer_px=0, val=0.2, test=0.3), size_px=16)
+    split.save(tmp_path / "s.csv")
+    split = Split.load(tmp_path / "s.csv")
+    assert split.dropped
+    seen = {}
+    for scene in scenes:
+        objects = scene.labels.read_objects()
+        for part in ("train", "val", "test"):
+            used = np.unique(objects[split.labels(scene, scene.grid.window, part) != IGNORE])
+            for number in used.tolist():
+                seen.setdefault(number, set()).add(part)
+    assert len(seen) > 20
+    assert all(len(parts) == 1 for parts in seen.values())
+
+
+def test_a_split_from_csv_must_go_with_the_scenes(tiny, tmp_path):
+    scenes = scenes_of(tiny)
+    make_split(scenes, SplitConfig(block_px=16), size_px=32).save(tmp_path / "s.csv")
+    config = SplitConfig(method="csv", path=str(tmp_path / "s.csv"))
+    assert make_split(scenes, config, size_px=32).tiles == Split.load(tmp_path / "s.csv").tiles
+    text = (tmp_path / "s.csv").read_text()
+    for old, new, words in (
+        ("image,", "other,", "do not name the same scenes"), ("image,0,0,", "image,900,0,", "lies outside"),
+        (",train", ",val", "train part of the split holds no"),
+    ):  # fmt: skip
+        (tmp_path / "s.csv").write_text(text.replace(old, new))
+        with pytest.raises((ConfigError, LabelError), match=words):
+            make_split(scenes, config, size_px=32)

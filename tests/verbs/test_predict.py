@@ -5,19 +5,26 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
+import torch
 from shapely.geometry import Polygon
 
 from covermap.core.config import ImageConfig, PredictConfig, parse_config
-from covermap.core.errors import BandError, CovermapError, DataError, GridError, ModelError, OutputError
-from covermap.models import load_model
+from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, GridError, ModelError, OutputError
+from covermap.core.run import Run
+from covermap.data.scene import open_scenes
+from covermap.data.split import Split
+from covermap.models import load_model, read_card
+from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import _predict_block as predict_block
-from covermap.verbs.predict import predict
+from covermap.verbs.predict import open_for, predict
 from covermap.verbs.train import train
 from tests.conftest import landscape
 
@@ -246,6 +253,8 @@ def test_damaged_model_folders_are_refused(model, image, tmp_path, name):
         with pytest.raises(ModelError) as caught:
             predict(broken(change), image, tmp_path / "m.tif", settings=SMALL)
         assert caught.value.fix
+    with pytest.raises(ModelError, match="cannot be read"):
+        predict(broken(cut), image, tmp_path / "m.tif", settings=SMALL.model_copy(update={"workers": 2}))
     other = broken(lambda f: None)
     raw = json.loads((other / "config.json").read_text())
     raw["legend"]["classes"] = raw["legend"]["classes"][:2]
@@ -312,6 +321,140 @@ def test_a_pattern_of_several_scenes_is_refused(model, image, tmp_path):
 
 def test_the_map_never_takes_the_place_of_its_image(model, image, tmp_path):
     before = Path(image).read_bytes()
-    with pytest.raises(OutputError, match="is the image itself"):
+    with pytest.raises(OutputError, match="is an input of this call"):
         predict(model / "model", image, image, settings=SMALL, overwrite=True)
     assert Path(image).read_bytes() == before
+
+
+def test_a_part_of_the_map_is_the_map_there(model, image, tmp_path):
+    predict(model / "model", image, tmp_path / "whole.tif", settings=SMALL)
+    square = Polygon([(500_331, 4_998_911), (500_920, 4_998_911), (500_920, 4_998_402), (500_331, 4_998_402)])
+    gpd.GeoSeries([square], crs="EPSG:32631").to_file(tmp_path / "aoi.gpkg")
+    predict(model / "model", image, tmp_path / "part.tif", settings=SMALL, aoi=tmp_path / "aoi.gpkg")
+    for layer in ("", "_confidence"):
+        with rasterio.open(tmp_path / f"whole{layer}.tif") as a, rasterio.open(tmp_path / f"part{layer}.tif") as b:
+            there = rasterio.windows.from_bounds(*b.bounds, transform=a.transform).round_offsets().round_lengths()
+            whole, part = a.read(1, window=there), b.read(1)
+        inside = part != (255 if layer else 0)
+        assert inside.sum() > 2000
+        assert np.array_equal(part[inside], whole[inside])
+
+
+def test_an_area_of_the_world_is_the_whole_scene_and_a_splinter_is_refused(model, image, tmp_path):
+    world = Polygon([(-180, -90), (180, -90), (180, 90), (-180, 90)])
+    gpd.GeoSeries([world], crs=4326).to_file(tmp_path / "world.gpkg")
+    predict(model / "model", image, tmp_path / "a.tif", settings=SMALL)
+    predict(model / "model", image, tmp_path / "b.tif", settings=SMALL, aoi=tmp_path / "world.gpkg")
+    with rasterio.open(tmp_path / "a.tif") as a, rasterio.open(tmp_path / "b.tif") as b:
+        assert np.array_equal(a.read(1), b.read(1))
+    splinter = Polygon([(500_101, 4_999_001), (500_103, 4_999_001), (500_103, 4_999_003)])
+    gpd.GeoSeries([splinter], crs="EPSG:32631").to_file(tmp_path / "s.gpkg")
+    with pytest.raises(GridError, match="holds no pixel's centre"):
+        predict(model / "model", image, tmp_path / "c.tif", settings=SMALL, aoi=tmp_path / "s.gpkg")
+
+
+@pytest.mark.parametrize("name", ["map.qml", "map.clr", "map.tif.aux.xml", "map_confidence.tif", "map.stac.json"])
+def test_side_files_stay_without_overwrite(model, image, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        predict(model / "model", image, tmp_path / "map.tif", settings=SMALL)
+    assert (tmp_path / name).read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["scene.tif", name])
+
+
+def test_a_foreign_folder_is_not_taken_for_work(model, image, tmp_path):
+    work = tmp_path / "map.tif.work"
+    work.mkdir()
+    (work / "notes.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is in the way"):
+            predict(model / "model", image, tmp_path / "map.tif", settings=SMALL, overwrite=overwrite)
+    assert (work / "notes.txt").read_text() == "mine"
+
+
+def test_a_wrong_date_is_said_first_and_another_one_goes_on(model, image, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="no date"):
+        ImageConfig(path=image, date="27.7.2019")
+    with monkeypatch.context() as patch:
+        patch.setattr("covermap.verbs.predict.finish_map", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predict(model / "model", [ImageConfig(path=image, date="2019")], tmp_path / "m.tif", settings=SMALL)
+    done = predict(model / "model", [ImageConfig(path=image, date="2020")], tmp_path / "m.tif", settings=SMALL)
+    assert done.num_resumed == done.num_blocks
+    assert json.loads((tmp_path / "m.stac.json").read_text())["properties"]["start_datetime"].startswith("2020")
+
+
+def test_a_call_that_fails_at_once_leaves_nothing_in_the_way(model, image, tmp_path, monkeypatch):
+    monkeypatch.setattr("covermap.verbs.predict._predict_block", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predict(model / "model", image, tmp_path / "m.tif", settings=SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_a_changed_source_of_a_vrt_is_noticed(model, image, tmp_path, monkeypatch):
+    with rasterio.open(image) as dataset:
+        rasterio.shutil.copy(dataset, tmp_path / "scene.vrt", driver="VRT")
+    with monkeypatch.context() as patch:
+        patch.setattr("covermap.verbs.predict.finish_map", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predict(model / "model", str(tmp_path / "scene.vrt"), tmp_path / "m.tif", settings=SMALL)
+    _, values = landscape(200, 150, seed=4)
+    write(tmp_path / "scene.tif", values, ["green", "red", "nir"], nodata=0)
+    with pytest.raises(OutputError, match="interrupted prediction with another"):
+        predict(model / "model", str(tmp_path / "scene.vrt"), tmp_path / "m.tif", settings=SMALL)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:99"])
+def test_a_device_that_is_not_there_is_said(model, image, tmp_path, device):
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match=f"no device {device}"):
+        predict(model / "model", image, tmp_path / "m.tif", settings=SMALL.model_copy(update={"device": device}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("input", {"sensors": [], "gsd_m": 1, "size_px": 2}), ("input", {"sensors": [{}], "gsd_m": 1, "size_px": 2}),
+        ("input.gsd_m", "far"), ("input.sensors", [{"sensor": "image", "bands": ["a"], "mean": [0, 1], "std": [1]}]),
+        ("legend", {"classes": "none"}), ("legend", {1: 2}), ("build", {"backbone": "nothing"}), ("build", {"colour": 1}),
+        ("build", None), ("format", "new"), ("kind", 3),
+    ],
+)  # fmt: skip
+def test_wrong_values_in_a_models_config_are_refused(model, image, tmp_path, key, value):
+    shutil.copytree(model / "model", tmp_path / "broken")
+    raw = json.loads((tmp_path / "broken/config.json").read_text())
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    (tmp_path / "broken/config.json").write_text(json.dumps(raw))
+    with pytest.raises(ModelError):
+        predict(tmp_path / "broken", image, tmp_path / "m.tif", settings=SMALL)
+
+
+def test_the_offset_rule_of_training_holds_for_the_map(model, tmp_path):
+    """A model that was trained with a fixed offset never has one taken off by itself, and the other way round."""
+    card = read_card(model / "model")
+    _, values = landscape(40, 40)
+    path = write(tmp_path / "s2.tif", values + 2000, ["green", "red", "nir"])
+    for automatic, added in ((True, -1000.0), (False, 0.0)):
+        entry = replace(card.spec.sensors[0], sensor="sentinel2", auto_offset=automatic)
+        scene = open_for(replace(card.spec, sensors=(entry,)), [ImageConfig(path=path)], any_gsd=False)
+        assert scene.added["sentinel2"] == (added,)
+
+
+def test_scores_come_from_the_windows_of_the_map(model, tmp_path):
+    """The confusion matrix of all labels equals that of the map with them."""
+    folder = model.parent
+    run = Run.open(model)
+    result = evaluate(run, part="test")["models"]["network"]["confusion"]
+    predict(model / "model", str(folder / "image.tif"), tmp_path / "m.tif", settings=run.config.predict)
+    scene = open_scenes(run.config.data)[0]
+    index = Split.load(run.path("split.csv")).labels(scene, scene.grid.window, "test")
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        mapped = dataset.read(1) // 10 - 1
+    known = index != 255
+    counts = np.bincount(index[known].astype(int) * 3 + mapped[known], minlength=9).reshape(3, 3)
+    assert counts.tolist() == result

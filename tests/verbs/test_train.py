@@ -1,16 +1,25 @@
 import json
 import math
+from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 import torch
+from shapely import box
 
-from covermap.core.config import parse_config
-from covermap.core.errors import ConfigError, CovermapError, ModelError, OutputError
+from covermap.core.config import ImageConfig, PredictConfig, parse_config
+from covermap.core.errors import ConfigError, CovermapError, DataError, LabelError, ModelError, OutputError
 from covermap.core.run import Run
 from covermap.models import load_model
 from covermap.verbs.evaluate import evaluate
+from covermap.verbs.predict import predict
+from covermap.verbs.run import run as run_all
 from covermap.verbs.train import Loop, prepare_run, train
+from tests.conftest import landscape
+
+RNG = np.random.default_rng(0)
 
 
 def with_(raw, name="tiny", **changes):
@@ -149,7 +158,7 @@ def test_training_stops_when_nothing_gets_better_and_keeps_the_best(tiny, monkey
 def test_a_loss_that_is_no_number_stops_and_names_the_windows(tiny, monkeypatch):
     monkeypatch.setattr(
         "covermap.nn.losses.cross_entropy.CrossEntropy.forward",
-        lambda self, logits, label: (logits.sum() * math.nan, logits.sum()),
+        lambda self, logits, label: logits.sum() * math.nan,
     )
     with pytest.raises(CovermapError, match=r"no longer a number in epoch 1, windows image:\d+"):
         train(with_(tiny))
@@ -203,3 +212,81 @@ def test_the_demo_does_not_take_a_project_for_a_demo(tmp_path):
     with pytest.raises(OutputError, match="other things than a demo"):
         demo(tmp_path / "p", overwrite=True)
     assert (tmp_path / "p" / "full.tif").read_text() == "mine"
+
+
+def test_a_changed_input_or_legend_is_not_scored_or_resumed(tiny, write_tif):
+    run = train(with_(tiny, train__epochs=1))
+    label_path = Path(tiny["data"]["labels"])
+    before = label_path.read_bytes()
+    with rasterio.open(label_path) as dataset:
+        codes = dataset.read(1)
+    write_tif("labels.tif", codes[::-1].copy(), nodata=0)
+    with pytest.raises(DataError, match=r"labels\.tif changed since"):
+        evaluate(run)
+    with pytest.raises(DataError, match=r"labels\.tif changed since"):
+        train(with_(tiny, train__epochs=1), resume=True)
+    label_path.write_bytes(before)
+    evaluate(run)
+    raw = run.config.model_dump(mode="json")
+    raw["data"]["legend"] = {1: "field", 3: "water", 2: "town"}
+    with pytest.raises(LabelError, match="the network maps field, water, town"):
+        evaluate(Run(run.folder, parse_config(raw)))
+
+
+def test_without_a_val_part_the_last_epoch_is_kept(tiny):
+    raw = dict(tiny, split={"block_px": 16, "buffer_px": 2, "val": 0})
+    run = train(with_(raw, train__epochs=2))
+    assert load_model(run.path("model")).facts["epoch"] == 2
+    assert "network" in evaluate(run)["models"]
+    assert any("no val part" in note for note in run.read_json("notes.json"))
+    with pytest.raises(ConfigError, match="need a val part"):
+        prepare_run(with_(raw, train__schedule="plateau"))
+    done = run_all(with_(dict(tiny, split={"block_px": 16, "test": 0.0}), "untested", train__epochs=1))
+    assert done.path("maps/image.tif").is_file()
+    assert not done.path("metrics.json").exists()
+    assert done.path("report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"loss_options": {"label_smothing": 0.1}}}, {"train": {"loss_options": {"label_smoothing": 2}}},
+        {"model": {"decoder_options": {"width": 3}}}, {"model": {"decoder_options": {"widths": [8, 8, 8, 8, 8]}}},
+        {"model": {"backbone_options": {"widths": "abc"}}}, {"model": {"decoder_options": {"dropout": 5}}},
+        {"train": {"device": "cuda:99"}},
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_are_errors_of_the_config(tiny, change):
+    raw = json.loads(json.dumps(tiny))
+    for section, values in change.items():
+        raw[section] |= values
+    with pytest.raises(ConfigError):
+        train(parse_config(raw))
+
+
+def test_two_dates_and_elevation_are_learned_and_mapped(tiny, write_tif, tmp_path):
+    codes, one = landscape()
+    _, two = landscape(seed=5)
+    bands = ["green", "red", "nir"]
+    paths = [write_tif(f"d{i}.tif", image, bands=bands, nodata=0) for i, image in enumerate((one, two))]
+    dem = write_tif("dem.tif", RNG.normal(100, 9, codes.shape).astype("float32"), bands=["elevation"])
+    images = [{"path": p, "sensor": "landsat7", "date": f"2020-0{i + 1}-01"} for i, p in enumerate(paths)]
+    raw = json.loads(json.dumps(tiny))
+    raw["data"]["image"] = [*images, {"path": dem, "sensor": "dem"}]
+    run = train(with_(raw, train__epochs=4))
+    assert evaluate(run)["models"]["network"]["scores"]["oa"] > 0.7
+    entries = [ImageConfig(**image) for image in raw["data"]["image"]]
+    predict(run.path("model"), entries, tmp_path / "m.tif", settings=PredictConfig(size_px=32))
+    with pytest.raises(DataError, match="1 dates of landsat7; the model takes 2"):
+        predict(run.path("model"), [entries[0], entries[2]], tmp_path / "n.tif")
+
+
+def test_polygons_beside_an_image_that_is_smaller_than_a_window(tiny, write_tif, tmp_path):
+    image = write_tif("small.tif", RNG.integers(1, 99, (3, 20, 24)).astype("uint16"), bands=["green", "red", "nir"])
+    boxes = [box(500_000 + 40 * i, 4_999_700 + 40 * j, 500_040 + 40 * i, 4_999_740 + 40 * j) for i in range(9) for j in range(9)]  # fmt: skip
+    table = gpd.GeoDataFrame({"kind": ["wood", "lake", "town"] * 27}, geometry=boxes, crs="EPSG:32631")
+    table.to_file(tmp_path / "p.gpkg")
+    raw = json.loads(json.dumps(tiny))
+    raw["data"] = {"image": image, "labels": str(tmp_path / "p.gpkg"), "field": "kind"}
+    raw["split"] = {"block_px": 4, "buffer_px": 0}
+    evaluate(train(with_(raw, train__epochs=1)))

@@ -21,7 +21,7 @@ class UNetEncoder(Backbone):
 
     def __init__(self, spec: InputSpec, *, widths: Sequence[int] = (16, 32, 64, 96, 128)) -> None:
         super().__init__()
-        if len(widths) < 2 or min(widths) < 1:
+        if isinstance(widths, str) or len(widths) < 2 or not all(isinstance(w, int) and w > 0 for w in widths):
             raise ConfigError(
                 f"unet widths {list(widths)} do not make a U-Net", fix="give two or more, e.g. [16, 32, 64]"
             )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.core.types import Features
 from covermap.nn.layers import conv_block
@@ -31,6 +32,11 @@ class UNetDecoder(Decoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if widths and len(widths) != len(channels) - 1:
+            raise ConfigError(
+                f"unet decoder widths {list(widths)} do not go with {len(channels)} levels",
+                fix=f"give {len(channels) - 1} numbers",
+            )
         widths = tuple(widths) if widths else tuple(min(c, 256) for c in channels[:-1])
         below = [*widths[1:], channels[-1]]
         self.joins = nn.ModuleList(
