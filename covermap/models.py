@@ -74,7 +74,7 @@ class ForestModel(LandModel):
 
 
 class NetworkModel(LandModel):
-    """A torch network in evaluation mode on one device."""
+    """A torch network as it was trained, and `forward`: the same for inference on one device."""
 
     kind = "network"
 
@@ -83,19 +83,23 @@ class NetworkModel(LandModel):
     ) -> None:
         import torch
 
+        from covermap.nn.layers import fold_norms
+
         super().__init__(spec, legend, facts)
         self.device = torch.device(device)
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self._network = network
+        folded: Any = fold_norms(network)
+        self.forward = folded.to(self.device, memory_format=torch.channels_last)
 
     def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
         import torch
 
         with torch.inference_mode():
-            shares: npt.NDArray[np.float32] = self.network(batch.to(self.device)).float().softmax(1).cpu().numpy()
+            shares: npt.NDArray[np.float32] = self.forward(batch.to(self.device)).float().softmax(1).cpu().numpy()
         return shares
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {name: value.detach().cpu().contiguous().numpy() for name, value in self.network.state_dict().items()}
+        return {name: value.detach().cpu().contiguous().numpy() for name, value in self._network.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,10 @@ def _card_text(model: LandModel) -> str:
 def read_card(folder: str | Path) -> ModelCard:
     """config.json of a model folder; raises ModelError."""
     path = Path(folder) / "config.json"
-    for name in (path.name, "model.safetensors"):
-        if not path.with_name(name).is_file():
-            raise ModelError(f"{folder} is not a model folder: it has no {name}", fix="give the folder model/ of a run")
+    if not path.is_file():
+        raise ModelError(
+            f"{folder} is not a model folder: it has no config.json", fix="give the folder model/ of a run"
+        )
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format"] > FORMAT:
@@ -171,10 +176,17 @@ def _reason(error: Exception) -> str:
     return error.message if isinstance(error, CovermapError) else f"{type(error).__name__}: {error}"
 
 
+def weights_path(folder: str | Path) -> Path:
+    """The file of weights in a model folder; raises ModelError where there is none."""
+    path = Path(folder) / "model.safetensors"
+    if not path.is_file():
+        raise ModelError(f"{folder} has no {path.name}", fix="copy the model again, or train it again")
+    return path
+
+
 def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
     """A trained model from its folder; raises ModelError when a file is missing, damaged or does not fit."""
-    card = read_card(folder)
-    path = Path(folder) / "model.safetensors"
+    card, path = read_card(folder), weights_path(folder)
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
@@ -231,7 +243,9 @@ def require_fit(
         if entry.sensor not in bands:
             raise BandError(
                 f"{where} has {', '.join(bands)}; the model needs {entry.sensor!r} with {', '.join(entry.bands)}",
-                fix=f"name the image's sensor (--sensor {entry.sensor}), or add it: --add {entry.sensor}=PATH",
+                fix="leave the sensor out: the model was trained without one"
+                if entry.sensor == "image"
+                else f"name the image's sensor (--sensor {entry.sensor}), or add it: --add {entry.sensor}=PATH",
             )
         if dates[entry.sensor] != entry.num_dates:
             raise DataError(

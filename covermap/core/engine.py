@@ -1,24 +1,21 @@
-"""Run one function over many items: in this process, or in worker processes; results come as they finish.
+"""Run one function over many items in threads: results come as they finish.
 
-Items are small (window numbers, never pixels). Each worker is set up once by `setup(*arguments)`, whose result is
-given to every call, so that a model is loaded once per process.
+Threads, not processes: the work is done by torch, numpy and GDAL, which let go of Python's lock, and so the model, its
+memory and the start of the program are shared.
 """
 
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from covermap.core.errors import CovermapError
 
 Item = TypeVar("Item")
-_state: Any = None
-_failure: Exception | None = None
+Result = TypeVar("Result")
 
 
 def cores() -> int:
@@ -37,52 +34,32 @@ def shard(items: Sequence[Item], spec: str) -> list[Item]:
 
 
 def map_unordered(
-    function: Callable[[Any, Item], Any],
+    function: Callable[[Item], Result],
     items: Iterable[Item],
     *,
-    setup: Callable[..., Any],
-    arguments: tuple[Any, ...] = (),
     workers: int = 1,
-) -> Iterator[Any]:
-    """Yield function(setup(*arguments), item) for all items in any order.
+    stop: Callable[[], Any] = lambda: None,
+) -> Iterator[Result]:
+    """Yield function(item) for all items in any order; workers 1 stays in this thread.
 
-    workers 1 stays in this process. Processes are spawned, not forked: torch's and GDAL's threads do not survive a
-    fork. An error in a worker ends the whole and is raised here; a worker that dies gives CovermapError.
+    An error ends the whole and is raised here. When it ends early, `stop` is called, to tell functions at work to give
+    up, and they are waited for.
     """
     todo = list(items)
     if workers <= 1 or len(todo) <= 1:
-        state = setup(*arguments) if todo else None
-        for item in todo:
-            yield function(state, item)
+        yield from map(function, todo)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(todo)), context, initializer=_start, initargs=(setup, arguments))
+    pool = ThreadPoolExecutor(min(workers, len(todo)))
     try:
-        waiting = {pool.submit(_call, function, item) for item in todo[: 2 * workers]}
-        rest = iter(todo[2 * workers :])
+        rest = iter(todo)
+        waiting = {pool.submit(function, item) for item in itertools.islice(rest, workers)}
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-                waiting |= {pool.submit(_call, function, item) for item in itertools.islice(rest, 1)}
-    except BrokenProcessPool as error:
-        raise CovermapError(
-            "a worker process died (out of memory, or killed)",
-            fix="run the same command again: finished blocks are kept; with less memory add --workers 1",
-        ) from error
+                waiting |= {pool.submit(function, item) for item in itertools.islice(rest, 1)}
+    except BaseException:
+        stop()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start(setup: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    global _state, _failure
-    try:
-        _state = setup(*arguments)
-    except Exception as error:
-        _failure = error  # raised by the first call: raised here, it would only be known as a broken pool
-
-
-def _call(function: Callable[[Any, Item], Any], item: Item) -> Any:
-    if _failure is not None:
-        raise _failure
-    return function(_state, item)

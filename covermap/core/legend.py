@@ -123,8 +123,8 @@ class Legend:
 
         unknown: "error" raises LabelError that lists the codes with their pixel counts; "ignore" makes them IGNORE.
         """
-        codes = np.asarray(codes)
-        codes = codes.astype(np.uint8) if codes.dtype.kind == "b" else codes
+        given = np.asarray(codes)
+        codes = given.astype(np.uint8) if given.dtype.kind == "b" else given
         # Codes that the table cannot hold, such as -1.
         odd = [code for code in self._unlabelled if not 0 <= code < 65535]
         lost = np.isin(codes, odd) if odd else np.zeros(codes.shape, bool)
@@ -138,7 +138,7 @@ class Legend:
         strange = (index < 0) & ~lost
         if strange.any():
             if unknown == "error":
-                raise self._unknown(codes[strange], where)
+                raise self._unknown(given[strange], where)
             index = np.where(strange, IGNORE, index)
         if lost.any():
             index = np.where(lost, IGNORE, index)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rasterio.enums import ColorInterp
+from rasterio.io import DatasetReader
 
 from covermap.core.config import DataConfig
 from covermap.core.errors import GridError, LabelError
@@ -38,7 +40,7 @@ class RasterLabels:
     @staticmethod
     def open(path: str, *, grid: Grid, legend: Legend, config: DataConfig, image_name: str) -> RasterLabels:
         """Check the place of a label raster; raises GridError when it needs aligning and nobody asked for it."""
-        dataset = open_dataset(path)
+        dataset = open_codes(path)
         mine = grid_of(dataset)
         nodata = config.label_nodata if config.label_nodata is not None else dataset.nodata
         if nodata is not None and np.isfinite(nodata) and nodata in legend.codes:
@@ -85,6 +87,18 @@ class RasterLabels:
         return rare_class_weights(counts)
 
 
+def open_codes(path: str) -> DatasetReader:
+    """A raster of one band (beside an alpha band) of class codes; raises LabelError for a picture."""
+    dataset = open_dataset(path)
+    bands = [i for i in dataset.indexes if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+    if bands != [1]:
+        raise LabelError(
+            f"{path} has {len(bands)} bands; labels are one band of class codes",
+            fix="give the band of codes alone: gdal_translate -b 1 LABELS OUT.tif (colours of a picture are no codes)",
+        )
+    return dataset
+
+
 def is_vector(path: str) -> bool:
     """Whether a label path holds polygons or points rather than pixels."""
     return Path(path).suffix.lower() in VECTOR_SUFFIXES
@@ -121,7 +135,7 @@ def infer_legend(path: str, *, nodata: int | None = None) -> Legend:
 
     Reads the file once, block by block. Raises LabelError when the codes are not whole numbers or too many.
     """
-    dataset = open_dataset(path)
+    dataset = open_codes(path)
     empty = nodata if nodata is not None else dataset.nodata
     codes: set[float] = set()
     for block in partition(Window(0, 0, dataset.height, dataset.width), 1024, 4096):

@@ -118,7 +118,7 @@ class Split:
             for one, _, box in scene.labels.object_windows():
                 centre = Window(box.row + box.height // 2, box.col + box.width // 2, 1, 1)
                 parts[one] = PARTS[int(self.part_mask(scene.name, centre)[0, 0])]
-        return parts[number]
+        return parts.get(number, "none")  # a window may show shapes that lie beside the scene
 
     @cached_property
     def _object_parts(self) -> dict[str, dict[int, str]]:

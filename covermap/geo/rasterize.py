@@ -64,6 +64,11 @@ class VectorLabels:
         field = require_field(path, field, table)
         table = _onto_crs(table, grid, epsg, str(path))
         keep = _with_class_and_shape(table, field, notes)
+        if not keep.any() and len(table) and table[field].notna().any():
+            raise GridError(
+                f"no shape of {path} has a place in the image's CRS ({grid.describe()})",
+                fix="the file states a CRS that its coordinates do not belong to: set the true one in QGIS or ogr2ogr",
+            )
         if not keep.any():
             raise LabelError(f"{path}: no geometry has a class in {field!r}", fix="fill the field or name another one")
         legend, classes = _classes(table[field][keep], legend, str(path), field)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def conv_norm(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -16,6 +20,21 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         conv_norm(inputs, outputs), nn.ReLU(inplace=True), conv_norm(outputs, outputs), nn.ReLU(inplace=True)
     )
+
+
+def fold_norms(network: nn.Module) -> nn.Module:
+    """A copy for inference: batch norms that follow a convolution in a Sequential become part of its weights.
+
+    A network without batch norms is given back as it is, in evaluation mode.
+    """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return network.eval()
+    folded = copy.deepcopy(network).eval()
+    for chain in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
+        for i, (first, second) in enumerate(pairwise(list(chain))):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                chain[i], chain[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return folded
 
 
 class Residual(nn.Module):

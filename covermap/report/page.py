@@ -62,6 +62,7 @@ def write_report(run: Run) -> Path:
     page = environment.get_template("page.html").render(
         name=run.config.name,
         folder=shlex.quote(str(run.folder)),
+        evaluate=_evaluate_command(pieces),
         sentence=result_sentence(pieces.metrics),
         facts=_facts(pieces),
         doubts=pieces.doubts,
@@ -172,6 +173,14 @@ def result_sentence(metrics: Mapping[str, Any] | None) -> str:
         text += f"; the {other} beside it reaches {percent(result['scores']['oa'])} "
         text += f"({score(result['scores']['miou'], 2)})"
     return text + "."
+
+
+def _evaluate_command(pieces: Pieces) -> str:
+    """The command that scores the run, on the test part or the best there is instead."""
+    there = {tile.part for tile in pieces.split.tiles} if pieces.split else {"test"}
+    part = next((part for part in ("test", "val", "train") if part in there), "test")
+    command = f"covermap evaluate {shlex.quote(str(pieces.run.folder))}"
+    return command if part == "test" else f"{command} --part {part}"
 
 
 def _facts(pieces: Pieces) -> list[tuple[str, str]]:

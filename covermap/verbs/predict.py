@@ -13,14 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from covermap import __version__
 from covermap.core.config import DataConfig, ImageConfig, PredictConfig
@@ -37,14 +37,14 @@ from covermap.geo.grid import Grid, Window
 from covermap.geo.products import MapSummary, finish_cog, finish_map, names_beside
 from covermap.geo.raster import RasterWriter, is_remote
 from covermap.infer import Lattice, check_input, highest, infer_block
-from covermap.models import LandModel, device_of, load_model, read_card, require_fit
+from covermap.models import LandModel, device_of, load_model, read_card, require_fit, weights_path
 
 NO_CONFIDENCE = 255
 
 
 @dataclass(frozen=True)
 class Job:
-    """One prediction: small enough to be sent to a worker, complete enough to be its fingerprint."""
+    """One prediction, complete enough to be its fingerprint."""
 
     model: str
     settings: PredictConfig
@@ -152,13 +152,22 @@ def _predict_blocks(
     """Work off the blocks that the ledger lacks."""
     import torch
 
-    todo = [(work, block) for block in blocks if not _block_path(work, block).exists()]
+    todo = [block for block in blocks if not _block_path(work, block).exists()]
     done = len(blocks) - len(todo)
     on_progress(done, len(blocks))
     workers = job.settings.workers or (cores() if job.settings.device == "cpu" else 1)
+    if todo:
+        model = load_model(job.model, device=job.settings.device)
+    stop = threading.Event()
+
+    def work_off(block: Window) -> None:
+        _predict_block(model, scene, job, area, block, _block_path(work, block), stop)
+
     threads = torch.get_num_threads()
+    # One thread of torch for each worker: the same sums in the same order for any number of workers.
+    torch.set_num_threads(1)
     try:
-        for _ in map_unordered(_predict_block, todo, setup=_set_up, arguments=(job, scene, area), workers=workers):
+        for _ in map_unordered(work_off, todo, workers=workers, stop=stop.set):
             done += 1
             on_progress(done, len(blocks))
     finally:
@@ -196,7 +205,7 @@ def _with_bands(image: str | Sequence[ImageConfig], bands: Sequence[str] | None)
 
 def _sums(model: str | Path, scene: Scene, aoi: str | Path | None) -> dict[str, str]:
     """Checksums of everything that is read. Remote images are known by their address only."""
-    sums = {name: checksum(Path(model) / name) for name in ("config.json", "model.safetensors")}
+    sums = {path.name: checksum(path) for path in (Path(model) / "config.json", weights_path(model))}
     files = [*scene.files, *([str(aoi)] if aoi else [])]
     sums |= {f"input {number}": checksum(path) for number, path in enumerate(files)}
     sums["remote"] = " ".join(path for path in scene.paths if is_remote(path))
@@ -248,32 +257,19 @@ def _block_path(work: Path, block: Window) -> Path:
     return work / f"{block.row}_{block.col}.npz"
 
 
-@dataclass
-class _Worker:
-    scene: Scene
-    model: LandModel
-    job: Job
-    inside: Callable[[Window], npt.NDArray[np.bool_]] | None
-
-
-def _set_up(job: Job, scene: Scene, area: Area | None) -> _Worker:
-    """Load what a worker needs once. One thread each: the same sums in the same order for any number of workers."""
-    import torch
-
-    torch.set_num_threads(1)
-    return _Worker(scene, load_model(job.model, device=job.settings.device), job, area.read if area else None)
-
-
-def _predict_block(worker: _Worker, item: tuple[Path, Window]) -> Window:
-    work, block = item
-    job, legend = worker.job, worker.model.legend
+def _predict_block(
+    model: LandModel, scene: Scene, job: Job, area: Area | None, block: Window, out: Path, stop: threading.Event
+) -> None:
+    """Write codes and confidence (and all shares) of one block to `out`, or nothing when told to stop."""
+    legend = model.legend
     codes = np.full((block.height, block.width), legend.map_nodata, legend.map_dtype)
     confidence = np.full(codes.shape, NO_CONFIDENCE, np.uint8)
     keep_all = job.settings.probabilities
     shares = np.full((len(legend), *codes.shape) if keep_all else (0, 0, 0), NO_CONFIDENCE, np.uint8)
-    for strip in infer_block(
-        worker.model, worker.scene, job.windows, block, wanted=worker.inside, batch_size=job.settings.batch_size
-    ):
+    inside = area.read if area else None
+    for strip in infer_block(model, scene, job.windows, block, wanted=inside, batch_size=job.settings.batch_size):
+        if stop.is_set():
+            return
         rows, cols = strip.window.within(block).slices
         best, top = highest(strip.probabilities)
         codes[rows, cols] = np.where(strip.valid, legend.decode(best), legend.map_nodata)
@@ -281,9 +277,8 @@ def _predict_block(worker: _Worker, item: tuple[Path, Window]) -> Window:
         if keep_all:
             scaled = np.rint(np.clip(strip.probabilities, 0, 1) * 200)
             shares[:, rows, cols] = np.where(strip.valid, scaled, NO_CONFIDENCE)
-    with replacing(_block_path(work, block)) as partial:
+    with replacing(out) as partial:
         np.savez(partial, codes=codes, confidence=confidence, shares=shares)
-    return block
 
 
 def _assemble(

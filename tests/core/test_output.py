@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from covermap.core.engine import map_unordered, shard
-from covermap.core.errors import BandError, ConfigError, CovermapError, MissingExtra, OutputError, suggest
+from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, MissingExtra, OutputError, suggest
 from covermap.core.output import claim, replacing, write_text
 from covermap.core.registry import find, names
 
@@ -74,22 +74,19 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
 
 
-def _load(factor):
-    return factor
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_items_are_mapped_once_each_by_any_number_of_workers(workers):
+    def triple(item):
+        if item == 13:
+            raise DataError("13 is unlucky", fix="leave it out")
+        return 3 * item
 
-
-def _multiply(factor, item):
-    if item == 13:
-        raise BandError("thirteen", fix="skip it")
-    return factor * item
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_items_are_mapped_once_each_in_any_number_of_processes(workers):
-    found = map_unordered(_multiply, range(10), setup=_load, arguments=(3,), workers=workers)
-    assert sorted(found) == [3 * i for i in range(10)]
-    with pytest.raises(BandError, match="thirteen"):
-        list(map_unordered(_multiply, [1, 13, 2], setup=_load, arguments=(3,), workers=workers))
+    assert sorted(map_unordered(triple, range(10), workers=workers)) == [3 * i for i in range(10)]
+    stopped = []
+    with pytest.raises(DataError, match="unlucky") as caught:
+        list(map_unordered(triple, [1, 13, 2], workers=workers, stop=lambda: stopped.append(True)))
+    assert caught.value.fix == "leave it out"
+    assert bool(stopped) == (workers > 1)
 
 
 def test_shards_are_a_partition():

@@ -229,6 +229,19 @@ def test_values_that_are_no_codes_are_named(write_tif):
     labels = write_tif("l.tif", np.array([[1, 1.5, 2, 2]], "float32"))
     with pytest.raises(LabelError, match=r"such as 1\.5"):
         open_scenes(DataConfig(image=image, labels=labels))
+    with pytest.raises(LabelError, match=r"1\.5 \(1 px\)"):
+        open_scenes(DataConfig(image=image, labels=labels, legend={1: "a", 2: "b"}))[0].read_labels(Window(0, 0, 1, 4))
+    picture = write_tif("p.tif", np.ones((3, 1, 4), "uint8"))
+    with pytest.raises(LabelError, match="3 bands; labels are one band"):
+        open_scenes(DataConfig(image=image, labels=picture))
+
+
+def test_labels_in_an_impossible_place_are_said(write_tif, tmp_path):
+    image = write_tif("i.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
+    table = gpd.GeoDataFrame({"kind": ["a", "b"]}, geometry=[box(500_000, 4_999_950, 500_030, 5_000_000)] * 2, crs=4326)
+    table.to_file(tmp_path / "p.gpkg")
+    with pytest.raises(GridError, match="has a place in the image's CRS"):
+        open_scenes(DataConfig(image=image, labels=str(tmp_path / "p.gpkg"), field="kind"))
 
 
 def test_the_sentinel2_offset_is_found_whatever_bands_and_pixel_size_are_used(write_tif):

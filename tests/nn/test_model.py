@@ -1,10 +1,12 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
 from covermap.core.types import Batch, InputSpec, SensorInput
+from covermap.nn.layers import fold_norms
 from covermap.nn.losses.cross_entropy import CrossEntropy
 from covermap.nn.model import build_model, pad_to_multiple
 
@@ -120,3 +122,17 @@ def test_the_pixel_expert_sees_single_pixels_and_each_expert_learns_alone():
     kinds = [torch.allclose(joined[i], one[i], atol=1e-6) for i in range(64) for one in (alone, pixel, alone + pixel)]
     assert sum(kinds) == 64
     assert all(any(kinds[start::3]) for start in range(3))
+
+
+def test_folded_norms_change_nothing_but_the_time():
+    torch.manual_seed(0)
+    model = build_model(spec(), 4, backbone_options={"widths": [6, 8, 12]}, pixel_width=4)
+    for _ in range(3):
+        model(batch(32, 32))  # norms with statistics that matter
+    folded = fold_norms(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert model.training
+    inputs = batch(30, 34)
+    with torch.inference_mode():
+        assert torch.allclose(folded(inputs), model.eval()(inputs), atol=1e-5)
+    assert fold_norms(folded) is folded

@@ -275,35 +275,21 @@ def test_what_cannot_be_read_or_written_is_said_before_any_work(model, image, tm
         predict(tmp_path, image, tmp_path / "m.tif")
 
 
-def test_a_worker_that_dies_is_said_and_finished_blocks_stay(model, image, tmp_path, monkeypatch):
-    monkeypatch.setenv("COVERMAP_TEST_DIE", "1")
-    code = (
-        "import os, sys\n"
-        "import covermap.verbs.predict as p\n"
-        "from covermap.core.config import PredictConfig\n"
-        "from covermap.core.errors import CovermapError\n"
-        "from tests.verbs.test_predict import dying\n"
-        "p._predict_block = dying\n"
-        "if __name__ == '__main__':\n"
-        "    try:\n"
-        "        p.predict(sys.argv[1], sys.argv[2], sys.argv[3], settings=PredictConfig(size_px=32, block_px=32, workers=2))\n"
-        "    except CovermapError as error:\n        print('said:', error)\n"
-    )
-    (tmp_path / "die.py").write_text(code)
-    command = [sys.executable, str(tmp_path / "die.py"), str(model / "model"), image, str(tmp_path / "m.tif")]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert "said: a worker process died" in done.stdout, done.stderr
-    finished = predict(model / "model", image, tmp_path / "m.tif", settings=SMALL)
-    assert finished.num_resumed >= 1
+def test_an_error_in_one_worker_ends_the_others_and_finished_blocks_stay(model, image, tmp_path, monkeypatch):
+    failed = []
 
+    def failing(model_, scene, job, area, block, out, stop):
+        if len(list(out.parent.glob("*_*.npz"))) >= 2 and not failed:
+            failed.append(block)
+            raise MemoryError
+        predict_block(model_, scene, job, area, block, out, stop)
 
-def dying(worker, item):
-    """A block function whose process is killed at the third block."""
-    work, _ = item
-    if len(list(work.glob("*_*.npz"))) >= 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return predict_block(worker, item)
+    with monkeypatch.context() as patch:
+        patch.setattr("covermap.verbs.predict._predict_block", failing)
+        with pytest.raises(MemoryError):
+            predict(model / "model", image, tmp_path / "m.tif", settings=SMALL.model_copy(update={"workers": 2}))
+    done = predict(model / "model", image, tmp_path / "m.tif", settings=SMALL)
+    assert 2 <= done.num_resumed < done.num_blocks
 
 
 def test_errors_of_workers_come_back_as_themselves(model, image, tmp_path):

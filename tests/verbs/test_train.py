@@ -244,7 +244,7 @@ def test_without_a_val_part_the_last_epoch_is_kept(tiny):
     done = run_all(with_(dict(tiny, split={"block_px": 16, "test": 0.0}), "untested", train__epochs=1))
     assert done.path("maps/image.tif").is_file()
     assert not done.path("metrics.json").exists()
-    assert done.path("report.html").is_file()
+    assert "--part val" in done.path("report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -289,4 +289,5 @@ def test_polygons_beside_an_image_that_is_smaller_than_a_window(tiny, write_tif,
     raw = json.loads(json.dumps(tiny))
     raw["data"] = {"image": image, "labels": str(tmp_path / "p.gpkg"), "field": "kind"}
     raw["split"] = {"block_px": 4, "buffer_px": 0}
-    evaluate(train(with_(raw, train__epochs=1)))
+    for name, cache in (("held", 2.0), ("read", 0.0)):
+        evaluate(train(with_(raw, name, train__epochs=1, train__cache_gb=cache)))
