@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -126,11 +127,13 @@ def infer_block(
     *,
     wanted: Wanted | None = None,
     batch_size: int = 4,
+    reader: Executor | None = None,
 ) -> Iterator[Strip]:
     """Blended class probabilities of one block, as strips from left to right that cover it exactly.
 
     Windows without a valid (and wanted) pixel are not computed; their pixels come back as not valid. While one column
-    of windows is computed, a thread reads the next. Memory: about (K + 4 C) * block height * window width * 4 bytes.
+    of windows is computed, `reader` (default: a thread of its own) reads the next.
+    Memory: about (K + 4 C) * block height * window width * 4 bytes.
     """
     rows = [i for i, r in enumerate(windows.rows) if r < block.row + block.height and r + windows.height > block.row]
     cols = [j for j, c in enumerate(windows.cols) if c < block.col + block.width and c + windows.width > block.col]
@@ -142,12 +145,12 @@ def infer_block(
         stripe = Window(top, windows.cols[j], bottom - top, windows.width)
         return _read_column(model, scene, windows, rows, stripe, wanted, batch_size)
 
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, cols[0])
+    with nullcontext(reader) if reader else ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(read, cols[0])
         for j, after in itertools.zip_longest(cols, cols[1:]):
             column = coming.result()
             if after is not None:
-                coming = reader.submit(read, after)
+                coming = pool.submit(read, after)
             for part, batch in zip(column.parts, column.batches, strict=True):
                 for (i, box), shares in zip(part, model.probabilities(batch), strict=True):
                     weight = np.outer(windows.row_weights[i], windows.col_weights[j])

@@ -3,4 +3,4 @@
 import os
 
 # GDAL's own default is a twentieth of the machine's memory for decoded blocks: too much to call memory bounded.
-os.environ.setdefault("GDAL_CACHEMAX", "256")
+os.environ.setdefault("GDAL_CACHEMAX", "192")

@@ -89,7 +89,7 @@ def finish_map(
     """
     when = _stac_dates(date) if date else None
     out = claim(out, overwrite=overwrite)
-    with _small_cache(), rasterio.open(plain) as dataset:
+    with small_cache(), rasterio.open(plain) as dataset:
         grid = grid_of(dataset)
         num_pixels, areas_ha, num_nodata = _count(dataset, grid, legend)
     beside = names_beside(out)
@@ -145,7 +145,7 @@ def _copy_as_cog(
     colours: Mapping[int, tuple[int, ...]] | None = None,
 ) -> None:
     """Copy a raster with GDAL's COG driver, which takes nodata, names, tags and colours from its source only."""
-    with _small_cache(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
+    with small_cache(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
         view = Path(folder) / "view.vrt"
         with rasterio.open(plain) as source:
             rasterio.shutil.copy(source, view, driver="VRT")
@@ -162,7 +162,7 @@ def _copy_as_cog(
 
 
 @contextmanager
-def _small_cache() -> Iterator[None]:
+def small_cache() -> Iterator[None]:
     """GDAL with little memory; a map without a place (tiles of a benchmark) is no reason to warn."""
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)

@@ -16,6 +16,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from covermap.core.types import InputSpec
 from covermap.data.scene import Scene, open_scenes
 from covermap.geo.area import Area, read_area
 from covermap.geo.grid import Grid, Window
-from covermap.geo.products import MapSummary, finish_cog, finish_map, names_beside
+from covermap.geo.products import MapSummary, finish_cog, finish_map, names_beside, small_cache
 from covermap.geo.raster import RasterWriter, is_remote
 from covermap.infer import Lattice, check_input, highest, infer_block
 from covermap.models import LandModel, device_of, load_model, read_card, require_fit, weights_path
@@ -161,15 +162,17 @@ def _predict_blocks(
     stop = threading.Event()
 
     def work_off(block: Window) -> None:
-        _predict_block(model, scene, job, area, block, _block_path(work, block), stop)
+        _predict_block(model, scene, job, area, block, _block_path(work, block), reader, stop)
 
     threads = torch.get_num_threads()
     # One thread of torch for each worker: the same sums in the same order for any number of workers.
     torch.set_num_threads(1)
     try:
-        for _ in map_unordered(work_off, todo, workers=workers, stop=stop.set):
-            done += 1
-            on_progress(done, len(blocks))
+        # The same threads read all blocks: each new one would keep memory of its own.
+        with ThreadPoolExecutor(workers) as reader:
+            for _ in map_unordered(work_off, todo, workers=workers, stop=stop.set):
+                done += 1
+                on_progress(done, len(blocks))
     finally:
         torch.set_num_threads(threads)
 
@@ -258,8 +261,9 @@ def _block_path(work: Path, block: Window) -> Path:
 
 
 def _predict_block(
-    model: LandModel, scene: Scene, job: Job, area: Area | None, block: Window, out: Path, stop: threading.Event
-) -> None:
+    model: LandModel, scene: Scene, job: Job, area: Area | None, block: Window, out: Path, reader: Executor,
+    stop: threading.Event,
+) -> None:  # fmt: skip
     """Write codes and confidence (and all shares) of one block to `out`, or nothing when told to stop."""
     legend = model.legend
     codes = np.full((block.height, block.width), legend.map_nodata, legend.map_dtype)
@@ -267,7 +271,10 @@ def _predict_block(
     keep_all = job.settings.probabilities
     shares = np.full((len(legend), *codes.shape) if keep_all else (0, 0, 0), NO_CONFIDENCE, np.uint8)
     inside = area.read if area else None
-    for strip in infer_block(model, scene, job.windows, block, wanted=inside, batch_size=job.settings.batch_size):
+    strips = infer_block(
+        model, scene, job.windows, block, wanted=inside, batch_size=job.settings.batch_size, reader=reader
+    )
+    for strip in strips:
         if stop.is_set():
             return
         rows, cols = strip.window.within(block).slices
@@ -316,7 +323,7 @@ def _join(
 ) -> Path:  # fmt: skip
     """One layer of all blocks as a plain GeoTIFF in the work folder."""
     plain = work / f"{key}.tif"
-    with RasterWriter(
+    with small_cache(), RasterWriter(
         plain, grid.window_grid(place), bands=names, dtype=dtype, nodata=nodata, overwrite=True, compress="none",
         scale=scale,
     ) as writer:  # fmt: skip

@@ -278,11 +278,11 @@ def test_what_cannot_be_read_or_written_is_said_before_any_work(model, image, tm
 def test_an_error_in_one_worker_ends_the_others_and_finished_blocks_stay(model, image, tmp_path, monkeypatch):
     failed = []
 
-    def failing(model_, scene, job, area, block, out, stop):
+    def failing(model_, scene, job, area, block, out, *rest):
         if len(list(out.parent.glob("*_*.npz"))) >= 2 and not failed:
             failed.append(block)
             raise MemoryError
-        predict_block(model_, scene, job, area, block, out, stop)
+        predict_block(model_, scene, job, area, block, out, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr("covermap.verbs.predict._predict_block", failing)
