@@ -1,0 +1,137 @@
+"""Galileo nano, tiny, base (Tseng et al. 2025): one ViT over groups of bands, dates and places; any group may be absent.
+
+Layout of the published files: space_time_embed.GROUP.proj, space_embed.GROUP.proj, time_embed, static_embed,
+*_channel_embed, pos_embed, month_embed.weight, blocks.{i}.(norm1 attn.q attn.k attn.v attn.proj norm2 mlp.fc1 mlp.fc2),
+norm. Weather, night lights, land-cover and population inputs are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from covermap.nn.backbones.vit import BlockShape, Trunk
+
+SPACE_TIME = {"S1": 2, "S2_RGB": 3, "S2_Red_Edge": 3, "S2_NIR_10m": 1, "S2_NIR_20m": 1, "S2_SWIR": 2, "NDVI": 1}
+"""Groups that have a value for each place and date, and their bands, in the order of the published channel codes."""
+PATCH_PX, MAX_DATES = 8, 24
+BASE_GSD_M = 10.0
+
+
+class GalileoEncoder(nn.Module):
+    """The encoder alone: {group: (B, T, C, H, W)} -> {group: (B, T, h, w, D)} after each of the given blocks."""
+
+    def __init__(self, *, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        quarter = width // 4
+        self.embed = nn.ModuleDict(
+            {name: nn.Conv2d(count, width, PATCH_PX, PATCH_PX) for name, count in SPACE_TIME.items()}
+        )
+        self.elevation_embed = nn.Conv2d(2, width, PATCH_PX, PATCH_PX)
+        self.location_embed = nn.Linear(3, width)
+        self.channel_code = nn.Parameter(torch.zeros(len(SPACE_TIME), quarter))
+        self.elevation_code = nn.Parameter(torch.zeros(3, quarter))
+        self.location_code = nn.Parameter(torch.zeros(4, quarter))
+        self.date_code = nn.Parameter(torch.zeros(MAX_DATES, quarter))
+        self.month_code = nn.Parameter(torch.zeros(12, quarter), requires_grad=False)
+        self.trunk = Trunk(BlockShape(width, heads, 4 * width, eps=1e-5), depth)
+
+    def forward(
+        self,
+        groups: Mapping[str, Tensor],
+        layers: Sequence[int],
+        *,
+        months: Tensor,
+        patch_px: int = PATCH_PX,
+        gsd_m: float = BASE_GSD_M,
+        elevation: Tensor | None = None,
+        location: Tensor | None = None,
+        seen: Mapping[str, Tensor] | None = None,
+    ) -> list[dict[str, Tensor]]:
+        """months (B, T) 0-11; elevation (B, 2, H, W): height and slope; location (B, 3): x, y, z on the unit sphere.
+
+        seen: for a group the patches (B, T, h, w) that hold data; others are not looked at. Absent groups cost nothing.
+        """
+        first = next(iter(groups.values()))
+        batch, dates = first.shape[:2]
+        rows, cols = first.shape[-2] // patch_px, first.shape[-1] // patch_px
+        place = position_table(rows, cols, self.date_code.shape[1], patch_px * gsd_m / BASE_GSD_M).to(first)
+        tokens, masks = [], []
+        for name, x in groups.items():
+            patches = self._patches(self.embed[name], x.flatten(0, 1), patch_px)
+            patches = patches.flatten(2).transpose(1, 2).view(batch, dates, rows * cols, -1)
+            patches = patches + self._codes(list(SPACE_TIME).index(name), months, place)
+            tokens.append(patches.flatten(1, 2))
+            masks.append(_mask(seen, name, (batch, dates * rows * cols), first.device))
+        lengths = [len(groups) * dates * rows * cols]
+        if elevation is not None:
+            patches = self._patches(self.elevation_embed, elevation, patch_px).flatten(2).transpose(1, 2)
+            empty = place.new_zeros(place.shape[0], 2 * place.shape[1])
+            code = torch.cat([self.elevation_code[:1].expand(len(place), -1), empty, place], 1)
+            tokens.append(patches + code)
+            masks.append(torch.ones(batch, rows * cols, dtype=torch.bool, device=first.device))
+        if location is not None:
+            code = functional.pad(self.location_code[1], (0, 3 * place.shape[1]))
+            tokens.append((self.location_embed(location) + code)[:, None])
+            masks.append(torch.ones(batch, 1, dtype=torch.bool, device=first.device))
+        mask = torch.cat(masks, 1)
+        outputs = self.trunk(torch.cat(tokens, 1), layers, mask=None if mask.all() else mask[:, None, None])
+        shape = (batch, len(groups), dates, rows, cols, -1)
+        split = [out[:, : lengths[0]].reshape(shape).unbind(1) for out in outputs]
+        return [dict(zip(groups, parts, strict=True)) for parts in split]
+
+    def _patches(self, layer: nn.Module, x: Tensor, patch_px: int) -> Tensor:
+        assert isinstance(layer, nn.Conv2d)
+        return functional.conv2d(x, resize_kernel(layer.weight, patch_px), layer.bias, stride=patch_px)
+
+    def _codes(self, group: int, months: Tensor, place: Tensor) -> Tensor:
+        """(B, T, h w, D): a quarter each for the group, the number of the date, the month and the place."""
+        batch, dates = months.shape
+        size = (batch, dates, len(place), -1)
+        parts = (
+            self.channel_code[group].expand(size),
+            self.date_code[:dates, None].expand(size),
+            self.month_code[months][:, :, None].expand(size),
+            place.expand(size),
+        )
+        return torch.cat(parts, -1)
+
+
+def _mask(seen: Mapping[str, Tensor] | None, name: str, size: tuple[int, int], device: torch.device) -> Tensor:
+    if seen is None or name not in seen:
+        return torch.ones(size, dtype=torch.bool, device=device)
+    return seen[name].reshape(size)
+
+
+def position_table(rows: int, cols: int, width: int, scale: float) -> Tensor:
+    """(h w, D / 4) float64: sines and cosines of column, then row, in units of 10 m.
+
+    The frequencies are 10000^(-i / (2 d)) for i < d / 2 and d = D / 8, as published (the exponent stays below 1 / 4).
+    """
+    half = width // 2
+    omega = 10000.0 ** (-torch.arange(half // 2, dtype=torch.float64) / half / 2)
+    codes = []
+    for positions in (torch.arange(cols).repeat(rows), torch.arange(rows).repeat_interleave(cols)):
+        angle = scale * positions[:, None] * omega
+        codes += [angle.sin(), angle.cos()]
+    return torch.cat(codes, 1)
+
+
+def resize_kernel(kernel: Tensor, patch_px: int) -> Tensor:
+    """A kernel (D, C, 8, 8) for another patch size, by the pseudo-inverse of resizing (FlexiViT, Beyer et al. 2023)."""
+    if kernel.shape[-1] == patch_px:
+        return kernel
+    matrix = _resizing(kernel.shape[-1], patch_px).to(kernel)
+    return (kernel.flatten(2) @ matrix.T).unflatten(2, (patch_px, patch_px))
+
+
+@lru_cache(maxsize=16)
+def _resizing(old_px: int, new_px: int) -> Tensor:
+    """(new_px^2, old_px^2): from a kernel of the old size to one of the new."""
+    basis = torch.eye(old_px**2).view(1, -1, old_px, old_px)
+    resized = functional.interpolate(basis, (new_px, new_px), mode="bicubic", antialias=True)
+    return torch.linalg.pinv(resized[0].flatten(1).double()).float()

@@ -1,0 +1,124 @@
+"""The shared transformer core: pre-norm blocks on fused attention, position codes, patches.
+
+Every plain vision transformer of the project is built from these blocks; what differs between families (biases,
+norms, gated MLPs, rotary codes) is a field of `BlockShape`. Tokens are (B, N, D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Rotate = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """Sizes and switches of one block: width D, heads, hidden units of the MLP, biases, gated (SwiGLU), epsilon."""
+
+    width: int
+    heads: int
+    hidden: int
+    qkv_bias: bool = True
+    proj_bias: bool = True
+    mlp_bias: bool = True
+    gated: bool = False
+    eps: float = 1e-6
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection (Vaswani et al. 2017)."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.qkv = nn.Linear(shape.width, 3 * shape.width, bias=shape.qkv_bias)
+        self.proj = nn.Linear(shape.width, shape.width, bias=shape.proj_bias)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, rotate: Rotate | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D). mask (B, 1, 1, N) bool: which tokens may be looked at."""
+        batch, length, width = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if rotate is not None:
+            q, k = rotate(q), rotate(k)
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        joined: Tensor = self.proj(out.transpose(1, 2).reshape(batch, length, width))
+        return joined
+
+
+class Mlp(nn.Module):
+    """Two layers with GELU, or gated by SiLU (Shazeer 2020): fc2(silu(fc1 x) * fc3 x)."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(shape.width, shape.hidden, bias=shape.mlp_bias)
+        self.fc2 = nn.Linear(shape.hidden, shape.width, bias=shape.mlp_bias)
+        self.fc3 = nn.Linear(shape.width, shape.hidden, bias=shape.mlp_bias) if shape.gated else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        hidden = functional.gelu(self.fc1(x)) if self.fc3 is None else functional.silu(self.fc1(x)) * self.fc3(x)
+        out: Tensor = self.fc2(hidden)
+        return out
+
+
+class Block(nn.Module):
+    """One pre-norm transformer block (Dosovitskiy et al. 2021)."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(shape.width, eps=shape.eps)
+        self.attn = Attention(shape)
+        self.norm2 = nn.LayerNorm(shape.width, eps=shape.eps)
+        self.mlp = Mlp(shape)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, rotate: Rotate | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        x = x + self.attn(self.norm1(x), mask, rotate)
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class Trunk(nn.Module):
+    """Blocks in a row and the last norm."""
+
+    def __init__(self, shape: BlockShape, depth: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(depth))
+        self.norm = nn.LayerNorm(shape.width, eps=shape.eps)
+
+    def forward(self, x: Tensor, layers: Sequence[int], *, mask: Tensor | None = None) -> list[Tensor]:
+        """Tokens after each of the given blocks (counted from 0); only after the last block they are normed."""
+        wanted, found = set(layers), {}
+        for index, block in enumerate(self.blocks):
+            if index > max(wanted):
+                break
+            x = block(x, mask)
+            if index in wanted:
+                found[index] = self.norm(x) if index == len(self.blocks) - 1 else x
+        return [found[index] for index in layers]
+
+
+def spread_layers(depth: int, count: int = 4) -> tuple[int, ...]:
+    """`count` block numbers, evenly spread, the last block among them: depth 12 -> 2, 5, 8, 11."""
+    return tuple(dict.fromkeys(max(0, round(depth * (i + 1) / count) - 1) for i in range(count)))
+
+
+def sincos_1d(positions: Tensor, width: int) -> Tensor:
+    """Positions (N,) -> (N, width) float64: sines, then cosines, of frequencies 10000^(-2 i / width)."""
+    omega = 10000.0 ** (-torch.arange(width // 2, dtype=torch.float64) / (width / 2))
+    angle = positions.to(torch.float64).reshape(-1, 1) * omega
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+def resize_table(table: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """A position table (h, w, D) brought to (h', w', D) by bicubic interpolation; unchanged where the size fits."""
+    if tuple(table.shape[:2]) == size:
+        return table
+    grid = table.permute(2, 0, 1)[None]
+    out = functional.interpolate(grid, size=size, mode="bicubic", align_corners=align_corners)
+    return out[0].permute(1, 2, 0)

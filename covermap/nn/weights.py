@@ -1,0 +1,241 @@
+"""Published checkpoints -> our state dict: strict both ways after a written ignore list, with a report of every tensor.
+
+    file -> tensors by published name -> prefix off, ignored ones out -> our names -> bands adapted -> loaded
+
+Nothing is filled in by chance: a key too many, a key too few or another shape is an error that names it. Only tensors
+are read (`weights_only`), memory-mapped where the format allows it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from covermap.core.errors import ModelError
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+_NESTS = ("state_dict", "model", "teacher", "encoder")
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the published files of one family are written.
+
+    prefixes: what may stand before all keys of interest, the longest first. ignore: patterns of published names that
+    the encoder does not need. rename: pattern and replacement, in order. convert: changes that are more than a name.
+    tables: our names of codes that are computed; the file's must be the same.
+    """
+
+    prefixes: tuple[str, ...] = ("",)
+    ignore: tuple[str, ...] = ()
+    rename: tuple[tuple[str, str], ...] = ()
+    convert: Callable[[Tensors], Tensors] = dict
+    tables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one tensor: loaded, adapted, resized, ignored or missing; and why."""
+
+    name: str
+    shape: tuple[int, ...]
+    fate: str
+    note: str = ""
+
+
+@dataclass
+class Report:
+    """Every tensor of a checkpoint, and every one of the model that it did not fill."""
+
+    path: str
+    rows: list[Row] = field(default_factory=list)
+
+    def count(self, fate: str) -> int:
+        """Number of tensors with one fate."""
+        return sum(row.fate == fate for row in self.rows)
+
+    def summary(self) -> str:
+        """One line: file and the number of tensors by fate."""
+        fates = dict.fromkeys(row.fate for row in self.rows)
+        return f"{Path(self.path).name}: " + ", ".join(f"{self.count(fate)} {fate}" for fate in fates)
+
+
+def read_tensors(path: str | Path) -> Tensors:
+    """All tensors of a checkpoint by name, memory-mapped; raises ModelError (missing, damaged, not only tensors)."""
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"there is no checkpoint {path}", fix="covermap models pull NAME says where to put it")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ModelError(f"{path} does not end like a checkpoint", fix=f"known endings: {', '.join(SUFFIXES)}")
+    if path.suffix.lower() == ".safetensors":
+        try:
+            with safe_open(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no dict
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is damaged ({error})", fix="download it again") from error
+    return _tensors_in(_unpickle(path), path)
+
+
+def _unpickle(path: Path) -> object:
+    try:
+        try:
+            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=True)  # written before torch 1.6
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise ModelError(
+                f"{path} holds Python objects besides tensors, which could run code when read ({reason})",
+                fix="save its state_dict alone: torch.save(model.state_dict(), 'weights.pt')",
+            ) from error
+        raise ModelError(f"{path} is no checkpoint or damaged ({reason})", fix="download it again") from error
+
+
+def _tensors_in(value: object, path: Path) -> Tensors:
+    """The dictionary of tensors, which may lie inside others."""
+    if isinstance(value, Mapping):
+        if value and all(isinstance(v, Tensor) for v in value.values()):
+            return {str(key): tensor for key, tensor in value.items()}
+        for nest in _NESTS:
+            if isinstance(value.get(nest), Mapping):
+                return _tensors_in(value[nest], path)
+        found = {str(key): v for key, v in value.items() if isinstance(v, Tensor)}
+        if found:
+            return found
+    raise ModelError(f"{path} holds no state dict", fix="give a file of weights, or one with a state_dict in it")
+
+
+def load(
+    module: nn.Module,
+    path: str | Path,
+    layout: Layout,
+    *,
+    adapt: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    resize: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+) -> Report:
+    """Fill a module from a published file; returns what became of every tensor.
+
+    adapt, resize: changes by our name, such as other bands or another grid. Raises ModelError that lists names and
+    shapes when a tensor is missing, left over or of another shape, and when a computed table differs.
+    """
+    report = Report(str(path))
+    published = _strip(read_tensors(path), layout, str(path), report)
+    tensors = _renamed(published, layout)
+    changes = {"adapted": adapt or {}, "resized": resize or {}}
+    want = module.state_dict()
+    fates = dict.fromkeys(tensors, "loaded")
+    for fate, functions in changes.items():
+        for name, change in functions.items():
+            if name in tensors:
+                before = tensors[name]
+                tensors[name] = change(before)
+                if tensors[name] is not before:
+                    fates[name] = fate
+    _require_same(tensors, want, str(path))
+    _require_tables(tensors, want, layout, str(path))
+    # Assigning keeps the file's memory map: nothing is read before it is used.
+    module.load_state_dict({name: t.to(want[name].dtype) for name, t in tensors.items()}, strict=True, assign=True)
+    report.rows += [Row(name, tuple(t.shape), fates[name]) for name, t in tensors.items()]
+    return report
+
+
+def _strip(tensors: Tensors, layout: Layout, path: str, report: Report) -> Tensors:
+    """Keys with the family's prefix, without it; what is ignored or stands outside of the prefix is reported."""
+    prefix = next((p for p in layout.prefixes if p and any(key.startswith(p) for key in tensors)), "")
+    if not prefix and "" not in layout.prefixes:
+        raise ModelError(
+            f"{path} holds no key that starts with {' or '.join(layout.prefixes)}; it has "
+            f"{', '.join(list(tensors)[:3])}, ...",
+            fix="is it a checkpoint of another model? covermap models list names them",
+        )
+    kept: Tensors = {}
+    for key, tensor in tensors.items():
+        name = key.removeprefix(prefix)
+        if not key.startswith(prefix):
+            report.rows.append(Row(key, tuple(tensor.shape), "ignored", f"does not start with {prefix}"))
+        elif pattern := next((p for p in layout.ignore if re.match(p, name)), None):
+            report.rows.append(Row(key, tuple(tensor.shape), "ignored", f"not part of the encoder ({pattern})"))
+        else:
+            kept[name] = tensor
+    return kept
+
+
+def _renamed(tensors: Tensors, layout: Layout) -> Tensors:
+    found: Tensors = {}
+    for name, tensor in layout.convert(tensors).items():
+        new = name
+        for pattern, replacement in layout.rename:
+            new = re.sub(pattern, replacement, new)
+        if new in found:
+            raise ModelError(f"two tensors of the checkpoint mean {new}", fix="is it a checkpoint of another model?")
+        found[new] = tensor
+    return found
+
+
+def _require_same(have: Tensors, want: Mapping[str, Tensor], path: str) -> None:
+    missing = [f"{name} {tuple(want[name].shape)}" for name in want if name not in have]
+    surplus = [f"{name} {tuple(have[name].shape)}" for name in have if name not in want]
+    wrong = [
+        f"{name} {tuple(have[name].shape)} instead of {tuple(want[name].shape)}"
+        for name in have
+        if name in want and have[name].shape != want[name].shape
+    ]
+    said = [
+        f"{len(names)} {what}: {_few(names)}"
+        for what, names in (("missing", missing), ("left over", surplus), ("of another shape", wrong))
+        if names
+    ]
+    if said:
+        raise ModelError(
+            f"{path} does not fit this model; {'; '.join(said)}",
+            fix="is it a checkpoint of another size or family? covermap models show NAME says which file belongs to it",
+        )
+
+
+def _few(names: Sequence[str], limit: int = 4) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def _require_tables(have: Tensors, want: Mapping[str, Tensor], layout: Layout, path: str) -> None:
+    """Codes that are computed must equal the file's: another table means another family or another grid."""
+    for name in layout.tables:
+        if want[name].is_meta:
+            continue
+        apart = float((have[name].float() - want[name].float()).abs().max())
+        if apart > 1e-4:
+            raise ModelError(
+                f"{path}: the table {name} is not this model's (largest difference {apart:.2g})",
+                fix="is it a checkpoint of another family, or made for another image size?",
+            )
+
+
+def adapt_bands(kernel: Tensor, sources: Sequence[int | None], *, new: str = "mean") -> Tensor:
+    """Kernels (D, C, ...) of a first layer for other bands: `sources[i]` is the pretrained channel of band i.
+
+    A pretrained channel that no band uses is left out, which is the same as feeding its mean. A new band (None) gets
+    the mean of the channels in use, zeros or random kernels; with mean and random all are scaled so that the layer's
+    variance for equal, independent bands stays what it was.
+    """
+    if list(sources) == list(range(kernel.shape[1])):
+        return kernel
+    used = [source for source in sources if source is not None]
+    fill = kernel[:, used or slice(None)].mean(1)
+    if new == "zeros":
+        fill = torch.zeros_like(fill)
+    elif new == "random":
+        fill = torch.randn_like(fill) * kernel.std()
+    out = torch.stack([fill if source is None else kernel[:, source] for source in sources], 1)
+    if None in sources and new != "zeros":
+        out = out * (kernel[:, used or slice(None)].square().sum() / out.square().sum()).sqrt()
+    return out
