@@ -37,13 +37,13 @@ class Layout:
     prefixes: tuple[str, ...] = ("",)
     ignore: tuple[str, ...] = ()
     rename: tuple[tuple[str, str], ...] = ()
-    convert: Callable[[Tensors], Tensors] = dict
+    convert: Callable[[Tensors], Tensors] = lambda tensors: tensors
     tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one tensor: loaded, adapted, resized, ignored or missing; and why."""
+    """What became of one tensor: loaded, adapted or ignored; and why."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,7 +53,7 @@ class Row:
 
 @dataclass
 class Report:
-    """Every tensor of a checkpoint, and every one of the model that it did not fill."""
+    """Every tensor of a checkpoint."""
 
     path: str
     rows: list[Row] = field(default_factory=list)
@@ -116,32 +116,29 @@ def _tensors_in(value: object, path: Path) -> Tensors:
     raise ModelError(f"{path} holds no state dict", fix="give a file of weights, or one with a state_dict in it")
 
 
-def load(
-    module: nn.Module,
-    path: str | Path,
-    layout: Layout,
-    *,
-    adapt: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
-    resize: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
-) -> Report:
-    """Fill a module from a published file; returns what became of every tensor.
+Changes = Mapping[str, Callable[[Tensor], Tensor]]
 
-    adapt, resize: changes by our name, such as other bands or another grid. Raises ModelError that lists names and
-    shapes when a tensor is missing, left over or of another shape, and when a computed table differs.
+
+def load(module: nn.Module, path: str | Path, layout: Layout, *, adapt: Changes | None = None) -> Report:
+    """Fill a module from a published file; returns what became of every tensor. Raises what its two steps raise."""
+    return fill(module, read_tensors(path), layout, adapt=adapt, path=path)
+
+
+def fill(
+    module: nn.Module, published: Tensors, layout: Layout, *, adapt: Changes | None = None, path: str | Path
+) -> Report:
+    """Fill a module with published tensors.
+
+    adapt: changes by our name, such as kernels for other bands. Raises ModelError that lists names and shapes when a
+    tensor is missing, left over or of another shape, and when a computed table differs.
     """
     report = Report(str(path))
-    published = _strip(read_tensors(path), layout, str(path), report)
-    tensors = _renamed(published, layout)
-    changes = {"adapted": adapt or {}, "resized": resize or {}}
+    tensors = _renamed(_strip(published, layout, str(path), report), layout)
     want = module.state_dict()
     fates = dict.fromkeys(tensors, "loaded")
-    for fate, functions in changes.items():
-        for name, change in functions.items():
-            if name in tensors:
-                before = tensors[name]
-                tensors[name] = change(before)
-                if tensors[name] is not before:
-                    fates[name] = fate
+    for name, change in (adapt or {}).items():
+        if name in tensors and (changed := change(tensors[name])) is not tensors[name]:
+            tensors[name], fates[name] = changed, "adapted"
     _require_same(tensors, want, str(path))
     _require_tables(tensors, want, layout, str(path))
     # Assigning keeps the file's memory map: nothing is read before it is used.
@@ -210,7 +207,7 @@ def _few(names: Sequence[str], limit: int = 4) -> str:
 def _require_tables(have: Tensors, want: Mapping[str, Tensor], layout: Layout, path: str) -> None:
     """Codes that are computed must equal the file's: another table means another family or another grid."""
     for name in layout.tables:
-        if want[name].is_meta:
+        if want[name].is_meta or have[name].is_meta:
             continue
         apart = float((have[name].float() - want[name].float()).abs().max())
         if apart > 1e-4:

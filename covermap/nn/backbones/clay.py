@@ -13,7 +13,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from covermap.nn.backbones.vit import BlockShape, Trunk
+from covermap.nn.weights import Layout
 
+LAYOUT = Layout(
+    prefixes=("model.encoder.",),
+    rename=(
+        (r"^transformer\.layers\.(\d+)\.0\.norm\.", r"trunk.blocks.\1.norm1."),
+        (r"^transformer\.layers\.(\d+)\.0\.to_qkv\.", r"trunk.blocks.\1.attn.qkv."),
+        (r"^transformer\.layers\.(\d+)\.0\.to_out\.", r"trunk.blocks.\1.attn.proj."),
+        (r"^transformer\.layers\.(\d+)\.1\.net\.0\.", r"trunk.blocks.\1.norm2."),
+        (r"^transformer\.layers\.(\d+)\.1\.net\.1\.", r"trunk.blocks.\1.mlp.fc1."),
+        (r"^transformer\.layers\.(\d+)\.1\.net\.3\.", r"trunk.blocks.\1.mlp.fc2."),
+        (r"^transformer\.norm\.", "trunk.norm."),
+    ),
+)
 WAVE_WIDTH = 128
 META_WIDTH = 8
 """Sines and cosines of week, hour, latitude and longitude."""

@@ -15,11 +15,43 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from covermap.nn.backbones.vit import BlockShape, Trunk
+from covermap.nn.weights import Layout, Tensors
 
 SPACE_TIME = {"S1": 2, "S2_RGB": 3, "S2_Red_Edge": 3, "S2_NIR_10m": 1, "S2_NIR_20m": 1, "S2_SWIR": 2, "NDVI": 1}
 """Groups that have a value for each place and date, and their bands, in the order of the published channel codes."""
 PATCH_PX, MAX_DATES = 8, 24
 BASE_GSD_M = 10.0
+
+
+def _fused(tensors: Tensors) -> Tensors:
+    """Separate q, k and v become one projection; the infix `.backbone` of older files goes."""
+    found = {name.replace(".backbone", ""): tensor for name, tensor in tensors.items()}
+    for name in [name for name in found if ".attn.q." in name]:
+        parts = [found.pop(name.replace(".q.", f".{letter}.")) for letter in "qkv"]
+        found[name.replace(".q.", ".qkv.")] = torch.cat(parts)
+    return found
+
+
+LAYOUT = Layout(
+    ignore=(
+        r"time_embed\.",
+        r"t_channel_embed$",
+        r"space_embed\.(DW|WC)\.",
+        r"static_embed\.(LS|DW_static|WC_static)\.",
+    ),
+    rename=(
+        (r"^space_time_embed\.(\w+)\.proj\.", r"embed.\1."),
+        (r"^space_embed\.SRTM\.proj\.", "elevation_embed."),
+        (r"^static_embed\.location\.", "location_embed."),
+        (r"^s_t_channel_embed$", "channel_code"),
+        (r"^sp_channel_embed$", "elevation_code"),
+        (r"^st_channel_embed$", "location_code"),
+        (r"^pos_embed$", "date_code"),
+        (r"^month_embed\.weight$", "month_code"),
+        (r"^(blocks|norm)\.", r"trunk.\1."),
+    ),
+    convert=_fused,
+)
 
 
 class GalileoEncoder(nn.Module):

@@ -13,6 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from covermap.nn.backbones.vit import BlockShape, Trunk, resize_table, sincos_1d
+from covermap.nn.weights import Layout
+
+LAYOUT = Layout(
+    prefixes=("model.encoder.", "encoder.", ""),
+    ignore=(r"decoder", r"mask_token$"),
+    rename=(
+        (r"^_timm_module\.", ""),
+        (r"^patch_embed\.proj\.", "patch_embed."),
+        (r"^(temporal|location)_embed_enc\.scale$", r"\1_scale"),
+        (r"^(blocks|norm)\.", r"trunk.\1."),
+    ),
+    tables=("pos_embed",),
+)
 
 
 class PrithviEncoder(nn.Module):

@@ -6,14 +6,50 @@ attn.qkv attn.proj norm2 mlp.fc1 mlp.fc2 mlp.fc3), encoder_norm. Decoders, token
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from covermap.nn.backbones.vit import BlockShape, Trunk, resize_table, sincos_1d
+from covermap.nn.weights import Layout, Tensors
 
 PATCH_PX, BASE = 16, 14
+PUBLISHED = {
+    "S2L2A": "untok_sen2l2a@224", "S2L1C": "untok_sen2l1c@224", "RGB": "untok_sen2rgb@224",
+    "S1GRD": "untok_sen1grd@224", "S1RTC": "untok_sen1rtc@224", "DEM": "untok_dem@224",
+}  # fmt: skip
+"""Names of the modalities in the published files."""
+
+
+def layout(modalities: Iterable[str]) -> Layout:
+    """The published layout as far as the given modalities need it."""
+    unused = [name for key, name in PUBLISHED.items() if key not in modalities]
+    return Layout(
+        prefixes=("model.encoder.", ""),
+        ignore=(
+            r"decoder", r"mask_token$", r"encoder_embeddings\.(tok_|coords|caption)",
+            *(rf"encoder_embeddings\.{re.escape(name)}\." for name in unused),
+        ),
+        rename=(
+            *((rf"^encoder_embeddings\.{re.escape(PUBLISHED[key])}\.", f"embeddings.{key}.") for key in modalities),
+            (r"^encoder\.", "trunk.blocks."),
+            (r"^encoder_norm\.", "trunk.norm."),
+        ),
+        convert=_kernels,
+        tables=tuple(f"embeddings.{key}.pos_emb" for key in modalities),
+    )  # fmt: skip
+
+
+def _kernels(tensors: Tensors) -> Tensors:
+    """Projections of patches laid out as (row, column, band) become kernels of a convolution."""
+    return {
+        name: tensor.unflatten(1, (PATCH_PX, PATCH_PX, -1)).permute(0, 3, 1, 2).contiguous()
+        if name.startswith("encoder_embeddings.") and name.endswith(".proj.weight")
+        else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 class TerraMindEncoder(nn.Module):
