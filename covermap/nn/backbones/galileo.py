@@ -1,4 +1,4 @@
-"""Galileo nano, tiny, base (Tseng et al. 2025): one ViT over groups of bands, dates and places; any group may be absent.
+"""Galileo nano, tiny, base (Tseng et al. 2025): one ViT over groups of bands, dates and places, any of them absent.
 
 Layout of the published files: space_time_embed.GROUP.proj, space_embed.GROUP.proj, time_embed, static_embed,
 *_channel_embed, pos_embed, month_embed.weight, blocks.{i}.(norm1 attn.q attn.k attn.v attn.proj norm2 mlp.fc1 mlp.fc2),

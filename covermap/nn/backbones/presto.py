@@ -1,4 +1,4 @@
-"""Presto (Tseng et al. 2023): a small transformer over the time series of single pixels; any group of bands may be absent.
+"""Presto (Tseng et al. 2023): a small transformer over the time series of single pixels; any group may be absent.
 
 Layout of the published file (under encoder.): eo_patch_embed.GROUP, dw_embed, latlon_embed, channel_embed, pos_embed,
 month_embed, blocks.{i}.(norm1 attn.qkv attn.proj norm2 mlp.fc1 mlp.fc2), norm. The decoder is not used.

@@ -1,7 +1,7 @@
 """TerraMind v1 (Jakubik et al. 2025): one ViT over the tokens of any set of modalities.
 
 Layout of the published files: encoder_embeddings.untok_NAME@224.(mod_emb pos_emb proj.weight), encoder.{i}.(norm1
-attn.qkv attn.proj norm2 mlp.fc1 mlp.fc2 mlp.fc3), encoder_norm. Decoders, token embeddings and coordinates are not used.
+attn.qkv attn.proj norm2 mlp.fc1 mlp.fc2 mlp.fc3), encoder_norm. Decoders, token embeddings, coordinates: not used.
 """
 
 from __future__ import annotations
