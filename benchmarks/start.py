@@ -40,7 +40,8 @@ def install() -> dict[str, float]:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = f"{folder}/bin/pip"
         start = time.perf_counter()
-        subprocess.run([pip, "install", "-q", "-c", str(ROOT / "constraints.txt"), str(ROOT)], check=True)
+        options = ["-q", "--no-compile", "-c", str(ROOT / "constraints.txt")]  # as the Makefile does
+        subprocess.run([pip, "install", *options, str(ROOT)], check=True)
         seconds = time.perf_counter() - start
         listed = subprocess.run([pip, "list", "--format", "json"], capture_output=True, text=True, check=True).stdout
         names = {p["name"].lower() for p in json.loads(listed)} - {"pip", "setuptools"}

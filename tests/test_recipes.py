@@ -15,6 +15,8 @@ def test_recipes_load_and_state_their_command(path):
     config = load_config(path)
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"covermap run recipes/{path.name}" in line for line in header)
+    for key in ("hardware:", "time:", "score:"):
+        assert any(line.startswith(f"# {key}") for line in header), f"{path.name} does not state its {key}"
     assert config.name == path.stem
 
 

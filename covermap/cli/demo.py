@@ -37,7 +37,7 @@ def demo(
         ("labels.tif", "its labels"),
         ("covermap.yaml", "the config: change it and call covermap run"),
         ("demo/model", "the trained model"),
-        ("demo/maps/image.tif", "the map: opens in QGIS with colours and names"),
+        ("demo/map.tif", "the map: opens in QGIS with colours and names"),
         ("demo/report.html", "the report: open it in a browser"),
     ):
         typer.echo(f"  {out}/{path}  {what}")

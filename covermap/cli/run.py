@@ -30,7 +30,7 @@ def run(
     with show.progress("training", quiet=quiet) as tick:
         done = work(loaded, resume=resume, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
     result = done.read_json("metrics.json") if done.path("metrics.json").is_file() else None
-    files = [str(path) for path in [*sorted(done.path("maps").glob("*.tif")), done.path("report.html")]]
+    files = [str(path) for path in [*done.map_files, done.path("report.html")]]
     if as_json:
         show.as_json({"run": str(done.folder), "metrics": result, "files": files})
         return

@@ -5,6 +5,7 @@
     map.qml map.clr  colours for QGIS and ArcGIS
     map.stac.json    STAC 1.1 Item: classes, place, date, checksum, origin
     areas.csv        class, code, pixels, hectares, share  (other.areas.csv for a map called other.tif)
+    confidence.tif   made by predict, like probs.tif       (other_confidence.tif, other_probs.tif)
 
 Nothing in them depends on when or where they were made: the same input gives the same bytes.
 """

@@ -154,9 +154,9 @@ class Pieces:
     def overview_px(self) -> int:
         return OVERVIEW_PX if len(self.scenes) == 1 else OVERVIEW_PX * 3 // 4
 
-    def map_path(self, scene: Scene, suffix: str = "") -> Path | None:
+    def map_path(self, scene: Scene, layer: str = "") -> Path | None:
         """A product of the run for a scene, or None."""
-        path = self.run.path(f"maps/{scene.name}{suffix}.tif")
+        path = self.run.map_path(scene.name, len(self.scenes), layer)
         return path if path.is_file() else None
 
 
@@ -317,7 +317,7 @@ def _maps(pieces: Pieces) -> dict[str, Any] | None:
         shown.append(
             {
                 "scene": scene.name,
-                "file": f"maps/{path.name}",
+                "file": path.relative_to(pieces.run.folder).as_posix(),
                 "size": f"{scene.grid.height:,} × {scene.grid.width:,} px of {scene.grid.gsd_m:.4g} m",
                 "title": composite.title,
                 "image": figures.png_uri(composite.overview),
@@ -357,7 +357,7 @@ def _area_tables(path: Path) -> list[Path]:
 
 def _confidence(pieces: Pieces) -> dict[str, Any] | None:
     """Overviews of the confidence and, of the pixels shown, its median and the share below one half."""
-    found = [(s, path) for s in pieces.scenes if (path := pieces.map_path(s, "_confidence"))][:MAX_SCENES]
+    found = [(s, path) for s in pieces.scenes if (path := pieces.map_path(s, "confidence"))][:MAX_SCENES]
     if not found:
         return None
     lowest = math.floor(100 / len(pieces.legend)) if pieces.legend else 0
@@ -365,7 +365,8 @@ def _confidence(pieces: Pieces) -> dict[str, Any] | None:
     for scene, path in found:
         values, valid = pictures.read_overview(pictures.map_raster(path, scene.grid), pieces.overview_px)
         picture = pictures.confidence_picture(values[0], valid, lowest)
-        shown.append({"scene": scene.name, "file": f"maps/{path.name}", "picture": figures.png_uri(picture)})
+        file = path.relative_to(pieces.run.folder).as_posix()
+        shown.append({"scene": scene.name, "file": file, "picture": figures.png_uri(picture)})
         kept.append(values[0][valid])
     known = np.concatenate(kept)
     median, low = (float(np.median(known)), float((known < 50).mean())) if known.size else (None, None)

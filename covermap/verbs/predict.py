@@ -144,7 +144,7 @@ def _outputs(out: Path, settings: PredictConfig) -> list[Path]:
 
 
 def _layer(out: Path, key: str) -> Path:
-    return out.with_name(f"{out.stem}_{key}.tif")
+    return out.with_name(f"{key}.tif" if out.stem == "map" else f"{out.stem}_{key}.tif")
 
 
 def _predict_blocks(

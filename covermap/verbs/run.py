@@ -21,12 +21,13 @@ def run(
     say: Say = silent,
     on_progress: Tick = unseen,
 ) -> Run:
-    """Train, score the test part, map every scene into maps/ and write report.html; raises what these raise."""
+    """Train, score the test part, map every scene and write report.html; raises what these raise."""
     done = train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
     if any(tile.part == "test" for tile in Split.load(done.path("split.csv")).tiles):
         evaluate(done, say=say)
-    for scene in open_scenes(config.data):
-        target = done.path(f"maps/{scene.name}.tif")
+    scenes = open_scenes(config.data)
+    for scene in scenes:
+        target = done.map_path(scene.name, len(scenes))
         if not (resume and target.exists()):
             say(f"mapping {scene.name}")
             predict(

@@ -85,7 +85,7 @@ def test_the_whole_path_from_image_and_labels_to_report(covermap, tiny, tmp_path
     result = json.loads(out)
     assert set(result["metrics"]["models"]) == {"network", "random forest"}
     assert all(Path(file).is_file() for file in result["files"])
-    assert {Path(file).name for file in result["files"]} == {"image.tif", "image_confidence.tif", "report.html"}
+    assert {Path(file).name for file in result["files"]} == {"map.tif", "confidence.tif", "report.html"}
     run = result["run"]
     code, out, err = covermap("evaluate", run, "--part", "val")
     assert code == 0, err
@@ -271,7 +271,7 @@ def test_the_demo_beats_the_forest(covermap, tmp_path):
     models = json.loads(out)["metrics"]["models"]
     assert models["network"]["scores"]["oa"] >= 0.85
     assert models["random forest"]["scores"]["oa"] < models["network"]["scores"]["oa"]
-    for name in ("image.tif", "labels.tif", "covermap.yaml", "demo/maps/image.tif", "demo/report.html"):
+    for name in ("image.tif", "labels.tif", "covermap.yaml", "demo/map.tif", "demo/report.html"):
         assert (tmp_path / "demo" / name).is_file()
 
 

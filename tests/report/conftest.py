@@ -136,11 +136,11 @@ def write_log(run, rng, epochs=30):
 
 def write_products(run, legend, predicted, index, valid, rng):
     codes = np.where(valid, predicted + 1, 0)
-    write_tif(run.path("maps/image.tif"), codes, nodata=0, dtype="uint8")
+    write_tif(run.path("map.tif"), codes, nodata=0, dtype="uint8")
     sure = ndimage.gaussian_filter((predicted == index).astype(float), 3) * 55 + 40 + rng.normal(0, 3, index.shape)
     percent = np.where(valid, np.clip(sure, 15, 100), 255)
-    write_tif(run.path("maps/image_confidence.tif"), percent, nodata=255, dtype="uint8")
-    with open(run.path("maps/image.areas.csv"), "w", newline="", encoding="utf-8") as file:
+    write_tif(run.path("confidence.tif"), percent, nodata=255, dtype="uint8")
+    with open(run.path("areas.csv"), "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["class", "code", "pixels", "area_ha", "share"])
         for c in legend["classes"]:

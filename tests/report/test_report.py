@@ -197,7 +197,7 @@ def test_examples_show_what_the_files_hold(run, page, class_colours):
     label, predicted = pixels(images[1][1]), pixels(images[2][1])
     window = Window(row, col, *label.shape[:2])
     table = np.array([pictures.rgb_of(c) for c in class_colours.values()])
-    with rasterio.open(run.path("maps/image.tif")) as dataset:
+    with rasterio.open(run.path("map.tif")) as dataset:
         codes = dataset.read(1, window=window.rasterio)
     assert np.array_equal(predicted[codes > 0], table[codes[codes > 0] - 1])
     truth = Split.load(run.path("split.csv")).labels(scene, window, "test")
@@ -215,7 +215,7 @@ def test_map_colours_are_the_legend_everywhere(page, class_colours):
 
 
 def test_areas_are_those_of_the_table_beside_the_map(run, page, class_colours):
-    with rasterio.open(run.path("maps/image.tif")) as dataset:
+    with rasterio.open(run.path("map.tif")) as dataset:
         codes = dataset.read(1)
     rows = {row[0]: row[1:3] for row in page.table("Mapped area: pixel counting, not an error-adjusted")[1:]}
     for i, name in enumerate(class_colours, 1):
@@ -225,7 +225,7 @@ def test_areas_are_those_of_the_table_beside_the_map(run, page, class_colours):
 
 
 def test_confidence_says_its_median(run, page):
-    with rasterio.open(run.path("maps/image_confidence.tif")) as dataset:
+    with rasterio.open(run.path("confidence.tif")) as dataset:
         values = dataset.read(1)
     assert f"median confidence is {np.median(values[values != 255]):.0f} %" in squeezed(page.sections["confidence"])
 
@@ -288,8 +288,8 @@ def test_a_run_that_has_only_begun_says_which_commands_go_on(tmp_path):
 @pytest.mark.parametrize(
     ("gone", "section"),
     [
-        ("metrics.json", "scores"), ("log.jsonl", "training"), ("maps/image.tif", "map"), ("split.csv", "split"),
-        ("maps/image_confidence.tif", "confidence"), ("maps/image.areas.csv", "map"), ("model/config.json", ""),
+        ("metrics.json", "scores"), ("log.jsonl", "training"), ("map.tif", "map"), ("split.csv", "split"),
+        ("confidence.tif", "confidence"), ("areas.csv", "map"), ("model/config.json", ""),
         ("../../image.tif", "map"), ("inputs.json", "data"), ("versions.json", "versions"),
     ],
 )  # fmt: skip

@@ -84,7 +84,7 @@ def test_a_map_opens_with_codes_colours_names_and_nodata(model, image, tmp_path)
     assert sum(row["pixels"] for row in done.areas) == (~hole).sum()
     assert sum(row["mapped_ha"] for row in done.areas) == pytest.approx((~hole).sum() / 100)
     assert json.loads((tmp_path / "map.stac.json").read_text())["properties"]["datetime"].startswith("2020-05-01")
-    with rasterio.open(tmp_path / "map_confidence.tif") as confidence:
+    with rasterio.open(tmp_path / "confidence.tif") as confidence:
         percent = confidence.read(1)
         assert confidence.nodata == 255
         assert (percent[hole] == 255).all()
@@ -95,7 +95,7 @@ def test_a_map_opens_with_codes_colours_names_and_nodata(model, image, tmp_path)
 def test_the_map_is_the_argmax_of_the_probabilities(model, image, tmp_path):
     settings = SMALL.model_copy(update={"probabilities": True})
     predict(model / "model", image, tmp_path / "map.tif", settings=settings)
-    with rasterio.open(tmp_path / "map_probs.tif") as probs, rasterio.open(tmp_path / "map.tif") as land:
+    with rasterio.open(tmp_path / "probs.tif") as probs, rasterio.open(tmp_path / "map.tif") as land:
         shares, codes = probs.read(), land.read(1)
         assert probs.descriptions == ("field", "water", "town")
         assert probs.scales == (1 / 200,) * 3
@@ -339,7 +339,7 @@ def test_an_area_of_the_world_is_the_whole_scene_and_a_splinter_is_refused(model
         predict(model / "model", image, tmp_path / "c.tif", settings=SMALL, aoi=tmp_path / "s.gpkg")
 
 
-@pytest.mark.parametrize("name", ["map.qml", "map.clr", "map.tif.aux.xml", "map_confidence.tif", "map.stac.json"])
+@pytest.mark.parametrize("name", ["map.qml", "map.clr", "map.tif.aux.xml", "confidence.tif", "map.stac.json"])
 def test_side_files_stay_without_overwrite(model, image, tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(OutputError, match="exists already"):

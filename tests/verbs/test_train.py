@@ -242,7 +242,7 @@ def test_without_a_val_part_the_last_epoch_is_kept(tiny):
     with pytest.raises(ConfigError, match="need a val part"):
         prepare_run(with_(raw, train__schedule="plateau"))
     done = run_all(with_(dict(tiny, split={"block_px": 16, "test": 0.0}), "untested", train__epochs=1))
-    assert done.path("maps/image.tif").is_file()
+    assert done.path("map.tif").is_file()
     assert not done.path("metrics.json").exists()
     assert "--part val" in done.path("report.html").read_text()
 
@@ -291,3 +291,18 @@ def test_polygons_beside_an_image_that_is_smaller_than_a_window(tiny, write_tif,
     raw["split"] = {"block_px": 4, "buffer_px": 0}
     for name, cache in (("held", 2.0), ("read", 0.0)):
         evaluate(train(with_(raw, name, train__epochs=1, train__cache_gb=cache)))
+
+
+def test_a_run_of_several_scenes_maps_each(tiny, write_tif):
+    for i, name in enumerate(("a", "b")):
+        codes, image = landscape(seed=i)
+        origin = (500_000 + 9000 * i, 5_000_000)
+        image_path = write_tif(f"i/{name}.tif", image, bands=["green", "red", "nir"], nodata=0, origin=origin)
+        label_path = write_tif(f"l/{name}.tif", codes, nodata=0, origin=origin)
+    raw = json.loads(json.dumps(tiny))
+    raw["data"] |= {"image": image_path.replace("b.tif", "*.tif"), "labels": label_path.replace("b.tif", "*.tif")}
+    run = run_all(with_(raw, "two", train__epochs=1))
+    assert {path.name for path in run.map_files} == {"a.tif", "b.tif", "a_confidence.tif", "b_confidence.tif"}
+    report = run.path("report.html").read_text()
+    assert "maps/a.tif" in report
+    assert "maps/b.tif" in report
