@@ -50,7 +50,9 @@ class ClayEncoder(nn.Module):
         table = position_table(height, width, tokens.shape[-1] - META_WIDTH, gsd_m).to(tokens)
         place = table.expand(len(x), -1, -1)
         tokens = tokens + torch.cat([place, meta[:, None].expand(-1, height * width, -1)], 2)
-        return self.trunk(torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1), layers)
+        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1)
+        found: list[Tensor] = self.trunk(tokens, layers)
+        return found
 
 
 class WaveEmbedding(nn.Module):

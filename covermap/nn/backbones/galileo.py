@@ -158,7 +158,7 @@ def resize_kernel(kernel: Tensor, patch_px: int) -> Tensor:
     if kernel.shape[-1] == patch_px:
         return kernel
     matrix = _resizing(kernel.shape[-1], patch_px).to(kernel)
-    return (kernel.flatten(2) @ matrix.T).unflatten(2, (patch_px, patch_px))
+    return (kernel.flatten(2) @ matrix.T).reshape(*kernel.shape[:2], patch_px, patch_px)
 
 
 @lru_cache(maxsize=16)
@@ -166,4 +166,5 @@ def _resizing(old_px: int, new_px: int) -> Tensor:
     """(new_px^2, old_px^2): from a kernel of the old size to one of the new."""
     basis = torch.eye(old_px**2).view(1, -1, old_px, old_px)
     resized = functional.interpolate(basis, (new_px, new_px), mode="bicubic", antialias=True)
-    return torch.linalg.pinv(resized[0].flatten(1).double()).float()
+    inverse: Tensor = torch.linalg.pinv(resized[0].flatten(1).double())
+    return inverse.float()

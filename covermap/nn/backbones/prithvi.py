@@ -34,6 +34,8 @@ class PrithviEncoder(nn.Module):
     size_px: the side that the position table was made for. coords: whether date and location codes exist (TL).
     """
 
+    pos_embed: Tensor
+
     def __init__(
         self, *, width: int, depth: int, heads: int, patch_px: int = 16, size_px: int = 224, num_frames: int = 4,
         num_bands: int = 6, coords: bool = False, eps: float = 1e-6,
@@ -67,7 +69,8 @@ class PrithviEncoder(nn.Module):
         if self.location_scale is not None and location is not None:
             tokens = tokens + self.location_scale * _coordinate_code(location, self.width)[:, None].to(tokens)
         first = (self.cls_token + table[:1]).expand(batch, -1, -1)
-        return self.trunk(torch.cat([first, tokens], 1), layers)
+        found: list[Tensor] = self.trunk(torch.cat([first, tokens], 1), layers)
+        return found
 
     def _positions(self, frames: int, height: int, width: int) -> Tensor:
         """(1 + T h w, D): the table of the base grid, each frame interpolated to the grid of this input."""

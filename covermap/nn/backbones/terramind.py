@@ -45,7 +45,7 @@ def layout(modalities: Iterable[str]) -> Layout:
 def _kernels(tensors: Tensors) -> Tensors:
     """Projections of patches laid out as (row, column, band) become kernels of a convolution."""
     return {
-        name: tensor.unflatten(1, (PATCH_PX, PATCH_PX, -1)).permute(0, 3, 1, 2).contiguous()
+        name: tensor.reshape(len(tensor), PATCH_PX, PATCH_PX, -1).permute(0, 3, 1, 2).contiguous()
         if name.startswith("encoder_embeddings.") and name.endswith(".proj.weight")
         else tensor
         for name, tensor in tensors.items()
@@ -71,11 +71,15 @@ class TerraMindEncoder(nn.Module):
 
     def forward(self, images: Mapping[str, Tensor], layers: Sequence[int]) -> list[Tensor]:
         """Modalities that are not given simply have no tokens."""
-        return self.trunk(torch.cat([self.embeddings[name](x) for name, x in images.items()], 1), layers)
+        tokens = torch.cat([self.embeddings[name](x) for name, x in images.items()], 1)
+        found: list[Tensor] = self.trunk(tokens, layers)
+        return found
 
 
 class Embedding(nn.Module):
     """Patches of one modality as tokens: projection, a code of the modality, a code of the place."""
+
+    pos_emb: Tensor
 
     def __init__(self, num_bands: int, width: int) -> None:
         super().__init__()
