@@ -201,7 +201,7 @@ class PredictConfig(Section):
         2048, ge=16, description="Rows of the block that a worker owns; it has twice as many columns."
     )
     batch_size: int = Field(4, ge=1)
-    workers: int | None = Field(None, ge=1, description="Processes; default: one for each core.")
+    workers: int | None = Field(None, ge=1, description="Threads; default: one for each core.")
     confidence: bool = True
     probabilities: bool = False
     device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:1.")

@@ -26,9 +26,10 @@ from covermap.core.config import RunConfig, parse_config
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import write_text, writing
 
+_MAPS = ("map.tif", "confidence.tif", "probs.tif")
 _WRITTEN = (
     *("model", "baseline", "checkpoints", "maps", "tensorboard", "log.*", "metrics*.json", "*_test*.csv", "*_val*.csv"),
-    *("map.*", "confidence.tif", "probs.tif", "areas.csv"),
+    *("map.*", *_MAPS, "areas.csv"),
     *("*_train*.csv", "split.csv", "inputs.json", "notes.json", "report.html"),
 )
 _PACKAGES = ("covermap", "torch", "numpy", "rasterio", "accelerate", "transformers", "scikit-learn")
@@ -95,16 +96,15 @@ class Run:
         """A file of the run."""
         return self.folder / name
 
-    def map_path(self, scene: str, num_scenes: int, layer: str = "") -> Path:
-        """Where the map of a scene, or a layer of it, lies: `map.tif`, or `maps/SCENE.tif` in a run of several."""
-        if num_scenes == 1:
-            return self.path(f"{layer or 'map'}.tif")
-        return self.path(f"maps/{scene}_{layer}.tif" if layer else f"maps/{scene}.tif")
+    def map_path(self, scene: str, num_scenes: int) -> Path:
+        """Where the map of a scene lies: `map.tif`, or `maps/SCENE.tif` in a run of several scenes."""
+        return self.path("map.tif" if num_scenes == 1 else f"maps/{scene}.tif")
 
     @property
     def map_files(self) -> list[Path]:
         """All maps and their layers that are there."""
-        return [*sorted(self.folder.glob("*.tif"), reverse=True), *sorted(self.folder.glob("maps/*.tif"))]
+        alone = [path for name in _MAPS if (path := self.path(name)).is_file()]
+        return [*alone, *sorted(self.folder.glob("maps/*.tif"))]
 
     def write_json(self, name: str, values: Any) -> Path:
         """Write values as JSON, whole or not at all; NaN becomes null."""

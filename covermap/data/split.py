@@ -253,18 +253,20 @@ def _with_shared_ground(split: Split, scenes: Sequence[Scene], config: SplitConf
     lists = {part: names for part in ("val", "test") if isinstance(names := getattr(config, part), list)}
     named = {name: part for part, names in lists.items() for name in names}
     far, notes = [], []
+    tiles: dict[str, list[Tile]] = {}
+    for tile in split.tiles:
+        tiles.setdefault(tile.scene, []).append(tile)
     for scene, other in _neighbours(scenes, split.buffer_px):
         if scene.name in named or other.name in named:
             if named.get(scene.name) != named.get(other.name) and scene.grid.overlap(other.grid):
                 notes = ["parts show the same ground in different images: the scores are of other images, not places"]
             continue
-        own = {(tile.window, tile.part) for tile in split.tiles if tile.scene == scene.name}
-        for tile in split.tiles:
-            if tile.scene == other.name and tile.part in ("val", "test"):
-                window = scene.grid.window_of(other.grid, tile.window)
-                reach = scene.grid.window.pad(split.buffer_px)
-                if (window, tile.part) not in own and not window.intersect(reach).is_empty:
-                    far.append(Tile(scene.name, window, f"{tile.part} elsewhere"))
+        own, reach = set(tiles[scene.name]), scene.grid.window.pad(split.buffer_px)
+        for tile in tiles[other.name]:
+            if tile.part in ("val", "test"):
+                here = Tile(scene.name, scene.grid.window_of(other.grid, tile.window), tile.part)
+                if here not in own and not here.window.intersect(reach).is_empty:
+                    far.append(replace(here, part=f"{tile.part} elsewhere"))
     split = replace(split, tiles=split.tiles + tuple(far))
     split = replace(split, dropped=_shared_objects(split, scenes))
     if split.dropped:

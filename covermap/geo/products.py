@@ -207,6 +207,11 @@ def _count_rows(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return np.bincount(keys.ravel(), minlength=256 * len(index)).reshape(len(index), 256)
 
 
+def layer_beside(out: Path, layer: str) -> Path:
+    """Where a layer (confidence, probs) of a map lies."""
+    return out.with_name(f"{layer}.tif" if out.stem == "map" else f"{out.stem}_{layer}.tif")
+
+
 def names_beside(out: Path) -> dict[str, Path]:
     """The side files of a map, by role."""
     return {

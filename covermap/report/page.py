@@ -24,6 +24,7 @@ from covermap.core.output import write_text
 from covermap.core.run import Run
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split, part_counts
+from covermap.geo.products import layer_beside
 from covermap.models import ModelCard, read_card
 from covermap.report import figures, pictures
 from covermap.report.doubts import find_doubts
@@ -156,7 +157,8 @@ class Pieces:
 
     def map_path(self, scene: Scene, layer: str = "") -> Path | None:
         """A product of the run for a scene, or None."""
-        path = self.run.map_path(scene.name, len(self.scenes), layer)
+        path = self.run.map_path(scene.name, len(self.scenes))
+        path = layer_beside(path, layer) if layer else path
         return path if path.is_file() else None
 
 

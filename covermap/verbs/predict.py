@@ -35,7 +35,7 @@ from covermap.core.types import InputSpec
 from covermap.data.scene import Scene, open_scenes
 from covermap.geo.area import Area, read_area
 from covermap.geo.grid import Grid, Window
-from covermap.geo.products import MapSummary, finish_cog, finish_map, names_beside, small_cache
+from covermap.geo.products import MapSummary, finish_cog, finish_map, layer_beside, names_beside, small_cache
 from covermap.geo.raster import RasterWriter, is_remote
 from covermap.infer import Lattice, check_input, highest, infer_block
 from covermap.models import LandModel, device_of, load_model, read_card, require_fit, weights_path
@@ -140,11 +140,7 @@ def predict(
 def _outputs(out: Path, settings: PredictConfig) -> list[Path]:
     """Every file that a call writes."""
     layers = {"confidence": settings.confidence, "probs": settings.probabilities}
-    return [out, *names_beside(out).values(), *(_layer(out, key) for key, wanted in layers.items() if wanted)]
-
-
-def _layer(out: Path, key: str) -> Path:
-    return out.with_name(f"{key}.tif" if out.stem == "map" else f"{out.stem}_{key}.tif")
+    return [out, *names_beside(out).values(), *(layer_beside(out, key) for key, wanted in layers.items() if wanted)]
 
 
 def _predict_blocks(
@@ -303,7 +299,7 @@ def _assemble(
     for name, key, bands, scale in wanted:
         plain = _join(work, key, blocks, scene.grid, place, bands, scale=scale)
         layers[name] = finish_cog(
-            plain, _layer(out, name), nodata=NO_CONFIDENCE, description=bands, tags=tags, overwrite=True
+            plain, layer_beside(out, name), nodata=NO_CONFIDENCE, description=bands, tags=tags, overwrite=True
         )
     plain = _join(
         work, "codes", blocks, scene.grid, place, ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata

@@ -68,11 +68,12 @@ def prepare(
     if is_vector(source):
         if not like or not field:
             raise ConfigError(f"{source} holds polygons or points", fix="add --like IMAGE and --field CLASS_FIELD")
-        grid = _target(None, like, gsd_m)
+        grid = _grid_of(like)
         labels = VectorLabels.open(source, field=field, grid=grid, legend=known, layer=layer, epsg=epsg)
         found = _label_layer(labels, labels.legend)
     elif resampling in ("mode", "weighted_mode") or known:
-        found = _label_raster(source, like or source, _target(source, like, gsd_m), known, resampling)
+        grid = _target(grid_of(open_dataset(source)), like, gsd_m)
+        found = _label_raster(source, like or source, grid, known, resampling)
     elif resampling in CONTINUOUS:
         found = _image(source, like, gsd_m, resampling, sensor, bands)
     else:
@@ -98,10 +99,13 @@ def _any_names(path: str) -> list[str] | None:
     return None if all(dataset.descriptions) else [f"band{i}" for i in dataset.indexes]
 
 
-def _target(source: str | None, like: str | None, gsd_m: float | None) -> Grid:
+def _grid_of(path: str) -> Grid:
+    return open_raster(path, bands=_any_names(path)).grid
+
+
+def _target(own: Grid, like: str | None, gsd_m: float | None) -> Grid:
     if like:
-        return open_raster(like, bands=_any_names(like)).grid
-    own = grid_of(open_dataset(str(source)))
+        return _grid_of(like)
     return own.coarsen(gsd_m / own.gsd_m) if gsd_m else own
 
 
@@ -127,7 +131,7 @@ def _image(
     source: str, like: str | None, gsd_m: float | None, resampling: str, sensor: str | None, bands: Sequence[str] | None
 ) -> Layer:
     own = open_raster(source, sensor=find_sensor(sensor) if sensor else None, bands=bands or _any_names(source))
-    grid = _target(None, like, None) if like else own.grid.coarsen(gsd_m / own.grid.gsd_m) if gsd_m else own.grid
+    grid = _target(own.grid, like, gsd_m)
     if own.grid.overlap(grid) == 0:
         raise GridError(f"{source} does not overlap {like}", fix="check the CRS of both: covermap info SOURCE LIKE")
     raster = own.on(grid, resampling=resampling)

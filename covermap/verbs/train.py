@@ -98,10 +98,11 @@ def train(
     files = list(dict.fromkeys(file for scene in ready.scenes for file in scene.files))
     if resume and run.path("checkpoints/last.pt").is_file():
         run.require_inputs(files)
+    else:
+        run.record_inputs(files)
     for note in ready.notes:
         say(f"note: {note}")
     ready.split.save(run.path("split.csv"))
-    run.record_inputs(files)
     run.write_json("notes.json", ready.notes)
     loop = Loop(run, ready, say, on_progress)
     if resume:

@@ -99,7 +99,6 @@ class GalileoEncoder(nn.Module):
             patches = patches + self._codes(list(SPACE_TIME).index(name), months, place)
             tokens.append(patches.flatten(1, 2))
             masks.append(_mask(seen, name, (batch, dates * rows * cols), first.device))
-        lengths = [len(groups) * dates * rows * cols]
         if elevation is not None:
             patches = self._patches(self.elevation_embed, elevation, patch_px).flatten(2).transpose(1, 2)
             empty = place.new_zeros(place.shape[0], 2 * place.shape[1])
@@ -113,7 +112,8 @@ class GalileoEncoder(nn.Module):
         mask = torch.cat(masks, 1)
         outputs = self.trunk(torch.cat(tokens, 1), layers, mask=None if mask.all() else mask[:, None, None])
         shape = (batch, len(groups), dates, rows, cols, -1)
-        split = [out[:, : lengths[0]].reshape(shape).unbind(1) for out in outputs]
+        length = len(groups) * dates * rows * cols
+        split = [out[:, :length].reshape(shape).unbind(1) for out in outputs]
         return [dict(zip(groups, parts, strict=True)) for parts in split]
 
     def _patches(self, layer: nn.Module, x: Tensor, patch_px: int) -> Tensor:

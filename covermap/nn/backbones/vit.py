@@ -1,19 +1,17 @@
 """The shared transformer core: pre-norm blocks on fused attention, position codes, patches.
 
 Every plain vision transformer of the project is built from these blocks; what differs between families (biases,
-norms, gated MLPs, rotary codes) is a field of `BlockShape`. Tokens are (B, N, D).
+norms, gated MLPs) is a field of `BlockShape`. Tokens are (B, N, D).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-Rotate = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(shape.width, 3 * shape.width, bias=shape.qkv_bias)
         self.proj = nn.Linear(shape.width, shape.width, bias=shape.proj_bias)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, rotate: Rotate | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D). mask (B, 1, 1, N) bool: which tokens may be looked at."""
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        if rotate is not None:
-            q, k = rotate(q), rotate(k)
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         joined: Tensor = self.proj(out.transpose(1, 2).reshape(batch, length, width))
         return joined
@@ -76,9 +72,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(shape.width, eps=shape.eps)
         self.mlp = Mlp(shape)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, rotate: Rotate | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
-        x = x + self.attn(self.norm1(x), mask, rotate)
+        x = x + self.attn(self.norm1(x), mask)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
