@@ -11,7 +11,7 @@ logits  (B, K, H, W)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class SensorInput:
     """What a model wants from one sensor: bands in order, and how its numbers become network input.
 
     value = (file number * scale + offset - mean) / std, band by band, then cut to +-`clip`. With `auto_offset` the
-    +1000 of newer Sentinel-2 products is first taken off each file that has it.
+    +1000 of newer Sentinel-2 products is first taken off each file that has it. An optional sensor may be absent.
     """
 
     sensor: str
@@ -40,6 +40,7 @@ class SensorInput:
     clip: float = 10.0
     num_dates: int = 1
     auto_offset: bool = False
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.bands) == len(self.mean) == len(self.std) > 0 or not all(s > 0 for s in self.std):
@@ -48,11 +49,15 @@ class SensorInput:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """All inputs of a model: its sensors in order, ground size of a pixel, window size in px."""
+    """All inputs of a model: its sensors in order, ground size of a pixel, window size in px.
+
+    fixed_size: whether prediction should use windows of `size_px` too, and not larger ones.
+    """
 
     sensors: tuple[SensorInput, ...]
     gsd_m: float = 0.0
     size_px: int = 256
+    fixed_size: bool = False
 
     def __post_init__(self) -> None:
         if not self.sensors or self.size_px < 1:
@@ -68,6 +73,10 @@ class InputSpec:
         """Dates of the sensor with the most; the others have as many, or one."""
         return max(s.num_dates for s in self.sensors)
 
+    def one_date(self) -> InputSpec:
+        """The same for each date by itself."""
+        return replace(self, sensors=tuple(replace(entry, num_dates=1) for entry in self.sensors))
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -78,7 +87,7 @@ class InputSpec:
             return SensorInput(**values)
 
         sensors = tuple(whole(entry) for entry in raw["sensors"])
-        return InputSpec(sensors, float(raw["gsd_m"]), int(raw["size_px"]))
+        return InputSpec(sensors, float(raw["gsd_m"]), int(raw["size_px"]), bool(raw.get("fixed_size", False)))
 
 
 def mask_for(valid: npt.NDArray[np.bool_], num_dates: int) -> npt.NDArray[np.bool_]:
@@ -126,7 +135,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Features:
-    """A backbone's output: maps from fine to coarse and the stride in px of each."""
+    """A backbone's output: maps from fine to coarse and the stride in px of each (3.5 for a quarter of a 14 px patch).
+
+    Of equal strides, the map of the earliest block comes first.
+    """
 
     maps: tuple[torch.Tensor, ...]
-    strides: tuple[int, ...]
+    strides: tuple[float, ...]

@@ -1,33 +1,72 @@
-"""Model = backbone + decoder: `Backbone(Batch) -> Features`, `Decoder(Features, size) -> logits (B, K, H, W)`."""
+"""Model = backbone + neck + decoder: `Backbone(Batch) -> Features`, `Decoder(Features, size) -> logits (B, K, H, W)`.
+
+batch -> padded to whole patches -> (a date at a time) -> backbone -> dates merged -> neck -> decoder -> cut to size
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
+from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.nn import functional
 
-from covermap.core.errors import ConfigError
+from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import find
 from covermap.core.types import Batch, Features, InputSpec
+from covermap.nn.dates import MergeDates, fold_dates, one_date, unfold_dates
+from covermap.nn.necks import Pyramid
+from covermap.nn.published import Channel
+from covermap.nn.weights import Report
 
 
 class Backbone(nn.Module, ABC):
-    """Turns a batch into feature maps; `channels[i]` and `strides[i]` describe map i, finest first."""
+    """Turns a batch into feature maps; `channels[i]` and `strides[i]` (px) describe map i, finest first.
 
+    dates: one (it gets a batch of one date), each (it gets all dates and gives maps (B, T, C, h, w)), all (it gets all
+    dates and gives one set of maps). max_dates: as many as it can take. multiple: height and width of a batch must be
+    multiples of it. local: whether windows may be larger in prediction than in training at no loss; attention over a
+    whole window is not. may_lack: whether a batch may lack sensors that the input spec marks as optional.
+    notes: sentences about what was done with the bands. report: what became of the published weights.
+    """
+
+    dates: ClassVar[Literal["one", "each", "all"]] = "all"
+    max_dates: ClassVar[int] = 1000
+    local: ClassVar[bool] = True
+    may_lack: ClassVar[bool] = False
     channels: tuple[int, ...]
-    strides: tuple[int, ...]
+    strides: tuple[float, ...]
+    notes: tuple[str, ...] = ()
+    report: Report | None = None
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of a batch must be multiples of it."""
+        return int(self.strides[-1])
 
     @abstractmethod
     def forward(self, batch: Batch) -> Features:
-        """Batch whose height and width are multiples of the largest stride -> Features."""
+        """Batch whose height and width are multiples of `multiple` -> Features."""
+
+    def load(self, path: str | Path) -> Report:
+        """Fill it with published weights; raises ModelError where they do not fit, ConfigError where there are none."""
+        raise ConfigError(
+            f"{path}: this backbone knows no published weights", fix="leave model.weights out to train from scratch"
+        )
 
 
 class Decoder(nn.Module, ABC):
-    """Turns feature maps into logits (B, K, H, W) of a given size."""
+    """Turns feature maps into logits (B, K, H, W) of a given size.
+
+    pyramid: whether it needs maps of different strides; a backbone of one stride then gets a neck.
+    """
+
+    pyramid: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
@@ -37,18 +76,50 @@ class Decoder(nn.Module, ABC):
 class Model(nn.Module):
     """A network for one input spec and one number of classes; any height and width are taken."""
 
-    def __init__(self, backbone: Backbone, decoder: Decoder, spec: InputSpec, pixel: PixelExpert | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        decoder: Decoder,
+        spec: InputSpec,
+        *,
+        merge: MergeDates | None = None,
+        neck: Pyramid | None = None,
+        pixel: PixelExpert | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone, self.decoder, self.spec, self.pixel = backbone, decoder, spec, pixel
+        self.backbone, self.merge, self.neck, self.decoder, self.pixel = backbone, merge, neck, decoder, pixel
+        self.spec, self.frozen = spec, False
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, K, H, W) of a batch of windows (B, T, C, H, W) for each sensor."""
         height, width = batch.valid.shape[-2:]
-        padded = pad_to_multiple(batch, self.backbone.strides[-1])
-        features = self.backbone(padded)
+        padded = pad_to_multiple(batch, self.backbone.multiple)
+        features = self.features(padded)
         logits: Tensor = self.decoder(features, (int(padded.valid.shape[-2]), int(padded.valid.shape[-1])))
         logits = logits[..., :height, :width]
         return logits if self.pixel is None else self._join(logits, self.pixel(stack_inputs(batch)))
+
+    def features(self, batch: Batch) -> Features:
+        """What the decoder gets from a batch that is already a multiple of the backbone's `multiple` in size."""
+        num_dates = self.spec.num_dates
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features: Features = self.backbone(fold_dates(batch) if self.backbone.dates == "one" else batch)
+        if self.backbone.dates == "one":
+            features = unfold_dates(features, num_dates)
+        if self.backbone.dates != "all":
+            features = self.merge(features, batch.valid) if self.merge is not None else one_date(features)
+        return features if self.neck is None else self.neck(features)
+
+    def freeze(self) -> None:
+        """Keep the backbone as it is: no gradients, and its buffers (running means of norms) do not move either."""
+        self.frozen = True
+        self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Model:
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def _join(self, context: Tensor, pixel: Tensor) -> Tensor:
         """Add the logits of both experts; in training a third of the windows sees only one, a third only the other.
@@ -100,6 +171,13 @@ def stack_inputs(batch: Batch) -> Tensor:
     return torch.cat([x.flatten(1, 2) for x in batch.image.values()], 1)
 
 
+def stack_by_date(batch: Batch, channels: Sequence[Channel]) -> Tensor:
+    """Chosen bands of all sensors: (B, T, C, H, W); a sensor of one date goes with each date of the others."""
+    num = batch.valid.shape[1]
+    parts = [batch.image[c.sensor][:, :, c.position].expand(-1, num, -1, -1) for c in channels]
+    return torch.stack(parts, 2)
+
+
 def build_model(
     spec: InputSpec,
     num_classes: int,
@@ -108,13 +186,63 @@ def build_model(
     decoder: str = "unet",
     backbone_options: Mapping[str, Any] | None = None,
     decoder_options: Mapping[str, Any] | None = None,
+    dates: str | None = None,
     pixel_width: int = 0,
+    weights: str | Path | None = None,
 ) -> Model:
-    """A model by the names of its parts; pixel_width > 0 adds a PixelExpert. Raises ConfigError for unknown names."""
-    encoder = make_part("backbone", backbone, backbone_options, spec)
-    head = make_part("decoder", decoder, decoder_options, encoder.channels, encoder.strides, num_classes)
+    """A model by the names of its parts. weights: a published file that the backbone starts from.
+
+    dates: how the features of several dates become one (mean, max, concat, difference, attention; default: mean).
+    pixel_width > 0 adds a PixelExpert. Raises ConfigError for unknown names and settings without effect.
+    """
+    encoder = make_backbone(backbone, spec, backbone_options, weights=weights)
+    merge = _merge(encoder, spec, dates, backbone)
+    channels = tuple(c * merge.factor for c in encoder.channels) if merge else encoder.channels
+    neck = None
+    if len(set(encoder.strides)) == 1 and find("decoder", decoder).pyramid:
+        neck = Pyramid(channels, int(encoder.strides[0]))
+    inputs = (neck.channels, neck.strides) if neck else (channels, encoder.strides)
+    head = make_part("decoder", decoder, decoder_options, *inputs, num_classes)
+    if pixel_width and any(entry.optional for entry in spec.sensors):
+        raise ConfigError("model.pixel_width needs every sensor in every window", fix="set it to 0")
     pixel = PixelExpert(spec, num_classes, width=pixel_width) if pixel_width else None
-    return Model(encoder, head, spec, pixel)
+    return Model(encoder, head, spec, merge=merge, neck=neck, pixel=pixel)
+
+
+def make_backbone(
+    name: str,
+    spec: InputSpec,
+    options: Mapping[str, Any] | None = None,
+    *,
+    weights: str | Path | None = None,
+) -> Backbone:
+    """A backbone by name for an input spec, with published weights or random ones.
+
+    Raises ConfigError, BandError, DataError for too many dates, ModelError for weights that do not fit.
+    """
+    kind = find("backbone", name)
+    if spec.num_dates > kind.max_dates and kind.dates != "one":
+        raise DataError(
+            f"the data has {spec.num_dates} dates, {name} takes at most {kind.max_dates}",
+            fix="leave dates out, or use a backbone that takes one at a time: covermap models list",
+        )
+    # With weights to come, parameters take no memory and no time to fill with random numbers.
+    with init_empty_weights(include_buffers=False) if weights else nullcontext():
+        encoder: Backbone = make_part("backbone", name, options, spec.one_date() if kind.dates == "one" else spec)
+    if weights:
+        encoder.report = encoder.load(weights)
+        empty = [key for key, value in encoder.named_parameters() if value.is_meta]
+        assert not empty, f"{name}: load() left {empty[:3]} without values"
+    return encoder
+
+
+def _merge(encoder: Backbone, spec: InputSpec, dates: str | None, name: str) -> MergeDates | None:
+    if spec.num_dates > 1 and encoder.dates != "all":
+        return MergeDates(dates or "mean", spec.num_dates, encoder.channels)
+    if dates is not None:
+        why = "the data has one date" if spec.num_dates == 1 else f"{name} joins the dates itself"
+        raise ConfigError(f"model.dates: {dates} has no effect: {why}", fix="leave it out")
+    return None
 
 
 def make_part(kind: str, name: str, options: Mapping[str, Any] | None, *arguments: Any) -> Any:

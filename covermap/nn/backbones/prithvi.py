@@ -8,12 +8,20 @@ encoder.temporal_embed_enc.scale and encoder.location_embed_enc.scale. The decod
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from covermap.nn.backbones.vit import BlockShape, Trunk, resize_table, sincos_1d
-from covermap.nn.weights import Layout
+from covermap.core.registry import register
+from covermap.core.types import Batch, Features, InputSpec
+from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, resize_table, sincos_1d, token_map
+from covermap.nn.coordinates import day_codes, locations
+from covermap.nn.model import Backbone, stack_by_date
+from covermap.nn.published import Modality, Published, Variant, match, select
+from covermap.nn.weights import Layout, Report, adapt_bands, load
 
 LAYOUT = Layout(
     prefixes=("model.encoder.", "encoder.", ""),
@@ -94,3 +102,95 @@ def _coordinate_code(pairs: Tensor, width: int) -> Tensor:
     """(N, 2) -> (N, D): half of the width for each number, sines and cosines of the raw value; 0 where it is NaN."""
     code = torch.cat([sincos_1d(pairs[:, i].nan_to_num(), width // 2) for i in (0, 1)], 1)
     return torch.where(pairs.isnan().any(1, keepdim=True), torch.zeros_like(code), code)
+
+
+class PrithviBackbone(Backbone):
+    """All dates go through together; maps for each date at one stride. TL models also take date and location."""
+
+    dates = "each"
+    local = False
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        published: Published,
+        *,
+        layers: Sequence[int] | None = None,
+        extra_bands: str = "mean",
+        missing_bands: str = "drop",
+        depth: int,
+        width: int,
+        eps: float = 1e-6,
+        **sizes: Any,
+    ) -> None:
+        super().__init__()
+        found = match(spec, published.modalities)
+        self.selection = select(found, published.modalities[0], extra=extra_bands, missing=missing_bands)
+        self.notes = self.selection.notes
+        self.layers = choose_layers(depth, layers)
+        self.encoder = PrithviEncoder(
+            width=width, depth=depth, num_bands=len(self.selection.channels), eps=eps, **sizes
+        )  # fmt: skip
+        self.channels = (width,) * len(self.layers)
+        self.strides = (self.encoder.patch_px,) * len(self.layers)
+
+    def forward(self, batch: Batch) -> Features:
+        """-> maps (B, T, D, H / p, W / p), one for each layer."""
+        x = stack_by_date(batch, self.selection.channels).transpose(1, 2)
+        num_dates, grid = x.shape[2], (x.shape[3] // self.encoder.patch_px, x.shape[4] // self.encoder.patch_px)
+        tokens = self.encoder(x, self.layers, temporal=day_codes(batch), location=locations(batch))
+        maps = (token_map(t, (num_dates * grid[0], grid[1]), skip=1) for t in tokens)
+        by_date = (x.view(len(x), -1, num_dates, *grid).transpose(1, 2) for x in maps)
+        return Features(tuple(by_date), self.strides)
+
+    def load(self, path: str | Path) -> Report:
+        """Published weights, the first layer brought to the bands of the data."""
+        change = partial(adapt_bands, sources=self.selection.sources, new=self.selection.new)
+        return load(self.encoder, path, LAYOUT, adapt={"patch_embed.weight": change})
+
+
+_BANDS = ("blue", "green", "red", "nir_narrow", "swir1", "swir2")
+_V1 = Modality(
+    "HLS", _BANDS, (775.2, 1080.9, 1228.6, 2497.2, 2204.2, 1610.8), (1281.5, 1270.0, 1399.5, 1368.3, 1291.7, 1154.5)
+)
+_V2 = Modality("HLS", _BANDS, (1087, 1342, 1433, 2734, 1958, 1363), (2248, 2179, 2178, 1850, 1242, 1049))
+_SIZES = {
+    "tiny": {"width": 192, "depth": 12, "heads": 3, "num_frames": 1},
+    "100": {"width": 768, "depth": 12, "heads": 12},
+    "300": {"width": 1024, "depth": 24, "heads": 16},
+    "600": {"width": 1280, "depth": 32, "heads": 16, "patch_px": 14},
+}
+
+
+def _v2(size: str, *, coords: bool) -> Variant:
+    name = {"tiny": "tiny"}.get(size, f"{size}M") + ("-TL" if coords else "")
+    unpublished = size in ("tiny", "100") and not coords
+    published = Published(
+        f"Prithvi-EO-2.0 {name.replace('-TL', ' with dates and locations')}: ViT on HLS time series (IBM, NASA)",
+        repo="" if unpublished else f"ibm-nasa-geospatial/Prithvi-EO-2.0-{name}",
+        file="" if unpublished else f"Prithvi_EO_V2_{name.replace('-', '_')}.pt",
+        licence="Apache-2.0",
+        modalities=(_V2,),
+        gsd_m=30,
+        uses=("dates", "location") if coords else (),
+    )
+    return Variant(PrithviBackbone, published, {**_SIZES[size], "coords": coords})
+
+
+register("backbone", "prithvi_eo_v1_100")(
+    Variant(
+        PrithviBackbone,
+        Published(
+            "Prithvi-EO-1.0 100M: ViT on HLS time series of the USA (IBM, NASA)",
+            repo="ibm-nasa-geospatial/Prithvi-EO-1.0-100M",
+            file="Prithvi_EO_V1_100M.pt",
+            licence="Apache-2.0",
+            modalities=(_V1,),
+            gsd_m=30,
+        ),
+        {**_SIZES["100"], "num_frames": 3},
+    )
+)
+for _size in _SIZES:
+    register("backbone", f"prithvi_eo_v2_{_size}")(_v2(_size, coords=False))
+    register("backbone", f"prithvi_eo_v2_{_size}_tl")(_v2(_size, coords=True))

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from covermap.core.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class BlockShape:
@@ -86,6 +88,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(shape) for _ in range(depth))
         self.norm = nn.LayerNorm(shape.width, eps=shape.eps)
+        self.apply(_initialise)
 
     def forward(self, x: Tensor, layers: Sequence[int], *, mask: Tensor | None = None) -> list[Tensor]:
         """Tokens after each of the given blocks (counted from 0); only after the last block they are normed."""
@@ -99,9 +102,34 @@ class Trunk(nn.Module):
         return [found[index] for index in layers]
 
 
-def spread_layers(depth: int, count: int = 4) -> tuple[int, ...]:
-    """`count` block numbers, evenly spread, the last block among them: depth 12 -> 2, 5, 8, 11."""
-    return tuple(dict.fromkeys(max(0, round(depth * (i + 1) / count) - 1) for i in range(count)))
+def _initialise(module: nn.Module) -> None:
+    """Weights for training from scratch (Dosovitskiy et al. 2021; Touvron et al. 2021)."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def choose_layers(depth: int, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """The blocks whose outputs become features, counted from 0: as asked, or four evenly spread, the last among them.
+
+    Depth 12 -> 2, 5, 8, 11; negative numbers count from the end. Raises ConfigError for a block that is not there.
+    """
+    if layers is None:
+        return tuple(dict.fromkeys(max(0, round(depth * (i + 1) / 4) - 1) for i in range(4)))
+    found = tuple(layer + depth if layer < 0 else layer for layer in layers)
+    if not found or any(not 0 <= layer < depth for layer in found) or list(found) != sorted(set(found)):
+        raise ConfigError(
+            f"layers {list(layers)} are not blocks of a network of {depth}",
+            fix=f"give rising numbers from 0 to {depth - 1}, or leave layers out",
+        )
+    return found
+
+
+def token_map(tokens: Tensor, grid: tuple[int, int], *, skip: int = 0) -> Tensor:
+    """Tokens (B, skip + h w, D), rows first -> (B, D, h, w); the first `skip` (class, registers) are left out."""
+    assert tokens.shape[1] == skip + grid[0] * grid[1], (tuple(tokens.shape), grid, skip)
+    return tokens[:, skip:].transpose(1, 2).reshape(len(tokens), tokens.shape[2], *grid)
 
 
 def sincos_1d(positions: Tensor, width: int) -> Tensor:

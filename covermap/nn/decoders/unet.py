@@ -22,10 +22,12 @@ class UNetDecoder(Decoder):
     widths: channels after each join, finest first; default: those of the finer maps, at most 256.
     """
 
+    pyramid = True
+
     def __init__(
         self,
         channels: Sequence[int],
-        strides: Sequence[int],
+        strides: Sequence[float],
         num_classes: int,
         *,
         widths: Sequence[int] | None = None,

@@ -1,0 +1,60 @@
+"""Between backbone and decoder: maps of one stride become a pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from covermap.core.types import Features
+from covermap.nn.layers import conv_norm
+
+WIDTH = 256
+
+
+class Pyramid(nn.Module):
+    """Maps of one stride p, from early to late blocks, become maps of strides p/4, p/2, p, 2p (p >= 4; else from 1 on).
+
+    The finest comes from the earliest block. Transposed convolutions go finer, pooling goes coarser (as in ViTDet,
+    Li et al. 2022, and BEiT's UPerNet); each map is first brought to at most 256 channels and normed, because the
+    outputs of inner blocks are not.
+    """
+
+    def __init__(self, channels: Sequence[int], stride: int) -> None:
+        super().__init__()
+        finer = 2 if stride >= 4 else 1 if stride >= 2 else 0
+        factors = [2.0 ** (finer - i) for i in range(len(channels))]
+        self.channels = tuple(min(c, WIDTH) for c in channels)
+        self.strides = tuple(stride / factor for factor in factors)
+        self.levels = nn.ModuleList(
+            nn.Sequential(conv_norm(c, width, kernel=1), *_resize(width, factor))
+            for c, width, factor in zip(channels, self.channels, factors, strict=True)
+        )
+
+    def forward(self, features: Features) -> Features:
+        """maps (B, C_i, H / p, W / p) -> (B, min(C_i, 256), H / s_i, W / s_i)."""
+        maps = tuple(level(x) for level, x in zip(self.levels, features.maps, strict=True))
+        return Features(maps, self.strides)
+
+
+def _resize(width: int, factor: float) -> list[nn.Module]:
+    if factor >= 1:
+        steps: list[nn.Module] = []
+        while factor > 1:
+            steps += [nn.ConvTranspose2d(width, width, 2, 2), nn.GELU()]
+            factor /= 2
+        return steps
+    return [Shrink(round(1 / factor))]
+
+
+class Shrink(nn.Module):
+    """The largest of each square of side `factor`; a last row or column that does not fill one counts."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h / factor, w / factor), rounded up."""
+        return functional.max_pool2d(x, self.factor, ceil_mode=True)
