@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,7 +17,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.nn import functional
 
-from covermap.core.errors import ConfigError, DataError
+from covermap.core.errors import ConfigError, CovermapError, DataError
 from covermap.core.registry import find
 from covermap.core.types import Batch, Features, InputSpec
 from covermap.nn.dates import MergeDates, fold_dates, one_date, unfold_dates
@@ -33,6 +34,8 @@ class Backbone(nn.Module, ABC):
     multiples of it. local: whether windows may be larger in prediction than in training at no loss; attention over a
     whole window is not. may_lack: whether a batch may lack sensors that the input spec marks as optional.
     notes: sentences about what was done with the bands. report: what became of the published weights.
+    statistics: {sensor: {band: (mean, std)}} of the images that the published weights were trained on, physical units.
+    uses: of dates and location, what changes the features.
     """
 
     dates: ClassVar[Literal["one", "each", "all"]] = "all"
@@ -43,6 +46,8 @@ class Backbone(nn.Module, ABC):
     strides: tuple[float, ...]
     notes: tuple[str, ...] = ()
     report: Report | None = None
+    statistics: Mapping[str, Mapping[str, tuple[float, float]]] = MappingProxyType({})
+    uses: tuple[str, ...] = ()
 
     @property
     def multiple(self) -> int:
@@ -250,6 +255,8 @@ def make_part(kind: str, name: str, options: Mapping[str, Any] | None, *argument
     maker = find(kind, name)
     try:
         return maker(*arguments, **(options or {}))
+    except CovermapError:
+        raise
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         section = "train" if kind == "loss" else "model"
         raise ConfigError(f"{kind} {name}: {error}", fix=f"check {section}.{kind}_options") from error

@@ -10,31 +10,32 @@ from torch.nn import functional
 from covermap.core.types import Features
 from covermap.nn.layers import conv_norm
 
-WIDTH = 256
+WIDTH, LEVELS = 256, 4
 
 
 class Pyramid(nn.Module):
-    """Maps of one stride p, from early to late blocks, become maps of strides p/4, p/2, p, 2p (p >= 4; else from 1 on).
+    """Maps of one stride p, from early to late blocks, become four of strides p/4, p/2, p, 2p (p < 4: from 1 on).
 
-    The finest comes from the earliest block. Transposed convolutions go finer, pooling goes coarser (as in ViTDet,
-    Li et al. 2022, and BEiT's UPerNet); each map is first brought to at most 256 channels and normed, because the
-    outputs of inner blocks are not.
+    The finest comes from the earliest block; fewer than four maps are used again. Transposed convolutions go finer,
+    pooling goes coarser (as in ViTDet, Li et al. 2022, and BEiT's UPerNet); each map is first brought to at most 256
+    channels and normed, because the outputs of inner blocks are not.
     """
 
     def __init__(self, channels: Sequence[int], stride: int) -> None:
         super().__init__()
         finer = 2 if stride >= 4 else 1 if stride >= 2 else 0
-        factors = [2.0 ** (finer - i) for i in range(len(channels))]
-        self.channels = tuple(min(c, WIDTH) for c in channels)
+        factors = [2.0 ** (finer - i) for i in range(LEVELS)]
+        self.sources = [i * len(channels) // LEVELS for i in range(LEVELS)]
+        self.channels = tuple(min(channels[source], WIDTH) for source in self.sources)
         self.strides = tuple(stride / factor for factor in factors)
         self.levels = nn.ModuleList(
-            nn.Sequential(conv_norm(c, width, kernel=1), *_resize(width, factor))
-            for c, width, factor in zip(channels, self.channels, factors, strict=True)
+            nn.Sequential(conv_norm(channels[source], width, kernel=1), *_resize(width, factor))
+            for source, width, factor in zip(self.sources, self.channels, factors, strict=True)
         )
 
     def forward(self, features: Features) -> Features:
-        """maps (B, C_i, H / p, W / p) -> (B, min(C_i, 256), H / s_i, W / s_i)."""
-        maps = tuple(level(x) for level, x in zip(self.levels, features.maps, strict=True))
+        """maps (B, C_i, H / p, W / p) -> four maps (B, min(C_i, 256), H / s_i, W / s_i)."""
+        maps = tuple(level(features.maps[i]) for i, level in zip(self.sources, self.levels, strict=True))
         return Features(maps, self.strides)
 
 

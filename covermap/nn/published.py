@@ -22,7 +22,8 @@ STAND_INS = {"nir": "nir_narrow", "nir_narrow": "nir"}
 class Modality:
     """A kind of image that a model was trained on: bands in order, mean and std of the published numbers.
 
-    A published number times `scale` is in `unit`, as in core.sensors: reflectance, 8-bit brightness (0 to 1), dB, m.
+    A published number times `scale`, plus `offset`, is in `unit`, as in core.sensors: reflectance, 8-bit brightness
+    (0 to 1), dB, m. sensors: those that it is of.
     """
 
     name: str
@@ -30,14 +31,16 @@ class Modality:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float = 1e-4
+    offset: float = 0.0
     unit: str = "reflectance"
+    sensors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.bands) == len(self.mean) == len(self.std), self.name
 
     def statistics(self, index: int) -> tuple[float, float]:
         """Mean and std of a band in the physical unit."""
-        return self.mean[index] * self.scale, self.std[index] * self.scale
+        return self.mean[index] * self.scale + self.offset, self.std[index] * self.scale
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def match(
 ) -> tuple[Channel, ...]:
     """All bands of a scene with what they are to a model, by name; each band of a modality is taken once.
 
-    A sensor gets the modality of which it has most bands, of equals the one of its own unit, then the first;
+    A sensor gets the modality of which it has most bands, of equals its own, then one of its unit, then the first;
     `wanted` {sensor: modality} decides otherwise. Raises BandError when no band at all is known to the model.
     """
     _require_known(wanted or {}, spec, modalities)
@@ -108,7 +111,9 @@ def match(
         choice = [m for m in modalities if m.name == (wanted or {}).get(entry.sensor, m.name)]
         unit = SENSORS[entry.sensor].unit if entry.sensor in SENSORS else ""
         plans = [(_sources(entry.bands, m.bands, taken[m.name]), m) for m in choice]
-        plan, modality = max(plans, key=lambda each: (_count(each[0]), each[1].unit == unit))
+        plan, modality = max(
+            plans, key=lambda each: (_count(each[0]), entry.sensor in each[1].sensors, each[1].unit == unit)
+        )
         found = _count(plan) > 0
         taken[modality.name] |= {source for source in plan if source is not None}
         channels += [
@@ -163,6 +168,21 @@ def statistics(
     return found
 
 
+def unknown(channels: Sequence[Channel]) -> list[str]:
+    """Bands that a model does not know."""
+    return [channel.band for channel in channels if channel.source is None]
+
+
+def leave_out(channels: Sequence[Channel], extra: str, *, owner: str = "the model") -> tuple[str, ...]:
+    """For models whose first layers take no further bands: notes on those left out. extra: drop or error."""
+    if extra not in ("drop", "error"):
+        raise ConfigError(f"extra_bands: {extra} is not possible here", fix="drop or error")
+    surplus = unknown(channels)
+    if surplus and extra == "error":
+        raise BandError(f"{owner} does not know {', '.join(surplus)}", fix="name the bands to use (data.use)")
+    return (f"{owner} does not know {', '.join(surplus)}: not used",) if surplus else ()
+
+
 @dataclass(frozen=True)
 class Selection:
     """The channels that reach a network's first layer, and how its kernels are made from the published ones."""
@@ -190,7 +210,7 @@ def select(
             f"extra_bands: {extra}, missing_bands: {missing} is not known",
             fix=f"extra_bands: {', '.join(POLICIES)}; missing_bands: drop, error",
         )
-    surplus = [channel.band for channel in channels if channel.source is None]
+    surplus = unknown(channels)
     present = {channel.source for channel in channels}
     absent = [band for i, band in enumerate(modality.bands) if i not in present]
     for what, names, policy in (("does not know", surplus, extra), ("also expects", absent, missing)):

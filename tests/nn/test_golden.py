@@ -72,7 +72,7 @@ def test_clay(golden):
 def test_galileo(golden, case):
     stored = golden("galileo")
     encoder = galileo.GalileoEncoder(width=32, depth=2, heads=4)
-    weights.fill(encoder, stored["state_dict"], galileo.LAYOUT, path="galileo")
+    weights.fill(encoder, stored["state_dict"], galileo.layout(), path="galileo")
     given, expected = stored["inputs"][case], stored["outputs"][case]["s_t_x"]
     bands = given["s_t_x"].permute(0, 3, 4, 1, 2).split(list(galileo.SPACE_TIME.values()), 2)
     groups = dict(zip(galileo.SPACE_TIME, bands, strict=True))
@@ -103,7 +103,7 @@ def test_presto_with_its_real_weights(golden, shared):
 
 def test_real_galileo_weights_load_whole(shared):
     encoder = galileo.GalileoEncoder(width=128, depth=4, heads=8)
-    report = weights.load(encoder, shared / "weights/galileo_nano/encoder.pt", galileo.LAYOUT)
+    report = weights.load(encoder, shared / "weights/galileo_nano/encoder.pt", galileo.layout())
     assert report.count("loaded") == len(encoder.state_dict())
 
 
@@ -140,8 +140,9 @@ def test_every_key_and_shape_of_the_full_size_files_is_taken(shared, name):
     with torch.device("meta"):
         encoder = FULL_SIZE[name]()
         published = {key: torch.empty(shape) for key, shape in raw["keys"].items()}
-    family = {"prithvi": prithvi, "clay": clay, "galileo": galileo}.get(name.split("_")[0])
-    layout = family.LAYOUT if family else terramind.layout(MODALITIES)
+    layout = {"prithvi": prithvi.LAYOUT, "clay": clay.LAYOUT, "galileo": galileo.layout()}.get(
+        name.split("_")[0], terramind.layout(MODALITIES)
+    )
     report = weights.fill(encoder, published, layout, path=name)
     assert report.count("loaded") == len(encoder.state_dict())
 

@@ -7,13 +7,21 @@ transformer.layers.{i}.0.(norm to_qkv to_out), .1.net.(0 1 3), transformer.norm.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from covermap.nn.backbones.vit import BlockShape, Trunk
-from covermap.nn.weights import Layout
+from covermap.core.errors import BandError
+from covermap.core.registry import register
+from covermap.core.sensors import SENSORS
+from covermap.core.types import Batch, Features, InputSpec
+from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, token_map
+from covermap.nn.coordinates import locations, week_codes
+from covermap.nn.model import Backbone, stack_by_date
+from covermap.nn.published import Channel, Modality, Published, Variant, match, statistics
+from covermap.nn.weights import Layout, Report, load
 
 LAYOUT = Layout(
     prefixes=("model.encoder.",),
@@ -28,6 +36,7 @@ LAYOUT = Layout(
     ),
 )
 WAVE_WIDTH = 128
+PATCH_PX = 8
 META_WIDTH = 8
 """Sines and cosines of week, hour, latitude and longitude."""
 
@@ -35,7 +44,7 @@ META_WIDTH = 8
 class ClayEncoder(nn.Module):
     """The encoder alone: (B, C, H, W) and wavelengths (C,) in micrometres -> tokens (B, 1 + h w, D)."""
 
-    def __init__(self, *, width: int, depth: int, heads: int, patch_px: int = 8) -> None:
+    def __init__(self, *, width: int, depth: int, heads: int, patch_px: int = PATCH_PX) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.patch_embedding = WaveEmbedding(width, patch_px)
@@ -107,3 +116,116 @@ def position_table(rows: int, cols: int, width: int, gsd_m: float) -> Tensor:
     row = torch.arange(rows).repeat_interleave(cols)[:, None] * omega
     col = torch.arange(cols).repeat(rows)[:, None] * omega
     return torch.cat([col.sin(), col.cos(), row.sin(), row.cos()], 1)
+
+
+class ClayBackbone(Backbone):
+    """One date at a time; any bands whose wavelength is known. Date, hour and place are passed where they are known."""
+
+    dates = "one"
+    local = False
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        published: Published,
+        *,
+        layers: Sequence[int] | None = None,
+        width: int,
+        depth: int,
+        heads: int,
+    ) -> None:
+        super().__init__()
+        self.bands = match(spec, published.modalities)
+        waves = [_wavelength(channel) for channel in self.bands]
+        lost = [channel.band for channel, wave in zip(self.bands, waves, strict=True) if not wave]
+        if lost:
+            raise BandError(
+                f"Clay needs a wavelength for each band, {', '.join(lost)} has none",
+                fix="leave it out (data.use), or use a model that takes it: covermap models list",
+            )
+        self.register_buffer("waves", torch.tensor(waves), persistent=False)
+        self.uses, self.statistics = published.uses, statistics(self.bands, published.modalities)
+        self.gsd_m = spec.gsd_m or published.gsd_m
+        self.layers = choose_layers(depth, layers)
+        self.encoder = ClayEncoder(width=width, depth=depth, heads=heads, patch_px=PATCH_PX)
+        self.channels = (width,) * len(self.layers)
+        self.strides = (PATCH_PX,) * len(self.layers)
+
+    waves: Tensor
+
+    def forward(self, batch: Batch) -> Features:
+        """-> maps (B, D, H / 8, W / 8), one for each layer."""
+        x = stack_by_date(batch, self.bands)[:, 0]
+        grid = (x.shape[-2] // PATCH_PX, x.shape[-1] // PATCH_PX)
+        place = torch.deg2rad(locations(batch))
+        place = torch.stack([place[:, 0].sin(), place[:, 0].cos(), place[:, 1].sin(), place[:, 1].cos()], 1)
+        meta = torch.cat([week_codes(batch), place.nan_to_num()], 1).to(x)
+        tokens = self.encoder(x, self.waves, self.layers, gsd_m=self.gsd_m, meta=meta)
+        return Features(tuple(token_map(t, grid, skip=1) for t in tokens), self.strides)
+
+    def load(self, path: str | Path) -> Report:
+        """Published weights; they make the kernels of any bands."""
+        return load(self.encoder, path, LAYOUT)
+
+
+def _wavelength(channel: Channel) -> float:
+    """In micrometres: the published one of a known band, else the sensor's; 0 where there is none."""
+    if channel.source is not None:
+        return WAVES[channel.modality][channel.source]
+    sensor = SENSORS.get(channel.sensor)
+    return next((b.wavelength_nm / 1000 for b in (sensor.bands if sensor else ()) if b.name == channel.band), 0.0)
+
+
+_LANDSAT = ("red", "green", "blue", "nir_narrow", "swir1", "swir2")
+MODALITIES = (
+    Modality(
+        "sentinel-2-l2a",
+        ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir_narrow", "swir1", "swir2"),
+        (1105, 1355, 1552, 1887, 2422, 2630, 2743, 2785, 2388, 1835),
+        (1809, 1757, 1888, 1870, 1732, 1697, 1742, 1648, 1470, 1379),
+        sensors=("sentinel2",),
+    ),
+    Modality(
+        "landsat-c2l2-sr", _LANDSAT, (13705, 13310, 12474, 17801, 14615, 12701), (9578, 9408, 10144, 8277, 5300, 4522),
+        scale=2.75e-5, offset=-0.2, sensors=("landsat5", "landsat7", "landsat8", "hls"),
+    ),
+    Modality(
+        "naip", ("red", "green", "blue", "nir"), (110.16, 115.41, 98.15, 139.04), (47.23, 39.82, 35.43, 49.86),
+        scale=1 / 255, unit="8-bit brightness", sensors=("naip", "gaofen2"),
+    ),
+    Modality(
+        "linz", ("red", "green", "blue"), (89.96, 99.46, 89.51), (41.83, 36.96, 31.45), scale=1 / 255,
+        unit="8-bit brightness", sensors=("rgb",),
+    ),
+    Modality(
+        "sentinel-1-rtc", ("vv", "vh"), (-12.113, -18.673), (8.314, 8.017), scale=1, unit="dB", sensors=("sentinel1",)
+    ),
+)  # fmt: skip
+"""Clay's configs/metadata.yaml; Landsat numbers are Collection-2 level-2 counts; radar in dB."""
+WAVES = {
+    "sentinel-2-l2a": (0.493, 0.56, 0.665, 0.704, 0.74, 0.783, 0.842, 0.865, 1.61, 2.19),
+    "landsat-c2l2-sr": (0.65, 0.56, 0.48, 0.86, 1.6, 2.2),
+    "naip": (0.65, 0.56, 0.48, 0.842),
+    "linz": (0.635, 0.555, 0.465),
+    "sentinel-1-rtc": (3.5, 4.0),
+}
+
+for _name, _repo, _file, _sizes in (
+    ("clay_v1", "made-with-clay/Clay-legacy", "v1/clay-v1-base.ckpt", {"width": 768, "depth": 12, "heads": 12}),
+    ("clay_v15", "made-with-clay/Clay", "v1.5/clay-v1.5.ckpt", {"width": 1024, "depth": 24, "heads": 16}),
+):
+    register("backbone", _name)(
+        Variant(
+            ClayBackbone,
+            Published(
+                f"Clay {'v1 base' if _name == 'clay_v1' else 'v1.5 large'}: ViT for any bands by wavelength",
+                repo=_repo,
+                file=_file,
+                licence="Apache-2.0",
+                modalities=MODALITIES,
+                gsd_m=10,
+                uses=("dates", "location"),
+            ),
+            _sizes,
+        )
+    )

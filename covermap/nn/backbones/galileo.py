@@ -7,18 +7,26 @@ norm. Weather, night lights, land-cover and population inputs are not used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from covermap.nn.backbones.vit import BlockShape, Trunk
-from covermap.nn.weights import Layout, Tensors
+from covermap.core.errors import ConfigError
+from covermap.core.registry import register
+from covermap.core.types import Batch, Features, InputSpec
+from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers
+from covermap.nn.coordinates import locations, months, unit_sphere
+from covermap.nn.groups import MODALITIES, Groups
+from covermap.nn.model import Backbone
+from covermap.nn.published import Published, Variant, leave_out, match, statistics
+from covermap.nn.weights import Layout, Report, Tensors, load
 
 SPACE_TIME = {"S1": 2, "S2_RGB": 3, "S2_Red_Edge": 3, "S2_NIR_10m": 1, "S2_NIR_20m": 1, "S2_SWIR": 2, "NDVI": 1}
-"""Groups that have a value for each place and date, and their bands, in the order of the published channel codes."""
+"""Groups that have a value for each place and date, in the order of the published channel codes."""
 PATCH_PX, MAX_DATES = 8, 24
 BASE_GSD_M = 10.0
 
@@ -32,41 +40,44 @@ def _fused(tensors: Tensors) -> Tensors:
     return found
 
 
-LAYOUT = Layout(
-    ignore=(
-        r"time_embed\.",
-        r"t_channel_embed$",
-        r"space_embed\.(DW|WC)\.",
-        r"static_embed\.(LS|DW_static|WC_static)\.",
-    ),
-    rename=(
-        (r"^space_time_embed\.(\w+)\.proj\.", r"embed.\1."),
-        (r"^space_embed\.SRTM\.proj\.", "elevation_embed."),
-        (r"^static_embed\.location\.", "location_embed."),
-        (r"^s_t_channel_embed$", "channel_code"),
-        (r"^sp_channel_embed$", "elevation_code"),
-        (r"^st_channel_embed$", "location_code"),
-        (r"^pos_embed$", "date_code"),
-        (r"^month_embed\.weight$", "month_code"),
-        (r"^(blocks|norm)\.", r"trunk.\1."),
-    ),
-    convert=_fused,
-)
+def layout(groups: Iterable[str] = SPACE_TIME, *, elevation: bool = True) -> Layout:
+    """The published layout as far as the given groups need it."""
+    unused = [name for name in SPACE_TIME if name not in groups]
+    return Layout(
+        ignore=(
+            r"time_embed\.", r"t_channel_embed$", r"static_embed\.(LS|DW_static|WC_static)\.",
+            r"space_embed\.(DW|WC)\." if elevation else r"space_embed\.|sp_channel_embed$",
+            *(rf"space_time_embed\.{name}\." for name in unused),
+        ),
+        rename=(
+            (r"^space_time_embed\.(\w+)\.proj\.", r"embed.\1."),
+            (r"^space_embed\.SRTM\.proj\.", "elevation_embed."),
+            (r"^static_embed\.location\.", "location_embed."),
+            (r"^s_t_channel_embed$", "channel_code"),
+            (r"^sp_channel_embed$", "elevation_code"),
+            (r"^st_channel_embed$", "location_code"),
+            (r"^pos_embed$", "date_code"),
+            (r"^month_embed\.weight$", "month_code"),
+            (r"^(blocks|norm)\.", r"trunk.\1."),
+        ),
+        convert=_fused,
+    )  # fmt: skip
 
 
 class GalileoEncoder(nn.Module):
     """The encoder alone: {group: (B, T, C, H, W)} -> {group: (B, T, h, w, D)} after each of the given blocks."""
 
-    def __init__(self, *, width: int, depth: int, heads: int) -> None:
+    def __init__(
+        self, groups: Iterable[str] = SPACE_TIME, *, width: int, depth: int, heads: int, elevation: bool = True
+    ) -> None:
         super().__init__()
         quarter = width // 4
-        self.embed = nn.ModuleDict(
-            {name: nn.Conv2d(count, width, PATCH_PX, PATCH_PX) for name, count in SPACE_TIME.items()}
-        )
-        self.elevation_embed = nn.Conv2d(2, width, PATCH_PX, PATCH_PX)
+        self.embed = nn.ModuleDict({name: nn.Conv2d(SPACE_TIME[name], width, PATCH_PX, PATCH_PX) for name in groups})
+        if elevation:
+            self.elevation_embed = nn.Conv2d(2, width, PATCH_PX, PATCH_PX)
+            self.elevation_code = nn.Parameter(torch.zeros(3, quarter))
         self.location_embed = nn.Linear(3, width)
         self.channel_code = nn.Parameter(torch.zeros(len(SPACE_TIME), quarter))
-        self.elevation_code = nn.Parameter(torch.zeros(3, quarter))
         self.location_code = nn.Parameter(torch.zeros(4, quarter))
         self.date_code = nn.Parameter(torch.zeros(MAX_DATES, quarter))
         self.month_code = nn.Parameter(torch.zeros(12, quarter), requires_grad=False)
@@ -82,11 +93,12 @@ class GalileoEncoder(nn.Module):
         gsd_m: float = BASE_GSD_M,
         elevation: Tensor | None = None,
         location: Tensor | None = None,
-        seen: Mapping[str, Tensor] | None = None,
+        seen: Tensor | None = None,
     ) -> list[dict[str, Tensor]]:
-        """months (B, T) 0-11; elevation (B, 2, H, W): height and slope; location (B, 3): x, y, z on the unit sphere.
+        """months (B, T) 0-11, -1 unknown; elevation (B, 2, H, W): height and slope; location (B, 3) on the unit sphere.
 
-        seen: for a group the patches (B, T, h, w) that hold data; others are not looked at. Absent groups cost nothing.
+        A location of NaN has no token. seen (B, T, h, w): the patches that hold data; others are not looked at.
+        Absent groups cost nothing.
         """
         first = next(iter(groups.values()))
         batch, dates = first.shape[:2]
@@ -98,17 +110,19 @@ class GalileoEncoder(nn.Module):
             patches = patches.flatten(2).transpose(1, 2).view(batch, dates, rows * cols, -1)
             patches = patches + self._codes(list(SPACE_TIME).index(name), months, place)
             tokens.append(patches.flatten(1, 2))
-            masks.append(_mask(seen, name, (batch, dates * rows * cols), first.device))
+            masks.append(
+                patches.new_ones(batch, dates * rows * cols, dtype=torch.bool) if seen is None else seen.flatten(1)
+            )
         if elevation is not None:
             patches = self._patches(self.elevation_embed, elevation, patch_px).flatten(2).transpose(1, 2)
             empty = place.new_zeros(place.shape[0], 2 * place.shape[1])
             code = torch.cat([self.elevation_code[:1].expand(len(place), -1), empty, place], 1)
             tokens.append(patches + code)
-            masks.append(torch.ones(batch, rows * cols, dtype=torch.bool, device=first.device))
+            masks.append(patches.new_ones(batch, rows * cols, dtype=torch.bool))
         if location is not None:
             code = functional.pad(self.location_code[1], (0, 3 * place.shape[1]))
-            tokens.append((self.location_embed(location) + code)[:, None])
-            masks.append(torch.ones(batch, 1, dtype=torch.bool, device=first.device))
+            tokens.append((self.location_embed(location.nan_to_num()) + code)[:, None])
+            masks.append(~location.isnan().any(1, keepdim=True))
         mask = torch.cat(masks, 1)
         outputs = self.trunk(torch.cat(tokens, 1), layers, mask=None if mask.all() else mask[:, None, None])
         shape = (batch, len(groups), dates, rows, cols, -1)
@@ -127,16 +141,10 @@ class GalileoEncoder(nn.Module):
         parts = (
             self.channel_code[group].expand(size),
             self.date_code[:dates, None].expand(size),
-            self.month_code[months][:, :, None].expand(size),
+            (self.month_code[months.clamp(min=0)] * (months >= 0)[..., None])[:, :, None].expand(size),
             place.expand(size),
         )
         return torch.cat(parts, -1)
-
-
-def _mask(seen: Mapping[str, Tensor] | None, name: str, size: tuple[int, int], device: torch.device) -> Tensor:
-    if seen is None or name not in seen:
-        return torch.ones(size, dtype=torch.bool, device=device)
-    return seen[name].reshape(size)
 
 
 def position_table(rows: int, cols: int, width: int, scale: float) -> Tensor:
@@ -168,3 +176,88 @@ def _resizing(old_px: int, new_px: int) -> Tensor:
     resized = functional.interpolate(basis, (new_px, new_px), mode="bicubic", antialias=True)
     inverse: Tensor = torch.linalg.pinv(resized[0].flatten(1).double())
     return inverse.float()
+
+
+class GalileoBackbone(Backbone):
+    """All dates (24 at most) and sensors go through together; maps for each date, the mean of the groups present.
+
+    patch_px: 1 to 8; a smaller patch gives a finer map and costs with the square of the number of patches.
+    """
+
+    dates = "each"
+    max_dates = MAX_DATES
+    local = False
+    may_lack = True
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        published: Published,
+        *,
+        patch_px: int = 4,
+        layers: Sequence[int] | None = None,
+        extra_bands: str = "drop",
+        width: int,
+        depth: int,
+        heads: int,
+    ) -> None:
+        super().__init__()
+        if not 1 <= patch_px <= PATCH_PX:
+            raise ConfigError(f"patch_px {patch_px} is not possible", fix=f"1 to {PATCH_PX}")
+        found = match(spec, published.modalities)
+        self.notes, self.uses = leave_out(found, extra_bands), published.uses
+        self.statistics = statistics(found, published.modalities)
+        self.groups = Groups(spec, found)
+        self.patch_px, self.gsd_m = patch_px, spec.gsd_m or published.gsd_m
+        self.layers = choose_layers(depth, layers)
+        names = [name for name in SPACE_TIME if name in self.groups.names]
+        self.elevation = "SRTM" in self.groups.names
+        self.encoder = GalileoEncoder(names, width=width, depth=depth, heads=heads, elevation=self.elevation)
+        self.channels = (width,) * len(self.layers)
+        self.strides = (patch_px,) * len(self.layers)
+
+    def forward(self, batch: Batch) -> Features:
+        """-> maps (B, T, D, H / p, W / p), one for each layer."""
+        groups = {name: x if name == "NDVI" else x / 4 + 0.5 for name, x in self.groups(batch).items()}
+        elevation = groups.pop("SRTM", None)
+        seen = functional.max_pool2d(batch.valid.float(), self.patch_px) > 0
+        seen |= ~seen.flatten(1).any(1)[:, None, None, None]  # attention has to look at something
+        outputs = self.encoder(
+            groups, self.layers, months=months(batch), patch_px=self.patch_px, gsd_m=self.gsd_m, seen=seen,
+            elevation=None if elevation is None else elevation[:, 0],
+            location=unit_sphere(locations(batch)),
+        )  # fmt: skip
+        maps = (torch.stack(list(out.values())).mean(0).permute(0, 1, 4, 2, 3) for out in outputs)
+        return Features(tuple(maps), self.strides)
+
+    def load(self, path: str | Path) -> Report:
+        """Published weights of the groups in use."""
+        names = [name for name in self.groups.names if name in SPACE_TIME]
+        return load(self.encoder, path, layout(names, elevation=self.elevation))
+
+
+for _size, _sizes, _sum in (
+    (
+        "nano",
+        {"width": 128, "depth": 4, "heads": 8},
+        "eab6acacf527886a508a555bc24efe4b4a2cf91b162e84cd1c4a1807e942180c",
+    ),
+    ("tiny", {"width": 192, "depth": 12, "heads": 3}, ""),
+    ("base", {"width": 768, "depth": 12, "heads": 12}, ""),
+):
+    register("backbone", f"galileo_{_size}")(
+        Variant(
+            GalileoBackbone,
+            Published(
+                f"Galileo {_size}: ViT over sensors, dates and places, any of them absent (NASA Harvest, Ai2)",
+                repo="nasaharvest/galileo",
+                file=f"models/{_size}/encoder.pt",
+                licence="MIT",
+                modalities=MODALITIES,
+                gsd_m=BASE_GSD_M,
+                sha256=_sum,
+                uses=("dates", "location"),
+            ),
+            _sizes,
+        )
+    )

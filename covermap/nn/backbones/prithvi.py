@@ -20,7 +20,7 @@ from covermap.core.types import Batch, Features, InputSpec
 from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, resize_table, sincos_1d, token_map
 from covermap.nn.coordinates import day_codes, locations
 from covermap.nn.model import Backbone, stack_by_date
-from covermap.nn.published import Modality, Published, Variant, match, select
+from covermap.nn.published import Modality, Published, Variant, match, select, statistics
 from covermap.nn.weights import Layout, Report, adapt_bands, load
 
 LAYOUT = Layout(
@@ -126,7 +126,8 @@ class PrithviBackbone(Backbone):
         super().__init__()
         found = match(spec, published.modalities)
         self.selection = select(found, published.modalities[0], extra=extra_bands, missing=missing_bands)
-        self.notes = self.selection.notes
+        self.notes, self.uses = self.selection.notes, published.uses
+        self.statistics = statistics(found, published.modalities)
         self.layers = choose_layers(depth, layers)
         self.encoder = PrithviEncoder(
             width=width, depth=depth, num_bands=len(self.selection.channels), eps=eps, **sizes

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from covermap.nn.backbones.vit import BlockShape, Trunk, resize_table, sincos_1d
-from covermap.nn.weights import Layout, Tensors
+from covermap.core.errors import ConfigError
+from covermap.core.registry import register
+from covermap.core.types import Batch, Features, InputSpec
+from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, resize_table, sincos_1d, token_map
+from covermap.nn.model import Backbone, stack_by_date
+from covermap.nn.published import Modality, Published, Selection, Variant, leave_out, match, select, statistics
+from covermap.nn.weights import Layout, Report, Tensors, adapt_bands, load
 
 PATCH_PX, BASE = 16, 14
 PUBLISHED = {
@@ -101,3 +108,131 @@ def position_table(width: int) -> Tensor:
     col = sincos_1d(torch.arange(BASE), width // 2).repeat(BASE, 1)
     row = sincos_1d(torch.arange(BASE), width // 2).repeat_interleave(BASE, 0)
     return torch.cat([row, col], 1).float()[None]
+
+
+class TerraMindBackbone(Backbone):
+    """One date at a time; every sensor is a modality with tokens of its own, and any of them may be absent.
+
+    modalities: {sensor: modality} where the choice by bands is not right, such as {sentinel1: S1RTC}. merge: how the
+    features of the modalities become one (mean or max of those that are there, or concat, zeros for absent ones).
+    """
+
+    dates = "one"
+    local = False
+    may_lack = True
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        published: Published,
+        *,
+        modalities: Mapping[str, str] | None = None,
+        merge: str = "mean",
+        layers: Sequence[int] | None = None,
+        extra_bands: str = "mean",
+        missing_bands: str = "drop",
+        width: int,
+        depth: int,
+        heads: int,
+        gated: bool,
+    ) -> None:
+        super().__init__()
+        if merge not in ("mean", "max", "concat"):
+            raise ConfigError(f"merge: {merge} is not known", fix="mean, max or concat")
+        found = match(spec, published.modalities, wanted=modalities)
+        by_name = {modality.name: modality for modality in published.modalities}
+        self.selections: dict[str, Selection] = {}
+        for name in dict.fromkeys(c.modality for c in found if c.modality):
+            mine = [channel for channel in found if channel.modality == name]
+            self.selections[name] = select(mine, by_name[name], extra=extra_bands, missing=missing_bands, owner=name)
+        lost = [channel for channel in found if not channel.modality]
+        self.notes = (
+            *leave_out(lost, "error" if extra_bands == "error" else "drop"),
+            *(note for selection in self.selections.values() for note in selection.notes),
+        )
+        self.statistics = statistics(found, published.modalities)
+        self.layers, self.merge = choose_layers(depth, layers), merge
+        counts = {name: len(selection.channels) for name, selection in self.selections.items()}
+        self.encoder = TerraMindEncoder(counts, width=width, depth=depth, heads=heads, gated=gated)
+        self.channels = (width * (len(counts) if merge == "concat" else 1),) * len(self.layers)
+        self.strides = (PATCH_PX,) * len(self.layers)
+
+    def forward(self, batch: Batch) -> Features:
+        """-> maps (B, 1, D, H / 16, W / 16), one for each layer; D times the number of modalities with concat."""
+        images = {
+            name: stack_by_date(batch, selection.channels)[:, 0]
+            for name, selection in self.selections.items()
+            if selection.channels[0].sensor in batch.image
+        }
+        grid = (batch.valid.shape[-2] // PATCH_PX, batch.valid.shape[-1] // PATCH_PX)
+        tokens = self.encoder(images, self.layers)
+        return Features(tuple(self._merged(each, tuple(images), grid) for each in tokens), self.strides)
+
+    def _merged(self, tokens: Tensor, names: Sequence[str], grid: tuple[int, int]) -> Tensor:
+        parts = [token_map(part, grid) for part in tokens.chunk(len(names), 1)]
+        if self.merge == "concat":
+            given = dict(zip(names, parts, strict=True))
+            return torch.cat([given.get(name, torch.zeros_like(parts[0])) for name in self.selections], 1)
+        stacked = torch.stack(parts)
+        return stacked.amax(0) if self.merge == "max" else stacked.mean(0)
+
+    def load(self, path: str | Path) -> Report:
+        """Published weights of the modalities in use, their first layers brought to the bands of the data."""
+        changes = {
+            f"embeddings.{name}.proj.weight": partial(adapt_bands, sources=selection.sources, new=selection.new)
+            for name, selection in self.selections.items()
+        }
+        return load(self.encoder, path, layout(self.selections), adapt=changes)
+
+
+_S2 = (
+    "coastal", "blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir_narrow", "water_vapour",
+    "swir1", "swir2",
+)  # fmt: skip
+MODALITIES = (
+    Modality(
+        "S2L2A", _S2,
+        (1390.458, 1503.317, 1718.197, 1853.910, 2199.100, 2779.975, 2987.011, 3083.234, 3132.220, 3162.988, 2424.884,
+         1857.648),
+        (2106.761, 2141.107, 2038.973, 2134.138, 2085.321, 1889.926, 1820.257, 1871.918, 1753.829, 1797.379, 1434.261,
+         1334.311),
+        sensors=("sentinel2",),
+    ),
+    Modality(
+        "S2L1C", (*_S2[:10], "cirrus", *_S2[10:]),
+        (2357.089, 2137.385, 2018.788, 2082.986, 2295.651, 2854.537, 3122.849, 3040.560, 3306.481, 1473.847, 506.070,
+         2472.825, 1838.929),
+        (1624.683, 1675.806, 1557.708, 1833.702, 1823.738, 1733.977, 1732.131, 1679.732, 1727.260, 1024.687, 442.165,
+         1331.411, 1160.419),
+        sensors=("sentinel2",),
+    ),
+    Modality(
+        "RGB", ("red", "green", "blue"), (87.271, 80.931, 66.667), (58.767, 47.663, 42.631), scale=1 / 255,
+        unit="8-bit brightness", sensors=("rgb", "naip"),
+    ),
+    Modality("S1GRD", ("vv", "vh"), (-12.599, -20.293), (5.195, 5.890), scale=1, unit="dB", sensors=("sentinel1",)),
+    Modality("S1RTC", ("vv", "vh"), (-10.930, -17.329), (4.391, 4.459), scale=1, unit="dB", sensors=("sentinel1",)),
+    Modality("DEM", ("elevation",), (670.665,), (951.272,), scale=1, unit="m", sensors=("dem",)),
+)  # fmt: skip
+"""Statistics of the published pre-training set, TerraMesh."""
+
+for _size, _sizes in {
+    "tiny": {"width": 192, "depth": 12, "heads": 3, "gated": False},
+    "small": {"width": 384, "depth": 12, "heads": 6, "gated": False},
+    "base": {"width": 768, "depth": 12, "heads": 12, "gated": True},
+    "large": {"width": 1024, "depth": 24, "heads": 16, "gated": True},
+}.items():
+    register("backbone", f"terramind_v1_{_size}")(
+        Variant(
+            TerraMindBackbone,
+            Published(
+                f"TerraMind v1 {_size}: ViT on optical, radar, elevation, any of them absent (IBM, ESA)",
+                repo=f"ibm-esa-geospatial/TerraMind-1.0-{_size}",
+                file=f"TerraMind_v1_{_size}.pt",
+                licence="Apache-2.0",
+                modalities=MODALITIES,
+                gsd_m=10,
+            ),
+            _sizes,
+        )
+    )
