@@ -18,9 +18,10 @@ import numpy as np
 
 from covermap.core.config import load_config
 from covermap.core.run import Run
+from covermap.start import prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import evaluate
-from covermap.verbs.train import prepare_run, train
+from covermap.verbs.train import train
 
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "gewata.yaml"
 SCORED = ("cropland", "bamboo", "forest", "wetland")

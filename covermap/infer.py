@@ -52,7 +52,7 @@ class Lattice:
     @staticmethod
     def of(scene: Scene, model: LandModel | ModelCard, settings: PredictConfig) -> Lattice:
         """The windows of a scene: scores and maps, of a part or the whole, come from the same ones."""
-        size = settings.size_px or max(256, model.spec.size_px)
+        size = settings.size_px or (model.spec.size_px if model.spec.fixed_size else max(256, model.spec.size_px))
         own = size // 20 * 2 if model.sees_neighbours else 0
         return Lattice(scene.grid.window, size, own if settings.overlap_px is None else settings.overlap_px)
 
@@ -205,10 +205,19 @@ def crop(sample: Sample, box: Window) -> Sample:
     """A part of a sample, without its labels."""
     rows, cols = box.slices
     image = {key: values[..., rows, cols] for key, values in sample.image.items()}
-    return Sample(image, sample.valid[..., rows, cols], None, sample.dates, sample.location, sample.key)
+    return replace(sample, image=image, valid=sample.valid[..., rows, cols], label=None)
 
 
 def check_input(scene: Scene, spec: InputSpec) -> Scene:
-    """The scene with exactly the model's sensors and bands, in the model's order."""
-    rasters = {entry.sensor: scene.rasters[entry.sensor].select(entry.bands) for entry in spec.sensors}
-    return replace(scene, rasters=rasters)
+    """The scene with the model's sensors and bands, in the model's order; notes say which optional ones are missing."""
+    rasters, notes = {}, []
+    for entry in spec.sensors:
+        raster = scene.rasters.get(entry.sensor)
+        have = [band for band in entry.bands if raster is not None and band in raster.bands]
+        lost = [band for band in entry.bands if band not in have]
+        if raster is not None and have:
+            rasters[entry.sensor] = raster.select(have)
+        if lost and entry.optional:
+            what = f"{entry.sensor} lacks {', '.join(lost)}" if have else f"there is no {entry.sensor}"
+            notes.append(f"{what}: the model was trained with it, and does without")
+    return replace(scene, rasters=rasters, notes=[*scene.notes, *notes])

@@ -237,9 +237,12 @@ def require_fit(
 ) -> None:
     """Refuse a scene whose sensors, bands, dates or pixel size are not those that a model was trained on.
 
-    bands, dates: of each sensor in the scene. The pixel size may differ by a fifth. Raises BandError, GridError.
+    bands, dates: of each sensor in the scene. The pixel size may differ by a fifth. Of optional sensors any may be
+    missing but the last, and any of their bands but the last. Raises BandError, GridError, DataError.
     """
-    for entry in spec.sensors:
+    present = [e for e in spec.sensors if set(e.bands) & set(bands.get(e.sensor, ()))]
+    # With no optional sensor present at all, the message about the first one helps most.
+    for entry in [e for e in spec.sensors if not e.optional] or present or spec.sensors:
         if entry.sensor not in bands:
             raise BandError(
                 f"{where} has {', '.join(bands)}; the model needs {entry.sensor!r} with {', '.join(entry.bands)}",
@@ -253,7 +256,7 @@ def require_fit(
                 fix=f"give the dates in order: IMAGE, then --add {entry.sensor}=NEXT_DATE for each further one",
             )
         missing = [band for band in entry.bands if band not in bands[entry.sensor]]
-        if missing:
+        if missing and not (entry.optional and len(missing) < len(entry.bands)):
             raise BandError(
                 f"{where} lacks the bands {', '.join(missing)} that the model was trained on; "
                 f"it has {', '.join(bands[entry.sensor])}",

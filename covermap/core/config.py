@@ -128,8 +128,15 @@ class SplitConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    backbone: str = "unet"
+    backbone: str = Field("unet", description="A name (covermap models list), or my_file.py:Name.")
     decoder: str = "unet"
+    weights: str = Field(
+        "auto", description="What the backbone starts from: auto (published weights if it has them), none, or a file."
+    )
+    adapt: Literal["full", "frozen"] = Field("full", description="frozen: the backbone stays as it is.")
+    dates: Literal["mean", "max", "concat", "difference", "attention"] | None = Field(
+        None, description="How the features of several dates become one; default: mean."
+    )
     backbone_options: dict[str, Any] = Field(default={}, description="Arguments of the backbone, e.g. widths.")
     decoder_options: dict[str, Any] = Field(default={}, description="Arguments of the decoder.")
     pixel_width: int = Field(0, ge=0, description="Channels of a second expert that sees single pixels only; 0: none.")
@@ -149,6 +156,9 @@ class AugmentConfig(Section):
     flips: bool = Field(True, description="The eight symmetries of the square.")
     brightness: float = Field(0.0, ge=0, description="Std of a random gain per window and offset per band.")
     noise: float = Field(0.0, ge=0, description="Std of noise per pixel, in units of the normalised image.")
+    drop_sensors: float = Field(
+        0.0, ge=0, lt=1, description="Share of the batches that lack one sensor, so that prediction can do without."
+    )
 
 
 class TrainConfig(Section):
@@ -175,7 +185,11 @@ class TrainConfig(Section):
     monitor: str = Field("val_miou", description="What the best checkpoint is chosen by: val_miou, val_loss, ...")
     patience: int | None = Field(None, ge=1, description="Epochs without gain until training stops.")
     validate_every: int = Field(1, ge=1, description="Epochs between two validations.")
-    normalise: Literal["dataset", "percentile", "none"] = "dataset"
+    normalise: Literal["auto", "pretrained", "dataset", "percentile", "none"] = Field(
+        "auto",
+        description="Whose mean and std: those that published weights were trained with (auto, if there are any), the "
+        "data's own, or its 2nd and 98th percentile as -1 and 1.",
+    )
     augment: AugmentConfig = AugmentConfig()
     workers: int = Field(0, ge=0, description="Processes that read windows.")
     cache_gb: float = Field(2.0, ge=0, description="Scenes smaller than this are held in memory.")
@@ -360,9 +374,17 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
     if isinstance(config.data.legend, str) and config.data.legend.endswith((".yaml", ".yml")):
         changes["legend"] = at(config.data.legend)
     split = config.split.model_copy(update={"path": at(config.split.path)}) if config.split.path else config.split
+    model = config.model
+    if model.weights not in ("auto", "none"):
+        model = model.model_copy(update={"weights": at(model.weights)})
+    file, colon, name = model.backbone.partition(":")
+    if colon:
+        model = model.model_copy(update={"backbone": f"{at(file)}:{name}"})
     return config.model_copy(
-        update={"data": config.data.model_copy(update=changes), "split": split, "output": at(config.output)}
-    )
+        update={
+            "data": config.data.model_copy(update=changes), "split": split, "model": model, "output": at(config.output)
+        }
+    )  # fmt: skip
 
 
 def expand(pattern: str) -> list[str]:

@@ -30,7 +30,7 @@ _MAPS = ("map.tif", "confidence.tif", "probs.tif")
 _WRITTEN = (
     *("model", "baseline", "checkpoints", "maps", "tensorboard", "log.*", "metrics*.json", "*_test*.csv", "*_val*.csv"),
     *("map.*", *_MAPS, "areas.csv"),
-    *("*_train*.csv", "split.csv", "inputs.json", "notes.json", "report.html"),
+    *("*_train*.csv", "split.csv", "inputs.json", "notes.json", "weights.json", "report.html"),
 )
 _PACKAGES = ("covermap", "torch", "numpy", "rasterio", "accelerate", "transformers", "scikit-learn")
 

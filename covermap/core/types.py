@@ -28,7 +28,8 @@ class SensorInput:
     """What a model wants from one sensor: bands in order, and how its numbers become network input.
 
     value = (file number * scale + offset - mean) / std, band by band, then cut to +-`clip`. With `auto_offset` the
-    +1000 of newer Sentinel-2 products is first taken off each file that has it. An optional sensor may be absent.
+    +1000 of newer Sentinel-2 products is first taken off each file that has it. An optional sensor may be absent, or
+    lack bands, which then count as if they had their mean everywhere.
     """
 
     sensor: str
@@ -73,6 +74,10 @@ class InputSpec:
         """Dates of the sensor with the most; the others have as many, or one."""
         return max(s.num_dates for s in self.sensors)
 
+    def required(self) -> InputSpec:
+        """The same with no sensor optional."""
+        return replace(self, sensors=tuple(replace(entry, optional=False) for entry in self.sensors))
+
     def one_date(self) -> InputSpec:
         """The same for each date by itself."""
         return replace(self, sensors=tuple(replace(entry, num_dates=1) for entry in self.sensors))
@@ -97,7 +102,10 @@ def mask_for(valid: npt.NDArray[np.bool_], num_dates: int) -> npt.NDArray[np.boo
 
 @dataclass
 class Sample:
-    """One window as read: raw numbers per sensor (T, C, H, W), valid (T, H, W), label (H, W) or None."""
+    """One window as read: raw numbers per sensor (T, C, H, W), valid (T, H, W), label (H, W) or None.
+
+    bands: names of the channels of each sensor.
+    """
 
     image: dict[str, Array]
     valid: npt.NDArray[np.bool_]
@@ -105,6 +113,7 @@ class Sample:
     dates: tuple[str | None, ...] = (None,)
     location: tuple[float, float] | None = None
     key: str = ""
+    bands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass

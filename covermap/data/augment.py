@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,13 +19,11 @@ def flip(sample: Sample, symmetry: int) -> Sample:
         values = np.rot90(values, quarter_turns, axes=(-2, -1))
         return values[..., ::-1] if mirrored else values
 
-    return Sample(
-        {key: np.ascontiguousarray(turn(values)) for key, values in sample.image.items()},
-        np.ascontiguousarray(turn(sample.valid)).astype(bool),
-        None if sample.label is None else np.ascontiguousarray(turn(sample.label)).astype(np.uint8),
-        sample.dates,
-        sample.location,
-        sample.key,
+    return replace(
+        sample,
+        image={key: np.ascontiguousarray(turn(values)) for key, values in sample.image.items()},
+        valid=np.ascontiguousarray(turn(sample.valid)).astype(bool),
+        label=None if sample.label is None else np.ascontiguousarray(turn(sample.label)).astype(np.uint8),
     )
 
 

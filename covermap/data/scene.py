@@ -72,7 +72,8 @@ class Scene:
         valid = masks[0] if len(masks) == 1 else np.logical_and.reduce(np.broadcast_arrays(*masks))
         index = self.read_labels(window) if labels else None
         key = f"{self.name}:{window.row},{window.col}"
-        return Sample(image, valid, index, self.dates, self.grid.lat_lon(window), key)
+        bands = {sensor: raster.bands for sensor, raster in self.rasters.items()}
+        return Sample(image, valid, index, self.dates, self.grid.lat_lon(window), key, bands)
 
     @property
     def dates(self) -> tuple[str | None, ...]:

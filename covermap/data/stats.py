@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from covermap.core.config import DataConfig, ImageConfig
-from covermap.core.errors import DataError
+from covermap.core.errors import BandError, DataError
 from covermap.core.sensors import find_sensor
 from covermap.core.types import InputSpec, Sample, SensorInput, mask_for
 from covermap.data.scene import Scene
@@ -119,7 +120,13 @@ def normalise_sample(sample: Sample, spec: InputSpec) -> dict[str, npt.NDArray[n
     """{sensor: (T, C, H, W)} float32 network input: scaled, standardised, cut to +-clip, 0 where not valid."""
     out = {}
     for entry in spec.sensors:
+        if entry.optional and entry.sensor not in sample.image:
+            continue
         values = sample.image[entry.sensor]
+        have = sample.bands.get(entry.sensor, entry.bands)
+        if have != entry.bands:
+            out[entry.sensor] = _spread(normalise_sample(sample, _only(spec, entry, have))[entry.sensor], entry, have)
+            continue
         std = np.asarray(entry.std, np.float32)[:, None, None]
         gain = np.float32(entry.scale) / std
         shift = (np.float32(entry.offset) - np.asarray(entry.mean, np.float32)[:, None, None]) / std
@@ -132,3 +139,59 @@ def normalise_sample(sample: Sample, spec: InputSpec) -> dict[str, npt.NDArray[n
             scaled = np.where(mask_for(sample.valid, len(values))[:, None], scaled, np.float32(0))
         out[entry.sensor] = scaled
     return out
+
+
+def _only(spec: InputSpec, entry: SensorInput, bands: Sequence[str]) -> InputSpec:
+    """The spec of some bands of one sensor, in the order given; raises BandError where the sensor is not optional."""
+    lost = [band for band in entry.bands if band not in bands]
+    if lost and not entry.optional:
+        raise BandError(f"{entry.sensor} lacks {', '.join(lost)}", fix="give images with all bands of the model")
+    at = [entry.bands.index(band) for band in bands]
+    mean, std = tuple(entry.mean[i] for i in at), tuple(entry.std[i] for i in at)
+    return replace(spec, sensors=(replace(entry, bands=tuple(bands), mean=mean, std=std),))
+
+
+def _spread(values: npt.NDArray[np.float32], entry: SensorInput, bands: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Bands (T, c, H, W) put at their places among all of the sensor's; those that are missing are 0, their mean."""
+    out = np.zeros((values.shape[0], len(entry.bands), *values.shape[2:]), np.float32)
+    out[:, [entry.bands.index(band) for band in bands]] = values
+    return out
+
+
+def with_statistics(
+    spec: InputSpec, published: Mapping[str, Mapping[str, tuple[float, float]]]
+) -> tuple[InputSpec, list[str]]:
+    """A measured spec with published means and stds, {sensor: {band: (mean, std)}} in physical units, and notes.
+
+    Bands without published numbers keep their own. Raises BandError where the data is on another scale altogether.
+    """
+    notes = []
+    sensors = []
+    for entry in spec.sensors:
+        known = published.get(entry.sensor, {})
+        own = {band: (m, s) for band, m, s in zip(entry.bands, entry.mean, entry.std, strict=True)}
+        if known:
+            notes += _require_scale(entry, [(*own[band], *known[band]) for band in entry.bands if band in known])
+        both = [known.get(band, own[band]) for band in entry.bands]
+        sensors.append(replace(entry, mean=tuple(m for m, _ in both), std=tuple(s for _, s in both)))
+    return replace(spec, sensors=tuple(sensors)), notes
+
+
+def _require_scale(entry: SensorInput, pairs: Sequence[tuple[float, float, float, float]]) -> list[str]:
+    """pairs: mean and std of the data, mean and std published, for each band. A wrong scale is off by 100 or more."""
+    mean, std, published_mean, published_std = np.median(np.asarray(pairs), axis=0)
+    ratio, shift = std / published_std, abs(mean - published_mean) / published_std
+    trained = f"the weights were trained with mean {published_mean:.3g}, std {published_std:.3g}"
+    numbers = f"mean {mean:.3g}, std {std:.3g}; {trained}"
+    if 1 / 50 <= ratio <= 20 and shift <= 10:
+        few = ratio < 1 / 10
+        return [f"{entry.sensor} varies little ({numbers}): if it looks wrong, try normalise: dataset"] if few else []
+    likely = min(_FACTORS, key=lambda f: abs(np.log(f * ratio)) + abs(f * mean - published_mean) / published_std)
+    scale = f"set scale: {entry.scale * likely:.4g} in the image's entry" if likely != 1 else "check its unit"
+    raise BandError(
+        f"{entry.sensor} is on another scale than the weights: {numbers}",
+        fix=f"name the right sensor, or {scale}; or use the data's own numbers (train.normalise: dataset)",
+    )
+
+
+_FACTORS = (1e-4, 1e-3, 1e-2, 1 / 255, 1, 100, 255, 1e3, 1e4)

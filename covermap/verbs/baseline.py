@@ -26,6 +26,7 @@ def train_baseline(
     legend = scenes[0].legend
     assert legend is not None
     pixels, classes = sample_pixels(scenes, split, spec, config.samples, seed=seed)
+    spec = spec.required()  # a forest takes all bands
     forest = fit_forest(
         pixels, classes, num_classes=len(legend), trees=config.trees, balanced=config.balanced, seed=seed
     )

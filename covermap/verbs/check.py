@@ -9,7 +9,8 @@ from covermap.core.config import RunConfig
 from covermap.core.registry import find
 from covermap.data.chips import scene_bytes
 from covermap.data.split import PARTS, min_distance_px, part_counts
-from covermap.verbs.train import prepare_run, windows_per_epoch
+from covermap.start import prepare_run
+from covermap.verbs.train import windows_per_epoch
 
 FEW_PX = 200
 LARGE_PX = 1 << 25

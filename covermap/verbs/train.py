@@ -8,11 +8,12 @@ The same seed gives the same metrics, and a run that was stopped and resumed equ
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,60 +23,20 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from covermap.core.config import RunConfig, TrainConfig
-from covermap.core.errors import ConfigError, CovermapError, LabelError, MissingExtra, ModelError
+from covermap.core.errors import ConfigError, CovermapError, MissingExtra, ModelError
 from covermap.core.output import replacing
 from covermap.core.progress import Say, Tick, silent, unseen
+from covermap.core.registry import find
 from covermap.core.run import Run
-from covermap.core.types import Batch, InputSpec
+from covermap.core.types import Batch
 from covermap.data.balance import class_weights
-from covermap.data.chips import Survey, TrainWindows, collate, survey
-from covermap.data.scene import Scene, open_scenes
-from covermap.data.split import Split, make_split
-from covermap.data.stats import input_spec
+from covermap.data.chips import Survey, TrainWindows, collate
+from covermap.hub import file_sum
 from covermap.models import NetworkModel, device_of, save_model
 from covermap.nn.model import Model, build_model, make_part
+from covermap.start import Prepared, prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import score
-
-
-@dataclass
-class Prepared:
-    """Everything that comes before the first step, made once from the config."""
-
-    scenes: list[Scene]
-    split: Split
-    spec: InputSpec
-    survey: Survey
-    notes: list[str]
-
-    @property
-    def has_val(self) -> bool:
-        """Whether there is a part to choose a checkpoint by."""
-        return any(tile.part == "val" for tile in self.split.tiles)
-
-
-def prepare_run(config: RunConfig) -> Prepared:
-    """Open the data, split it, measure the train part. Raises DataError or LabelError for what does not fit."""
-    if config.data.labels is None:
-        raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
-    scenes = open_scenes(config.data)
-    split = make_split(scenes, config.split, size_px=config.train.size_px)
-    spec = input_spec(
-        scenes,
-        split,
-        config.data,
-        normalise=config.train.normalise,
-        size_px=config.train.size_px,
-        seed=config.train.seed,
-    )
-    longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
-    found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
-    ready = Prepared(scenes, split, spec, found, [note for scene in scenes for note in scene.notes] + list(split.notes))
-    if not ready.has_val:
-        if config.train.schedule == "plateau" or config.train.patience:
-            raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")
-        ready.notes.append("there is no val part: the model of the last epoch is kept")
-    return ready
 
 
 def train(
@@ -104,9 +65,7 @@ def train(
         say(f"note: {note}")
     ready.split.save(run.path("split.csv"))
     run.write_json("notes.json", ready.notes)
-    loop = Loop(run, ready, say, on_progress)
-    if resume:
-        loop.load()
+    loop = Loop(run, ready, say, on_progress, resume=resume and run.path("checkpoints/last.pt").is_file())
     loop.fit()
     _baseline(run, ready, say)
     return run
@@ -129,7 +88,9 @@ def _baseline(run: Run, ready: Prepared, say: Say) -> None:
 class Loop:
     """State of a training run: network, optimiser, schedule, averaged weights, best score."""
 
-    def __init__(self, run: Run, ready: Prepared, say: Say, on_progress: Tick = unseen) -> None:
+    def __init__(
+        self, run: Run, ready: Prepared, say: Say, on_progress: Tick = unseen, *, resume: bool = False
+    ) -> None:
         self.run, self.ready, self.say, self.on_progress = run, ready, say, on_progress
         self.config: TrainConfig = run.config.train
         seed_everything(self.config.seed)
@@ -143,6 +104,7 @@ class Loop:
             "decoder": section.decoder,
             "backbone_options": section.backbone_options,
             "decoder_options": section.decoder_options,
+            "dates": section.dates,
             "pixel_width": section.pixel_width,
         }
         self.data = TrainWindows(
@@ -157,7 +119,12 @@ class Loop:
             cache_bytes=0 if self.config.workers else self.config.cache_gb * 1e9,
         )
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
-        network = build_model(ready.spec, len(legend), **self.build)
+        # A resumed run has its own weights.
+        network = build_model(ready.spec, len(legend), **self.build, weights=None if resume else ready.weights)
+        if section.adapt == "frozen":
+            network.freeze()
+        self.facts = {"run": run.config.name, "parameters": sum(p.numel() for p in network.parameters())}
+        self.facts |= _origin(run, network, ready, say)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = class_weights(ready.survey.class_px, self.config.class_weights, names=legend.names)
         self.loss = make_part("loss", self.config.loss, self.config.loss_options, torch.from_numpy(weights))
@@ -167,6 +134,8 @@ class Loop:
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()} if self.config.ema else None
         self.schedule = _schedule(self.optimiser, self.config, self.steps)
         self.epoch, self.step, self.best, self.stale = 0, 0, -math.inf, 0
+        if resume:
+            self.load()
 
     def fit(self) -> None:
         """Epochs until the last one, or until the monitored score has not risen for `patience` validations."""
@@ -219,7 +188,7 @@ class Loop:
         sums: list[float] = []
         batches = [batch.to(self.accelerator.device) for batch in group]
         weight = sum(float(self.loss.mass(batch.label)) for batch in batches)
-        for batch in batches:
+        for batch in map(self._without_a_sensor, batches):
             with self.accelerator.autocast():
                 logits = self.network(batch)
             total = self.loss(logits.float(), batch.label)
@@ -240,6 +209,14 @@ class Loop:
         if self.average is not None:
             self._update_average()
         return sum(sums), weight
+
+    def _without_a_sensor(self, batch: Batch) -> Batch:
+        """Now and then a batch lacks one of its sensors."""
+        share = self.config.augment.drop_sensors
+        if not share or torch.rand(()) >= share:
+            return batch
+        lost = list(batch.image)[int(torch.randint(len(batch.image), ()))]
+        return replace(batch, image={name: x for name, x in batch.image.items() if name != lost})
 
     def _update_average(self) -> None:
         """Averaged weights follow faster at the start, so that the first epochs do not weigh on the mean."""
@@ -274,10 +251,10 @@ class Loop:
 
     def current_model(self) -> NetworkModel:
         """The network as it is now (averaged weights where they are on), in evaluation mode, apart from training."""
-        network = build_model(self.ready.spec, len(self.legend), **self.build)
-        network.load_state_dict(self.average if self.average is not None else self.plain.state_dict())
-        facts = {"run": self.run.config.name, "parameters": sum(p.numel() for p in network.parameters())}
-        return NetworkModel(self.ready.spec, self.legend, network, facts, device=str(self.accelerator.device))
+        network = copy.deepcopy(self.plain)
+        if self.average is not None:
+            network.load_state_dict(self.average)
+        return NetworkModel(self.ready.spec, self.legend, network, self.facts, device=str(self.accelerator.device))
 
     def save(self) -> None:
         """Everything that the next epoch depends on, written whole or not at all."""
@@ -293,10 +270,8 @@ class Loop:
                 torch.save(state, partial)
 
     def load(self) -> None:
-        """Continue from checkpoints/last.pt; raises ModelError when it is damaged. Without one, start at epoch 0."""
+        """Continue from checkpoints/last.pt; raises ModelError when it is damaged."""
         path: Path = self.run.path("checkpoints/last.pt")
-        if not path.is_file():
-            return
         try:
             state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
             self.plain.load_state_dict(state["network"])
@@ -313,6 +288,23 @@ class Loop:
             torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda_rng"]])
         self.run.keep_log_until(self.epoch)
         self.say(f"resumed after epoch {self.epoch}")
+
+
+def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, Any]:
+    """Facts about the published weights that a network started from, with weights.json: what became of each tensor."""
+    report = network.backbone.report
+    if report is None:
+        return run.read_json("weights.json")["facts"] if run.path("weights.json").is_file() else {}
+    published = getattr(find("backbone", run.config.model.backbone), "published", None)
+    facts = {
+        "started_from": Path(report.path).name,
+        "started_from_sha256": file_sum(report.path),
+        "licence_of_weights": published.licence if published else "not known",
+    }
+    rows = [{"tensor": row.name, "shape": row.shape, "fate": row.fate, "note": row.note} for row in report.rows]
+    run.write_json("weights.json", {"facts": facts, "summary": report.summary(), "tensors": rows})
+    say(f"weights: {report.summary()}")
+    return facts
 
 
 def windows_per_epoch(config: TrainConfig, found: Survey) -> int:

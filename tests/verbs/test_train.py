@@ -13,10 +13,11 @@ from covermap.core.config import ImageConfig, PredictConfig, parse_config
 from covermap.core.errors import ConfigError, CovermapError, DataError, LabelError, ModelError, OutputError
 from covermap.core.run import Run
 from covermap.models import load_model
+from covermap.start import prepare_run
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import predict
 from covermap.verbs.run import run as run_all
-from covermap.verbs.train import Loop, prepare_run, train
+from covermap.verbs.train import Loop, train
 from tests.conftest import landscape
 
 RNG = np.random.default_rng(0)

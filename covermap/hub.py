@@ -1,0 +1,104 @@
+"""Where published weights lie on this machine, and how they get here.
+
+Looked for in this order: COVERMAP_WEIGHTS/NAME/FILE (default ~/.cache/covermap/weights), then the cache of the Hugging
+Face hub. Nothing is downloaded unless it is asked for: `covermap models pull NAME`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path, PurePosixPath
+
+from covermap.core.errors import ModelError
+from covermap.nn.published import Published
+
+
+def weights_folder() -> Path:
+    """The folder that holds NAME/FILE for each published model."""
+    return Path(os.environ.get("COVERMAP_WEIGHTS") or Path.home() / ".cache" / "covermap" / "weights")
+
+
+def place_of(name: str, published: Published) -> Path:
+    """Where a file that was fetched by hand belongs."""
+    return weights_folder() / name / PurePosixPath(published.file).name
+
+
+def find_file(name: str, published: Published) -> Path | None:
+    """The file of a published model, if it is on this machine."""
+    if not published.repo:
+        return None
+    by_hand = place_of(name, published)
+    if by_hand.is_file():
+        return by_hand
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(published.repo, published.file)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def require_file(name: str, published: Published) -> Path:
+    """The file of a published model; raises ModelError that says how to get it."""
+    found = find_file(name, published)
+    if found is None:
+        raise ModelError(
+            f"the weights of {name} are not on this machine",
+            fix=f"covermap models pull {name}, or put {_address(published)} at {place_of(name, published)}; "
+            "model.weights: none starts from random weights",
+        )
+    return found
+
+
+def pull(name: str, published: Published) -> Path:
+    """Download a published file, with progress and resumption, and check it; gives its path.
+
+    Raises ModelError: offline, not allowed, not enough space, or another file than the one that was published.
+    """
+    if not published.repo:
+        raise ModelError(f"no weights of {name} have been published", fix="covermap models list shows which have")
+    found = find_file(name, published)
+    if found is None:
+        found = _download(name, published)
+    require_sum(found, published)
+    return found
+
+
+def _download(name: str, published: Published) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    try:
+        return Path(hf_hub_download(published.repo, published.file))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{published.repo} is only for those who accepted its licence ({published.licence})",
+            fix=f"accept it at https://huggingface.co/{published.repo}, then: hf auth login",
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(
+            f"{published.file} of {published.repo} cannot be downloaded ({reason})",
+            fix=f"on a machine with a connection fetch {_address(published)}, and put it at "
+            f"{place_of(name, published)}",
+        ) from error
+
+
+def _address(published: Published) -> str:
+    return f"https://huggingface.co/{published.repo}/resolve/main/{published.file}"
+
+
+def require_sum(path: Path, published: Published) -> str:
+    """SHA-256 of a file; raises ModelError where it is not the published one (as far as that is known)."""
+    digest = file_sum(path)
+    if not digest.startswith(published.sha256):
+        raise ModelError(
+            f"{path} is not the published file: its SHA-256 begins with {digest[:16]}, not {published.sha256[:16]}",
+            fix="delete it and pull it again; if it is your own, name it in model.weights",
+        )
+    return digest
+
+
+def file_sum(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,125 @@
+"""Everything between a config and the first training step: data opened and split, inputs measured, weights found.
+
+config -> scenes -> split -> statistics -> the backbone's own wishes -> input spec
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from accelerate import init_empty_weights
+
+from covermap.core.config import ModelConfig, RunConfig
+from covermap.core.errors import ConfigError, LabelError
+from covermap.core.registry import find
+from covermap.core.types import InputSpec
+from covermap.data.chips import Survey, survey
+from covermap.data.scene import Scene, open_scenes
+from covermap.data.split import Split, make_split
+from covermap.data.stats import input_spec, with_statistics
+from covermap.hub import require_file
+from covermap.nn.model import Backbone, make_backbone
+
+
+@dataclass
+class Prepared:
+    """Everything that comes before the first step, made once from the config.
+
+    weights: the file that the backbone starts from, if any.
+    """
+
+    scenes: list[Scene]
+    split: Split
+    spec: InputSpec
+    survey: Survey
+    notes: list[str]
+    weights: Path | None = None
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a part to choose a checkpoint by."""
+        return any(tile.part == "val" for tile in self.split.tiles)
+
+
+def prepare_run(config: RunConfig) -> Prepared:
+    """Open the data, split it, measure the train part. Raises DataError or LabelError for what does not fit."""
+    if config.data.labels is None:
+        raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
+    weights = starting_weights(config.model)
+    scenes = open_scenes(config.data)
+    split = make_split(scenes, config.split, size_px=config.train.size_px)
+    spec, wishes = _inputs(config, scenes, split, weights)
+    longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
+    found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
+    notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes]
+    ready = Prepared(scenes, split, spec, found, notes, weights)
+    if not ready.has_val:
+        if config.train.schedule == "plateau" or config.train.patience:
+            raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")
+        ready.notes.append("there is no val part: the model of the last epoch is kept")
+    return ready
+
+
+def starting_weights(config: ModelConfig) -> Path | None:
+    """The file that the backbone starts from, by model.weights: auto, none or a path.
+
+    auto: the published file, which must be here, or nothing for backbones that have none. Raises ModelError.
+    """
+    if config.weights != "auto":
+        return None if config.weights == "none" else Path(config.weights)
+    published = getattr(find("backbone", config.backbone), "published", None)
+    return require_file(config.backbone, published) if published is not None and published.repo else None
+
+
+def _inputs(
+    config: RunConfig, scenes: Sequence[Scene], split: Split, weights: Path | None
+) -> tuple[InputSpec, list[str]]:
+    """The input spec by the data's numbers or the published ones, and notes on what the backbone makes of the data."""
+    wanted = config.train.normalise
+    measured = input_spec(
+        scenes,
+        split,
+        config.data,
+        normalise="dataset" if wanted in ("auto", "pretrained") else wanted,
+        size_px=config.train.size_px,
+        seed=config.train.seed,
+    )
+    with init_empty_weights():
+        backbone = make_backbone(config.model.backbone, measured, config.model.backbone_options)
+    notes = [*backbone.notes, *_unknown_coordinates(backbone, scenes)]
+    if backbone.dates == "one" and measured.num_dates > 1 and config.model.dates is None:
+        notes.append(f"{config.model.backbone} takes one date at a time: the features of the dates are averaged")
+    if config.train.augment.drop_sensors and not (backbone.may_lack and len(measured.sensors) > 1):
+        raise ConfigError(
+            "train.augment.drop_sensors has no effect: it needs two sensors and a backbone that may lack one",
+            fix="leave it out, or use a backbone such as terramind_v1_tiny or galileo_nano",
+        )
+    spec = measured
+    if wanted == "pretrained" and not backbone.statistics:
+        raise ConfigError(
+            f"train.normalise: pretrained has no effect: {config.model.backbone} has no published statistics",
+            fix="use dataset or percentile",
+        )
+    if wanted == "pretrained" or (wanted == "auto" and weights is not None and backbone.statistics):
+        spec, said = with_statistics(spec, backbone.statistics)
+        notes += said
+    # The expert on single pixels needs all bands of all sensors.
+    optional = backbone.may_lack and not config.model.pixel_width
+    sensors = tuple(replace(entry, optional=optional) for entry in spec.sensors)
+    return replace(spec, sensors=sensors, fixed_size=not backbone.local), notes
+
+
+def _unknown_coordinates(backbone: Backbone, scenes: Sequence[Scene]) -> list[str]:
+    """Notes on dates and places that the backbone would take into account, but that are not known."""
+    notes = []
+    undated = sum(any(date is None for date in scene.dates) for scene in scenes)
+    placeless = sum(scene.grid.lat_lon(scene.grid.window) is None for scene in scenes)
+    for what, count, key in (("date", undated, "dates"), ("location", placeless, "location")):
+        if key in backbone.uses and count:
+            notes.append(
+                f"{count} of {len(scenes)} scenes have no {what}: the backbone's code of it is left at 0 there"
+            )
+    return notes
