@@ -13,7 +13,22 @@ from typing import Any, NoReturn
 import typer
 
 from covermap import __version__
-from covermap.cli import check, demo, doctor, evaluate, info, init, legend, models, predict, prepare, report, run, train
+from covermap.cli import (
+    check,
+    check_plugin,
+    demo,
+    doctor,
+    evaluate,
+    info,
+    init,
+    legend,
+    models,
+    predict,
+    prepare,
+    report,
+    run,
+    train,
+)  # fmt: skip
 from covermap.cli import schema as schema_
 from covermap.core.errors import CovermapError, suggest
 
@@ -57,6 +72,7 @@ app.add_typer(legend.app, name="legend")
 app.command()(run.run)
 app.command()(schema_.schema)
 app.command()(demo.demo)
+app.command(name="check-plugin")(check_plugin.check_plugin)
 
 
 # typer carries its own click since 0.29, so the base classes are found through typer's public name.

@@ -9,7 +9,7 @@ import typer
 
 from covermap.cli import show
 
-app = typer.Typer(help="What can be trained, and what a model folder holds.", no_args_is_help=True)
+app = typer.Typer(help="What can be trained, published weights, and what a model folder holds.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -38,4 +38,27 @@ def show_(
         show.as_json(found)
         return
     for key, value in found.items():
-        typer.echo(f"{key:>12}  {value}")
+        typer.echo(f"{key:>22}  {_plain(value)}")
+
+
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="A backbone from models list.")], as_json: show.AsJson = False
+) -> None:
+    """Download a backbone's published weights; offline, say which file to put where.
+
+    Example: covermap models pull presto
+    """
+    from covermap.verbs.models import pull_model
+
+    found = pull_model(model)
+    if as_json:
+        show.as_json(found)
+    else:
+        typer.echo(f"{found['path']}  ({found['bytes'] / 1e6:.1f} MB, SHA-256 {found['sha256']}, {found['licence']})")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_plain(each)}" for key, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

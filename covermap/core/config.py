@@ -301,23 +301,30 @@ def _span(date: str) -> tuple[datetime.datetime, datetime.datetime]:
     return moment, moment
 
 
-def _override(raw: dict[str, Any], text: str) -> None:
+def parse_option(text: str) -> tuple[str, Any]:
+    """`key=value`, the value read as YAML; raises ConfigError."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {text!r} is not of the form key=value", fix="write for example --set train.lr=1e-4")
-    *parents, last = key.strip().split(".")
+        raise ConfigError(f"{text!r} is not of the form key=value", fix="write for example train.lr=1e-4")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{text}: {value!r} is not a value", fix="quote it as in YAML") from error
+    if isinstance(parsed, str):
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as a text
+            parsed = float(parsed)
+    return key.strip(), parsed
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, value = parse_option(text)
+    *parents, last = key.split(".")
     place = raw
     for parent in parents:
         if not isinstance(place.setdefault(parent, {}), dict):
             raise ConfigError(f"--set {text}: {parent} is a value, not a section", fix="set it in the YAML file")
         place = place[parent]
-    try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text}: {value!r} is not a value", fix="quote it as in YAML") from error
-    if isinstance(place[last], str):
-        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as a text
-            place[last] = float(place[last])
+    place[last] = value
 
 
 def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> ConfigError:

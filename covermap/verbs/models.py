@@ -1,25 +1,46 @@
-"""`models`: the parts that a config can name, and what trained folders hold."""
+"""`models`: the parts that a config can name, published weights, and what trained folders hold."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from accelerate import init_empty_weights
+
 from covermap.core.errors import ConfigError, suggest
 from covermap.core.registry import find, names
-from covermap.core.types import InputSpec, SensorInput
+from covermap.hub import find_file, pull, require_sum
 from covermap.models import read_card
+from covermap.nn.model import make_backbone
+from covermap.nn.published import Published
+from covermap.testing import suitable_spec
 
 
 def list_models() -> list[dict[str, Any]]:
-    """Rows {kind, name, about} of everything that a config can name."""
+    """Rows {kind, name, weights, licence, about} of everything that a config can name."""
     rows = [
-        {"kind": kind, "name": name, "about": _first_sentence(find(kind, name))}
+        {"kind": kind, "name": name, "weights": _state(name, find(kind, name)), "licence": _licence(find(kind, name)),
+         "about": _first_sentence(find(kind, name))}
         for kind in ("backbone", "decoder", "loss")
         for name in names(kind)
-    ]
+    ]  # fmt: skip
     about = "Random forest on single pixels, trained beside every network (extra ml)."
-    return [*rows, {"kind": "baseline", "name": "random_forest", "about": about}]
+    return [*rows, {"kind": "baseline", "name": "random_forest", "weights": "", "licence": "", "about": about}]
+
+
+def _published(thing: Any) -> Published | None:
+    published: Published | None = getattr(thing, "published", None)
+    return published if published is not None and published.repo else None
+
+
+def _state(name: str, thing: Any) -> str:
+    published = _published(thing)
+    return "" if published is None else "here" if find_file(name, published) else "on the hub"
+
+
+def _licence(thing: Any) -> str:
+    published = _published(thing)
+    return published.licence if published else ""
 
 
 def _first_sentence(thing: Any) -> str:
@@ -39,14 +60,52 @@ def show_model(name: str) -> dict[str, Any]:
     if name not in rows:
         raise ConfigError(f"there is no model called {name!r}, and no such folder", fix=suggest(name, rows))
     row = rows[name]
-    if row["kind"] == "backbone":
-        six = SensorInput("landsat7", tuple("abcdef"), (0.0,) * 6, (1.0,) * 6)
-        backbone = find("backbone", name)(InputSpec((six,)))
-        row |= {
-            "parameters with six bands": sum(p.numel() for p in backbone.parameters()),
-            "channels": list(backbone.channels),
-            "strides": list(backbone.strides),
-            "bands": "any number",
-            "licence": "Apache-2.0, no published weights",
-        }
-    return row
+    if row["kind"] != "backbone":
+        return {key: row[key] for key in ("kind", "name", "about")}
+    with init_empty_weights():
+        backbone = make_backbone(name, suitable_spec(name))
+    takes = {"one": "one date at a time", "each": "all dates together, a map for each", "all": "all dates, one map"}
+    return {
+        **row,
+        **_origin(name),
+        "parameters": sum(p.numel() for p in backbone.parameters()),
+        "dates": takes[backbone.dates] + (f", at most {backbone.max_dates}" if backbone.max_dates < 1000 else ""),
+        "sensors may be absent": backbone.may_lack,
+        "uses": list(backbone.uses),
+        "channels": list(backbone.channels),
+        "strides": list(backbone.strides),
+    }
+
+
+def _origin(name: str) -> dict[str, Any]:
+    published = getattr(find("backbone", name), "published", None)
+    if published is None:
+        return {"bands": "any", "licence": "Apache-2.0, no published weights", "weights": "none"}
+    facts: dict[str, Any] = {
+        "bands": {modality.name: list(modality.bands) for modality in published.modalities},
+        "gsd_m": published.gsd_m or "any",
+        "licence": published.licence,
+    }
+    if not published.repo:
+        return {**facts, "weights": "none published: random, or a file of your own"}
+    found = find_file(name, published)
+    return {
+        **facts,
+        "repo": published.repo,
+        "file": published.file,
+        "sha256": published.sha256 or "not recorded",
+        "needs consent": published.gated,
+        "weights": str(found) if found else f"not here: covermap models pull {name}",
+    }
+
+
+def pull_model(name: str) -> dict[str, Any]:
+    """Fetch the published weights of a backbone; {name, path, bytes, sha256, licence}. Raises ModelError, ConfigError."""
+    published = getattr(find("backbone", name), "published", None)
+    if published is None:
+        raise ConfigError(f"{name} has no published weights", fix="it is trained from scratch")
+    path = pull(name, published)
+    return {
+        "name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": require_sum(path, published),
+        "licence": published.licence,
+    }  # fmt: skip

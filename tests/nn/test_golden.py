@@ -87,7 +87,7 @@ def test_galileo(golden, case):
 def test_presto_with_its_real_weights(golden, shared):
     stored = golden("presto")
     encoder = presto.PrestoEncoder()
-    weights.load(encoder, shared / "weights/presto/default_model.pt", presto.LAYOUT)
+    weights.load(encoder, shared / "weights/presto/default_model.pt", presto.layout())
     given = stored["inputs"]
     places = {"S1": [0, 1], "S2_RGB": [2, 3, 4], "S2_Red_Edge": [5, 6, 7], "S2_NIR_10m": [8], "S2_NIR_20m": [9],
               "S2_SWIR": [10, 11], "ERA5": [12, 13], "SRTM": [14, 15], "NDVI": [16]}  # fmt: skip

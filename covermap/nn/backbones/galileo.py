@@ -172,6 +172,11 @@ def resize_kernel(kernel: Tensor, patch_px: int) -> Tensor:
 @lru_cache(maxsize=16)
 def _resizing(old_px: int, new_px: int) -> Tensor:
     """(new_px^2, old_px^2): from a kernel of the old size to one of the new."""
+    with torch.inference_mode(False), torch.no_grad():  # it is kept, and used in training too
+        return _pseudo_inverse(old_px, new_px)
+
+
+def _pseudo_inverse(old_px: int, new_px: int) -> Tensor:
     basis = torch.eye(old_px**2).view(1, -1, old_px, old_px)
     resized = functional.interpolate(basis, (new_px, new_px), mode="bicubic", antialias=True)
     inverse: Tensor = torch.linalg.pinv(resized[0].flatten(1).double())
@@ -210,7 +215,7 @@ class GalileoBackbone(Backbone):
         self.groups = Groups(spec, found)
         self.patch_px, self.gsd_m = patch_px, spec.gsd_m or published.gsd_m
         self.layers = choose_layers(depth, layers)
-        names = [name for name in SPACE_TIME if name in self.groups.names]
+        names = [name for name in SPACE_TIME if name in self.groups.names] or ["S2_RGB"]
         self.elevation = "SRTM" in self.groups.names
         self.encoder = GalileoEncoder(names, width=width, depth=depth, heads=heads, elevation=self.elevation)
         self.channels = (width,) * len(self.layers)
@@ -220,6 +225,10 @@ class GalileoBackbone(Backbone):
         """-> maps (B, T, D, H / p, W / p), one for each layer."""
         groups = {name: x if name == "NDVI" else x / 4 + 0.5 for name, x in self.groups(batch).items()}
         elevation = groups.pop("SRTM", None)
+        if not groups:  # elevation alone: the first group counts as its mean everywhere
+            name = next(iter(self.encoder.embed))
+            shape = (*batch.valid.shape[:2], SPACE_TIME[name], *batch.valid.shape[2:])
+            groups = {name: torch.full(shape, 0.5, device=batch.valid.device)}
         seen = functional.max_pool2d(batch.valid.float(), self.patch_px) > 0
         seen |= ~seen.flatten(1).any(1)[:, None, None, None]  # attention has to look at something
         outputs = self.encoder(
@@ -232,8 +241,7 @@ class GalileoBackbone(Backbone):
 
     def load(self, path: str | Path) -> Report:
         """Published weights of the groups in use."""
-        names = [name for name in self.groups.names if name in SPACE_TIME]
-        return load(self.encoder, path, layout(names, elevation=self.elevation))
+        return load(self.encoder, path, layout(self.encoder.embed, elevation=self.elevation))
 
 
 for _size, _sizes, _sum in (

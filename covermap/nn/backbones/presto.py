@@ -6,7 +6,7 @@ month_embed, blocks.{i}.(norm1 attn.qkv attn.proj norm2 mlp.fc1 mlp.fc2), norm. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -27,27 +27,36 @@ GROUPS = {
     "NDVI": 1,
 }  # fmt: skip
 """Groups of bands and their number, in the order of the published channel codes."""
-LAYOUT = Layout(
-    prefixes=("encoder.",),
-    rename=(
-        (r"^eo_patch_embed\.", "embed."),
-        (r"^dw_embed\.", "land_cover_embed."),
-        (r"^latlon_embed\.", "location_embed."),
-        (r"^pos_embed$", "date_code"),
-        (r"^(month|channel)_embed\.weight$", r"\1_code"),
-        (r"^(blocks|norm)\.", r"trunk.\1."),
-    ),
-)
+
+
+def layout(groups: Iterable[str] = GROUPS, *, land_cover: bool = True) -> Layout:
+    """The published layout as far as the given groups need it."""
+    unused = [name for name in GROUPS if name not in groups]
+    return Layout(
+        prefixes=("encoder.",),
+        ignore=(*(rf"eo_patch_embed\.{name}\." for name in unused), *(() if land_cover else (r"dw_embed\.",))),
+        rename=(
+            (r"^eo_patch_embed\.", "embed."),
+            (r"^dw_embed\.", "land_cover_embed."),
+            (r"^latlon_embed\.", "location_embed."),
+            (r"^pos_embed$", "date_code"),
+            (r"^(month|channel)_embed\.weight$", r"\1_code"),
+            (r"^(blocks|norm)\.", r"trunk.\1."),
+        ),
+    )
+
+
 WIDTH, DEPTH, HEADS, MAX_DATES = 128, 2, 8, 24
 
 
 class PrestoEncoder(nn.Module):
     """The encoder alone: {group: (N, T, C)} -> (N, 128), the mean of all tokens, normed."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Iterable[str] = GROUPS, *, land_cover: bool = True) -> None:
         super().__init__()
-        self.embed = nn.ModuleDict({name: nn.Linear(count, WIDTH) for name, count in GROUPS.items()})
-        self.land_cover_embed = nn.Embedding(10, WIDTH)
+        self.embed = nn.ModuleDict({name: nn.Linear(GROUPS[name], WIDTH) for name in groups})
+        if land_cover:
+            self.land_cover_embed = nn.Embedding(10, WIDTH)
         self.location_embed = nn.Linear(3, WIDTH)
         self.channel_code = nn.Parameter(torch.zeros(len(GROUPS) + 1, WIDTH // 4))
         self.month_code = nn.Parameter(torch.zeros(12, WIDTH // 4), requires_grad=False)
@@ -116,7 +125,7 @@ class PrestoBackbone(Backbone):
         self._form = {
             name: [(at[band], FORM[band]) for band in BANDS[name]] for name in self.groups.names if name != "NDVI"
         }
-        self.encoder = PrestoEncoder()
+        self.encoder = PrestoEncoder(self.groups.names, land_cover=False)
         self.channels, self.strides = (WIDTH,), (1,)
 
     def forward(self, batch: Batch) -> Features:
@@ -156,8 +165,8 @@ class PrestoBackbone(Backbone):
         return torch.stack(parts, 2)
 
     def load(self, path: str | Path) -> Report:
-        """The published weights, all of them: groups that the data lacks stay in the model."""
-        return load(self.encoder, path, LAYOUT)
+        """The published weights of the groups in use."""
+        return load(self.encoder, path, layout(self.encoder.embed, land_cover=False))
 
 
 CHUNK = 16384
