@@ -100,7 +100,7 @@ def _origin(name: str) -> dict[str, Any]:
 
 
 def pull_model(name: str) -> dict[str, Any]:
-    """Fetch the published weights of a backbone; {name, path, bytes, sha256, licence}. Raises ModelError, ConfigError."""
+    """Fetch the published weights of a backbone: {name, path, bytes, sha256, licence}. Raises what `pull` raises."""
     published = getattr(find("backbone", name), "published", None)
     if published is None:
         raise ConfigError(f"{name} has no published weights", fix="it is trained from scratch")
