@@ -188,6 +188,11 @@ def _require_same(have: Tensors, want: Mapping[str, Tensor], path: str) -> None:
         for name in have
         if name in want and have[name].shape != want[name].shape
     ]
+    require_whole(path, missing=missing, surplus=surplus, wrong=wrong)
+
+
+def require_whole(path: str, *, missing: Sequence[str], surplus: Sequence[str], wrong: Sequence[str]) -> None:
+    """Raise ModelError that lists tensors which are missing, left over or of another shape, if there are any."""
     said = [
         f"{len(names)} {what}: {_few(names)}"
         for what, names in (("missing", missing), ("left over", surplus), ("of another shape", wrong))
