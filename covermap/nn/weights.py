@@ -93,7 +93,7 @@ def _unpickle(path: Path) -> object:
                 raise
             return torch.load(path, map_location="cpu", weights_only=True)  # written before torch 1.6
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise ModelError(
                 f"{path} holds Python objects besides tensors, which could run code when read ({reason})",
