@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from covermap.core.errors import ModelError
 from covermap.nn.published import Published
+from covermap.nn.weights import parts_of
 
 
 def weights_folder() -> Path:
@@ -28,13 +29,16 @@ def find_file(name: str, published: Published) -> Path | None:
     """The file of a published model, if it is on this machine."""
     if not published.repo:
         return None
-    by_hand = place_of(name, published)
-    if by_hand.is_file():
-        return by_hand
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(published.repo, published.file)
-    return Path(cached) if isinstance(cached, str) else None
+    for file in _forms(published.file):
+        by_hand = place_of(name, published).with_name(PurePosixPath(file).name)
+        if by_hand.is_file():
+            return by_hand
+        cached = try_to_load_from_cache(published.repo, file)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
 
 
 def require_file(name: str, published: Published) -> Path:
@@ -61,11 +65,10 @@ def pull(name: str, published: Published) -> Path:
 
 
 def _download(name: str, published: Published) -> Path:
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     try:
-        return Path(hf_hub_download(published.repo, published.file))
+        return _fetch(published)
     except GatedRepoError as error:
         raise ModelError(
             f"{published.repo} is only for those who accepted its licence ({published.licence})",
@@ -78,6 +81,33 @@ def _download(name: str, published: Published) -> Path:
             fix=f"on a machine with a connection fetch {_address(published)}, and put it at "
             f"{place_of(name, published)}",
         ) from error
+
+
+def _fetch(published: Published) -> Path:
+    """The file, or what repositories have in its place: the other format, or a large one in parts."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for file in _forms(published.file):
+        try:
+            found = Path(hf_hub_download(published.repo, file))
+            for part in parts_of(found):
+                hf_hub_download(published.repo, str(PurePosixPath(file).with_name(part.name)))
+            return found
+        except LocalEntryNotFoundError:  # no connection
+            raise
+        except EntryNotFoundError as error:
+            missing = error
+    raise missing
+
+
+def _forms(file: str) -> list[str]:
+    """The names under which the library publishes the same weights, the given one first."""
+    path = PurePosixPath(file)
+    if path.name not in ("model.safetensors", "pytorch_model.bin"):
+        return [file]
+    others = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    return list(dict.fromkeys([file, *(str(path.with_name(name)) for name in others)]))
 
 
 def _address(published: Published) -> str:

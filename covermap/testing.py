@@ -195,16 +195,18 @@ def _keeps_things_in_their_place(case: Case) -> None:
     """A changed patch changes the features most at its own place: no shifted, flipped or transposed map."""
     backbone = case.backbone()
     m = backbone.multiple
-    batch = random_batch(case.spec.one_date(), 2 * m, 3 * m, size=1)
+    batch = random_batch(case.spec.one_date(), 3 * m, 4 * m, size=1)
     changed = copy.deepcopy(batch)
     for x in changed.image.values():
-        x[..., m:, m : 2 * m] += 3  # neither on the diagonal nor in a corner
+        x[..., :m, 2 * m : 3 * m] += 3  # at another place when flipped, turned or shifted
     with torch.inference_mode():
         before, after = backbone(batch).maps[0], backbone(changed).maps[0]
     change = (after - before).abs().flatten(0, -3).sum(0)
     row, col = divmod(int(change.argmax()), change.shape[1])
-    place = (2 * row // change.shape[0], 3 * col // change.shape[1])
-    _require(place == (1, 1), f"of two rows and three columns of windows, a change in (1, 1) shows most in {place}")
+    place = (3 * row // change.shape[0], 4 * col // change.shape[1])
+    _require(
+        place == (0, 2), f"a change in row 0, column 2 (of 3 and 4) shows most in row {place[0]}, column {place[1]}"
+    )
 
 
 def _pick(batch: Batch, i: int) -> Batch:

@@ -141,7 +141,7 @@ def test_each_way_to_be_wrong_is_found(kind, check):
 
 
 def test_one_too_large_to_run_is_refused():
-    with pytest.raises(ConfigError, match="6.7 thousand million parameters"):
+    with pytest.raises(ConfigError, match=r"6\.7 thousand million parameters"):
         check_backbone("dinov3_sat_vit7b16")
 
 

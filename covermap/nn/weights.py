@@ -8,6 +8,7 @@ are read (`weights_only`), memory-mapped where the format allows it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from covermap.core.errors import ModelError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+INDEX = ".safetensors.index.json"
 _NESTS = ("state_dict", "model", "teacher", "encoder")
 
 Tensors = dict[str, Tensor]
@@ -73,6 +75,8 @@ def read_tensors(path: str | Path) -> Tensors:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"there is no checkpoint {path}", fix="covermap models pull NAME says where to put it")
+    if path.name.endswith(INDEX):
+        return {name: tensor for part in parts_of(path) for name, tensor in read_tensors(part).items()}
     if path.suffix.lower() not in SUFFIXES:
         raise ModelError(f"{path} does not end like a checkpoint", fix=f"known endings: {', '.join(SUFFIXES)}")
     if path.suffix.lower() == ".safetensors":
@@ -82,6 +86,17 @@ def read_tensors(path: str | Path) -> Tensors:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is damaged ({error})", fix="download it again") from error
     return _tensors_in(_unpickle(path), path)
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files that an index of a checkpoint in parts names, beside it; none for other files. Raises ModelError."""
+    if not path.name.endswith(INDEX):
+        return []
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is no index of a checkpoint in parts", fix="download it again") from error
+    return [path.with_name(Path(name).name) for name in dict.fromkeys(names)]
 
 
 def _unpickle(path: Path) -> object:

@@ -31,6 +31,7 @@ VERBS = [
     "run",
     "schema",
     "demo",
+    "check-plugin",
 ]
 
 
@@ -304,3 +305,83 @@ def test_init_writes_a_config_for_odd_names_and_layers(covermap, tiny, tmp_path,
     config = load_config("d.yaml")
     assert config.data.layer == "two"
     assert open_scenes(config.data)[0].legend.names == ("a", "b", "c")
+
+
+def test_published_models_show_what_they_take_and_where_their_file_belongs(covermap, tmp_path, monkeypatch):
+    monkeypatch.setenv("COVERMAP_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, out, _ = covermap("models", "show", "prithvi_eo_v2_300_tl", "--json")
+    shown = json.loads(out)
+    assert code == 0
+    assert 3.0e8 < shown["parameters"] < 3.1e8
+    assert shown["bands"]["HLS"] == ["blue", "green", "red", "nir_narrow", "swir1", "swir2"]
+    assert shown["licence"] == "Apache-2.0"
+    assert shown["uses"] == ["dates", "location"]
+    assert "models pull prithvi_eo_v2_300_tl" in shown["weights"]
+    code, _, err = covermap("models", "pull", "prithvi_eo_v2_300_tl")
+    assert code == 1
+    assert "https://huggingface.co/ibm-nasa-geospatial/Prithvi-EO-2.0-300M-TL/resolve/main" in err
+    assert str(tmp_path / "prithvi_eo_v2_300_tl" / "Prithvi_EO_V2_300M_TL.pt") in err
+    for name, words in (("unet", "no published weights"), ("prithvi_eo_v2_tiny", "no weights of prithvi_eo_v2_tiny")):
+        code, _, err = covermap("models", "pull", name)
+        assert (code, words in err) == (1, True)
+
+
+def test_a_file_that_is_not_the_published_one_is_noticed(covermap, tmp_path, monkeypatch):
+    monkeypatch.setenv("COVERMAP_WEIGHTS", str(tmp_path))
+    (tmp_path / "presto").mkdir()
+    (tmp_path / "presto" / "default_model.pt").write_bytes(b"something else")
+    code, _, err = covermap("models", "pull", "presto")
+    assert code == 1
+    assert "is not the published file" in err
+
+
+def test_real_weights_are_found_and_their_sum_is_right(covermap, shared, monkeypatch):
+    monkeypatch.setenv("COVERMAP_WEIGHTS", str(shared / "weights"))
+    code, out, _ = covermap("models", "pull", "galileo_nano", "--json")
+    assert code == 0
+    assert json.loads(out)["sha256"].startswith("eab6acac")
+    code, out, _ = covermap("models", "list", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["galileo_nano"]["weights"] == "here"
+    assert rows["galileo_nano"]["licence"] == "MIT"
+
+
+PLUGIN = """
+from torch import nn
+from covermap import Features
+from covermap.nn.model import Backbone, stack_inputs
+
+
+class Mine(Backbone):
+    def __init__(self, spec, *, width=4):
+        super().__init__()
+        self.layer = nn.Conv2d(spec.num_channels, width, 2, 2)
+        self.channels, self.strides = (width,), (2,)
+
+    def forward(self, batch):
+        return Features((self.layer(stack_inputs(batch)),), self.strides)
+
+
+class Wrong(Mine):
+    def forward(self, batch):
+        x = super().forward(batch).maps[0]
+        return Features((x.flip(-1),), self.strides)
+"""
+
+
+def test_a_users_own_backbone_is_checked_and_trained(covermap, config, tmp_path):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    code, out, err = covermap("check-plugin", "backbone", f"{tmp_path}/mine.py:Mine", "--option", "width=3")
+    assert (code, "13 of 13 checks hold" in out) == (0, True), out + err
+    code, out, _ = covermap("check-plugin", "backbone", f"{tmp_path}/mine.py:Wrong")
+    assert code == 1
+    assert "FAILS  keeps things in their place" in out
+    code, _, err = covermap("check-plugin", "backbone", "galileo_nana")
+    assert (code, "galileo_nano" in err) == (1, True)
+    code, _, err = covermap("check-plugin", "pizza", "galileo_nano")
+    assert (code, "known: backbone" in err) == (1, True)
+    options = ["--set", f"model.backbone={tmp_path}/mine.py:Mine", "--set", "model.backbone_options={}"]
+    code, _, err = covermap("train", config, *options, "--set", "name=mine", "--set", "train.epochs=1")
+    assert code == 0, err

@@ -81,7 +81,7 @@ def test_each_sensor_gets_the_modality_that_suits_it(sensors, chosen):
 def test_another_modality_can_be_wished_for_and_misspelt():
     radar = spec(sentinel1=["vv", "vh"])
     assert {c.modality for c in match(radar, TERRAMIND, wanted={"sentinel1": "S1RTC"})} == {"S1RTC"}
-    with pytest.raises(ConfigError, match="'S1RTD' is not known.*\n.*'S1RTC'"):
+    with pytest.raises(ConfigError, match=r"'S1RTD' is not known.*\n.*'S1RTC'"):
         match(radar, TERRAMIND, wanted={"sentinel1": "S1RTD"})
     with pytest.raises(ConfigError, match="no sensor 'sentinel'"):
         match(radar, TERRAMIND, wanted={"sentinel": "S1RTC"})
@@ -169,7 +169,9 @@ def test_a_missing_band_counts_as_its_mean_and_a_zero_kernel_changes_nothing(pri
     inputs = batch(spec(hls=HLS))
     inputs.image["hls"][:, :, 4] = 0
     shorter = dataclasses.replace(inputs, image={"hls": inputs.image["hls"][:, :, [0, 1, 2, 3, 5]]})
-    longer = dataclasses.replace(inputs, image={"hls": torch.cat([inputs.image["hls"], torch.randn(2, 1, 1, 32, 32)], 2)})
+    longer = dataclasses.replace(
+        inputs, image={"hls": torch.cat([inputs.image["hls"], torch.randn(2, 1, 1, 32, 32)], 2)}
+    )
     with torch.inference_mode():
         expected = prithvi(spec(hls=HLS))[0](inputs).maps[0]
         lacking = prithvi(spec(hls=[*HLS[:4], "swir2"]))[0](shorter).maps[0]
@@ -185,7 +187,9 @@ def test_every_tensor_is_in_the_report(prithvi, tmp_path):
     fates = {row.name: row.fate for row in report.rows}
     assert fates["patch_embed.weight"] == "adapted"
     assert fates["decoder.mask_token"] == "ignored"
-    assert report.summary() == f"prithvi.pt: {report.count('ignored')} ignored, {report.count('loaded')} loaded, 1 adapted"
+    assert (
+        report.summary() == f"prithvi.pt: {report.count('ignored')} ignored, {report.count('loaded')} loaded, 1 adapted"
+    )
 
 
 def test_a_checkpoint_of_another_family_is_refused(prithvi, shared, tmp_path):
@@ -298,11 +302,11 @@ def test_settings_that_do_not_fit_are_refused_by_name():
         make_backbone("prithvi_eo_v2_tiny", landsat, {"layers": [3, 12]})
     with pytest.raises(ConfigError, match="width is fixed by the published weights"):
         make_backbone("prithvi_eo_v2_tiny", landsat, {"width": 64})
-    with pytest.raises(ConfigError, match="did you mean .*'prithvi_eo_v2_300'"):
+    with pytest.raises(ConfigError, match=r"did you mean .*'prithvi_eo_v2_300'"):
         make_backbone("prithvi_eo_v2_301", landsat)
     with pytest.raises(DataError, match="the data has 25 dates, galileo_nano takes at most 24"):
         make_backbone("galileo_nano", InputSpec((entry("sentinel2", HLS, 25),), 10, 32))
-    with pytest.raises(ConfigError, match="model.dates: max has no effect: the data has one date"):
+    with pytest.raises(ConfigError, match=r"model\.dates: max has no effect: the data has one date"):
         build_model(landsat, 3, backbone="vit_tiny", dates="max")
     with pytest.raises(ConfigError, match="joins the dates itself"):
         build_model(InputSpec((entry("landsat7", HLS, 2),), 30, 32), 3, dates="max")

@@ -1,5 +1,6 @@
 """Files of weights: every form that is published, and every way to be damaged."""
 
+import json
 import pickle
 
 import pytest
@@ -114,3 +115,19 @@ def test_half_precision_becomes_the_models_own(tmp_path):
     load(module, tmp_path / "w.pt", Layout())
     assert module.net.weight.dtype == torch.float32
     assert torch.equal(module.net.weight, STATE["net.weight"])
+
+
+def test_a_checkpoint_in_parts(tmp_path):
+    save_file({"net.weight": STATE["net.weight"]}, tmp_path / "model-00001-of-00002.safetensors")
+    save_file({"net.bias": STATE["net.bias"]}, tmp_path / "model-00002-of-00002.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {
+        "net.weight": "model-00001-of-00002.safetensors", "net.bias": "model-00002-of-00002.safetensors",
+    }}))  # fmt: skip
+    assert set(read_tensors(index)) == set(STATE)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"there is no checkpoint .*model-00002"):
+        read_tensors(index)
+    index.write_text("{}")
+    with pytest.raises(ModelError, match="no index of a checkpoint"):
+        read_tensors(index)
