@@ -34,29 +34,19 @@ OSCD = ROOT.parent / "shared" / "data" / "oscd"
 CITIES = ("aguasclaras", "bordeaux", "mumbai", "nantes", "norcia", "pisa", "rennes")
 SCORED = {"gewata": ("cropland", "bamboo", "forest", "wetland")}
 SMALL = ["train.size_px=32", "train.batch_size=16", "model.pixel_width=0", "model.backbone_options={}", "train.ema=0.9"]
+GALILEO = [*SMALL, "model.backbone=galileo_nano"]
 MODELS = {
-    "unet": [],
-    "galileo_frozen": [
-        *SMALL, "model.backbone=galileo_nano", "model.adapt=frozen", "model.decoder=linear", "train.lr=0.005",
-    ],
-    "galileo_tuned": [
-        *SMALL, "model.backbone=galileo_nano", "model.decoder=linear", "train.lr=0.0005",
-    ],
-    "galileo_frozen_unet": [
-        *SMALL, "model.backbone=galileo_nano", "model.adapt=frozen", "model.decoder=unet", "train.lr=0.001",
-    ],
-    "galileo_tuned_unet": [
-        *SMALL, "model.backbone=galileo_nano", "model.decoder=unet", "train.lr=0.0005",
-    ],
+    "unet": [],  # as in the data set's recipe, with its own number of steps
+    "unet_same_steps": ["train.size_px=32", "train.batch_size=16", "train.ema=0.9"],
+    "galileo_frozen": [*GALILEO, "model.adapt=frozen", "model.decoder=linear", "train.lr=0.005"],
+    "galileo_tuned": [*GALILEO, "model.decoder=unet", "train.lr=0.0005"],
+    "galileo_random": [*GALILEO, "model.decoder=unet", "train.lr=0.0005", "model.weights=none"],
     "presto_frozen": [
         *SMALL, "model.backbone=presto", "model.adapt=frozen", "model.decoder=linear", "train.lr=0.005",
         "train.size_px=16",
     ],
-    "presto_tuned": [
-        *SMALL, "model.backbone=presto", "model.decoder=linear", "train.lr=0.0005", "train.size_px=16",
-    ],
 }  # fmt: skip
-STEPS = {"unet": [], "rest": ["train.epochs=4", "train.steps_per_epoch=50", "train.validate_every=4"]}
+STEPS = ["train.epochs=4", "train.steps_per_epoch=30", "train.validate_every=4"]
 
 
 def main() -> None:
@@ -86,7 +76,7 @@ def main() -> None:
 
 def measure(recipe: Path, data: str, model: str, seed: int, folder: Path, more: list[str]) -> dict:
     """Train and score one network, with the forest on the same split."""
-    steps = STEPS.get(model, STEPS["rest"])
+    steps = [] if model == "unet" else STEPS
     overrides = [f"output={folder}", f"name={data}_{model}_{seed}", f"train.seed={seed}", *steps, *MODELS[model], *more]
     config = load_config(recipe, overrides)
     if model != "unet":  # the forest is that of the U-Net's run
