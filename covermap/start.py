@@ -5,11 +5,14 @@ config -> scenes -> split -> statistics -> the backbone's own wishes -> input sp
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from accelerate import init_empty_weights
 
 from covermap.core.config import ModelConfig, RunConfig
@@ -20,8 +23,8 @@ from covermap.data.chips import Survey, survey
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split, make_split
 from covermap.data.stats import input_spec, with_statistics
-from covermap.hub import require_file
-from covermap.nn.model import Backbone, make_backbone
+from covermap.hub import place_of, require_file
+from covermap.nn.model import Backbone, Model, build_model
 
 
 @dataclass
@@ -44,11 +47,14 @@ class Prepared:
         return any(tile.part == "val" for tile in self.split.tiles)
 
 
-def prepare_run(config: RunConfig) -> Prepared:
-    """Open the data, split it, measure the train part. Raises DataError or LabelError for what does not fit."""
+def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
+    """Open the data, split it, measure the train part. Raises DataError or LabelError for what does not fit.
+
+    resume: the run has weights of its own, so the published ones need not be here any more.
+    """
     if config.data.labels is None:
         raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
-    weights = starting_weights(config.model)
+    weights = starting_weights(config.model, required=not resume)
     scenes = open_scenes(config.data)
     split = make_split(scenes, config.split, size_px=config.train.size_px)
     spec, wishes = _inputs(config, scenes, split, weights)
@@ -63,15 +69,44 @@ def prepare_run(config: RunConfig) -> Prepared:
     return ready
 
 
-def starting_weights(config: ModelConfig) -> Path | None:
+def starting_weights(config: ModelConfig, *, required: bool = True) -> Path | None:
     """The file that the backbone starts from, by model.weights: auto, none or a path.
 
-    auto: the published file, which must be here, or nothing for backbones that have none. Raises ModelError.
+    auto: the published file, or nothing for backbones that have none. Raises ModelError where it is required and
+    not here.
     """
     if config.weights != "auto":
         return None if config.weights == "none" else Path(config.weights)
     published = getattr(find("backbone", config.backbone), "published", None)
-    return require_file(config.backbone, published) if published is not None and published.repo else None
+    if published is None or not published.repo:
+        return None
+    return require_file(config.backbone, published) if required else place_of(config.backbone, published)
+
+
+def build_arguments(config: ModelConfig) -> dict[str, Any]:
+    """What build_model needs besides the data, as it is kept in a model folder."""
+    return {
+        "backbone": config.backbone,
+        "decoder": config.decoder,
+        "backbone_options": config.backbone_options,
+        "decoder_options": config.decoder_options,
+        "dates": config.dates,
+        "pixel_width": config.pixel_width,
+    }
+
+
+def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -> Model:
+    """The network before its first step; all random numbers of a run follow from train.seed. Raises ModelError."""
+    random.seed(config.train.seed)
+    np.random.seed(config.train.seed)  # noqa: NPY002 - libraries that draw from the global state
+    torch.manual_seed(config.train.seed)
+    legend = ready.scenes[0].legend
+    assert legend is not None
+    weights = None if resume else ready.weights
+    network = build_model(ready.spec, len(legend), **build_arguments(config.model), weights=weights)
+    if config.model.adapt == "frozen":
+        network.freeze()
+    return network
 
 
 def _inputs(
@@ -87,8 +122,10 @@ def _inputs(
         size_px=config.train.size_px,
         seed=config.train.seed,
     )
+    legend = scenes[0].legend
+    assert legend is not None
     with init_empty_weights():
-        backbone = make_backbone(config.model.backbone, measured, config.model.backbone_options)
+        backbone = build_model(measured, len(legend), **build_arguments(config.model)).backbone
     notes = [*backbone.notes, *_unknown_coordinates(backbone, scenes)]
     if backbone.dates == "one" and measured.num_dates > 1 and config.model.dates is None:
         notes.append(f"{config.model.backbone} takes one date at a time: the features of the dates are averaged")

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -33,8 +31,8 @@ from covermap.data.balance import class_weights
 from covermap.data.chips import Survey, TrainWindows, collate
 from covermap.hub import file_sum
 from covermap.models import NetworkModel, device_of, save_model
-from covermap.nn.model import Model, build_model, make_part
-from covermap.start import Prepared, prepare_run
+from covermap.nn.model import Model, make_part
+from covermap.start import Prepared, build_arguments, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import score
 
@@ -54,10 +52,13 @@ def train(
     """
     Run.require_free(config, overwrite=overwrite, resume=resume)
     device_of(config.train.device)
-    ready = prepare_run(config)  # before anything of an earlier run is touched
+    going_on = resume and (config.folder / "checkpoints/last.pt").is_file()
+    # Both before anything of an earlier run is touched.
+    ready = prepare_run(config, resume=going_on)
+    network = build_network(config, ready, resume=going_on)
     run = Run.create(config, overwrite=overwrite, resume=resume)
     files = list(dict.fromkeys(file for scene in ready.scenes for file in scene.files))
-    if resume and run.path("checkpoints/last.pt").is_file():
+    if going_on:
         run.require_inputs(files)
     else:
         run.record_inputs(files)
@@ -65,7 +66,9 @@ def train(
         say(f"note: {note}")
     ready.split.save(run.path("split.csv"))
     run.write_json("notes.json", ready.notes)
-    loop = Loop(run, ready, say, on_progress, resume=resume and run.path("checkpoints/last.pt").is_file())
+    loop = Loop(run, ready, network, say, on_progress)
+    if going_on:
+        loop.load()
     loop.fit()
     _baseline(run, ready, say)
     return run
@@ -88,25 +91,13 @@ def _baseline(run: Run, ready: Prepared, say: Say) -> None:
 class Loop:
     """State of a training run: network, optimiser, schedule, averaged weights, best score."""
 
-    def __init__(
-        self, run: Run, ready: Prepared, say: Say, on_progress: Tick = unseen, *, resume: bool = False
-    ) -> None:
+    def __init__(self, run: Run, ready: Prepared, network: Model, say: Say, on_progress: Tick = unseen) -> None:
         self.run, self.ready, self.say, self.on_progress = run, ready, say, on_progress
         self.config: TrainConfig = run.config.train
-        seed_everything(self.config.seed)
         self.accelerator = _accelerator(self.config)
         legend = ready.scenes[0].legend
         assert legend is not None
         self.legend = legend
-        section = run.config.model
-        self.build: dict[str, Any] = {
-            "backbone": section.backbone,
-            "decoder": section.decoder,
-            "backbone_options": section.backbone_options,
-            "decoder_options": section.decoder_options,
-            "dates": section.dates,
-            "pixel_width": section.pixel_width,
-        }
         self.data = TrainWindows(
             ready.scenes,
             ready.split,
@@ -119,10 +110,6 @@ class Loop:
             cache_bytes=0 if self.config.workers else self.config.cache_gb * 1e9,
         )
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
-        # A resumed run has its own weights.
-        network = build_model(ready.spec, len(legend), **self.build, weights=None if resume else ready.weights)
-        if section.adapt == "frozen":
-            network.freeze()
         self.facts = {"run": run.config.name, "parameters": sum(p.numel() for p in network.parameters())}
         self.facts |= _origin(run, network, ready, say)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -134,8 +121,6 @@ class Loop:
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()} if self.config.ema else None
         self.schedule = _schedule(self.optimiser, self.config, self.steps)
         self.epoch, self.step, self.best, self.stale = 0, 0, -math.inf, 0
-        if resume:
-            self.load()
 
     def fit(self) -> None:
         """Epochs until the last one, or until the monitored score has not risen for `patience` validations."""
@@ -247,7 +232,7 @@ class Loop:
     def _keep(self, model: NetworkModel, scores: Mapping[str, float]) -> None:
         model.facts.update({"epoch": self.epoch, **{key: round(value, 4) for key, value in scores.items()}})
         if self.accelerator.is_main_process:
-            save_model(model, self.run.path("model"), build=self.build)
+            save_model(model, self.run.path("model"), build=build_arguments(self.run.config.model))
 
     def current_model(self) -> NetworkModel:
         """The network as it is now (averaged weights where they are on), in evaluation mode, apart from training."""
@@ -315,13 +300,6 @@ def windows_per_epoch(config: TrainConfig, found: Survey) -> int:
     area = sum(cell.window.height * cell.window.width for cell in found.cells)
     # Whole groups only: a last batch of one window would leave batch norm without a variance.
     return group * max(4, math.ceil(area / config.size_px**2 / group))
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global state
-    torch.manual_seed(seed)
 
 
 def _accelerator(config: TrainConfig) -> Any:

@@ -13,7 +13,7 @@ from covermap.core.config import ImageConfig, PredictConfig, parse_config
 from covermap.core.errors import ConfigError, CovermapError, DataError, LabelError, ModelError, OutputError
 from covermap.core.run import Run
 from covermap.models import load_model
-from covermap.start import prepare_run
+from covermap.start import build_network, prepare_run
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import predict
 from covermap.verbs.run import run as run_all
@@ -116,7 +116,7 @@ def test_accumulation_equals_one_large_batch(tiny):
             tiny, f"g{batch_size}", train__batch_size=batch_size, train__accumulate=accumulate, train__clip=0.0
         )
         ready = prepare_run(config)
-        loop = Loop(Run.create(config, overwrite=True), ready, print)
+        loop = Loop(Run.create(config, overwrite=True), ready, build_network(config, ready), print)
         for module in loop.plain.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval()
