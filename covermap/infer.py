@@ -189,7 +189,8 @@ def _read_column(
     boxes = [(i, Window(windows.rows[i] - stripe.row, 0, windows.height, windows.width)) for i in rows]
     chosen = [(i, box) for i, box in boxes if mask[box.slices].any()]
     parts = [chosen[first : first + batch_size] for first in range(0, len(chosen), batch_size)]
-    return _Column(mask, parts, [image_batch([crop(sample, box) for _, box in part], model.spec) for part in parts])
+    batches = [image_batch([crop(sample, box, stripe, scene) for _, box in part], model.spec) for part in parts]
+    return _Column(mask, parts, batches)
 
 
 def highest(probabilities: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
@@ -201,11 +202,12 @@ def highest(probabilities: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint
     return best, top
 
 
-def crop(sample: Sample, box: Window) -> Sample:
-    """A part of a sample, without its labels."""
+def crop(sample: Sample, box: Window, outer: Window, scene: Scene) -> Sample:
+    """A part of a sample that was read as `outer`, without its labels; its location is its own."""
     rows, cols = box.slices
+    place = scene.grid.lat_lon(Window(outer.row + box.row, outer.col + box.col, box.height, box.width))
     image = {key: values[..., rows, cols] for key, values in sample.image.items()}
-    return replace(sample, image=image, valid=sample.valid[..., rows, cols], label=None)
+    return replace(sample, image=image, valid=sample.valid[..., rows, cols], label=None, location=place)
 
 
 def check_input(scene: Scene, spec: InputSpec) -> Scene:

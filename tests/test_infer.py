@@ -172,3 +172,35 @@ def test_the_default_overlap_costs_at_most_two_fifths_more_windows(scene):
         num += rows * cols
     assert lattice.overlap_px >= 16
     assert num <= 1.4 * 16 * 16
+
+
+class PlaceModel(EdgeModel):
+    """Keeps where its windows lie."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = {}
+
+    def probabilities(self, batch):
+        shares = super().probabilities(batch)
+        for x, place in zip(batch.image["image"][:, 0, 0], batch.location, strict=True):
+            self.places[float(x[0, 0]), float(x[-1, -1])] = tuple(place.tolist())
+        return shares
+
+
+@pytest.mark.parametrize("block_px", [16, 32, 400])
+def test_every_window_has_its_own_place_whatever_the_block(scene, block_px):
+    """The peer passes one location for all tiles (checkpoints.md, defect 4)."""
+    made = scene(90, 70)
+    model = PlaceModel()
+    windows = Lattice(made.grid.window, 32, 8)
+    whole(made, windows, block_px, model)
+    values = made.read(made.grid.window).image["image"][0, 0]
+    expected = {
+        (values[r, c], values[r + 31, c + 31]): made.grid.lat_lon(Window(r, c, 32, 32))
+        for r in windows.rows
+        for c in windows.cols
+    }
+    assert len(model.places) == len(expected)
+    for key, place in expected.items():
+        assert model.places[key] == pytest.approx(place, abs=1e-5)
