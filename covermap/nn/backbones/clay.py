@@ -17,7 +17,7 @@ from covermap.core.errors import BandError
 from covermap.core.registry import register
 from covermap.core.sensors import SENSORS
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, token_map
+from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, embed_patches, token_map
 from covermap.nn.coordinates import locations, week_codes
 from covermap.nn.model import Backbone, stack_by_date
 from covermap.nn.published import Channel, Modality, Published, Variant, match, statistics
@@ -53,9 +53,8 @@ class ClayEncoder(nn.Module):
 
     def forward(self, x: Tensor, waves: Tensor, layers: Sequence[int], *, gsd_m: float, meta: Tensor) -> list[Tensor]:
         """meta (B, 8): sine and cosine of week, hour, latitude, longitude; zeros where they are not known."""
-        patches = self.patch_embedding(x, waves)
-        height, width = patches.shape[-2:]
-        tokens = patches.flatten(2).transpose(1, 2)
+        tokens = self.patch_embedding(x, waves)
+        height, width = (side // self.patch_embedding.patch_px for side in x.shape[-2:])
         table = position_table(height, width, tokens.shape[-1] - META_WIDTH, gsd_m).to(tokens)
         place = table.expand(len(x), -1, -1)
         tokens = tokens + torch.cat([place, meta[:, None].expand(-1, height * width, -1)], 2)
@@ -74,13 +73,13 @@ class WaveEmbedding(nn.Module):
         self.weight_generator = WeightGenerator(patch_px**2 * width, width)
 
     def forward(self, x: Tensor, waves: Tensor) -> Tensor:
-        """(B, C, H, W), (C,) -> (B, D, h, w)."""
+        """(B, C, H, W), (C,) -> (B, h w, D)."""
         code = sincos_1d_of_waves(waves).to(x)
         code = code + functional.gelu(self.fclayer["l2"](functional.gelu(self.fclayer["l1"](code))))
         weight, bias = self.weight_generator(code)
         kernel = weight.view(len(waves), self.width, self.patch_px, self.patch_px).transpose(0, 1)
         # 0.02 as in the published code, which trained with it; the bias goes without.
-        return functional.conv2d(x, kernel * 0.02, bias, stride=self.patch_px)
+        return embed_patches(x, kernel * 0.02, bias)
 
 
 class WeightGenerator(nn.Module):

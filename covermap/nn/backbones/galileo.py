@@ -18,7 +18,7 @@ from torch.nn import functional
 from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers
+from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, embed_patches
 from covermap.nn.coordinates import locations, months, unit_sphere
 from covermap.nn.groups import MODALITIES, Groups
 from covermap.nn.model import Backbone
@@ -107,14 +107,14 @@ class GalileoEncoder(nn.Module):
         tokens, masks = [], []
         for name, x in groups.items():
             patches = self._patches(self.embed[name], x.flatten(0, 1), patch_px)
-            patches = patches.flatten(2).transpose(1, 2).view(batch, dates, rows * cols, -1)
+            patches = patches.view(batch, dates, rows * cols, -1)
             patches = patches + self._codes(list(SPACE_TIME).index(name), months, place)
             tokens.append(patches.flatten(1, 2))
             masks.append(
                 patches.new_ones(batch, dates * rows * cols, dtype=torch.bool) if seen is None else seen.flatten(1)
             )
         if elevation is not None:
-            patches = self._patches(self.elevation_embed, elevation, patch_px).flatten(2).transpose(1, 2)
+            patches = self._patches(self.elevation_embed, elevation, patch_px)
             empty = place.new_zeros(place.shape[0], 2 * place.shape[1])
             code = torch.cat([self.elevation_code[:1].expand(len(place), -1), empty, place], 1)
             tokens.append(patches + code)
@@ -132,7 +132,7 @@ class GalileoEncoder(nn.Module):
 
     def _patches(self, layer: nn.Module, x: Tensor, patch_px: int) -> Tensor:
         assert isinstance(layer, nn.Conv2d)
-        return functional.conv2d(x, resize_kernel(layer.weight, patch_px), layer.bias, stride=patch_px)
+        return embed_patches(x, resize_kernel(layer.weight, patch_px), layer.bias)
 
     def _codes(self, group: int, months: Tensor, place: Tensor) -> Tensor:
         """(B, T, h w, D): a quarter each for the group, the number of the date, the month and the place."""

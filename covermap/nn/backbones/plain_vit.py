@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, sincos_1d, token_map
+from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, embed_patches, sincos_1d, token_map
 from covermap.nn.model import Backbone, stack_inputs
 
 
@@ -36,9 +36,10 @@ class PlainViT(Backbone):
 
     def forward(self, batch: Batch) -> Features:
         """-> maps (B, D, H / p, W / p), one for each layer."""
-        x = self.patch_embed(stack_inputs(batch))
-        grid = (int(x.shape[2]), int(x.shape[3]))
-        tokens = x.flatten(2).transpose(1, 2) + positions(grid, self.width).to(x)
+        x = stack_inputs(batch)
+        grid = (x.shape[2] // self.multiple, x.shape[3] // self.multiple)
+        tokens = embed_patches(x, self.patch_embed.weight, self.patch_embed.bias)
+        tokens = tokens + positions(grid, self.width).to(x)
         return Features(tuple(token_map(each, grid) for each in self.trunk(tokens, self.layers)), self.strides)
 
 

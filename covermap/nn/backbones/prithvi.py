@@ -17,7 +17,15 @@ from torch import Tensor, nn
 
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, resize_table, sincos_1d, token_map
+from covermap.nn.backbones.vit import (
+    BlockShape,
+    Trunk,
+    choose_layers,
+    embed_patches,
+    resize_table,
+    sincos_1d,
+    token_map,
+)
 from covermap.nn.coordinates import day_codes, locations
 from covermap.nn.model import Backbone, stack_by_date
 from covermap.nn.published import Modality, Published, Variant, match, select, statistics
@@ -66,9 +74,11 @@ class PrithviEncoder(nn.Module):
         location: Tensor | None = None,
     ) -> list[Tensor]:
         """temporal (B, T, 2): year, day of year 1-366; location (B, 2): latitude, longitude; NaN where not known."""
-        tokens = self.patch_embed(x)
-        batch, _, frames, height, width = tokens.shape
-        tokens = tokens.flatten(2).transpose(1, 2)
+        batch, _, frames = x.shape[:3]
+        height, width = x.shape[3] // self.patch_px, x.shape[4] // self.patch_px
+        layer = self.patch_embed
+        tokens = embed_patches(x.transpose(1, 2).flatten(0, 1), layer.weight[:, :, 0], layer.bias)
+        tokens = tokens.view(batch, frames * height * width, self.width)
         table = self._positions(frames, height, width).to(tokens)
         tokens = tokens + table[1:]
         if self.temporal_scale is not None and temporal is not None:

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, resize_table, sincos_1d, token_map
+from covermap.nn.backbones.vit import (
+    BlockShape,
+    Trunk,
+    choose_layers,
+    embed_patches,
+    resize_table,
+    sincos_1d,
+    token_map,
+)
 from covermap.nn.model import Backbone, stack_by_date
 from covermap.nn.published import Modality, Published, Selection, Variant, leave_out, match, select, statistics
 from covermap.nn.weights import Layout, Report, Tensors, adapt_bands, load
@@ -78,7 +86,8 @@ class TerraMindEncoder(nn.Module):
 
     def forward(self, images: Mapping[str, Tensor], layers: Sequence[int]) -> list[Tensor]:
         """Modalities that are not given simply have no tokens."""
-        tokens = torch.cat([self.embeddings[name](x) for name, x in images.items()], 1)
+        parts = [self.embeddings[name](x) for name, x in images.items()]
+        tokens = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         found: list[Tensor] = self.trunk(tokens, layers)
         return found
 
@@ -96,11 +105,11 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, h w, D)."""
-        patches = self.proj(x)
-        size = (patches.shape[-2], patches.shape[-1])
+        patches = embed_patches(x, self.proj.weight, None)
+        size = (x.shape[-2] // PATCH_PX, x.shape[-1] // PATCH_PX)
         table = resize_table(self.pos_emb.view(BASE, BASE, -1), size, align_corners=False)
-        tokens: Tensor = patches.flatten(2).transpose(1, 2) + self.mod_emb + table.reshape(1, size[0] * size[1], -1)
-        return tokens
+        code = self.mod_emb + table.reshape(1, size[0] * size[1], -1)
+        return patches + code
 
 
 def position_table(width: int) -> Tensor:
@@ -173,6 +182,8 @@ class TerraMindBackbone(Backbone):
         if self.merge == "concat":
             given = dict(zip(names, parts, strict=True))
             return torch.cat([given.get(name, torch.zeros_like(parts[0])) for name in self.selections], 1)
+        if len(parts) == 1:
+            return parts[0]
         stacked = torch.stack(parts)
         return stacked.amax(0) if self.merge == "max" else stacked.mean(0)
 
