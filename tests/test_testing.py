@@ -1,5 +1,7 @@
 """The conformance suite itself: ours pass, and each way to be wrong is found by the check that is meant for it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -149,3 +151,11 @@ def test_an_input_that_suits_a_published_model():
     spec = suitable_spec("terramind_v1_tiny")
     assert [entry.sensor for entry in spec.sensors] == ["sentinel2", "rgb", "sentinel1", "dem"]
     assert suitable_spec("unet").sensors[0].sensor == "landsat7"
+
+
+def test_the_backbone_of_the_documentation_passes(tmp_path):
+    page = Path(__file__).resolve().parent.parent / "docs" / "add_a_backbone.md"
+    code = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    (tmp_path / "my_backbone.py").write_text(code)
+    outcomes = check_backbone(f"{tmp_path}/my_backbone.py:Mine", options={"width": 16})
+    assert [outcome.failure for outcome in outcomes if outcome.failure] == []
