@@ -52,7 +52,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
 
     resume: the run has weights of its own, so the published ones need not be here any more.
     """
-    if config.data.labels is None:
+    if config.data.labels is None and config.data.source is None:
         raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
     weights = starting_weights(config.model, required=not resume)
     scenes = open_scenes(config.data)
@@ -117,7 +117,6 @@ def _inputs(
     measured = input_spec(
         scenes,
         split,
-        config.data,
         normalise="dataset" if wanted in ("auto", "pretrained") else wanted,
         size_px=config.train.size_px,
         seed=config.train.seed,

@@ -58,7 +58,10 @@ class ImageConfig(Section):
 class DataConfig(Section):
     """Images, labels and legend."""
 
-    image: str | list[ImageConfig] = Field(description="One path, or a list of image sources.")
+    image: str | list[ImageConfig] | None = Field(None, description="One path, or a list of image sources.")
+    source: str | None = Field(None, description="Instead of image and labels: a data set's layout (models list).")
+    root: str | None = Field(None, description="With source: the data set's folder.")
+    options: dict[str, Any] = Field(default={}, description="With source: arguments of the layout.")
     labels: str | None = Field(None, description="Raster of class codes, polygons or points (GPKG, GeoJSON, SHP, CSV).")
     field: str | None = Field(None, description="Class field of vector labels.")
     layer: str | None = Field(None, description="Layer of vector labels, if the file has several.")
@@ -77,6 +80,18 @@ class DataConfig(Section):
     nodata: float | None = Field(None, description="Short for image: [{path, nodata}].")
 
     @model_validator(mode="after")
+    def _either_files_or_a_layout(self) -> DataConfig:
+        if (self.image is None) == (self.source is None):
+            raise ValueError("name either data.image, or data.source and data.root")
+        if (self.root is None) != (self.source is None):
+            raise ValueError("data.source and data.root go together")
+        if self.source and self.labels:
+            raise ValueError("data.labels has no effect with data.source: the layout knows its labels")
+        if self.options and not self.source:
+            raise ValueError("data.options has no effect without data.source")
+        return self
+
+    @model_validator(mode="after")
     def _short_form_only_with_one_path(self) -> DataConfig:
         if not isinstance(self.image, str):
             for key in ("sensor", "bands", "use", "nodata"):
@@ -86,9 +101,9 @@ class DataConfig(Section):
 
     @property
     def images(self) -> list[ImageConfig]:
-        """The image sources, the short form written out."""
+        """The image sources, the short form written out; none with a layout, which has its own for each scene."""
         if not isinstance(self.image, str):
-            return self.image
+            return self.image or []
         return [ImageConfig(path=self.image, sensor=self.sensor, bands=self.bands, use=self.use, nodata=self.nodata)]
 
 
@@ -375,7 +390,11 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
         )
         for image in config.data.images
     ]
-    changes: dict[str, Any] = {"image": images, "sensor": None, "bands": None, "use": None, "nodata": None}
+    changes: dict[str, Any] = {"sensor": None, "bands": None, "use": None, "nodata": None}
+    if images:
+        changes["image"] = images
+    if config.data.root:
+        changes["root"] = at(config.data.root)
     if config.data.labels:
         changes["labels"] = at(config.data.labels)
     if isinstance(config.data.legend, str) and config.data.legend.endswith((".yaml", ".yml")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,13 +116,14 @@ def open_labels(
     return RasterLabels.open(path, grid=grid, legend=legend, config=config, image_name=image_name)
 
 
-def find_legend(config: DataConfig, paths: Sequence[str]) -> Legend:
-    """One legend for all label files: the config's, or the class names or codes that are in any; merged as it says."""
+def find_legend(config: DataConfig, paths: Sequence[str], *, own: str | Mapping[Any, Any] | None = None) -> Legend:
+    """One legend for all label files: the config's, the layout's own, or what is in any file; merged as it says."""
     vector = [is_vector(path) for path in paths]
     if not any(vector) and config.field is not None:
         raise LabelError(f"data.field goes with polygons or points, {paths[0]} is a raster", fix="remove data.field")
-    if config.legend is not None:
-        legend = load_legend(config.legend)
+    stated = config.legend if config.legend is not None else own
+    if stated is not None:
+        legend = load_legend(stated)
     elif all(vector):
         legend = infer_vector_legend(paths, config.field, layer=config.layer, epsg=config.epsg)
     else:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import DataConfig, ImageConfig, expand
-from covermap.core.errors import BandError, ConfigError, DataError, GridError
+from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.errors import BandError, ConfigError, GridError
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.sensors import find_sensor
 from covermap.core.types import Sample
 from covermap.data.labels import RasterLabels, find_legend, is_vector, open_labels
+from covermap.data.source import SceneFiles, find_scenes
 from covermap.geo.grid import Grid, Window, similar_gsd
 from covermap.geo.raster import Raster, files_behind, open_raster, stack_dates
 from covermap.geo.rasterize import VectorLabels
@@ -30,7 +30,10 @@ S2_DARKEST = 950
 
 @dataclass
 class Scene:
-    """One place: `rasters[sensor]` share `grid`; `added[sensor][t]` is added to that sensor's numbers of date t."""
+    """One place: `rasters[sensor]` share `grid`; `added[sensor][t]` is added to that sensor's numbers of date t.
+
+    images: where the rasters come from. part, place: what the data set's layout says of it (see SceneFiles).
+    """
 
     name: str
     grid: Grid
@@ -39,6 +42,9 @@ class Scene:
     labels_path: str | None = None
     added: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    images: tuple[ImageConfig, ...] = ()
+    part: str | None = None
+    place: str | None = None
 
     @property
     def legend(self) -> Legend | None:
@@ -88,78 +94,24 @@ class Scene:
 
 
 def open_scenes(config: DataConfig, *, labels: bool = True) -> list[Scene]:
-    """The scenes that a config describes; patterns are paired by file stem, never by order. Raises on any mismatch."""
-    files = _scene_files(config)
-    label_paths = _label_paths(config, list(files)) if labels and config.labels else {}
-    legend = find_legend(config, list(dict.fromkeys(label_paths.values()))) if label_paths else None
-    scenes = [_open_scene(name, sources, label_paths.get(name), config, legend) for name, sources in files.items()]
+    """The scenes that a config describes; files are paired by name, never by order. Raises on any mismatch."""
+    found = find_scenes(config)
+    paths = [files.labels["class"] for files in found.scenes if "class" in files.labels] if labels else []
+    legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths else None
+    scenes = [_open_scene(files, config, legend) for files in found.scenes]
     return [_in_order_of(scenes[0], scene) for scene in scenes]
 
 
-def scene_images(config: DataConfig, name: str) -> list[ImageConfig]:
-    """The image sources of one scene, their patterns replaced by its files."""
-    return [image.model_copy(update={"path": path}) for image, path in _scene_files(config)[name]]
-
-
-def _scene_files(config: DataConfig) -> dict[str, list[tuple[ImageConfig, str | list[str]]]]:
-    """For each scene its image sources with their files. One file each: one scene, whatever the files are called."""
-    found = [_by_stem(image) for image in config.images]
-    if all(len(files) == 1 for files in found):
-        sources = [(image, next(iter(files.values()))) for image, files in zip(config.images, found, strict=True)]
-        return {next(iter(found[0])): sources}
-    for image, files in zip(config.images[1:], found[1:], strict=True):
-        _require_same_stems(list(found[0]), list(files), f"{config.images[0].path}", f"{image.path}")
-    return {
-        stem: [(image, files[stem]) for image, files in zip(config.images, found, strict=True)] for stem in found[0]
-    }
-
-
-def _by_stem(image: ImageConfig) -> dict[str, str | list[str]]:
-    if isinstance(image.path, list):
-        return {Path(image.path[0]).stem: image.path}
-    files = expand(image.path)
-    found: dict[str, str | list[str]] = {Path(file).stem: file for file in files}
-    if len(found) < len(files):
-        raise DataError(
-            f"{image.path}: {len(files)} files have only {len(found)} different names",
-            fix="give each scene its own name",
-        )
-    return found
-
-
-def _label_paths(config: DataConfig, stems: Sequence[str]) -> dict[str, str]:
-    assert config.labels is not None
-    files = expand(config.labels)
-    if "*" not in config.labels:
-        return dict.fromkeys(stems, files[0])
-    found = {Path(file).stem: file for file in files}
-    _require_same_stems(stems, list(found), "the images", config.labels)
-    return found
-
-
-def _require_same_stems(first: Sequence[str], second: Sequence[str], first_name: str, second_name: str) -> None:
-    lone = sorted(set(first) ^ set(second))
-    if lone:
-        raise DataError(
-            f"{first_name} ({len(first)} files) and {second_name} ({len(second)} files) do not pair by name: "
-            f"{', '.join(lone[:5])}{' ...' if len(lone) > 5 else ''} stand alone",
-            fix="give both files of a pair the same name, or narrow the pattern",
-        )
-
-
-def _open_scene(
-    name: str, sources: Sequence[tuple[ImageConfig, str | list[str]]], label_path: str | None, config: DataConfig,
-    legend: Legend | None,
-) -> Scene:  # fmt: skip
-    by_sensor: dict[str, list[tuple[ImageConfig, str | list[str]]]] = {}
-    for image, path in sources:
-        by_sensor.setdefault(image.sensor or "image", []).append((image, path))
+def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) -> Scene:
+    by_sensor: dict[str, list[ImageConfig]] = {}
+    for image in files.images:
+        by_sensor.setdefault(image.sensor or "image", []).append(image)
     stacked: dict[str, Raster] = {}
     added: dict[str, tuple[float, ...]] = {}
     notes: list[str] = []
     for key, dates in by_sensor.items():
-        _require_one_scale(key, [image for image, _ in dates])
-        opened = [_open_image(image, path, notes) for image, path in dates]
+        _require_one_scale(key, dates)
+        opened = [_open_image(image, notes) for image in dates]
         stacked[key] = stack_dates([raster for raster, _ in opened])
         added[key] = tuple(offset for _, offset in opened)
     counts = {key: len(raster.sources) for key, raster in stacked.items()}
@@ -176,11 +128,14 @@ def _open_scene(
             stacked[key] = raster.on(grid)
             notes.append(f"{raster.name} is brought from {raster.grid.describe()} to {grid.describe()}")
     image_name = next(iter(stacked.values())).name
-    labels = None
+    labels, label_path = None, files.labels.get("class")
     if label_path and legend:
         labels = open_labels(label_path, grid=grid, config=config, legend=legend, image_name=image_name)
     notes += labels.notes if labels else []
-    return Scene(name, grid, stacked, labels, label_path, added, notes)
+    return Scene(
+        files.name, grid, stacked, labels, label_path if labels else None, added, notes, files.images, files.part,
+        files.place,
+    )  # fmt: skip
 
 
 def _require_one_scale(key: str, images: Sequence[ImageConfig]) -> None:
@@ -194,11 +149,11 @@ def _require_one_scale(key: str, images: Sequence[ImageConfig]) -> None:
             )
 
 
-def _open_image(image: ImageConfig, path: str | list[str], notes: list[str]) -> tuple[Raster, float]:
+def _open_image(image: ImageConfig, notes: list[str]) -> tuple[Raster, float]:
     """The bands to use, and what is to be added to their numbers."""
     sensor = find_sensor(image.sensor) if image.sensor else None
     raster = open_raster(
-        path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date
+        image.path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date
     )
     # The user's own offset is applied with the scale, not here. All bands are asked, also those that are not used.
     added = float(-sentinel2_offset(raster)) if image.offset == "auto" and image.sensor == "sentinel2" else 0.0

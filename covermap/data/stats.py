@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.config import ImageConfig
 from covermap.core.errors import BandError, DataError
 from covermap.core.sensors import find_sensor
 from covermap.core.types import InputSpec, Sample, SensorInput, mask_for
@@ -20,7 +20,6 @@ from covermap.geo.grid import Window, partition
 def input_spec(
     scenes: Sequence[Scene],
     split: Split,
-    config: DataConfig,
     *,
     normalise: str,
     size_px: int,
@@ -41,7 +40,7 @@ def input_spec(
                 sums[key].add(values_t[:, valid & mask])
     entries = []
     for key, raster in scenes[0].rasters.items():
-        image = next(image for image in config.images if (image.sensor or "image") == key)
+        image = next(image for image in scenes[0].images if (image.sensor or "image") == key)
         scale, offset = _scaling(image)
         mean, std = sums[key].finish(normalise, where=raster.name, bands=raster.bands)
         if normalise != "none":

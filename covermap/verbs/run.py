@@ -5,7 +5,7 @@ from __future__ import annotations
 from covermap.core.config import RunConfig
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
-from covermap.data.scene import open_scenes, scene_images
+from covermap.data.scene import open_scenes
 from covermap.data.split import Split
 from covermap.report import write_report
 from covermap.verbs.evaluate import evaluate
@@ -31,7 +31,7 @@ def run(
         if not (resume and target.exists()):
             say(f"mapping {scene.name}")
             predict(
-                done.path("model"), scene_images(config.data, scene.name), target,
+                done.path("model"), scene.images, target,
                 settings=config.predict, overwrite=overwrite,
             )  # fmt: skip
     write_report(done)

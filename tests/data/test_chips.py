@@ -22,13 +22,13 @@ def made(raw):
 
 
 def test_statistics_are_numpys_on_valid_train_pixels(tiny):
-    config, scenes, split = made(tiny)
-    spec = input_spec(scenes, split, config.data, normalise="dataset", size_px=32)
+    _config, scenes, split = made(tiny)
+    spec = input_spec(scenes, split, normalise="dataset", size_px=32)
     values, valid = scenes[0].rasters["image"].read()
     mask = (split.part_mask("image", scenes[0].grid.window) == 1) & valid[0]
     assert np.allclose(spec.sensors[0].mean, values[0][:, mask].mean(1))
     assert np.allclose(spec.sensors[0].std, values[0][:, mask].astype(float).std(1))
-    percentile = input_spec(scenes, split, config.data, normalise="percentile", size_px=32).sensors[0]
+    percentile = input_spec(scenes, split, normalise="percentile", size_px=32).sensors[0]
     low, high = np.percentile(values[0][:, mask], (2, 98), axis=1)
     assert np.allclose(percentile.mean, (low + high) / 2, rtol=0.03)
     assert np.allclose(percentile.std, (high - low) / 2, rtol=0.03)
@@ -38,8 +38,8 @@ def test_statistics_stay_exact_for_large_numbers_with_little_spread(tiny, write_
     noise = np.random.default_rng(0).normal(0, 0.01, (3, 96, 128))
     values = (1e4 + noise).astype("float64")
     tiny["data"]["image"] = write_tif("big.tif", values, bands=["green", "red", "nir"])
-    config, scenes, split = made(tiny)
-    std = input_spec(scenes, split, config.data, normalise="dataset", size_px=32).sensors[0].std
+    _config, scenes, split = made(tiny)
+    std = input_spec(scenes, split, normalise="dataset", size_px=32).sensors[0].std
     assert np.allclose(std, 0.01, rtol=0.05)
 
 
@@ -47,9 +47,9 @@ def test_a_constant_band_is_refused_by_name(tiny, write_tif):
     values = np.random.default_rng(0).integers(1, 99, (3, 96, 128)).astype("uint16")
     values[1] = 7
     tiny["data"]["image"] = write_tif("flat.tif", values, bands=["green", "red", "nir"])
-    config, scenes, split = made(tiny)
+    _config, scenes, split = made(tiny)
     with pytest.raises(DataError, match="band red is constant"):
-        input_spec(scenes, split, config.data, normalise="dataset", size_px=32)
+        input_spec(scenes, split, normalise="dataset", size_px=32)
 
 
 def test_normalised_pixels_follow_the_written_formula_and_nodata_is_zero():
@@ -92,8 +92,8 @@ def test_variation_leaves_nodata_alone():
 
 
 def windows_of(raw, cache):
-    config, scenes, split = made(raw)
-    spec = input_spec(scenes, split, config.data, normalise="dataset", size_px=32)
+    _config, scenes, split = made(raw)
+    spec = input_spec(scenes, split, normalise="dataset", size_px=32)
     found = survey(scenes, split, cell_px=8)
     return (
         scenes,
@@ -190,9 +190,9 @@ def test_class_weights():
 
 def test_no_normalisation_gives_physical_units(tiny):
     tiny["data"] |= {"sensor": "sentinel2"}
-    config, scenes, split = made(tiny)
+    _config, scenes, split = made(tiny)
     scenes[0].added = {}
-    spec = input_spec(scenes, split, config.data, normalise="none", size_px=32)
+    spec = input_spec(scenes, split, normalise="none", size_px=32)
     sample = scenes[0].read(Window(0, 0, 32, 32))
     got = normalise_sample(sample, spec)["sentinel2"]
     assert np.allclose(got, sample.image["sentinel2"] * 1e-4, atol=1e-6)

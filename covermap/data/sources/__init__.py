@@ -1,1 +1,1 @@
-"""One file for each data set layout."""
+"""Layouts of published data sets, one file each; see data/source.py."""

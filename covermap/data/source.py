@@ -1,0 +1,191 @@
+"""Source: a data set's layout on disk -> the files of its scenes, paired by name.
+
+    config -> a layout's Source.scenes(), or patterns of paths -> SceneFiles (images, labels, parts) -> data.scene
+
+A layout is one file in data/sources with one `@register("source", NAME)` line. Everything is paired by names: a file
+without its partner, or two files with one name, is an error that says which.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from covermap.core.config import DataConfig, ImageConfig, expand
+from covermap.core.errors import ConfigError, DataError
+from covermap.core.registry import find
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """The files of one scene.
+
+    labels: {what: path}; `class` is the class raster that training uses, others are change masks and the like.
+    part: where the data set itself puts the scene (train, val, test). place: scenes of one place may overlap, so they
+    never stand on two sides of a split. chip_class: one class for the whole scene.
+    """
+
+    name: str
+    images: tuple[ImageConfig, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    part: str | None = None
+    place: str | None = None
+    chip_class: int | None = None
+
+
+class Source(ABC):
+    """A layout: its root folder and options in, scenes out.
+
+    legend: what the class labels mean: a shipped name, {code: name} or a legend's dictionary; None: found in the files.
+    licence, url: of the data set.
+    """
+
+    legend: ClassVar[str | Mapping[Any, Any] | None] = None
+    licence: ClassVar[str] = ""
+    url: ClassVar[str] = ""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(f"there is no folder {self.root}", fix="set data.root to the data set's folder")
+        self.notes: list[str] = []
+
+    @abstractmethod
+    def scenes(self) -> list[SceneFiles]:
+        """All scenes in a fixed order; raises DataError for files that do not pair."""
+
+    @classmethod
+    @abstractmethod
+    def write_miniature(cls, root: Path, *, seed: int = 0) -> None:
+        """Write a small data set in this layout, with a known landscape, into an empty folder."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The scenes that a config describes, with the legend and the notes of their layout."""
+
+    scenes: list[SceneFiles]
+    legend: str | Mapping[Any, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_scenes(config: DataConfig) -> Found:
+    """The files of all scenes of a config, by its layout or its patterns; raises DataError where they do not pair."""
+    if config.source is None:
+        return Found(_by_pattern(config))
+    kind = find("source", config.source)
+    try:
+        source: Source = kind(config.root, **config.options)
+    except TypeError as error:
+        raise ConfigError(f"data.options: {error}", fix=f"what {config.source} takes: covermap models show") from error
+    return Found(source.scenes(), source.legend, tuple(source.notes))
+
+
+def _by_pattern(config: DataConfig) -> list[SceneFiles]:
+    """One file for each image source: one scene, whatever the files are called; else scenes by the files' stems."""
+    found = [_image_files(image) for image in config.images]
+    if all(len(files) == 1 for files in found):
+        paths = [next(iter(files.values())) for files in found]
+        only = [image.model_copy(update={"path": path}) for image, path in zip(config.images, paths, strict=True)]
+        scenes = {next(iter(found[0])): only}
+    else:
+        for image, files in zip(config.images[1:], found[1:], strict=True):
+            _require_same_stems(list(found[0]), list(files), f"{config.images[0].path}", f"{image.path}")
+        scenes = {
+            stem: [i.model_copy(update={"path": files[stem]}) for i, files in zip(config.images, found, strict=True)]
+            for stem in found[0]
+        }
+    labels = _label_files(config, list(scenes)) if config.labels else {}
+    return [
+        SceneFiles(name, tuple(images), {"class": labels[name]} if name in labels else {})
+        for name, images in scenes.items()
+    ]
+
+
+def _image_files(image: ImageConfig) -> dict[str, str | list[str]]:
+    if isinstance(image.path, list):
+        return {Path(image.path[0]).stem: image.path}
+    files = expand(image.path)
+    found: dict[str, str | list[str]] = {Path(file).stem: file for file in files}
+    if len(found) < len(files):
+        raise DataError(
+            f"{image.path}: {len(files)} files have only {len(found)} different names",
+            fix="give each scene its own name",
+        )
+    return found
+
+
+def _label_files(config: DataConfig, stems: Sequence[str]) -> dict[str, str]:
+    assert config.labels is not None
+    files = expand(config.labels)
+    if "*" not in config.labels:
+        return dict.fromkeys(stems, files[0])
+    found = {Path(file).stem: file for file in files}
+    _require_same_stems(stems, list(found), "the images", config.labels)
+    return found
+
+
+def _require_same_stems(first: Sequence[str], second: Sequence[str], first_name: str, second_name: str) -> None:
+    lone = sorted(set(first) ^ set(second))
+    if lone:
+        raise DataError(
+            f"{first_name} ({len(first)} files) and {second_name} ({len(second)} files) do not pair by name: "
+            f"{', '.join(lone[:5])}{' ...' if len(lone) > 5 else ''} stand alone",
+            fix="give both files of a pair the same name, or narrow the pattern",
+        )
+
+
+def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files of a folder with one of the endings, in natural order (2 before 10), without what systems leave behind.
+
+    Raises DataError where there is none.
+    """
+    found = [
+        path for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith((".", "._")) and path.is_file()
+    ] if folder.is_dir() else []  # fmt: skip
+    if not found:
+        raise DataError(f"{folder} holds no {' or '.join(suffixes)} files", fix="is this the data set's folder?")
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A sorting key in which numbers count as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """{stem: path}; raises DataError for two files with one name."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise DataError(
+                f"{found[path.stem]} and {path} have one name", fix="keep one of them, or give each its own name"
+            )
+        found[path.stem] = path
+    return found
+
+
+def require_pairs(first: Mapping[str, Path], second: Mapping[str, Path], *, first_name: str, second_name: str) -> None:
+    """Raise DataError that names what stands alone on either side."""
+    for mine, other, have, lack in (
+        (first, second, first_name, second_name), (second, first, second_name, first_name),
+    ):  # fmt: skip
+        lone = [mine[stem] for stem in mine if stem not in other]
+        if lone:
+            raise DataError(
+                f"{len(lone)} {have} without {lack}: {', '.join(map(str, lone[:5]))}{' ...' if len(lone) > 5 else ''}",
+                fix="restore the missing files, or take these away",
+            )
+
+
+def inside(root: Path, name: str) -> Path:
+    """A path that a table names below the root; raises DataError where it leaves it."""
+    path = (root / name).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise DataError(f"{name} leads out of {root}", fix="paths in the data set's tables count from its folder")
+    return path
