@@ -57,15 +57,15 @@ def seconds(run: Callable[[], object], device: str) -> float:
 
 
 def product_rate(size: int, dtype: torch.dtype, device: str) -> tuple[Callable[[], object], float]:
-    """A matrix product of the shape that an MLP of width 768 has, and its operations."""
+    """A matrix product of the shape that an MLP of width 768 has for `size` tokens, and its operations."""
     a, b = torch.randn(size, 768, dtype=dtype, device=device), torch.randn(3072, 768, dtype=dtype, device=device)
     return (lambda: torch.nn.functional.linear(a, b)), 2.0 * size * 768 * 3072
 
 
 def forward_of(
     name: str, batch: int, dtype: torch.dtype, device: str, compiled: bool
-) -> tuple[Callable[[], object], float, int]:
-    """A forward pass, its operations, and the number of parameters."""
+) -> tuple[Callable[[], object], float, int, int]:
+    """A forward pass, its operations, the number of parameters, and of tokens."""
     torch.manual_seed(0)
     spec = one_sensor(name)
     backbone: Backbone = make_backbone(name, spec).eval().to(device, dtype)
@@ -80,13 +80,14 @@ def forward_of(
             return network(inputs)
 
     run()
-    return run, float(counter.get_total_flops()), sum(p.numel() for p in backbone.parameters())
+    tokens = batch * (SIDE // int(backbone.strides[0])) ** 2
+    return run, float(counter.get_total_flops()), sum(p.numel() for p in backbone.parameters()), tokens
 
 
 def measure(name: str, args: argparse.Namespace, dtype: torch.dtype) -> dict[str, object]:
     """Forward and matrix product in turns."""
-    run, operations, parameters = forward_of(name, args.batch, dtype, args.device, args.compile)
-    product, product_operations = product_rate(args.batch * (SIDE // 16) ** 2, dtype, args.device)
+    run, operations, parameters, tokens = forward_of(name, args.batch, dtype, args.device, args.compile)
+    product, product_operations = product_rate(tokens, dtype, args.device)
     product()
     repeat = max(1, round(operations / product_operations / 12))
     pairs = []

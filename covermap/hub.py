@@ -115,8 +115,8 @@ def _address(published: Published) -> str:
 
 
 def require_sum(path: Path, published: Published) -> str:
-    """SHA-256 of a file; raises ModelError where it is not the published one (as far as that is known)."""
-    digest = file_sum(path)
+    """SHA-256 of a checkpoint; raises ModelError where it is not the published one (as far as that is known)."""
+    digest = checkpoint_sum(path)
     if not digest.startswith(published.sha256):
         raise ModelError(
             f"{path} is not the published file: its SHA-256 begins with {digest[:16]}, not {published.sha256[:16]}",
@@ -125,7 +125,10 @@ def require_sum(path: Path, published: Published) -> str:
     return digest
 
 
-def file_sum(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+def checkpoint_sum(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal; of a checkpoint in parts, that of the list of its parts' sums."""
+    parts = parts_of(Path(path))
+    if parts:
+        return hashlib.sha256("\n".join(checkpoint_sum(part) for part in parts).encode()).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

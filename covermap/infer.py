@@ -23,7 +23,7 @@ import numpy.typing as npt
 from covermap.core.config import PredictConfig
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.chips import image_batch
-from covermap.data.scene import Scene
+from covermap.data.scene import Scene, unknown_coordinates
 from covermap.geo.grid import Window, lattice
 from covermap.models import LandModel, ModelCard
 
@@ -222,4 +222,5 @@ def check_input(scene: Scene, spec: InputSpec) -> Scene:
         if lost and entry.optional:
             what = f"{entry.sensor} lacks {', '.join(lost)}" if have else f"there is no {entry.sensor}"
             notes.append(f"{what}: the model was trained with it, and does without")
-    return replace(scene, rasters=rasters, notes=[*scene.notes, *notes])
+    fitted = replace(scene, rasters=rasters)
+    return replace(fitted, notes=[*scene.notes, *notes, *unknown_coordinates([fitted], spec.uses)])

@@ -83,13 +83,12 @@ class NetworkModel(LandModel):
     ) -> None:
         import torch
 
-        from covermap.nn.layers import fold_norms
+        from covermap.nn.layers import channels_last, fold_norms
 
         super().__init__(spec, legend, facts)
         self.device = torch.device(device)
         self._network = network
-        folded: Any = fold_norms(network)
-        self.forward = folded.to(self.device, memory_format=torch.channels_last)
+        self.forward = channels_last(fold_norms(network)).to(self.device)
 
     def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
         import torch
@@ -262,6 +261,11 @@ def require_fit(
                 f"it has {', '.join(bands[entry.sensor])}",
                 fix="give an image with the model's bands, or name the bands: --bands blue,green,...",
             )
+    if present and max(dates[entry.sensor] for entry in present) < spec.num_dates:
+        raise DataError(
+            f"{where} has one date of {', '.join(e.sensor for e in present)}; the model takes {spec.num_dates} dates",
+            fix="add the sensor of which there are several: --add SENSOR=PATH@DATE for each of its dates",
+        )
     if spec.gsd_m and not similar_gsd(gsd_m, spec.gsd_m):
         raise GridError(
             f"{where} has pixels of {gsd_m:.4g} m, the model was trained at {spec.gsd_m:.4g} m",

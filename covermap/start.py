@@ -20,11 +20,11 @@ from covermap.core.errors import ConfigError, LabelError
 from covermap.core.registry import find
 from covermap.core.types import InputSpec
 from covermap.data.chips import Survey, survey
-from covermap.data.scene import Scene, open_scenes
+from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split, make_split
 from covermap.data.stats import input_spec, with_statistics
 from covermap.hub import place_of, require_file
-from covermap.nn.model import Backbone, Model, build_model
+from covermap.nn.model import Model, build_model
 
 
 @dataclass
@@ -55,6 +55,11 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     if config.data.labels is None and config.data.source is None:
         raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
     weights = starting_weights(config.model, required=not resume)
+    if config.model.adapt == "frozen" and weights is None:
+        raise ConfigError(
+            f"model.adapt: frozen keeps {config.model.backbone} at random weights, which nothing can be learnt from",
+            fix="use adapt: full, or a backbone with published weights: covermap models list",
+        )
     scenes = open_scenes(config.data)
     split = make_split(scenes, config.split, size_px=config.train.size_px)
     spec, wishes = _inputs(config, scenes, split, weights)
@@ -125,37 +130,27 @@ def _inputs(
     assert legend is not None
     with init_empty_weights():
         backbone = build_model(measured, len(legend), **build_arguments(config.model)).backbone
-    notes = [*backbone.notes, *_unknown_coordinates(backbone, scenes)]
+    notes = [*backbone.notes, *unknown_coordinates(scenes, backbone.uses)]
     if backbone.dates == "one" and measured.num_dates > 1 and config.model.dates is None:
         notes.append(f"{config.model.backbone} takes one date at a time: the features of the dates are averaged")
-    if config.train.augment.drop_sensors and not (backbone.may_lack and len(measured.sensors) > 1):
+    # The expert on single pixels needs all bands of all sensors.
+    optional = frozenset() if config.model.pixel_width else backbone.optional
+    unused = frozenset() if config.model.pixel_width else backbone.unused
+    measured = replace(measured, sensors=tuple(e for e in measured.sensors if e.sensor not in unused))
+    if config.train.augment.drop_sensors and not (optional and len(measured.sensors) > 1):
         raise ConfigError(
-            "train.augment.drop_sensors has no effect: it needs two sensors and a backbone that may lack one",
-            fix="leave it out, or use a backbone such as terramind_v1_tiny or galileo_nano",
+            "train.augment.drop_sensors has no effect: it needs two sensors, a backbone that may lack one, "
+            "and no expert on single pixels",
+            fix="leave it out, or use a backbone such as terramind_v1_tiny or galileo_nano and model.pixel_width: 0",
         )
     spec = measured
     if wanted == "pretrained" and not backbone.statistics:
         raise ConfigError(
-            f"train.normalise: pretrained has no effect: {config.model.backbone} has no published statistics",
+            f"train.normalise: pretrained: {config.model.backbone} has no published statistics of such data",
             fix="use dataset or percentile",
         )
     if wanted == "pretrained" or (wanted == "auto" and weights is not None and backbone.statistics):
         spec, said = with_statistics(spec, backbone.statistics)
         notes += said
-    # The expert on single pixels needs all bands of all sensors.
-    optional = backbone.may_lack and not config.model.pixel_width
-    sensors = tuple(replace(entry, optional=optional) for entry in spec.sensors)
-    return replace(spec, sensors=sensors, fixed_size=not backbone.local), notes
-
-
-def _unknown_coordinates(backbone: Backbone, scenes: Sequence[Scene]) -> list[str]:
-    """Notes on dates and places that the backbone would take into account, but that are not known."""
-    notes = []
-    undated = sum(any(date is None for date in scene.dates) for scene in scenes)
-    placeless = sum(scene.grid.lat_lon(scene.grid.window) is None for scene in scenes)
-    for what, count, key in (("date", undated, "dates"), ("location", placeless, "location")):
-        if key in backbone.uses and count:
-            notes.append(
-                f"{count} of {len(scenes)} scenes have no {what}: the backbone's code of it is left at 0 there"
-            )
-    return notes
+    sensors = tuple(replace(entry, optional=entry.sensor in optional) for entry in spec.sensors)
+    return replace(spec, sensors=sensors, fixed_size=not backbone.local, uses=backbone.uses), notes

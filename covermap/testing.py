@@ -19,9 +19,12 @@ from accelerate import init_empty_weights
 from torch import Tensor
 
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError
-from covermap.core.registry import find, register
+from covermap.core.legend import load_legend
+from covermap.core.registry import find
 from covermap.core.sensors import SENSORS
 from covermap.core.types import Batch, InputSpec, SensorInput
+from covermap.models import NetworkModel
+from covermap.nn.layers import channels_last
 from covermap.nn.model import Backbone, Model, build_model, make_backbone
 from covermap.nn.published import Modality
 
@@ -41,7 +44,7 @@ class Outcome:
 class Case:
     """A backbone by name with options, an input spec that suits it, the settings of the process before it was found."""
 
-    name: str
+    name: str | Callable[..., Backbone]
     spec: InputSpec
     options: Mapping[str, Any]
     before: Mapping[str, Any]
@@ -69,9 +72,6 @@ def check_backbone(
     unknown name or one too large to be run here, and whatever building it raises.
     """
     before = _settings()
-    if not isinstance(backbone, str):
-        register("backbone", name := f"{backbone.__module__}.{backbone.__qualname__}")(backbone)
-        backbone = name
     case = Case(backbone, spec or suitable_spec(backbone), options or {}, before)
     with init_empty_weights():
         size = sum(p.numel() for p in case.backbone().parameters())
@@ -94,15 +94,15 @@ def _outcome(check: Callable[[Case], None], case: Case) -> Outcome:
     return Outcome(name)
 
 
-def suitable_spec(backbone: str, *, num_dates: int = 1) -> InputSpec:
-    """All sensors that a published backbone knows, one modality for each; else six Landsat bands."""
+def suitable_spec(backbone: str | Callable[..., Backbone], *, num_dates: int = 1) -> InputSpec:
+    """All sensors that a published backbone takes together, one modality for each; else six Landsat bands."""
     kind = find("backbone", backbone)
     published = getattr(kind, "published", None)
     if published is None:
         return InputSpec((_entry("landsat7", SENSORS["landsat7"].band_names, num_dates=num_dates),), 30, 64)
     entries: dict[str, SensorInput] = {}
     modalities: Sequence[Modality] = published.modalities
-    for modality in modalities if kind.may_lack else modalities[:1]:
+    for modality in modalities if kind.fuses else modalities[:1]:
         sensor = next(iter(modality.sensors), "image")
         if sensor not in entries:
             numbers = [modality.statistics(i) for i in range(len(modality.bands))]
@@ -287,6 +287,20 @@ def _survives_missing_data(case: Case) -> None:
         _require(logits.isfinite().all(), "nodata, an unknown date or place makes the logits infinite")
 
 
+def _is_used_as_in_training_and_prediction(case: Case) -> None:
+    """Kernels in the order that is fastest, half precision, batch norms folded."""
+    model = channels_last(case.model().train())
+    assert isinstance(model, Model)
+    batch = random_batch(case.spec, 2 * model.backbone.multiple, 2 * model.backbone.multiple)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(batch)
+    _require(logits.isfinite().all(), "logits in bfloat16 are not finite")
+    logits.float().square().mean().backward()
+    legend = load_legend({1: "a", 2: "b", 3: "c"})
+    shares = NetworkModel(case.spec, legend, model.eval(), {}).probabilities(batch)
+    _require(bool((abs(shares.sum(1) - 1) < 1e-4).all()), "probabilities do not sum to 1")
+
+
 def _takes_several_dates(case: Case) -> None:
     three = _several(case.spec, 3)
     backbone = case.backbone(three)
@@ -333,11 +347,13 @@ def _with_bands(spec: InputSpec, bands: Sequence[str]) -> InputSpec:
 
 def _does_without_any_sensor_but_one(case: Case) -> None:
     model = case.model()
-    if not model.backbone.may_lack:
+    if not model.backbone.optional:
         return
     m = model.backbone.multiple
     batch = random_batch(case.spec, 2 * m, 2 * m)
-    for names in _subsets(list(batch.image)):
+    always = [name for name in batch.image if name not in model.backbone.optional]
+    for part in _subsets(list(model.backbone.optional)):
+        names = [*always, *part]
         with torch.inference_mode():
             logits = model(replace(batch, image={name: batch.image[name] for name in names}))
         _require(logits.isfinite().all(), f"with {', '.join(names)} alone the logits are not finite")
@@ -376,6 +392,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     _stays_as_it_is_when_frozen,
     _is_whole_in_its_state_dict,
     _leaves_the_process_alone,
+    _is_used_as_in_training_and_prediction,
     _survives_missing_data,
     _takes_several_dates,
     _gives_one_date_what_it_gives_two_equal_ones,

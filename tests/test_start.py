@@ -9,9 +9,10 @@ import pytest
 import rasterio
 
 from covermap.core.config import ImageConfig, parse_config
-from covermap.core.errors import BandError, ConfigError, DataError, ModelError
+from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, ModelError
 from covermap.models import load_model, read_card
 from covermap.start import prepare_run
+from covermap.verbs.check import check
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import predict
 from covermap.verbs.train import train
@@ -121,7 +122,7 @@ def test_unknown_dates_and_places_are_said_and_counted(fusion):
     undated = config.data.images[0].model_copy(update={"date": None})
     data = config.data.model_copy(update={"image": [undated, config.data.images[1]]})
     notes = prepare_run(config.model_copy(update={"data": data})).notes
-    assert "1 of 1 scenes have no date: the backbone's code of it is left at 0 there" in notes
+    assert "1 of 1 scenes have no date: the model's code of it is left at 0 there" in notes
 
 
 def test_settings_without_effect_are_refused(fusion):
@@ -195,3 +196,153 @@ def test_a_resumed_run_does_not_need_the_published_file(fusion, shared, monkeypa
     (weights / "default_model.pt").unlink()
     again = train(run.config, resume=True)
     assert again.read_json("weights.json")["facts"]["started_from"] == "default_model.pt"
+
+
+FAMILIES = ["prithvi_eo_v2_tiny_tl", "galileo_nano", "presto", "vit_tiny"]
+LARGER = ["terramind_v1_tiny", "resnet18", "segformer_b0", "swin_tiny", "convnext_tiny", "dinov2_small"]
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *(pytest.param(n, marks=pytest.mark.slow) for n in LARGER)])
+def test_every_family_trains_and_maps(fusion, tmp_path, name):
+    size = {"presto": 8, "dinov2_small": 28}.get(name, 32)
+    more = {"train__size_px": size, "train__epochs": 1, "train__steps_per_epoch": 2, "model__decoder": "unet"}
+    config = fusion(name, model__backbone=name, **more)
+    optical = config.data.images[:1]
+    config = config.model_copy(update={"data": config.data.model_copy(update={"image": optical})})
+    run = train(config)
+    settings = config.predict.model_copy(update={"size_px": None})
+    done = predict(run.path("model"), optical, tmp_path / "map.tif", settings=settings)
+    with rasterio.open(done.path) as source:
+        assert set(np.unique(source.read(1))) <= {0, 1, 2, 3}
+
+
+def series(config, dates, *, dem=None):
+    """The same optical image on several dates."""
+    first = config.data.images[0]
+    images = [first.model_copy(update={"date": date}) for date in dates]
+    images = ([ImageConfig(path=dem, sensor="dem")] if dem else []) + images
+    return config.model_copy(update={"data": config.data.model_copy(update={"image": images})})
+
+
+@pytest.fixture
+def flat_dem(write_tif):
+    rng = np.random.default_rng(2)
+    return write_tif("dem.tif", (100 + rng.normal(0, 3, (96, 128))).astype("float32"), bands=["elevation"])
+
+
+def test_flat_terrain_is_no_other_scale_and_its_place_in_the_list_costs_no_date(fusion, flat_dem):
+    config = series(fusion(model__backbone="galileo_nano", train__normalise="pretrained"), ["2020-06-01"], dem=flat_dem)
+    ready = prepare_run(config)
+    assert ready.scenes[0].dates == ("2020-06-01",)
+    assert not [note for note in ready.notes if "no date" in note]
+    assert [note for note in ready.notes if note.startswith("dem varies little")]
+
+
+def test_radar_that_is_not_in_decibel_is_refused(fusion, write_tif):
+    config = fusion(train__normalise="pretrained")
+    with rasterio.open(config.data.images[1].path) as source:
+        power = 10 ** (source.read() / 10)
+    path = write_tif("power.tif", power.astype("float32"), bands=["vv", "vh"])
+    images = [config.data.images[0], config.data.images[1].model_copy(update={"path": path})]
+    config = config.model_copy(update={"data": config.data.model_copy(update={"image": images})})
+    with pytest.raises(BandError, match="sentinel1 is on another scale"):
+        prepare_run(config)
+
+
+def test_numbers_of_another_unit_are_not_taken(fusion):
+    """Statistics of 8-bit pictures say nothing about reflectance."""
+    config = series(fusion(model__backbone="resnet18"), ["2020-06-01"])
+    ready = prepare_run(config)
+    assert "sentinel2 is reflectance, RGB was 8-bit brightness: the data's own mean and std are used" in ready.notes
+    with pytest.raises(ConfigError, match="resnet18 has no published statistics of such data"):
+        prepare_run(config.model_copy(update={"train": config.train.model_copy(update={"normalise": "pretrained"})}))
+
+
+def test_dates_are_given_said_and_part_of_what_is_mapped(fusion, tmp_path, flat_dem):
+    from covermap.cli.predict import _images
+
+    dates = ["2020-04-01", "2020-06-01", "2020-08-01"]
+    more = {"train__epochs": 1, "train__steps_per_epoch": 2, "train__size_px": 16, "model__backbone": "galileo_nano"}
+    run = train(series(fusion("dates", **more), dates, dem=flat_dem))
+    path = run.config.data.images[1].path
+    given = _images(path, "sentinel2", dates[0], [f"sentinel2={path}@{d}" for d in dates[1:]] + [f"dem={flat_dem}"])
+    assert [image.date for image in given] == [*dates, None]
+    settings = run.config.predict
+    dated = predict(run.path("model"), given, tmp_path / "dated.tif", settings=settings, dry_run=True)
+    assert not [note for note in dated.notes if "no date" in note]
+    undated = [image.model_copy(update={"date": None}) for image in given]
+    done = predict(run.path("model"), undated, tmp_path / "undated.tif", settings=settings)
+    assert "1 of 1 scenes have no date: the model's code of it is left at 0 there" in done.notes
+    with pytest.raises(DataError, match="has one date of dem; the model takes 3 dates"):
+        predict(run.path("model"), given[-1:], tmp_path / "dem_alone.tif", settings=settings)
+
+
+def test_an_interrupted_map_does_not_go_on_with_another_date(fusion, tmp_path, monkeypatch):
+    from covermap.verbs import predict as verb
+
+    more = {"train__epochs": 1, "train__steps_per_epoch": 2, "train__size_px": 16, "model__backbone": "galileo_nano"}
+    run = train(series(fusion("blocks", **more), ["2020-06-01"]))
+    settings = run.config.predict.model_copy(update={"block_px": 32})
+    monkeypatch.setattr(verb, "_assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    images = list(run.config.data.images)
+    with pytest.raises(KeyboardInterrupt):
+        predict(run.path("model"), images, tmp_path / "map.tif", settings=settings)
+    monkeypatch.undo()
+    other = [images[0].model_copy(update={"date": "2020-12-01"})]
+    with pytest.raises(CovermapError, match="other"):
+        predict(run.path("model"), other, tmp_path / "map.tif", settings=settings)
+    done = predict(run.path("model"), images, tmp_path / "map.tif", settings=settings)
+    assert done.num_resumed == done.num_blocks
+
+
+def test_what_training_would_refuse_check_refuses_too(fusion, shared):
+    with pytest.raises(ModelError, match="there is no checkpoint"):
+        check(fusion(model__weights="/nowhere/w.pt"))
+    with pytest.raises(ModelError, match=r"default_model.pt does not fit this model|default_model.pt holds no key"):
+        check(fusion(model__backbone="galileo_nano", model__weights=str(shared / "weights/presto/default_model.pt")))
+    with pytest.raises(ConfigError, match="keeps unet at random weights"):
+        check(fusion(model__backbone="unet", model__adapt="frozen"))
+    with pytest.raises(ConfigError, match="drop_sensors has no effect"):
+        check(fusion(model__pixel_width=8, train__augment={"drop_sensors": 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [
+        ("vit_tiny", {"layers": [1.5]}),
+        ("vit_tiny", {"layers": 3}),
+        ("vit_tiny", {"patch_px": 0}),
+        ("terramind_v1_tiny", {"modalities": "S1RTC"}),
+        ("terramind_v1_tiny", {"modalities": {"sentinel1": ["S1RTC"]}}),
+        ("galileo_nano", {"patch_px": 4.5}),
+        ("prithvi_eo_v2_tiny", {"extra_bands": "tile"}),
+        ("resnet18", {"layers": [1]}),
+        ("terramind_v1_tiny", {"size": 3}),
+    ],
+)
+def test_options_that_mean_nothing_are_one_message(fusion, backbone, options):
+    with pytest.raises(ConfigError):
+        prepare_run(fusion(model__backbone=backbone, model__backbone_options=options))
+
+
+def test_a_batch_of_one_cell_is_refused_with_the_way_out(fusion):
+    config = fusion("cell", model__backbone="vit_tiny", model__decoder="unet", train__size_px=8, train__batch_size=1)
+    with pytest.raises(ConfigError, match="coarsest features of the network are one cell"):
+        train(config)
+
+
+def test_sensors_that_share_a_modality_are_both_needed_and_unknown_ones_are_left_out(fusion, write_tif):
+    config = fusion()
+    with rasterio.open(config.data.images[0].path) as source:
+        near = write_tif("near.tif", source.read([3]), bands=["nir"], nodata=0)
+        seen = write_tif("seen.tif", source.read([1, 2]), bands=BANDS[:2], nodata=0)
+        heat = write_tif("heat.tif", source.read([1]), bands=["lst"], nodata=0)
+    images = [
+        ImageConfig(path=seen, sensor="sentinel2"), ImageConfig(path=near, sensor="hls"),
+        config.data.images[1], ImageConfig(path=heat, sensor="landsat8"),
+    ]  # fmt: skip
+    ready = prepare_run(config.model_copy(update={"data": config.data.model_copy(update={"image": images})}))
+    assert {entry.sensor: entry.optional for entry in ready.spec.sensors} == {
+        "sentinel2": False, "hls": False, "sentinel1": True,
+    }  # fmt: skip
+    assert "the model does not know lst: not used" in ready.notes

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 Model = Annotated[str, Argument(help="Model folder, or a run folder.", metavar="MODEL")]
 Image = Annotated[str, Argument(help="Raster, folder of single-band files, or URL.", metavar="IMAGE")]
 Out = Annotated[str, Argument(help="Map to write, .tif.", metavar="OUT.tif")]
-Add = Annotated[list[str] | None, Option("--add", metavar="SENSOR=PATH", help="Further sensors the model takes.")]
+Add = Annotated[
+    list[str] | None, Option("--add", metavar="SENSOR=PATH[@DATE]", help="Further sensors or dates the model takes.")
+]
 Bands = Annotated[str | None, Option(help="Band names in file order, if the file has none.")]
 Sensor = Annotated[str | None, Option(help="Sensor of IMAGE; default: the model's first.")]
-Date = Annotated[str | None, Option(help="Acquisition date, YYYY-MM-DD, kept in the map.")]
+Date = Annotated[str | None, Option(help="Acquisition date of IMAGE, YYYY-MM-DD; kept in the map.")]
 Aoi = Annotated[str | None, Option(help="Polygons: only they are mapped.")]
 Size = Annotated[int | None, Option(help="Window side in px.")]
 Overlap = Annotated[int | None, Option(help="Overlap of windows in px.")]
@@ -88,9 +90,11 @@ def _images(image: str, sensor: str | None, date: str | None, add: Sequence[str]
         name, equals, path = text.partition("=")
         if not equals:
             raise ConfigError(
-                f"--add {text!r} is not of the form SENSOR=PATH", fix="write for example --add dem=dem.tif"
+                f"--add {text!r} is not of the form SENSOR=PATH[@DATE]", fix="write for example --add dem=dem.tif"
             )
-        images.append(ImageConfig(path=path, sensor=name))
+        stem, at, day = path.rpartition("@")
+        dated = {"path": stem, "date": day} if at and day[:4].isdigit() else {"path": path}
+        images.append(parse_section(ImageConfig, {**dated, "sensor": name}, where="covermap predict"))
     return images
 
 

@@ -44,8 +44,10 @@ def names(kind: str) -> list[str]:
     return sorted(_entries[kind])
 
 
-def find(kind: str, name: str) -> Any:
-    """The plug-in called `name`; raises ConfigError with a suggestion when there is none."""
+def find(kind: str, name: str | Callable[..., Any]) -> Any:
+    """The plug-in called `name` (a class is itself); raises ConfigError with a suggestion when there is none."""
+    if not isinstance(name, str):
+        return name
     path, _, attribute = name.partition(":")
     if attribute:
         return _from_file(kind, Path(path), attribute)

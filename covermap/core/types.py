@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,17 +48,27 @@ class SensorInput:
             raise ValueError(f"{self.sensor}: bands, mean and std do not go together")
 
 
+class Statistic(NamedTuple):
+    """Mean and std of a band in a physical unit."""
+
+    mean: float
+    std: float
+    unit: str
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """All inputs of a model: its sensors in order, ground size of a pixel, window size in px.
 
-    fixed_size: whether prediction should use windows of `size_px` too, and not larger ones.
+    fixed_size: whether prediction should use windows of `size_px` too, and not larger ones. uses: of `dates` and
+    `location`, what the model takes into account.
     """
 
     sensors: tuple[SensorInput, ...]
     gsd_m: float = 0.0
     size_px: int = 256
     fixed_size: bool = False
+    uses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sensors or self.size_px < 1:
@@ -92,7 +102,8 @@ class InputSpec:
             return SensorInput(**values)
 
         sensors = tuple(whole(entry) for entry in raw["sensors"])
-        return InputSpec(sensors, float(raw["gsd_m"]), int(raw["size_px"]), bool(raw.get("fixed_size", False)))
+        fixed, uses = bool(raw.get("fixed_size", False)), tuple(raw.get("uses", ()))
+        return InputSpec(sensors, float(raw["gsd_m"]), int(raw["size_px"]), fixed, uses)
 
 
 def mask_for(valid: npt.NDArray[np.bool_], num_dates: int) -> npt.NDArray[np.bool_]:
@@ -118,7 +129,10 @@ class Sample:
 
 @dataclass
 class Batch:
-    """Windows as a network takes them; shapes at the top of the file. `location` is (B, 2) latitude, longitude."""
+    """Windows as a network takes them; shapes at the top of the file.
+
+    location: (B, 2) latitude, longitude in degrees, NaN where it is not known.
+    """
 
     image: dict[str, torch.Tensor]
     valid: torch.Tensor

@@ -183,6 +183,6 @@ def image_batch(samples: Sequence[Sample], spec: InputSpec) -> Batch:
 
 
 def _locations(samples: Sequence[Sample]) -> torch.Tensor | None:
-    if any(sample.location is None for sample in samples):
+    if all(sample.location is None for sample in samples):
         return None
-    return torch.tensor([sample.location for sample in samples], dtype=torch.float32)
+    return torch.tensor([sample.location or (torch.nan, torch.nan) for sample in samples], dtype=torch.float32)

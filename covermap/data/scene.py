@@ -83,14 +83,26 @@ class Scene:
 
     @property
     def dates(self) -> tuple[str | None, ...]:
-        """Dates of the sensor that has the most."""
-        return max((raster.dates for raster in self.rasters.values()), key=len)
+        """Dates of the sensor that has the most; of equals, the one that knows most of them."""
+        found = [raster.dates for raster in self.rasters.values()]
+        return max(found, key=lambda dates: (len(dates), sum(date is not None for date in dates)))
 
     def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
         """Class indices (H, W), IGNORE where unknown, also outside of the scene."""
         if self.labels is None:
             return np.full((window.height, window.width), IGNORE, np.uint8)
         return self.labels.read(window)
+
+
+def unknown_coordinates(scenes: Sequence[Scene], uses: Sequence[str]) -> list[str]:
+    """Notes on dates and places that a model takes into account (`dates`, `location`), but that are not known."""
+    undated = sum(any(date is None for date in scene.dates) for scene in scenes)
+    placeless = sum(scene.grid.lat_lon(scene.grid.window) is None for scene in scenes)
+    return [
+        f"{count} of {len(scenes)} scenes have no {what}: the model's code of it is left at 0 there"
+        for what, count, key in (("date", undated, "dates"), ("location", placeless, "location"))
+        if key in uses and count
+    ]
 
 
 def open_scenes(config: DataConfig, *, labels: bool = True) -> list[Scene]:

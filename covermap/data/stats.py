@@ -11,7 +11,7 @@ import numpy.typing as npt
 from covermap.core.config import ImageConfig
 from covermap.core.errors import BandError, DataError
 from covermap.core.sensors import find_sensor
-from covermap.core.types import InputSpec, Sample, SensorInput, mask_for
+from covermap.core.types import InputSpec, Sample, SensorInput, Statistic, mask_for
 from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.geo.grid import Window, partition
@@ -157,10 +157,8 @@ def _spread(values: npt.NDArray[np.float32], entry: SensorInput, bands: Sequence
     return out
 
 
-def with_statistics(
-    spec: InputSpec, published: Mapping[str, Mapping[str, tuple[float, float]]]
-) -> tuple[InputSpec, list[str]]:
-    """A measured spec with published means and stds, {sensor: {band: (mean, std)}} in physical units, and notes.
+def with_statistics(spec: InputSpec, published: Mapping[str, Mapping[str, Statistic]]) -> tuple[InputSpec, list[str]]:
+    """A measured spec with published means and stds, {sensor: {band: statistic}}, and notes.
 
     Bands without published numbers keep their own. Raises BandError where the data is on another scale altogether.
     """
@@ -170,27 +168,40 @@ def with_statistics(
         known = published.get(entry.sensor, {})
         own = {band: (m, s) for band, m, s in zip(entry.bands, entry.mean, entry.std, strict=True)}
         if known:
-            notes += _require_scale(entry, [(*own[band], *known[band]) for band in entry.bands if band in known])
-        both = [known.get(band, own[band]) for band in entry.bands]
+            notes += _require_scale(entry, [(own[band], known[band]) for band in entry.bands if band in known])
+        both = [known[band][:2] if band in known else own[band] for band in entry.bands]
         sensors.append(replace(entry, mean=tuple(m for m, _ in both), std=tuple(s for _, s in both)))
     return replace(spec, sensors=tuple(sensors)), notes
 
 
-def _require_scale(entry: SensorInput, pairs: Sequence[tuple[float, float, float, float]]) -> list[str]:
-    """pairs: mean and std of the data, mean and std published, for each band. A wrong scale is off by 100 or more."""
-    mean, std, published_mean, published_std = np.median(np.asarray(pairs), axis=0)
-    ratio, shift = std / published_std, abs(mean - published_mean) / published_std
-    trained = f"the weights were trained with mean {published_mean:.3g}, std {published_std:.3g}"
-    numbers = f"mean {mean:.3g}, std {std:.3g}; {trained}"
-    if 1 / 50 <= ratio <= 20 and shift <= 10:
-        few = ratio < 1 / 10
-        return [f"{entry.sensor} varies little ({numbers}): if it looks wrong, try normalise: dataset"] if few else []
-    likely = min(_FACTORS, key=lambda f: abs(np.log(f * ratio)) + abs(f * mean - published_mean) / published_std)
-    scale = f"set scale: {entry.scale * likely:.4g} in the image's entry" if likely != 1 else "check its unit"
-    raise BandError(
-        f"{entry.sensor} is on another scale than the weights: {numbers}",
-        fix=f"name the right sensor, or {scale}; or use the data's own numbers (train.normalise: dataset)",
-    )
+def _require_scale(entry: SensorInput, pairs: Sequence[tuple[tuple[float, float], Statistic]]) -> list[str]:
+    """Refuse data on another scale: where another factor would clearly fit, or radar that is not in dB.
+
+    A scene may well be darker or flatter than what the weights were trained on: that alone is only noted.
+    """
+    mean, std = np.median([own for own, _ in pairs], axis=0)
+    usual, spread = np.median([known[:2] for _, known in pairs], axis=0)
+    unit = pairs[0][1].unit
+    numbers = f"mean {mean:.3g}, std {std:.3g}; the weights were trained with mean {usual:.3g}, std {spread:.3g}"
+    trouble = f"{entry.sensor} is on another scale than the weights: {numbers} ({unit})"
+    if unit == "dB" and usual < 0 < mean:
+        raise BandError(trouble, fix="bring it to dB (10 log10 of the power), or set train.normalise: dataset")
+
+    def fits(factor: float, ratio: float, shift: float) -> bool:
+        apart = abs(factor * mean - usual) / spread
+        return bool(1 / ratio <= factor * std / spread <= ratio and apart <= shift)
+
+    if unit in _FACTORED and not fits(1, 30, 10):
+        likely = [factor for factor in _FACTORS if fits(factor, 8, 3)]
+        if likely or not fits(1, np.inf, 10):
+            scale = f"set scale: {entry.scale * likely[0]:.4g} in the image's entry" if likely else "check its unit"
+            raise BandError(
+                trouble,
+                fix=f"name the right sensor, or {scale}; or use the data's own numbers (train.normalise: dataset)",
+            )
+    flat = std < spread / 10
+    return [f"{entry.sensor} varies little ({numbers}): if it looks wrong, try normalise: dataset"] if flat else []
 
 
-_FACTORS = (1e-4, 1e-3, 1e-2, 1 / 255, 1, 100, 255, 1e3, 1e4)
+_FACTORED = ("reflectance", "8-bit brightness")
+_FACTORS = (1e4, 1e-4, 255, 1 / 255, 1e3, 1e-3, 100, 1e-2)

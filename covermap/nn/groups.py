@@ -48,6 +48,7 @@ class Groups:
         self._scale = {
             (e.sensor, b): (m, s) for e in spec.sensors for b, m, s in zip(e.bands, e.mean, e.std, strict=True)
         }
+        self.sensors = frozenset(channel.sensor for channel in self._at.values())
         nir = self._at.get("nir") or self._at.get("nir_narrow")
         self._pair = (nir, self._at["red"]) if nir and "red" in self._at else None
         self.names = tuple(name for name, bands in BANDS.items() if self._has(bands))

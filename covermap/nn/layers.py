@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -20,6 +21,14 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         conv_norm(inputs, outputs), nn.ReLU(inplace=True), conv_norm(outputs, outputs), nn.ReLU(inplace=True)
     )
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The network with the kernels of its two-dimensional convolutions in the order that is fastest for pictures."""
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def fold_norms(network: nn.Module) -> nn.Module:

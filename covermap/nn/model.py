@@ -6,7 +6,7 @@ batch -> padded to whole patches -> (a date at a time) -> backbone -> dates merg
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from covermap.core.errors import ConfigError, CovermapError, DataError
 from covermap.core.registry import find
-from covermap.core.types import Batch, Features, InputSpec
+from covermap.core.types import Batch, Features, InputSpec, Statistic
 from covermap.nn.dates import MergeDates, fold_dates, one_date, unfold_dates
 from covermap.nn.necks import Pyramid
 from covermap.nn.published import Channel
@@ -32,22 +32,25 @@ class Backbone(nn.Module, ABC):
     dates: one (it gets a batch of one date), each (it gets all dates and gives maps (B, T, C, h, w)), all (it gets all
     dates and gives one set of maps). max_dates: as many as it can take. multiple: height and width of a batch must be
     multiples of it. local: whether windows may be larger in prediction than in training at no loss; attention over a
-    whole window is not. may_lack: whether a batch may lack sensors that the input spec marks as optional.
-    notes: sentences about what was done with the bands. report: what became of the published weights.
-    statistics: {sensor: {band: (mean, std)}} of the images that the published weights were trained on, physical units.
+    whole window is not. fuses: whether it keeps sensors apart, so that some may be absent.
+    optional: sensors that a batch may lack, as long as one is there. unused: sensors of which no band reaches the
+    network. notes: sentences about what was done with the bands. report: what became of the published weights.
+    statistics: {sensor: {band: statistic}} of the images that the published weights were trained on.
     uses: of dates and location, what changes the features.
     """
 
     dates: ClassVar[Literal["one", "each", "all"]] = "all"
     max_dates: ClassVar[int] = 1000
     local: ClassVar[bool] = True
-    may_lack: ClassVar[bool] = False
+    fuses: ClassVar[bool] = False
     channels: tuple[int, ...]
     strides: tuple[float, ...]
     notes: tuple[str, ...] = ()
     report: Report | None = None
-    statistics: Mapping[str, Mapping[str, tuple[float, float]]] = MappingProxyType({})
+    statistics: Mapping[str, Mapping[str, Statistic]] = MappingProxyType({})
     uses: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
+    unused: frozenset[str] = frozenset()
 
     @property
     def multiple(self) -> int:
@@ -63,6 +66,9 @@ class Backbone(nn.Module, ABC):
         raise ConfigError(
             f"{path}: this backbone knows no published weights", fix="leave model.weights out to train from scratch"
         )
+
+    def trim(self) -> None:
+        """Take out what no map passes through; called once, after weights were loaded."""
 
 
 class Decoder(nn.Module, ABC):
@@ -106,11 +112,10 @@ class Model(nn.Module):
 
     def features(self, batch: Batch) -> Features:
         """What the decoder gets from a batch that is already a multiple of the backbone's `multiple` in size."""
-        num_dates = self.spec.num_dates
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features: Features = self.backbone(fold_dates(batch) if self.backbone.dates == "one" else batch)
         if self.backbone.dates == "one":
-            features = unfold_dates(features, num_dates)
+            features = unfold_dates(features, batch.valid.shape[1])
         if self.backbone.dates != "all":
             features = self.merge(features, batch.valid) if self.merge is not None else one_date(features)
         return features if self.neck is None else self.neck(features)
@@ -187,7 +192,7 @@ def build_model(
     spec: InputSpec,
     num_classes: int,
     *,
-    backbone: str = "unet",
+    backbone: str | Callable[..., Backbone] = "unet",
     decoder: str = "unet",
     backbone_options: Mapping[str, Any] | None = None,
     decoder_options: Mapping[str, Any] | None = None,
@@ -215,7 +220,7 @@ def build_model(
 
 
 def make_backbone(
-    name: str,
+    name: str | Callable[..., Backbone],
     spec: InputSpec,
     options: Mapping[str, Any] | None = None,
     *,
@@ -238,10 +243,11 @@ def make_backbone(
         encoder.report = encoder.load(weights)
         empty = [key for key, value in encoder.named_parameters() if value.is_meta]
         assert not empty, f"{name}: load() left {empty[:3]} without values"
+    encoder.trim()
     return encoder
 
 
-def _merge(encoder: Backbone, spec: InputSpec, dates: str | None, name: str) -> MergeDates | None:
+def _merge(encoder: Backbone, spec: InputSpec, dates: str | None, name: object) -> MergeDates | None:
     if spec.num_dates > 1 and encoder.dates != "all":
         return MergeDates(dates or "mean", spec.num_dates, encoder.channels)
     if dates is not None:
@@ -250,13 +256,13 @@ def _merge(encoder: Backbone, spec: InputSpec, dates: str | None, name: str) -> 
     return None
 
 
-def make_part(kind: str, name: str, options: Mapping[str, Any] | None, *arguments: Any) -> Any:
+def make_part(kind: str, name: str | Callable[..., Any], options: Mapping[str, Any] | None, *arguments: Any) -> Any:
     """A registered backbone, decoder or loss with the config's options; raises ConfigError when they do not fit."""
     maker = find(kind, name)
     try:
         return maker(*arguments, **(options or {}))
     except CovermapError:
         raise
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError, ZeroDivisionError) as error:
         section = "train" if kind == "loss" else "model"
         raise ConfigError(f"{kind} {name}: {error}", fix=f"check {section}.{kind}_options") from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from covermap.core.errors import BandError, ConfigError, suggest
 from covermap.core.sensors import SENSORS
-from covermap.core.types import InputSpec
+from covermap.core.types import InputSpec, Statistic
 
 POLICIES = ("mean", "zeros", "random", "drop", "error")
 STAND_INS = {"nir": "nir_narrow", "nir_narrow": "nir"}
@@ -101,19 +101,23 @@ def match(
 ) -> tuple[Channel, ...]:
     """All bands of a scene with what they are to a model, by name; each band of a modality is taken once.
 
-    A sensor gets the modality of which it has most bands, of equals its own, then one of its unit, then the first;
+    A sensor gets a modality of its own, else one of its unit, else any, of these the one of which it has most bands;
     `wanted` {sensor: modality} decides otherwise. Raises BandError when no band at all is known to the model.
     """
-    _require_known(wanted or {}, spec, modalities)
+    wanted = wanted or {}
+    _require_known(wanted, spec, modalities)
     taken: dict[str, set[int]] = {modality.name: set() for modality in modalities}
     channels = []
     for entry in spec.sensors:
-        choice = [m for m in modalities if m.name == (wanted or {}).get(entry.sensor, m.name)]
+        choice = [m for m in modalities if m.name == wanted.get(entry.sensor, m.name)]
         unit = SENSORS[entry.sensor].unit if entry.sensor in SENSORS else ""
         plans = [(_sources(entry.bands, m.bands, taken[m.name]), m) for m in choice]
         plan, modality = max(
-            plans, key=lambda each: (_count(each[0]), entry.sensor in each[1].sensors, each[1].unit == unit)
-        )
+            plans,
+            key=lambda each: (
+                _count(each[0]) > 0, entry.sensor in each[1].sensors, each[1].unit == unit, _count(each[0])
+            ),
+        )  # fmt: skip
         found = _count(plan) > 0
         taken[modality.name] |= {source for source in plan if source is not None}
         channels += [
@@ -130,8 +134,10 @@ def match(
     return tuple(channels)
 
 
-def _require_known(wanted: Mapping[str, str], spec: InputSpec, modalities: Sequence[Modality]) -> None:
+def _require_known(wanted: Any, spec: InputSpec, modalities: Sequence[Modality]) -> None:
     names = [modality.name for modality in modalities]
+    if not isinstance(wanted, Mapping) or not all(isinstance(name, str) for name in wanted.values()):
+        raise ConfigError(f"modalities: {wanted} is no choice", fix="write {sensor: modality}, e.g. {sentinel1: S1RTC}")
     for sensor, name in wanted.items():
         if sensor not in [entry.sensor for entry in spec.sensors]:
             raise ConfigError(
@@ -155,17 +161,32 @@ def _count(plan: Sequence[int | None]) -> int:
     return sum(source is not None for source in plan)
 
 
-def statistics(
-    channels: Sequence[Channel], modalities: Sequence[Modality]
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """{sensor: {band: (mean, std)}} in physical units, for the bands that the model knows."""
+def statistics(channels: Sequence[Channel], modalities: Sequence[Modality]) -> dict[str, dict[str, Statistic]]:
+    """{sensor: {band: statistic}} for the bands that the model knows, of sensors in the unit that it was trained on."""
     by_name = {modality.name: modality for modality in modalities}
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+    found: dict[str, dict[str, Statistic]] = {}
     for channel in channels:
-        if channel.source is not None:
-            values = by_name[channel.modality].statistics(channel.source)
-            found.setdefault(channel.sensor, {})[channel.band] = values
+        if channel.source is not None and _same_unit(channel.sensor, by_name[channel.modality]):
+            modality = by_name[channel.modality]
+            found.setdefault(channel.sensor, {})[channel.band] = Statistic(
+                *modality.statistics(channel.source), modality.unit
+            )
     return found
+
+
+def unit_notes(channels: Sequence[Channel], modalities: Sequence[Modality]) -> tuple[str, ...]:
+    """What to say of sensors in another unit than the model was trained on."""
+    by_name = {modality.name: modality for modality in modalities}
+    pairs = dict.fromkeys((c.sensor, c.modality) for c in channels if c.source is not None)
+    return tuple(
+        f"{sensor} is {SENSORS[sensor].unit}, {name} was {by_name[name].unit}: the data's own mean and std are used"
+        for sensor, name in pairs
+        if not _same_unit(sensor, by_name[name])
+    )
+
+
+def _same_unit(sensor: str, modality: Modality) -> bool:
+    return sensor not in SENSORS or SENSORS[sensor].unit == modality.unit
 
 
 def unknown(channels: Sequence[Channel]) -> list[str]:
@@ -185,11 +206,16 @@ def leave_out(channels: Sequence[Channel], extra: str, *, owner: str = "the mode
 
 @dataclass(frozen=True)
 class Selection:
-    """The channels that reach a network's first layer, and how its kernels are made from the published ones."""
+    """The channels that reach a network's first layer, and how its kernels are made from the `known` published ones."""
 
     channels: tuple[Channel, ...]
     new: str
+    known: int
     notes: tuple[str, ...]
+
+    def without(self, spec: InputSpec) -> frozenset[str]:
+        """Sensors of which no band is among the channels."""
+        return frozenset(entry.sensor for entry in spec.sensors) - {channel.sensor for channel in self.channels}
 
     @property
     def sources(self) -> tuple[int | None, ...]:
@@ -234,4 +260,4 @@ def select(
     ]
     if stand_ins:
         notes.append(f"{owner} takes {', '.join(stand_ins)}")
-    return Selection(kept, extra if extra != "drop" else "mean", tuple(notes))
+    return Selection(kept, extra if extra != "drop" else "mean", len(modality.bands), tuple(notes))

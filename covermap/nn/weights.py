@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from covermap.core.errors import ModelError
+from covermap.nn.published import Selection
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 INDEX = ".safetensors.index.json"
@@ -148,12 +149,22 @@ def fill(
     tensor is missing, left over or of another shape, and when a computed table differs.
     """
     report = Report(str(path))
-    tensors = _renamed(_strip(published, layout, str(path), report), layout)
+    stripped = _strip(published, layout, str(path), report)
     want = module.state_dict()
-    fates = dict.fromkeys(tensors, "loaded")
-    for name, change in (adapt or {}).items():
-        if name in tensors and (changed := change(tensors[name])) is not tensors[name]:
-            tensors[name], fates[name] = changed, "adapted"
+    try:
+        tensors = _renamed(stripped, layout)
+        require_numbers(tensors)
+        fates = dict.fromkeys(tensors, "loaded")
+        for name, change in (adapt or {}).items():
+            if name in tensors and (changed := change(tensors[name])) is not tensors[name]:
+                tensors[name], fates[name] = changed, "adapted"
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.message}", fix=error.fix) from error
+    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{path} does not fit this model ({type(error).__name__}: {error})",
+            fix="is it a checkpoint of another size or family? covermap models show NAME says which file belongs to it",
+        ) from error
     _require_same(tensors, want, str(path))
     _require_tables(tensors, want, layout, str(path))
     # Assigning keeps the file's memory map: nothing is read before it is used.
@@ -181,6 +192,15 @@ def _strip(tensors: Tensors, layout: Layout, path: str, report: Report) -> Tenso
         else:
             kept[name] = tensor
     return kept
+
+
+def require_numbers(tensors: Tensors) -> None:
+    """Raise ModelError that names a tensor with NaN or inf: a sum is a number only where all that is summed are."""
+    for name, tensor in tensors.items():
+        if not tensor.is_meta and tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32)):
+            raise ModelError(
+                f"{name} holds values that are no numbers", fix="download it again, or take another checkpoint"
+            )
 
 
 def _renamed(tensors: Tensors, layout: Layout) -> Tensors:
@@ -237,22 +257,32 @@ def _require_tables(have: Tensors, want: Mapping[str, Tensor], layout: Layout, p
             )
 
 
-def adapt_bands(kernel: Tensor, sources: Sequence[int | None], *, new: str = "mean") -> Tensor:
+def adapt_bands(kernel: Tensor, selection: Selection) -> Tensor:
     """Kernels (D, C, ...) of a first layer for other bands: `sources[i]` is the pretrained channel of band i.
 
     A pretrained channel that no band uses is left out, which is the same as feeding its mean. A new band (None) gets
     the mean of the channels in use, zeros or random kernels; with mean and random all are scaled so that the layer's
-    variance for equal, independent bands stays what it was.
+    variance for equal, independent bands stays what it was. Raises ModelError for a file with other channels.
     """
-    if list(sources) == list(range(kernel.shape[1])):
+    sources, known, new = selection.sources, selection.known, selection.new
+    if kernel.dim() < 2 or kernel.shape[1] != known:
+        raise ModelError(
+            f"the checkpoint's first layer {tuple(kernel.shape)} is not one for the {known} published bands",
+            fix="is it a checkpoint that was fine-tuned on other bands, or of another model?",
+        )
+    if list(sources) == list(range(known)):
         return kernel
     used = [source for source in sources if source is not None]
-    fill = kernel[:, used or slice(None)].mean(1)
-    if new == "zeros":
-        fill = torch.zeros_like(fill)
-    elif new == "random":
-        fill = torch.randn_like(fill) * kernel.std()
-    out = torch.stack([fill if source is None else kernel[:, source] for source in sources], 1)
+
+    def kernel_of(source: int | None) -> Tensor:
+        if source is not None:
+            return kernel[:, source]
+        if new == "random":
+            return torch.randn_like(kernel[:, 0]) * kernel.std()
+        mean = kernel[:, used or slice(None)].mean(1)
+        return torch.zeros_like(mean) if new == "zeros" else mean
+
+    out = torch.stack([kernel_of(source) for source in sources], 1)
     if None in sources and new != "zeros":
         out = out * (kernel[:, used or slice(None)].square().sum() / out.square().sum()).sqrt()
     return out

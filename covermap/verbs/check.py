@@ -9,7 +9,7 @@ from covermap.core.config import RunConfig
 from covermap.core.registry import find
 from covermap.data.chips import scene_bytes
 from covermap.data.split import PARTS, min_distance_px, part_counts
-from covermap.start import prepare_run
+from covermap.start import build_network, prepare_run
 from covermap.verbs.train import windows_per_epoch
 
 FEW_PX = 200
@@ -26,6 +26,7 @@ def check(config: RunConfig) -> dict[str, Any]:
     ):
         find(kind, name)
     ready = prepare_run(config)
+    build_network(config, ready)
     legend = ready.scenes[0].legend
     assert legend is not None
     counts = part_counts(ready.split, ready.scenes)

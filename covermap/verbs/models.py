@@ -70,7 +70,7 @@ def show_model(name: str) -> dict[str, Any]:
         **_origin(name),
         "parameters": sum(p.numel() for p in backbone.parameters()),
         "dates": takes[backbone.dates] + (f", at most {backbone.max_dates}" if backbone.max_dates < 1000 else ""),
-        "sensors may be absent": backbone.may_lack,
+        "sensors may be absent": backbone.fuses,
         "uses": list(backbone.uses),
         "channels": list(backbone.channels),
         "strides": list(backbone.strides),

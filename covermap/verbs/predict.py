@@ -53,7 +53,7 @@ class Job:
     sums: dict[str, str]
 
     def fingerprint(self) -> str:
-        """Everything that the blocks depend on: not the number of workers, not the date that the map is given."""
+        """Everything that the blocks depend on: not the number of workers, the date only for models that use it."""
         lattice = [self.windows.area, self.windows.size_px, self.windows.overlap_px]
         parts = [lattice, self.settings.model_dump(exclude={"workers"}), sorted(self.sums.items()), __version__]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
@@ -112,7 +112,7 @@ def predict(
         raise OutputError(f"{taken[0]} is an input of this call", fix="give the map another name")
     area = read_area(aoi, scene.grid) if aoi else None
     windows = Lattice.of(scene, card, settings)
-    job = Job(str(model), settings, windows, _sums(model, scene, aoi))
+    job = Job(str(model), settings, windows, _sums(model, scene, aoi, card.spec))
     blocks = windows.blocks(settings.block_px, area.window if area else None)
     work = out.with_name(out.name + ".work")
     resumed = _ledger(work, job, overwrite)
@@ -202,7 +202,7 @@ def _with_bands(image: str | Sequence[ImageConfig], bands: Sequence[str] | None)
     return [images[0].model_copy(update={"bands": list(bands)}), *images[1:]] if bands else images
 
 
-def _sums(model: str | Path, scene: Scene, aoi: str | Path | None) -> dict[str, str]:
+def _sums(model: str | Path, scene: Scene, aoi: str | Path | None, spec: InputSpec) -> dict[str, str]:
     """Checksums of everything that is read. Remote images are known by their address only."""
     sums = {path.name: checksum(path) for path in (Path(model) / "config.json", weights_path(model))}
     files = [*scene.files, *([str(aoi)] if aoi else [])]
@@ -210,6 +210,8 @@ def _sums(model: str | Path, scene: Scene, aoi: str | Path | None) -> dict[str, 
     sums["remote"] = " ".join(path for path in scene.paths if is_remote(path))
     for key, raster in scene.rasters.items():
         sums[key] = repr((raster.bands, raster.nodata, raster.grid, scene.added.get(key)))
+    if "dates" in spec.uses:
+        sums["dates"] = repr(scene.dates)
     return sums
 
 

@@ -29,8 +29,9 @@ from covermap.core.run import Run
 from covermap.core.types import Batch
 from covermap.data.balance import class_weights
 from covermap.data.chips import Survey, TrainWindows, collate
-from covermap.hub import file_sum
+from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, save_model
+from covermap.nn.layers import channels_last
 from covermap.nn.model import Model, make_part
 from covermap.start import Prepared, build_arguments, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
@@ -112,7 +113,7 @@ class Loop:
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
         self.facts = {"run": run.config.name, "parameters": sum(p.numel() for p in network.parameters())}
         self.facts |= _origin(run, network, ready, say)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(network)
         weights = class_weights(ready.survey.class_px, self.config.class_weights, names=legend.names)
         self.loss = make_part("loss", self.config.loss, self.config.loss_options, torch.from_numpy(weights))
         self.loss.to(self.accelerator.device)
@@ -175,7 +176,7 @@ class Loop:
         weight = sum(float(self.loss.mass(batch.label)) for batch in batches)
         for batch in map(self._without_a_sensor, batches):
             with self.accelerator.autocast():
-                logits = self.network(batch)
+                logits = self._logits(batch)
             total = self.loss(logits.float(), batch.label)
             if not torch.isfinite(total):
                 raise CovermapError(
@@ -195,12 +196,25 @@ class Loop:
             self._update_average()
         return sum(sums), weight
 
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        try:
+            logits: torch.Tensor = self.network(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                "a batch is so small that the coarsest features of the network are one cell, which has no variance",
+                fix="raise train.batch_size or train.size_px",
+            ) from error
+        return logits
+
     def _without_a_sensor(self, batch: Batch) -> Batch:
         """Now and then a batch lacks one of its sensors."""
         share = self.config.augment.drop_sensors
         if not share or torch.rand(()) >= share:
             return batch
-        lost = list(batch.image)[int(torch.randint(len(batch.image), ()))]
+        optional = [entry.sensor for entry in self.ready.spec.sensors if entry.optional]
+        lost = optional[int(torch.randint(len(optional), ()))]
         return replace(batch, image={name: x for name, x in batch.image.items() if name != lost})
 
     def _update_average(self) -> None:
@@ -280,10 +294,11 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
     report = network.backbone.report
     if report is None:
         return run.read_json("weights.json")["facts"] if run.path("weights.json").is_file() else {}
-    published = getattr(find("backbone", run.config.model.backbone), "published", None)
+    section = run.config.model
+    published = getattr(find("backbone", section.backbone), "published", None) if section.weights == "auto" else None
     facts = {
         "started_from": Path(report.path).name,
-        "started_from_sha256": file_sum(report.path),
+        "started_from_sha256": checkpoint_sum(report.path),
         "licence_of_weights": published.licence if published else "not known",
     }
     rows = [{"tensor": row.name, "shape": row.shape, "fate": row.fate, "note": row.note} for row in report.rows]

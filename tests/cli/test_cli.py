@@ -374,7 +374,7 @@ class Wrong(Mine):
 def test_a_users_own_backbone_is_checked_and_trained(covermap, config, tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
     code, out, err = covermap("check-plugin", "backbone", f"{tmp_path}/mine.py:Mine", "--option", "width=3")
-    assert (code, "13 of 13 checks hold" in out) == (0, True), out + err
+    assert (code, "14 of 14 checks hold" in out) == (0, True), out + err
     code, out, _ = covermap("check-plugin", "backbone", f"{tmp_path}/mine.py:Wrong")
     assert code == 1
     assert "FAILS  keeps things in their place" in out

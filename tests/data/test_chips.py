@@ -196,3 +196,15 @@ def test_no_normalisation_gives_physical_units(tiny):
     sample = scenes[0].read(Window(0, 0, 32, 32))
     got = normalise_sample(sample, spec)["sentinel2"]
     assert np.allclose(got, sample.image["sentinel2"] * 1e-4, atol=1e-6)
+
+
+def test_a_window_without_a_place_does_not_take_the_others_away():
+    from covermap.core.types import Sample
+    from covermap.data.chips import _locations
+
+    here = Sample({}, np.ones((1, 1, 1), bool), location=(46.0, 7.0))
+    nowhere = Sample({}, np.ones((1, 1, 1), bool))
+    found = _locations([here, nowhere])
+    assert found[0].tolist() == [46, 7]
+    assert found[1].isnan().all()
+    assert _locations([nowhere, nowhere]) is None

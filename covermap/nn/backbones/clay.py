@@ -20,7 +20,7 @@ from covermap.core.types import Batch, Features, InputSpec
 from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, embed_patches, token_map
 from covermap.nn.coordinates import locations, week_codes
 from covermap.nn.model import Backbone, stack_by_date
-from covermap.nn.published import Channel, Modality, Published, Variant, match, statistics
+from covermap.nn.published import Channel, Modality, Published, Variant, match, statistics, unit_notes
 from covermap.nn.weights import Layout, Report, load
 
 LAYOUT = Layout(
@@ -144,6 +144,7 @@ class ClayBackbone(Backbone):
             )
         self.register_buffer("waves", torch.tensor(waves), persistent=False)
         self.uses, self.statistics = published.uses, statistics(self.bands, published.modalities)
+        self.notes = unit_notes(self.bands, published.modalities)
         self.gsd_m = spec.gsd_m or published.gsd_m
         self.layers = choose_layers(depth, layers)
         self.encoder = ClayEncoder(width=width, depth=depth, heads=heads, patch_px=PATCH_PX)
@@ -165,6 +166,10 @@ class ClayBackbone(Backbone):
     def load(self, path: str | Path) -> Report:
         """Published weights; they make the kernels of any bands."""
         return load(self.encoder, path, LAYOUT)
+
+    def trim(self) -> None:
+        """Take out the blocks after the last chosen one."""
+        self.encoder.trunk.trim(self.layers[-1])
 
 
 def _wavelength(channel: Channel) -> float:

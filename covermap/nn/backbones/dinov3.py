@@ -111,7 +111,7 @@ class DinoV3(Plain):
     def load(self, path: str | Path) -> Report:
         """Published weights of any of the three layouts, the first layer brought to the bands of the data."""
         published = read_tensors(path)
-        change = partial(adapt_bands, sources=self.selection.sources, new=self.selection.new)
+        change = partial(adapt_bands, selection=self.selection)
         report = fill(self.model, published, layout(self.model), adapt={_KERNEL: change}, path=path)
         report.rows += [
             Row(name, tuple(tensor.shape), "applied", "not a weight")

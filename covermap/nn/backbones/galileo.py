@@ -22,7 +22,7 @@ from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, embed_pa
 from covermap.nn.coordinates import locations, months, unit_sphere
 from covermap.nn.groups import MODALITIES, Groups
 from covermap.nn.model import Backbone
-from covermap.nn.published import Published, Variant, leave_out, match, statistics
+from covermap.nn.published import Published, Variant, leave_out, match, statistics, unit_notes
 from covermap.nn.weights import Layout, Report, Tensors, load
 
 SPACE_TIME = {"S1": 2, "S2_RGB": 3, "S2_Red_Edge": 3, "S2_NIR_10m": 1, "S2_NIR_20m": 1, "S2_SWIR": 2, "NDVI": 1}
@@ -192,7 +192,7 @@ class GalileoBackbone(Backbone):
     dates = "each"
     max_dates = MAX_DATES
     local = False
-    may_lack = True
+    fuses = True
 
     def __init__(
         self,
@@ -207,12 +207,15 @@ class GalileoBackbone(Backbone):
         heads: int,
     ) -> None:
         super().__init__()
-        if not 1 <= patch_px <= PATCH_PX:
+        if not isinstance(patch_px, int) or not 1 <= patch_px <= PATCH_PX:
             raise ConfigError(f"patch_px {patch_px} is not possible", fix=f"1 to {PATCH_PX}")
         found = match(spec, published.modalities)
-        self.notes, self.uses = leave_out(found, extra_bands), published.uses
+        self.notes = (*leave_out(found, extra_bands), *unit_notes(found, published.modalities))
+        self.uses = published.uses
         self.statistics = statistics(found, published.modalities)
         self.groups = Groups(spec, found)
+        self.optional = self.groups.sensors
+        self.unused = frozenset(entry.sensor for entry in spec.sensors) - self.optional
         self.patch_px, self.gsd_m = patch_px, spec.gsd_m or published.gsd_m
         self.layers = choose_layers(depth, layers)
         names = [name for name in SPACE_TIME if name in self.groups.names] or ["S2_RGB"]
@@ -242,6 +245,10 @@ class GalileoBackbone(Backbone):
     def load(self, path: str | Path) -> Report:
         """Published weights of the groups in use."""
         return load(self.encoder, path, layout(self.encoder.embed, elevation=self.elevation))
+
+    def trim(self) -> None:
+        """Take out the blocks after the last chosen one."""
+        self.encoder.trunk.trim(self.layers[-1])
 
 
 for _size, _sizes, _sum in (

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from covermap.core.errors import ModelError
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
 from covermap.nn.backbones.vit import choose_layers, token_map
 from covermap.nn.model import Backbone, stack_by_date
-from covermap.nn.published import Modality, Published, Variant, match, select, statistics
-from covermap.nn.weights import Report, Row, Tensors, adapt_bands, read_tensors, require_whole
+from covermap.nn.published import Modality, Published, Variant, match, select, statistics, unit_notes
+from covermap.nn.weights import Report, Row, Tensors, adapt_bands, read_tensors, require_numbers, require_whole
 
 
 class TransformersBackbone(Backbone):
@@ -55,8 +56,9 @@ class TransformersBackbone(Backbone):
         super().__init__()
         found = match(spec, published.modalities)
         self.selection = select(found, published.modalities[0], extra=extra_bands, missing=missing_bands)
-        self.notes, self.uses = self.selection.notes, published.uses
-        self.statistics, self.known = statistics(found, published.modalities), len(published.modalities[0].bands)
+        self.notes, self.uses = (*self.selection.notes, *unit_notes(found, published.modalities)), published.uses
+        self.unused = self.selection.without(spec)
+        self.statistics = statistics(found, published.modalities)
         settings = getattr(transformers, f"{self.library}Config")(
             **config, num_channels=len(self.selection.channels)
         )  # fmt: skip
@@ -80,7 +82,12 @@ class TransformersBackbone(Backbone):
     def load(self, path: str | Path) -> Report:
         """Published weights (model.safetensors or pytorch_model.bin), the first layer brought to the data's bands."""
         report = Report(str(path))
-        given = self._wanted(read_tensors(path), report)
+        published = read_tensors(path)
+        try:
+            given = self._wanted(published, report)
+            require_numbers(given)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error.message}", fix=error.fix) from error
         with _quiet():
             model, info = type(self.model).from_pretrained(
                 None, config=self.model.config, state_dict=given, dtype=torch.float32, output_loading_info=True,
@@ -102,8 +109,8 @@ class TransformersBackbone(Backbone):
             fate, note = "loaded", ""
             if pattern := self._ignored(name):
                 fate, note = "ignored", f"not part of the encoder ({pattern})"
-            elif name.endswith(self.kernel) and tensor.shape[1:2] == (self.known,):
-                wanted[name] = adapt_bands(tensor, self.selection.sources, new=self.selection.new)
+            elif name.endswith(self.kernel):
+                wanted[name] = adapt_bands(tensor, self.selection)
                 fate = "loaded" if wanted[name] is tensor else "adapted"
             else:
                 wanted[name] = tensor
@@ -237,6 +244,12 @@ class Plain(TransformersBackbone):
         self.layers = choose_layers(config["num_hidden_layers"], layers)
         self.channels = (config["hidden_size"],) * len(self.layers)
         self.strides = (config["patch_size"],) * len(self.layers)
+
+    def trim(self) -> None:
+        """Take out the blocks after the last chosen one."""
+        depth = self.model.config.num_hidden_layers
+        for blocks in [m for m in self.model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]:
+            del blocks[self.layers[-1] + 1 :]
 
     def maps(self, x: Tensor) -> Sequence[Tensor]:
         """A map (B, D, H / p, W / p) of each chosen block, without the class and register tokens."""

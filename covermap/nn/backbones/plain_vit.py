@@ -42,6 +42,10 @@ class PlainViT(Backbone):
         tokens = tokens + positions(grid, self.width).to(x)
         return Features(tuple(token_map(each, grid) for each in self.trunk(tokens, self.layers)), self.strides)
 
+    def trim(self) -> None:
+        """Take out the blocks after the last chosen one."""
+        self.trunk.trim(self.layers[-1])
+
 
 def positions(grid: tuple[int, int], width: int) -> Tensor:
     """(h w, D): half of the width codes the row, half the column."""

@@ -19,7 +19,7 @@ from covermap.nn.backbones.vit import BlockShape, Trunk
 from covermap.nn.coordinates import locations, months, unit_sphere
 from covermap.nn.groups import BANDS, MODALITIES, Groups
 from covermap.nn.model import Backbone
-from covermap.nn.published import Published, Variant, leave_out, match, statistics
+from covermap.nn.published import Published, Variant, leave_out, match, statistics, unit_notes
 from covermap.nn.weights import Layout, Report, load
 
 GROUPS = {
@@ -112,14 +112,17 @@ class PrestoBackbone(Backbone):
 
     dates = "all"
     max_dates = MAX_DATES
-    may_lack = True
+    fuses = True
 
     def __init__(self, spec: InputSpec, published: Published, *, extra_bands: str = "drop") -> None:
         super().__init__()
         found = match(spec, published.modalities)
-        self.notes, self.uses = leave_out(found, extra_bands), published.uses
+        self.notes = (*leave_out(found, extra_bands), *unit_notes(found, published.modalities))
+        self.uses = published.uses
         self.statistics = statistics(found, published.modalities)
         self.groups = Groups(spec, found)
+        self.optional = self.groups.sensors
+        self.unused = frozenset(entry.sensor for entry in spec.sensors) - self.optional
         known = {modality.name: modality for modality in published.modalities}
         at = {band: modality.statistics(i) for modality in known.values() for i, band in enumerate(modality.bands)}
         self._form = {
@@ -130,7 +133,7 @@ class PrestoBackbone(Backbone):
 
     def forward(self, batch: Batch) -> Features:
         """-> one map (B, 128, H, W)."""
-        num, _, height, width = batch.valid.shape
+        num, dates, height, width = batch.valid.shape
         pixels = {
             name: self._formed(name, x).permute(0, 3, 4, 1, 2).flatten(0, 2) for name, x in self.groups(batch).items()
         }
@@ -138,7 +141,8 @@ class PrestoBackbone(Backbone):
         seen = seen | ~seen.any(1, keepdim=True)
         months_ = months(batch)[:, None].expand(-1, height * width, -1).flatten(0, 1)
         places = locations(batch)[:, None].expand(-1, height * width, -1).flatten(0, 1)
-        parts = [slice(i, i + CHUNK) for i in range(0, len(seen), CHUNK)]
+        step = max(1, CHUNK_TOKENS // (dates * len(pixels) + 1))
+        parts = [slice(i, i + step) for i in range(0, len(seen), step)]
         out = torch.cat(
             [self._chunk({k: x[at] for k, x in pixels.items()}, months_[at], places[at], seen[at]) for at in parts]
         )
@@ -169,7 +173,8 @@ class PrestoBackbone(Backbone):
         return load(self.encoder, path, layout(self.encoder.embed, land_cover=False))
 
 
-CHUNK = 16384
+CHUNK_TOKENS = 32768
+"""Tokens that go through together: some 0.4 GB, and 1 GB in training."""
 FORM = {
     **dict.fromkeys(("vv", "vh"), (25.0, 25.0)), "elevation": (0.0, 2000.0), "slope": (0.0, 50.0),
     **dict.fromkeys((b for bands in list(BANDS.values())[1:6] for b in bands), (0.0, 1.0)),

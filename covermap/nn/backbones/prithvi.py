@@ -28,8 +28,15 @@ from covermap.nn.backbones.vit import (
 )
 from covermap.nn.coordinates import day_codes, locations
 from covermap.nn.model import Backbone, stack_by_date
-from covermap.nn.published import Modality, Published, Variant, match, select, statistics
-from covermap.nn.weights import Layout, Report, adapt_bands, load
+from covermap.nn.published import Modality, Published, Variant, match, select, statistics, unit_notes
+from covermap.nn.weights import Layout, Report, Tensors, adapt_bands, load
+
+
+def _flat_kernel(tensors: Tensors) -> Tensors:
+    """The published kernel has one frame in depth."""
+    name = next((name for name in tensors if name.endswith("patch_embed.proj.weight")), "")
+    return {**tensors, name: tensors[name].squeeze(2)} if name else tensors
+
 
 LAYOUT = Layout(
     prefixes=("model.encoder.", "encoder.", ""),
@@ -40,6 +47,7 @@ LAYOUT = Layout(
         (r"^(temporal|location)_embed_enc\.scale$", r"\1_scale"),
         (r"^(blocks|norm)\.", r"trunk.\1."),
     ),
+    convert=_flat_kernel,
     tables=("pos_embed",),
 )
 
@@ -60,7 +68,7 @@ class PrithviEncoder(nn.Module):
         self.patch_px, self.base, self.num_frames, self.width = patch_px, size_px // patch_px, num_frames, width
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer("pos_embed", position_table(width, num_frames, self.base, self.base))
-        self.patch_embed = nn.Conv3d(num_bands, width, (1, patch_px, patch_px), (1, patch_px, patch_px))
+        self.patch_embed = nn.Conv2d(num_bands, width, patch_px, patch_px)
         self.trunk = Trunk(BlockShape(width, heads, 4 * width, eps=eps), depth)
         self.temporal_scale = nn.Parameter(torch.ones(1)) if coords else None
         self.location_scale = nn.Parameter(torch.ones(1)) if coords else None
@@ -77,7 +85,7 @@ class PrithviEncoder(nn.Module):
         batch, _, frames = x.shape[:3]
         height, width = x.shape[3] // self.patch_px, x.shape[4] // self.patch_px
         layer = self.patch_embed
-        tokens = embed_patches(x.transpose(1, 2).flatten(0, 1), layer.weight[:, :, 0], layer.bias)
+        tokens = embed_patches(x.transpose(1, 2).flatten(0, 1), layer.weight, layer.bias)
         tokens = tokens.view(batch, frames * height * width, self.width)
         table = self._positions(frames, height, width).to(tokens)
         tokens = tokens + table[1:]
@@ -136,9 +144,10 @@ class PrithviBackbone(Backbone):
         super().__init__()
         found = match(spec, published.modalities)
         self.selection = select(found, published.modalities[0], extra=extra_bands, missing=missing_bands)
-        self.notes, self.uses = self.selection.notes, published.uses
+        self.notes, self.uses = (*self.selection.notes, *unit_notes(found, published.modalities)), published.uses
         self.statistics = statistics(found, published.modalities)
         self.layers = choose_layers(depth, layers)
+        self.unused = self.selection.without(spec)
         self.encoder = PrithviEncoder(
             width=width, depth=depth, num_bands=len(self.selection.channels), eps=eps, **sizes
         )  # fmt: skip
@@ -156,8 +165,12 @@ class PrithviBackbone(Backbone):
 
     def load(self, path: str | Path) -> Report:
         """Published weights, the first layer brought to the bands of the data."""
-        change = partial(adapt_bands, sources=self.selection.sources, new=self.selection.new)
+        change = partial(adapt_bands, selection=self.selection)
         return load(self.encoder, path, LAYOUT, adapt={"patch_embed.weight": change})
+
+    def trim(self) -> None:
+        """Take out the blocks after the last chosen one."""
+        self.encoder.trunk.trim(self.layers[-1])
 
 
 _BANDS = ("blue", "green", "red", "nir_narrow", "swir1", "swir2")

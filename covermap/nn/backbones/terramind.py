@@ -27,7 +27,17 @@ from covermap.nn.backbones.vit import (
     token_map,
 )
 from covermap.nn.model import Backbone, stack_by_date
-from covermap.nn.published import Modality, Published, Selection, Variant, leave_out, match, select, statistics
+from covermap.nn.published import (
+    Modality,
+    Published,
+    Selection,
+    Variant,
+    leave_out,
+    match,
+    select,
+    statistics,
+    unit_notes,
+)
 from covermap.nn.weights import Layout, Report, Tensors, adapt_bands, load
 
 PATCH_PX, BASE = 16, 14
@@ -128,7 +138,7 @@ class TerraMindBackbone(Backbone):
 
     dates = "one"
     local = False
-    may_lack = True
+    fuses = True
 
     def __init__(
         self,
@@ -158,7 +168,14 @@ class TerraMindBackbone(Backbone):
         self.notes = (
             *leave_out(lost, "error" if extra_bands == "error" else "drop"),
             *(note for selection in self.selections.values() for note in selection.notes),
+            *unit_notes(found, published.modalities),
         )
+        if merge != "mean" and len(self.selections) == 1:
+            raise ConfigError(f"merge: {merge} has no effect on one modality", fix="leave it out")
+        owners = {name: {c.sensor for c in selection.channels} for name, selection in self.selections.items()}
+        self.unused = frozenset(e.sensor for e in spec.sensors) - set().union(*owners.values())
+        # A modality that two sensors share needs both.
+        self.optional = frozenset(next(iter(sensors)) for sensors in owners.values() if len(sensors) == 1)
         self.statistics = statistics(found, published.modalities)
         self.layers, self.merge = choose_layers(depth, layers), merge
         counts = {name: len(selection.channels) for name, selection in self.selections.items()}
@@ -190,10 +207,14 @@ class TerraMindBackbone(Backbone):
     def load(self, path: str | Path) -> Report:
         """Published weights of the modalities in use, their first layers brought to the bands of the data."""
         changes = {
-            f"embeddings.{name}.proj.weight": partial(adapt_bands, sources=selection.sources, new=selection.new)
+            f"embeddings.{name}.proj.weight": partial(adapt_bands, selection=selection)
             for name, selection in self.selections.items()
         }
         return load(self.encoder, path, layout(self.selections), adapt=changes)
+
+    def trim(self) -> None:
+        """Take out the blocks after the last chosen one."""
+        self.encoder.trunk.trim(self.layers[-1])
 
 
 _S2 = (

@@ -88,7 +88,14 @@ class Trunk(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(shape) for _ in range(depth))
         self.norm = nn.LayerNorm(shape.width, eps=shape.eps)
+        self.depth = depth
         self.apply(_initialise)
+
+    def trim(self, last: int) -> None:
+        """Take out the blocks after `last`, and the norm that only the very last block has."""
+        del self.blocks[last + 1 :]
+        if last < self.depth - 1:
+            del self.norm
 
     def forward(self, x: Tensor, layers: Sequence[int], *, mask: Tensor | None = None) -> list[Tensor]:
         """Tokens after each of the given blocks (counted from 0); only after the last block they are normed."""
@@ -99,7 +106,7 @@ class Trunk(nn.Module):
                 break
             x = block(x, mask)
             if index in wanted:
-                found[index] = self.norm(x) if index == len(self.blocks) - 1 else x
+                found[index] = self.norm(x) if index == self.depth - 1 else x
         return [found[index] for index in layers]
 
 
@@ -118,8 +125,9 @@ def choose_layers(depth: int, layers: Sequence[int] | None) -> tuple[int, ...]:
     """
     if layers is None:
         return tuple(dict.fromkeys(max(0, round(depth * (i + 1) / 4) - 1) for i in range(4)))
+    whole = all(isinstance(layer, int) for layer in layers)
     found = tuple(layer + depth if layer < 0 else layer for layer in layers)
-    if not found or any(not 0 <= layer < depth for layer in found) or list(found) != sorted(set(found)):
+    if not found or not whole or found[0] < 0 or found[-1] >= depth or list(found) != sorted(set(found)):
         raise ConfigError(
             f"layers {list(layers)} are not blocks of a network of {depth}",
             fix=f"give rising numbers from 0 to {depth - 1}, or leave layers out",
