@@ -15,7 +15,7 @@ from covermap.core.legend import IGNORE, Legend
 from covermap.core.sensors import find_sensor
 from covermap.core.types import Sample
 from covermap.data.labels import RasterLabels, find_legend, is_vector, open_labels
-from covermap.data.source import SceneFiles, find_scenes
+from covermap.data.source import Found, SceneFiles, find_scenes
 from covermap.geo.grid import Grid, Window, similar_gsd
 from covermap.geo.raster import Raster, files_behind, open_raster, stack_dates
 from covermap.geo.rasterize import VectorLabels
@@ -107,7 +107,11 @@ def unknown_coordinates(scenes: Sequence[Scene], uses: Sequence[str]) -> list[st
 
 def open_scenes(config: DataConfig, *, labels: bool = True) -> list[Scene]:
     """The scenes that a config describes; files are paired by name, never by order. Raises on any mismatch."""
-    found = find_scenes(config)
+    return open_found(find_scenes(config), config, labels=labels)
+
+
+def open_found(found: Found, config: DataConfig, *, labels: bool = True) -> list[Scene]:
+    """The scenes of a layout; the config says how labels are read and aligned."""
     paths = [files.labels["class"] for files in found.scenes if "class" in files.labels] if labels else []
     legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths else None
     scenes = [_open_scene(files, config, legend) for files in found.scenes]

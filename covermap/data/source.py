@@ -44,7 +44,7 @@ class Source(ABC):
     licence, url: of the data set.
     """
 
-    legend: ClassVar[str | Mapping[Any, Any] | None] = None
+    legend: str | Mapping[Any, Any] | None = None
     licence: ClassVar[str] = ""
     url: ClassVar[str] = ""
 

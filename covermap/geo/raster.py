@@ -94,7 +94,10 @@ class BandSource:
 
 @dataclass(frozen=True)
 class Raster:
-    """Bands on one grid; `sources[t][c]` says where band c of date t lies."""
+    """Bands on one grid; `sources[t][c]` says where band c of date t lies.
+
+    masked: whether an alpha band in the files says where they hold something; not where it is one of the bands.
+    """
 
     grid: Grid
     bands: tuple[str, ...]
@@ -103,6 +106,7 @@ class Raster:
     nodata: float | None = None
     resampling: str = "bilinear"
     dates: tuple[str | None, ...] = (None,)
+    masked: bool = True
 
     @property
     def name(self) -> str:
@@ -137,7 +141,7 @@ class Raster:
         nodata = self.nodata if self.nodata is not None else dataset.nodata
         try:
             if grid_of(dataset).is_same(self.grid):
-                return read_plain(dataset, indexes, window, nodata)
+                return read_plain(dataset, indexes, window, nodata, masked=self.masked)
             return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=self.resampling)
         except (RasterioError, OSError) as error:
             raise DataError(
@@ -171,20 +175,21 @@ class Raster:
 
 
 def read_plain(
-    dataset: DatasetReader, indexes: Sequence[int], window: Window, nodata: float | None
+    dataset: DatasetReader, indexes: Sequence[int], window: Window, nodata: float | None, *, masked: bool = True
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """values (C, H, W), valid (H, W) of a window on the dataset's own grid; 0 and False outside of it."""
     inside = window.intersect(Window(0, 0, dataset.height, dataset.width))
     if inside == window:
         values = dataset.read(list(indexes), window=window.rasterio)
-        return values, valid_pixels(values, nodata) & _mask(dataset, window)
+        good = valid_pixels(values, nodata)
+        return values, good & _mask(dataset, window) if masked else good
     values = np.zeros(
         (len(indexes), window.height, window.width), np.result_type(*(dataset.dtypes[i - 1] for i in indexes))
     )
     valid = np.zeros((window.height, window.width), bool)
     if not inside.is_empty:
         rows, cols = inside.within(window).slices
-        values[:, rows, cols], valid[rows, cols] = read_plain(dataset, indexes, inside, nodata)
+        values[:, rows, cols], valid[rows, cols] = read_plain(dataset, indexes, inside, nodata, masked=masked)
     return values, valid
 
 
@@ -219,7 +224,10 @@ def open_raster(
     """
     files = _list_files(path)
     datasets = [open_dataset(file) for file in files]
-    sources = [BandSource(f, i) for f, d in zip(files, datasets, strict=True) for i in d.indexes if not _is_alpha(d, i)]
+    every = [(BandSource(f, i), _is_alpha(d, i)) for f, d in zip(files, datasets, strict=True) for i in d.indexes]
+    # Many writers call the fourth of four 8-bit bands alpha; who names it knows better.
+    named = bands is not None and len(bands) == len(every)
+    sources = [source for source, alpha in every if named or not alpha]
     where = str(path) if isinstance(path, str | Path) else str(files[0])
     names = name_bands(bands or _names_in(files, datasets, sensor), sensor=sensor, where=where)
     if len(names) != len(sources):
@@ -231,7 +239,8 @@ def open_raster(
     dtype = np.result_type(*(d.dtypes[i] for d in datasets for i in range(d.count)))
     exact = all(grid_of(d).is_same(grid) for d in datasets)
     kind = dtype.name if exact else _resampled_dtype(dtype)
-    return Raster(grid, names, (tuple(sources),), kind, nodata, dates=(date,))
+    masked = not (named and any(alpha for _, alpha in every))
+    return Raster(grid, names, (tuple(sources),), kind, nodata, dates=(date,), masked=masked)
 
 
 def _resampled_dtype(dtype: npt.DTypeLike) -> str:

@@ -1,8 +1,4 @@
-"""Conformance of plug-ins, for ours and for anybody's: `check_backbone(MyBackbone)`, `covermap check-plugin`.
-
-Each check is one function that raises AssertionError with what was expected; a class that passes all of them works in
-every recipe: any size, any number of dates, missing data, frozen or trained.
-"""
+"""What every backbone must keep: any size, any number of dates, missing data, frozen or trained."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor
 
-from covermap.core.errors import BandError, ConfigError, CovermapError, DataError
+from covermap.core.errors import BandError, ConfigError, DataError
 from covermap.core.legend import load_legend
 from covermap.core.registry import find
 from covermap.core.sensors import SENSORS
@@ -27,17 +23,10 @@ from covermap.models import NetworkModel
 from covermap.nn.layers import channels_last
 from covermap.nn.model import Backbone, Model, build_model, make_backbone
 from covermap.nn.published import Modality
+from covermap.testing.outcome import Outcome, require, run_checks
 
 MAX_PARAMETERS = 700_000_000
 """Larger ones are not run: they would not fit into the memory of an ordinary machine."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One check: its name, and why it failed ("" where it passed)."""
-
-    name: str
-    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,18 +69,7 @@ def check_backbone(
             f"{backbone} has {size / 1e9:.1f} thousand million parameters, too many to be run for a check",
             fix="check a smaller one of its family",
         )
-    return [_outcome(check, case) for check in CHECKS]
-
-
-def _outcome(check: Callable[[Case], None], case: Case) -> Outcome:
-    name = check.__name__.strip("_").replace("_", " ")
-    try:
-        check(case)
-    except AssertionError as error:
-        return Outcome(name, str(error) or "an assertion failed")
-    except Exception as error:
-        return Outcome(name, f"{type(error).__name__}: {error}")
-    return Outcome(name)
+    return run_checks(CHECKS, case)
 
 
 def suitable_spec(backbone: str | Callable[..., Backbone], *, num_dates: int = 1) -> InputSpec:
@@ -141,32 +119,26 @@ def _several(spec: InputSpec, num_dates: int) -> InputSpec:
     return replace(spec, sensors=tuple(replace(entry, num_dates=num_dates) for entry in spec.sensors))
 
 
-def _require(holds: bool | Tensor, failure: str) -> None:
-    # No assert statement: python -O would leave it out.
-    if not holds:
-        raise AssertionError(failure)
-
-
 # ---------------------------------------------------------------- the checks
 
 
 def _gives_the_maps_that_it_announces(case: Case) -> None:
     backbone = case.backbone()
     m = backbone.multiple
-    _require(m >= 1, "multiple is below 1")
-    _require(len(backbone.channels) == len(backbone.strides) >= 1, "channels and strides differ in number")
-    _require(list(backbone.strides) == sorted(backbone.strides), f"strides {backbone.strides} are not finest first")
+    require(m >= 1, "multiple is below 1")
+    require(len(backbone.channels) == len(backbone.strides) >= 1, "channels and strides differ in number")
+    require(list(backbone.strides) == sorted(backbone.strides), f"strides {backbone.strides} are not finest first")
     for height, width in ((2 * m, 3 * m), (3 * m, 2 * m)):
         with torch.inference_mode():
             features = backbone(random_batch(case.spec.one_date(), height, width))
-        _require(
+        require(
             len(features.maps) == len(backbone.channels), f"{len(features.maps)} maps instead of {backbone.channels}"
         )
         for x, channels, stride in zip(features.maps, backbone.channels, backbone.strides, strict=True):
             by_date = (1,) if backbone.dates == "each" else ()
             want = (2, *by_date, channels, round(height / stride), round(width / stride))
-            _require(tuple(x.shape) == want, f"a map is {tuple(x.shape)} instead of {want}")
-            _require(x.isfinite().all(), "features are not finite")
+            require(tuple(x.shape) == want, f"a map is {tuple(x.shape)} instead of {want}")
+            require(x.isfinite().all(), "features are not finite")
 
 
 def _takes_any_size_with_any_decoder(case: Case) -> None:
@@ -176,8 +148,8 @@ def _takes_any_size_with_any_decoder(case: Case) -> None:
         for height, width in ((m, m), (2 * m + 1, 3 * m - 1), (5, 2 * m)):
             with torch.inference_mode():
                 logits = model(random_batch(case.spec, height, width))
-            _require(tuple(logits.shape) == (2, 3, height, width), f"{decoder}: logits are {tuple(logits.shape)}")
-            _require(logits.isfinite().all(), f"{decoder}: logits are not finite")
+            require(tuple(logits.shape) == (2, 3, height, width), f"{decoder}: logits are {tuple(logits.shape)}")
+            require(logits.isfinite().all(), f"{decoder}: logits are not finite")
 
 
 def _gives_each_window_the_same_result_alone_and_in_company(case: Case) -> None:
@@ -186,9 +158,9 @@ def _gives_each_window_the_same_result_alone_and_in_company(case: Case) -> None:
     batch = random_batch(case.spec, 2 * m, 2 * m, size=3)
     with torch.inference_mode():
         together, again, alone = model(batch), model(batch), model(_pick(batch, 1))
-    _require(torch.equal(together, again), "the same batch gives two results in evaluation mode")
+    require(torch.equal(together, again), "the same batch gives two results in evaluation mode")
     apart = float((together[1:2] - alone).abs().max() / together.abs().max())
-    _require(apart < 1e-4, f"a window's result depends on the others of its batch (by {apart:.2g})")
+    require(apart < 1e-4, f"a window's result depends on the others of its batch (by {apart:.2g})")
 
 
 def _keeps_things_in_their_place(case: Case) -> None:
@@ -204,7 +176,7 @@ def _keeps_things_in_their_place(case: Case) -> None:
     change = (after - before).abs().flatten(0, -3).sum(0)
     row, col = divmod(int(change.argmax()), change.shape[1])
     place = (3 * row // change.shape[0], 4 * col // change.shape[1])
-    _require(
+    require(
         place == (0, 2), f"a change in row 0, column 2 (of 3 and 4) shows most in row {place[0]}, column {place[1]}"
     )
 
@@ -223,7 +195,7 @@ def _trains_every_parameter(case: Case) -> None:
     logits = model(random_batch(case.spec, 2 * m, 2 * m))
     (logits * torch.randn_like(logits)).sum().backward()
     idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    _require(not idle, f"no gradient reaches {len(idle)} tensors: {', '.join(idle[:4])}")
+    require(not idle, f"no gradient reaches {len(idle)} tensors: {', '.join(idle[:4])}")
 
 
 def _stays_as_it_is_when_frozen(case: Case) -> None:
@@ -236,7 +208,7 @@ def _stays_as_it_is_when_frozen(case: Case) -> None:
     model(random_batch(case.spec, 2 * m, 2 * m)).square().mean().backward()
     optimiser.step()
     moved = [name for name, value in model.backbone.state_dict().items() if not torch.equal(value, before[name])]
-    _require(not moved, f"{', '.join(moved[:4])} changed although the backbone was frozen")
+    require(not moved, f"{', '.join(moved[:4])} changed although the backbone was frozen")
 
 
 def _is_whole_in_its_state_dict(case: Case) -> None:
@@ -250,7 +222,7 @@ def _is_whole_in_its_state_dict(case: Case) -> None:
     batch = random_batch(case.spec.one_date(), 2 * first.multiple, 2 * first.multiple)
     with torch.inference_mode():
         same = [torch.equal(x, y) for x, y in zip(first(batch).maps, second(batch).maps, strict=True)]
-    _require(all(same), "a copy with the same state dict gives other features")
+    require(all(same), "a copy with the same state dict gives other features")
 
 
 def _leaves_the_process_alone(case: Case) -> None:
@@ -258,7 +230,7 @@ def _leaves_the_process_alone(case: Case) -> None:
     with torch.inference_mode():
         model(random_batch(case.spec, model.backbone.multiple, model.backbone.multiple))
     changed = [name for name, value in _settings().items() if case.before[name] != value]
-    _require(not changed, f"building or running it changes {', '.join(changed)} for the whole process")
+    require(not changed, f"building or running it changes {', '.join(changed)} for the whole process")
 
 
 def _settings() -> dict[str, Any]:
@@ -284,7 +256,7 @@ def _survives_missing_data(case: Case) -> None:
     for each in (batch, unknown):
         with torch.inference_mode():
             logits = model(each)
-        _require(logits.isfinite().all(), "nodata, an unknown date or place makes the logits infinite")
+        require(logits.isfinite().all(), "nodata, an unknown date or place makes the logits infinite")
 
 
 def _is_used_as_in_training_and_prediction(case: Case) -> None:
@@ -294,11 +266,11 @@ def _is_used_as_in_training_and_prediction(case: Case) -> None:
     batch = random_batch(case.spec, 2 * model.backbone.multiple, 2 * model.backbone.multiple)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(batch)
-    _require(logits.isfinite().all(), "logits in bfloat16 are not finite")
+    require(logits.isfinite().all(), "logits in bfloat16 are not finite")
     logits.float().square().mean().backward()
     legend = load_legend({1: "a", 2: "b", 3: "c"})
     shares = NetworkModel(case.spec, legend, model.eval(), {}).probabilities(batch)
-    _require(bool((abs(shares.sum(1) - 1) < 1e-4).all()), "probabilities do not sum to 1")
+    require(bool((abs(shares.sum(1) - 1) < 1e-4).all()), "probabilities do not sum to 1")
 
 
 def _takes_several_dates(case: Case) -> None:
@@ -309,7 +281,7 @@ def _takes_several_dates(case: Case) -> None:
     for dates in methods:
         with torch.inference_mode():
             logits = case.model(three, dates=dates)(random_batch(three, 2 * m, 2 * m))
-        _require(tuple(logits.shape) == (2, 3, 2 * m, 2 * m) and logits.isfinite().all(), f"dates: {dates} fails")
+        require(tuple(logits.shape) == (2, 3, 2 * m, 2 * m) and logits.isfinite().all(), f"dates: {dates} fails")
     if backbone.dates != "one" and backbone.max_dates < 1000:
         with suppress(DataError):
             case.backbone(_several(case.spec, backbone.max_dates + 1))
@@ -331,7 +303,7 @@ def _takes_bands_by_name(case: Case) -> None:
             continue  # refused, which is as good
         with torch.inference_mode():
             features = backbone(random_batch(spec.one_date(), 2 * backbone.multiple, backbone.multiple))
-        _require(all(x.isfinite().all() for x in features.maps), "features are not finite")
+        require(all(x.isfinite().all() for x in features.maps), "features are not finite")
 
 
 def _with_bands(spec: InputSpec, bands: Sequence[str]) -> InputSpec:
@@ -356,7 +328,7 @@ def _does_without_any_sensor_but_one(case: Case) -> None:
         names = [*always, *part]
         with torch.inference_mode():
             logits = model(replace(batch, image={name: batch.image[name] for name in names}))
-        _require(logits.isfinite().all(), f"with {', '.join(names)} alone the logits are not finite")
+        require(logits.isfinite().all(), f"with {', '.join(names)} alone the logits are not finite")
 
 
 def _subsets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -380,7 +352,7 @@ def _gives_one_date_what_it_gives_two_equal_ones(case: Case) -> None:
         one: Tensor = case.model()(batch)
         both: Tensor = case.model(two, dates="mean")(twice)
     apart = float((one - both).abs().max() / one.abs().max())
-    _require(apart < 1e-4, f"the logits differ by {apart:.2g}")
+    require(apart < 1e-4, f"the logits differ by {apart:.2g}")
 
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
@@ -399,10 +371,3 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     _takes_bands_by_name,
     _does_without_any_sensor_but_one,
 )
-
-
-def require_conforming(outcomes: Sequence[Outcome], name: str) -> None:
-    """Raise ConfigError that lists the checks which failed."""
-    failed = [f"{outcome.name}: {outcome.failure}" for outcome in outcomes if outcome.failure]
-    if failed:
-        raise CovermapError(f"{name} fails {len(failed)} of {len(outcomes)} checks; " + "; ".join(failed))

@@ -1,0 +1,191 @@
+"""Layouts of data sets. Paths and codes are those of the data sets' pages, written here, not by our miniature writers."""
+
+import csv
+import warnings
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+
+from covermap.core.config import DataConfig
+from covermap.core.errors import ConfigError, DataError
+from covermap.core.registry import find, names
+from covermap.data.scene import open_scenes
+from covermap.data.source import inside
+from covermap.testing import check_source
+
+
+def put(path, values, *, alpha=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.asarray(values)
+    values = values[None] if values.ndim == 2 else values
+    profile = {"driver": "GTiff", "count": len(values), "height": values.shape[1], "width": values.shape[2]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **profile, dtype=values.dtype) as file:
+            file.write(values)
+            if alpha:
+                file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+
+
+@pytest.mark.parametrize("name", names("source"))
+def test_every_layout_keeps_its_promises(name):
+    assert [outcome for outcome in check_source(name) if outcome.failure] == []
+
+
+# ------------------------------------------------------------------ WUSU
+
+
+@pytest.fixture
+def wusu(tmp_path):
+    """Two tiles of one city and three years, as OpenWUSU512 is laid out; the fourth band is called alpha by many tools."""
+    image = np.arange(4 * 16, dtype="uint8").reshape(4, 4, 4)
+    for tile in (2, 10):
+        for year, code in (("15", 3), ("16", 4), ("18", 12)):
+            put(tmp_path / f"train/HS/imgs/HS{year}_{tile}.tif", image + tile, alpha=True)
+            put(tmp_path / f"train/HS/class/HS{year}_{tile}.tif", np.full((4, 4), code, "uint8"))
+        for pair in ("1516", "1618"):
+            for kind in ("BCD", "SCD"):
+                put(tmp_path / f"train/HS/change/{kind}/HS{pair}_{tile}.tif", np.ones((4, 4), "uint8"))
+    return tmp_path
+
+
+def test_wusu_tiles_by_year(wusu):
+    scenes = open_scenes(DataConfig(source="wusu", root=str(wusu)))
+    assert [s.name for s in scenes] == [
+        f"train_HS{name}" for name in ("15_2", "15_10", "16_2", "16_10", "18_2", "18_10")
+    ]
+    first = scenes[1]
+    assert first.rasters["gaofen2"].bands == ("blue", "green", "red", "nir")
+    assert (first.part, first.place, first.dates) == ("train", "train HS", ("2015-04-22",))
+    sample = first.read(first.grid.window, labels=True)
+    assert sample.image["gaofen2"][0, 3, 0, 0] == 48 + 10  # the fourth band is near infrared, not a mask
+    assert sample.valid.all()
+    assert (sample.label == 3).all()  # code 3 is the fourth class
+    assert len(first.legend) == 12
+    assert [first.legend.codes[i] for i in (4, 5, 11)] == [4, 6, 12]  # 5 does not occur
+
+
+def test_wusu_series_and_the_merged_variant(wusu):
+    config = DataConfig(source="wusu", root=str(wusu), options={"dates": "series", "merged": True})
+    scenes = open_scenes(config)
+    assert [s.name for s in scenes] == ["train_HS_2", "train_HS_10"]
+    assert scenes[0].dates == ("2015-04-22", "2016-09-01", "2018-11-23")
+    assert len(scenes[0].legend) == 10
+    files = find("source", "wusu")(wusu, dates="series").scenes()[0]
+    assert files.labels["bcd:2015-2016"].endswith("change/BCD/HS1516_2.tif")
+    assert files.labels["scd:2016-2018"].endswith("change/SCD/HS1618_2.tif")
+    assert files.labels["class:2016"].endswith("class/HS16_2.tif")
+
+
+def test_wusu_names_what_is_missing(wusu):
+    (wusu / "train/HS/class/HS16_10.tif").unlink()
+    with pytest.raises(DataError, match=r"1 images without class masks: .*HS16_10\.tif"):
+        find("source", "wusu")(wusu).scenes()
+    (wusu / "train/HS/imgs/HS16_10.tif").unlink()
+    with pytest.raises(DataError, match=r"has no HS16_10\.tif"):
+        find("source", "wusu")(wusu, dates="series").scenes()
+    put(wusu / "train/HS/imgs/wuhan.tif", np.ones((4, 4, 4), "uint8"))
+    with pytest.raises(DataError, match=r"wuhan\.tif is not named like"):
+        find("source", "wusu")(wusu).scenes()
+    with pytest.raises(ConfigError, match="dates: 'all' is not known"):
+        find("source", "wusu")(wusu, dates="all")
+
+
+# ------------------------------------------------------------------ LUCAS Italy
+
+
+@pytest.fixture
+def lucas(tmp_path):
+    rows = [("44302554", "1"), ("40302448", "2"), ("46001234", "10")]
+    for point, code in rows:
+        put(tmp_path / code / f"{point}.tif", np.random.default_rng(int(code)).random((6, 8, 8)).astype("float32"))
+    with open(tmp_path / "chips_LC_class.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("Point_ID", "STR18"), *rows])
+    return tmp_path
+
+
+def test_lucas_chips_have_the_class_of_the_table(lucas):
+    scenes = find("source", "lucas")(lucas).scenes()
+    assert {s.name: s.chip_class for s in scenes} == {"40302448": 2, "44302554": 1, "46001234": 10}
+    (lucas / "2" / "._40302448.tif").write_bytes(b"left by a system")
+    assert len(find("source", "lucas")(lucas).scenes()) == 3
+    opened = open_scenes(DataConfig(source="lucas", root=str(lucas)))
+    assert opened[0].rasters["hls"].bands == ("blue", "green", "red", "nir_narrow", "swir1", "swir2")
+    assert opened[0].images[0].scale == 1.0  # reflectance from 0 to 1
+
+
+def test_lucas_tables_are_checked(lucas):
+    table = lucas / "chips_LC_class.csv"
+    good = table.read_text()
+    for change, message in (
+        (good + "44302554,1\n", "the point 44302554 twice"),
+        (good.replace("46001234,10", "46001234,11"), "STR18 of 46001234 is '11'"),
+        (good.replace("STR18", "class"), "no columns Point_ID and STR18"),
+        (
+            good.replace("46001234,10\r\n", "").replace("46001234,10\n", ""),
+            r"1 chips without rows of the table: .*46001234",
+        ),
+        (good + "99999999,3\n", "1 rows of the table without chips"),
+    ):
+        table.write_text(change)
+        with pytest.raises(DataError, match=message):
+            find("source", "lucas")(lucas).scenes()
+    table.unlink()
+    with pytest.raises(DataError, match=r"has no chips_LC_class\.csv"):
+        find("source", "lucas")(lucas).scenes()
+
+
+# ------------------------------------------------------------------ Catalonia
+
+
+@pytest.fixture
+def catalonia(tmp_path):
+    find("source", "catalonia").write_miniature(tmp_path)
+    return tmp_path
+
+
+def test_catalonia_months_as_dates_or_as_train_and_test(catalonia):
+    series = open_scenes(DataConfig(source="catalonia", root=str(catalonia), align="mode"))
+    assert [s.name for s in series] == ["catalonia"]
+    assert series[0].dates == ("2018-04", "2018-08")
+    assert series[0].labels.grid.gsd_m == 10  # ten times finer labels on the image's grid
+    options = {"dates": "single", "test": 8}
+    single = open_scenes(DataConfig(source="catalonia", root=str(catalonia), align="mode", options=options))
+    assert [(s.name, s.part, s.place) for s in single] == [
+        ("catalonia_2018-04", "train", "catalonia"), ("catalonia_2018-08", "test", "catalonia"),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="there is no mosaic of month 6"):
+        find("source", "catalonia")(catalonia, dates="single", test=6).scenes()
+    (catalonia / "LC_2018_UTM_WGS84_31N_1m_12_Classes.tif").unlink()
+    with pytest.raises(DataError, match=r"2 mosaics S2_CAT_YYYYMM_.* and 0 maps"):
+        find("source", "catalonia")(catalonia).scenes()
+
+
+# ------------------------------------------------------------------ all
+
+
+def test_a_config_names_either_files_or_a_layout(wusu):
+    for raw, message in (
+        ({}, "name either data.image, or data.source"),
+        ({"image": "a.tif", "source": "wusu", "root": "."}, "name either data.image, or data.source"),
+        ({"source": "wusu"}, "data.source and data.root go together"),
+        ({"source": "wusu", "root": ".", "labels": "l.tif"}, "data.labels has no effect"),
+        ({"image": "a.tif", "options": {"a": 1}}, "data.options has no effect"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DataConfig(**raw)
+    with pytest.raises(ConfigError, match="did you mean 'wusu'"):
+        open_scenes(DataConfig(source="wuso", root=str(wusu)))
+    with pytest.raises(ConfigError, match=r"data\.options: .*colour"):
+        open_scenes(DataConfig(source="wusu", root=str(wusu), options={"colour": 1}))
+    with pytest.raises(DataError, match="there is no folder"):
+        open_scenes(DataConfig(source="wusu", root=str(wusu / "gone")))
+
+
+def test_paths_in_tables_never_leave_the_root(tmp_path):
+    assert inside(tmp_path, "a/b.tif") == tmp_path.resolve() / "a/b.tif"
+    with pytest.raises(DataError, match="leads out of"):
+        inside(tmp_path, "../other/b.tif")
