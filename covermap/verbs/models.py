@@ -21,7 +21,7 @@ def list_models() -> list[dict[str, Any]]:
     rows = [
         {"kind": kind, "name": name, "weights": _state(name, find(kind, name)), "licence": _licence(find(kind, name)),
          "about": _first_sentence(find(kind, name))}
-        for kind in ("backbone", "decoder", "loss")
+        for kind in ("backbone", "decoder", "loss", "source")
         for name in names(kind)
     ]  # fmt: skip
     about = "Random forest on single pixels, trained beside every network (extra ml)."
@@ -40,7 +40,7 @@ def _state(name: str, thing: Any) -> str:
 
 def _licence(thing: Any) -> str:
     published = _published(thing)
-    return published.licence if published else ""
+    return published.licence if published else str(getattr(thing, "licence", ""))
 
 
 def _first_sentence(thing: Any) -> str:
@@ -61,7 +61,8 @@ def show_model(name: str) -> dict[str, Any]:
         raise ConfigError(f"there is no model called {name!r}, and no such folder", fix=suggest(name, rows))
     row = rows[name]
     if row["kind"] != "backbone":
-        return {key: row[key] for key in ("kind", "name", "about")}
+        more = {"licence": row["licence"], "address": find("source", name).url} if row["kind"] == "source" else {}
+        return {**{key: row[key] for key in ("kind", "name", "about")}, **more}
     with init_empty_weights():
         backbone = make_backbone(name, suitable_spec(name))
     takes = {"one": "one date at a time", "each": "all dates together, a map for each", "all": "all dates, one map"}
