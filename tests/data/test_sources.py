@@ -164,6 +164,38 @@ def test_catalonia_months_as_dates_or_as_train_and_test(catalonia):
         find("source", "catalonia")(catalonia).scenes()
 
 
+# ------------------------------------------------------------------ OSCD
+
+
+def test_oscd_as_it_is(shared):
+    """Three resolutions on one grid, masks of 1 and 2 without a CRS, a second date of another size."""
+    root = shared / "data/oscd"
+    files = {f.name: f for f in find("source", "oscd")(root).scenes()}
+    assert list(files) == ["aguasclaras", "bordeaux", "mumbai", "nantes", "norcia", "pisa", "rennes"]
+    assert {name for name, f in files.items() if "change" not in f.labels} == {"norcia"}
+    assert files["pisa"].labels["change"].endswith("pisa/cm/pisa-cm.tif")
+    assert [image.date for image in files["pisa"].images] == ["2015-07-04", "2018-02-11"]
+    scenes = open_scenes(DataConfig(source="oscd", root=str(root)))
+    assert [s.name for s in scenes] == list(files)
+    for scene in scenes:
+        sample = scene.read(scene.grid.window)
+        assert sample.image["sentinel2"].shape[:2] == (2, 13)
+        with rasterio.open(files[scene.name].images[0].path[3]) as red:
+            assert (scene.grid.height, scene.grid.width) == (red.height, red.width)
+            values = sample.image["sentinel2"][0, 3]
+            assert np.array_equal(values, red.read(1))  # 10 m bands are not touched
+
+
+def test_oscd_bands_are_found_by_name(tmp_path):
+    find("source", "oscd").write_miniature(tmp_path)
+    (tmp_path / "images/norcia/imgs_2/S2A_norcia_B8A.tif").unlink()
+    with pytest.raises(DataError, match=r"imgs_2 has not one file of each band: B8A"):
+        find("source", "oscd")(tmp_path).scenes()
+    (tmp_path / "images/bordeaux/dates.txt").write_text("date_1: 2015")
+    with pytest.raises(DataError, match="does not name date_1 and date_2"):
+        find("source", "oscd")(tmp_path).scenes()
+
+
 # ------------------------------------------------------------------ all
 
 
