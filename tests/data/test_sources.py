@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,12 @@ def put(path, values, *, alpha=False):
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.asarray(values)
     values = values[None] if values.ndim == 2 else values
-    profile = {"driver": "GTiff", "count": len(values), "height": values.shape[1], "width": values.shape[2]}
+    profile = {
+        "driver": "PNG" if path.suffix == ".png" else "GTiff",
+        "count": len(values),
+        "height": values.shape[1],
+        "width": values.shape[2],
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", **profile, dtype=values.dtype) as file:
@@ -194,6 +200,53 @@ def test_oscd_bands_are_found_by_name(tmp_path):
     (tmp_path / "images/bordeaux/dates.txt").write_text("date_1: 2015")
     with pytest.raises(DataError, match="does not name date_1 and date_2"):
         find("source", "oscd")(tmp_path).scenes()
+
+
+# ------------------------------------------------------------------ LEVIR-CD
+
+
+def test_levir_in_both_of_its_forms(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (3, 16, 16), dtype="uint8")
+    for form, where in (("parts", "{part}/"), ("flat", "")):
+        for part in ("train", "val", "test"):
+            for number in (2, 10):
+                for folder in ("A", "B", "label"):
+                    path = tmp_path / form / where.format(part=part) / folder / f"{part}_{number}.png"
+                    put(path, picture if folder != "label" else np.full((16, 16), 255, "uint8"))
+        scenes = find("source", "levir")(tmp_path / form).scenes()
+        assert sorted({scene.part for scene in scenes}) == ["test", "train", "val"]
+        assert {scene.name for scene in scenes} == {f"{p}_{n}" for p in ("train", "val", "test") for n in (2, 10)}
+        assert all(Path(scene.labels["change"]).stem == scene.name for scene in scenes)
+    opened = open_scenes(DataConfig(source="levir", root=str(tmp_path / "parts")))[0]
+    assert opened.rasters["rgb"].bands == ("red", "green", "blue")
+    assert opened.dates == (None, None)
+    (tmp_path / "flat/B/val_10.png").unlink()
+    with pytest.raises(DataError, match=r"1 pictures in A without a picture in B: .*val_10\.png"):
+        find("source", "levir")(tmp_path / "flat").scenes()
+
+
+# ------------------------------------------------------------------ HRSCD
+
+
+def test_hrscd_pairs_by_department_and_corner(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (3, 16, 16), dtype="uint8")
+    codes = np.full((16, 16), 5, "uint8")
+    codes[0] = 0
+    names = {"2006": "14-2005-0415-6890-LA93.tif", "2012": "14-2012-0415-6890-LA93-0M50-E080.tif"}
+    for year, name in names.items():
+        put(tmp_path / f"images_{year}/{year}/D14/{name}", picture)
+        put(tmp_path / f"labels_land_cover_{year}/{year}/D14/{name}", codes)
+    put(tmp_path / f"labels_change/change/D14/{names['2012']}", (codes > 0).astype("uint8"))
+    scene = open_scenes(DataConfig(source="hrscd", root=str(tmp_path)))[0]
+    assert (scene.name, scene.dates, scene.place) == ("D14_0415-6890", ("2006", "2012"), "D14_0415-6890")
+    label = scene.read_labels(scene.grid.window)
+    assert (label[0] == 255).all()  # 0 is no information
+    assert scene.legend.names[label[1, 0]] == "water"
+    single = find("source", "hrscd")(tmp_path, dates="single").scenes()
+    assert [files.name for files in single] == ["D14_0415-6890_2006", "D14_0415-6890_2012"]
+    put(tmp_path / "images_2006/2006/D14/14-2006-0415-6890-LA93.tif", picture)
+    with pytest.raises(DataError, match="show one place"):
+        find("source", "hrscd")(tmp_path).scenes()
 
 
 # ------------------------------------------------------------------ all
