@@ -4,7 +4,7 @@ Band order is never assumed: a file's bands are named (by its descriptions or by
 brought to the common vocabulary (`B02`, `B2`, `blue`, `B1_blue` of Landsat-7 are all `blue`) and looked up.
 
 Wavelengths in nm and GSD in m: ESA Sentinel-2 MSI and USGS Landsat user guides, HLS user guide v2,
-CRESDA (Gaofen-2). Common names follow the STAC `eo` extension where it has one.
+CRESDA (Gaofen-2), Planet imagery specification. Common names follow the STAC `eo` extension where it has one.
 """
 
 from __future__ import annotations
@@ -89,6 +89,13 @@ SENSORS: dict[str, Sensor] = {
             _bands(("blue", "B1", 485, 1), ("green", "B2", 555, 1), ("red", "B3", 660, 1), ("nir", "B4", 830, 1)),
             1 / 255,
             "8-bit brightness",
+        ),
+        Sensor(
+            "planetscope",
+            "PlanetScope, surface reflectance x 1e4",
+            _bands(("blue", "B1", 485, 3), ("green", "B2", 545, 3), ("red", "B3", 630, 3), ("nir", "B4", 820, 3)),
+            1e-4,
+            "reflectance",
         ),
         Sensor("sentinel1", "Sentinel-1 GRD or RTC backscatter in dB", _SAR, 1.0, "dB"),
         Sensor("dem", "Elevation model", _bands(("elevation", "DEM", 0, 30)), 1.0, "m"),

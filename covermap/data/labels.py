@@ -16,6 +16,7 @@ from rasterio.io import DatasetReader
 from covermap.core.config import DataConfig
 from covermap.core.errors import GridError, LabelError
 from covermap.core.legend import PALETTE, LandClass, Legend, load_legend
+from covermap.data.label_file import LabelFile
 from covermap.geo.classes import count_classes, rare_class_weights, read_classes
 from covermap.geo.grid import Grid, Window, partition, require_same_crs
 from covermap.geo.legend_files import class_names
@@ -29,7 +30,7 @@ VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".csv", ".parquet", ".f
 class RasterLabels:
     """A raster of class codes on the scene's grid, or brought onto it by `align`."""
 
-    path: str
+    file: LabelFile
     grid: Grid
     legend: Legend
     align: str
@@ -37,10 +38,15 @@ class RasterLabels:
     unknown: str
     notes: list[str]
 
+    @property
+    def path(self) -> str:
+        return self.file.path
+
     @staticmethod
-    def open(path: str, *, grid: Grid, legend: Legend, config: DataConfig, image_name: str) -> RasterLabels:
+    def open(file: LabelFile, *, grid: Grid, legend: Legend, config: DataConfig, image_name: str) -> RasterLabels:
         """Check the place of a label raster; raises GridError when it needs aligning and nobody asked for it."""
-        dataset = open_codes(path)
+        path = file.path
+        dataset = open_codes(path) if file.is_plain else open_dataset(path)
         mine = grid_of(dataset)
         nodata = config.label_nodata if config.label_nodata is not None else dataset.nodata
         if nodata is not None and np.isfinite(nodata) and nodata in legend.codes:
@@ -63,14 +69,19 @@ class RasterLabels:
                 )
             if mine.crs is None or grid.crs is None:
                 raise GridError(f"{path} or {image_name} has no CRS, so they cannot be aligned", fix="assign the CRS")
-        return RasterLabels(path, grid, legend, config.align, nodata, config.unknown_codes, [])
+            if not file.is_plain:
+                raise GridError(
+                    f"{path} is {mine.describe()}, {image_name} is {grid.describe()}: only plain codes can be aligned",
+                    fix="use labels on the image's own grid",
+                )
+        return RasterLabels(file, grid, legend, config.align, nodata, config.unknown_codes, [])
 
     def read(self, window: Window) -> npt.NDArray[np.uint8]:
         """Class indices (H, W) uint8, IGNORE for nodata and outside; raises LabelError for unknown codes."""
         dataset = open_dataset(self.path)
         if grid_of(dataset).is_same(self.grid):
-            values, valid = read_plain(dataset, [1], window, self.nodata)
-            filled = np.where(valid, values[0], self.legend.codes[0])
+            codes, valid = self.file.read(dataset, window, self.nodata)
+            filled = np.where(valid, codes, self.legend.codes[0])
             index = self.legend.encode(filled, unknown=self.unknown, where=self.path)
             return np.where(valid, index, np.uint8(255))
         return read_classes(
@@ -105,15 +116,15 @@ def is_vector(path: str) -> bool:
 
 
 def open_labels(
-    path: str, *, grid: Grid, config: DataConfig, legend: Legend, image_name: str
+    file: LabelFile, *, grid: Grid, config: DataConfig, legend: Legend, image_name: str
 ) -> RasterLabels | VectorLabels:
     """Labels on a scene's grid."""
-    if is_vector(path):
+    if is_vector(file.path):
         return VectorLabels.open(
-            path, field=config.field, grid=grid, legend=legend, point_px=config.point_px, layer=config.layer,
+            file.path, field=config.field, grid=grid, legend=legend, point_px=config.point_px, layer=config.layer,
             epsg=config.epsg,
         )  # fmt: skip
-    return RasterLabels.open(path, grid=grid, legend=legend, config=config, image_name=image_name)
+    return RasterLabels.open(file, grid=grid, legend=legend, config=config, image_name=image_name)
 
 
 def find_legend(config: DataConfig, paths: Sequence[str], *, own: str | Mapping[Any, Any] | None = None) -> Legend:

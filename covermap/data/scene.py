@@ -112,7 +112,7 @@ def open_scenes(config: DataConfig, *, labels: bool = True) -> list[Scene]:
 
 def open_found(found: Found, config: DataConfig, *, labels: bool = True) -> list[Scene]:
     """The scenes of a layout; the config says how labels are read and aligned."""
-    paths = [files.labels["class"] for files in found.scenes if "class" in files.labels] if labels else []
+    paths = [files.labels["class"].path for files in found.scenes if "class" in files.labels] if labels else []
     legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths else None
     scenes = [_open_scene(files, config, legend) for files in found.scenes]
     return [_in_order_of(scenes[0], scene) for scene in scenes]
@@ -144,13 +144,13 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
             stacked[key] = raster.on(grid)
             notes.append(f"{raster.name} is brought from {raster.grid.describe()} to {grid.describe()}")
     image_name = next(iter(stacked.values())).name
-    labels, label_path = None, files.labels.get("class")
-    if label_path and legend:
-        labels = open_labels(label_path, grid=grid, config=config, legend=legend, image_name=image_name)
+    labels, target = None, files.labels.get("class")
+    if target and legend:
+        labels = open_labels(target, grid=grid, config=config, legend=legend, image_name=image_name)
     notes += labels.notes if labels else []
+    path = target.path if target and labels else None
     return Scene(
-        files.name, grid, stacked, labels, label_path if labels else None, added, notes, files.images, files.part,
-        files.place,
+        files.name, grid, stacked, labels, path, added, notes, files.images, files.part, files.place
     )  # fmt: skip
 
 

@@ -18,20 +18,21 @@ from typing import Any, ClassVar
 from covermap.core.config import DataConfig, ImageConfig, expand
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import find
+from covermap.data.label_file import LabelFile
 
 
 @dataclass(frozen=True)
 class SceneFiles:
     """The files of one scene.
 
-    labels: {what: path}; `class` is the class raster that training uses, others are change masks and the like.
+    labels: {what: file}; `class` is the class raster that training uses, others are change masks and the like.
     part: where the data set itself puts the scene (train, val, test). place: scenes of one place may overlap, so they
     never stand on two sides of a split. chip_class: one class for the whole scene.
     """
 
     name: str
     images: tuple[ImageConfig, ...]
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, LabelFile] = field(default_factory=dict)
     part: str | None = None
     place: str | None = None
     chip_class: int | None = None
@@ -101,7 +102,7 @@ def _by_pattern(config: DataConfig) -> list[SceneFiles]:
         }
     labels = _label_files(config, list(scenes)) if config.labels else {}
     return [
-        SceneFiles(name, tuple(images), {"class": labels[name]} if name in labels else {})
+        SceneFiles(name, tuple(images), {"class": LabelFile(labels[name])} if name in labels else {})
         for name, images in scenes.items()
     ]
 

@@ -81,7 +81,7 @@ def _lists_scenes_with_names_of_their_own_in_one_order(case: Case) -> None:
 
 def _paths(files: SceneFiles) -> list[str]:
     images = [path for image in files.images for path in ([image.path] if isinstance(image.path, str) else image.path)]
-    return [*images, *files.labels.values()]
+    return [*images, *(file.path for file in files.labels.values())]
 
 
 def _opens_every_scene(case: Case) -> None:
@@ -111,7 +111,7 @@ def _open(case: Case) -> list[Scene]:
 
 def _names_a_label_that_is_missing(case: Case) -> None:
     """Never a shifted pairing: without one label file the layout refuses, and the message names what stands alone."""
-    labels = [path for files in case.source().scenes() for key, path in files.labels.items() if key == "class"]
+    labels = [file.path for files in case.source().scenes() for key, file in files.labels.items() if key == "class"]
     if len(labels) < 2:
         return
     with case.copy() as root:

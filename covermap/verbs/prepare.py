@@ -16,6 +16,7 @@ from covermap.core.legend import IGNORE, Legend, load_legend
 from covermap.core.output import claim
 from covermap.core.progress import Tick, unseen
 from covermap.core.sensors import find_sensor
+from covermap.data.label_file import LabelFile
 from covermap.data.labels import RasterLabels, infer_legend, is_vector
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.raster import RasterWriter, files_behind, grid_of, open_dataset, open_raster
@@ -112,7 +113,9 @@ def _target(own: Grid, like: str | None, gsd_m: float | None) -> Grid:
 def _label_raster(source: str, like: str, grid: Grid, legend: Legend | None, method: str) -> Layer:
     legend = legend or infer_legend(source)
     config = DataConfig(image=source, labels=source, align=method if method in CATEGORICAL else "mode")
-    return _label_layer(RasterLabels.open(source, grid=grid, legend=legend, config=config, image_name=like), legend)
+    return _label_layer(
+        RasterLabels.open(LabelFile(source), grid=grid, legend=legend, config=config, image_name=like), legend
+    )
 
 
 def _label_layer(labels: RasterLabels | VectorLabels, legend: Legend) -> Layer:

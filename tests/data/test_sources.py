@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from covermap.core.config import DataConfig
-from covermap.core.errors import ConfigError, DataError
+from covermap.core.errors import ConfigError, DataError, LabelError
 from covermap.core.registry import find, names
 from covermap.data.scene import open_scenes
 from covermap.data.source import inside
@@ -81,9 +81,9 @@ def test_wusu_series_and_the_merged_variant(wusu):
     assert scenes[0].dates == ("2015-04-22", "2016-09-01", "2018-11-23")
     assert len(scenes[0].legend) == 10
     files = find("source", "wusu")(wusu, dates="series").scenes()[0]
-    assert files.labels["bcd:2015-2016"].endswith("change/BCD/HS1516_2.tif")
-    assert files.labels["scd:2016-2018"].endswith("change/SCD/HS1618_2.tif")
-    assert files.labels["class:2016"].endswith("class/HS16_2.tif")
+    assert files.labels["bcd:2015-2016"].path.endswith("change/BCD/HS1516_2.tif")
+    assert files.labels["scd:2016-2018"].path.endswith("change/SCD/HS1618_2.tif")
+    assert files.labels["class:2016"].path.endswith("class/HS16_2.tif")
 
 
 def test_wusu_names_what_is_missing(wusu):
@@ -179,7 +179,7 @@ def test_oscd_as_it_is(shared):
     files = {f.name: f for f in find("source", "oscd")(root).scenes()}
     assert list(files) == ["aguasclaras", "bordeaux", "mumbai", "nantes", "norcia", "pisa", "rennes"]
     assert {name for name, f in files.items() if "change" not in f.labels} == {"norcia"}
-    assert files["pisa"].labels["change"].endswith("pisa/cm/pisa-cm.tif")
+    assert files["pisa"].labels["change"].path.endswith("pisa/cm/pisa-cm.tif")
     assert [image.date for image in files["pisa"].images] == ["2015-07-04", "2018-02-11"]
     scenes = open_scenes(DataConfig(source="oscd", root=str(root)))
     assert [s.name for s in scenes] == list(files)
@@ -216,7 +216,7 @@ def test_levir_in_both_of_its_forms(tmp_path):
         scenes = find("source", "levir")(tmp_path / form).scenes()
         assert sorted({scene.part for scene in scenes}) == ["test", "train", "val"]
         assert {scene.name for scene in scenes} == {f"{p}_{n}" for p in ("train", "val", "test") for n in (2, 10)}
-        assert all(Path(scene.labels["change"]).stem == scene.name for scene in scenes)
+        assert all(Path(scene.labels["change"].path).stem == scene.name for scene in scenes)
     opened = open_scenes(DataConfig(source="levir", root=str(tmp_path / "parts")))[0]
     assert opened.rasters["rgb"].bands == ("red", "green", "blue")
     assert opened.dates == (None, None)
@@ -247,6 +247,70 @@ def test_hrscd_pairs_by_department_and_corner(tmp_path):
     put(tmp_path / "images_2006/2006/D14/14-2006-0415-6890-LA93.tif", picture)
     with pytest.raises(DataError, match="show one place"):
         find("source", "hrscd")(tmp_path).scenes()
+
+
+# ------------------------------------------------------------------ labels that are not plain codes
+
+
+def test_second_colours_are_classes_and_a_wrong_one_is_refused(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (3, 16, 16), dtype="uint8")
+    colours = np.full((3, 16, 16), 255, "uint8")
+    colours[:, 0] = np.array([128, 0, 0])[:, None]  # building
+    colours[:, 1] = np.array([0, 255, 0])[:, None]  # tree
+    for folder in ("im1", "im2", "label1", "label2"):
+        put(tmp_path / "test" / folder / "00003.png", picture if folder.startswith("im") else colours)
+    scene = open_scenes(DataConfig(source="second", root=str(tmp_path)))[0]
+    assert (scene.name, scene.part) == ("test_00003", "test")
+    label = scene.read_labels(scene.grid.window)
+    assert scene.legend.names[label[0, 0]] == "building"
+    assert scene.legend.names[label[1, 5]] == "tree"
+    assert (label[2:] == 255).all()  # white: unchanged, so unknown
+    colours[:, 9, 9] = (1, 2, 3)
+    put(tmp_path / "test/label2/00003.png", colours)
+    again = open_scenes(DataConfig(source="second", root=str(tmp_path)))[0]
+    with pytest.raises(LabelError, match=r"1 pixels have colours that mean no class, such as \(1, 2, 3\)"):
+        again.read_labels(again.grid.window)
+
+
+def test_hiucd_masks_hold_both_years_and_change(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (3, 16, 16), dtype="uint8")
+    mask = np.stack([np.full((16, 16), code, "uint8") for code in (2, 3, 2)])
+    mask[1, 0] = 0
+    for year in ("2018", "2019"):
+        put(tmp_path / f"train/image/{year}/9.png", picture)
+    put(tmp_path / "train/mask/2018_2019/9.png", mask)
+    put(tmp_path / "test/image/2018/9.png", picture)
+    source = find("source", "hiucd")(tmp_path)
+    files = source.scenes()[0]
+    assert source.notes == ["test has no masks: it is left out"]
+    assert (files.labels["class:2018"].band, files.labels["class:2019"].band, files.labels["change"].band) == (1, 2, 3)
+    scene = open_scenes(DataConfig(source="hiucd", root=str(tmp_path)))[0]
+    label = scene.read_labels(scene.grid.window)
+    assert scene.legend.names[label[5, 5]] == "building"
+    assert (label[0] == 255).all()
+
+
+def test_dynamicearthnet_bands_are_classes(tmp_path):
+    image = np.random.default_rng(0).integers(1, 3000, (4, 16, 16)).astype("uint16")
+    label = np.zeros((7, 16, 16), "uint8")
+    label[2], label[2, 0], label[6, 0] = 255, 0, 255  # forest, and snow in the first row
+    put(tmp_path / "planet/1311/PF-SR/2018-01-01.tif", image)
+    put(tmp_path / "labels/1311_2018_01.tif", label)
+    (tmp_path / "train.txt").write_text("planet/1311/PF-SR labels/1311_2018_01.tif 2018-01\n")
+    scene = open_scenes(DataConfig(source="dynamicearthnet", root=str(tmp_path)))[0]
+    assert (scene.name, scene.dates) == ("planet_1311_PF-SR_2018-01", ("2018-01-01",))
+    assert scene.rasters["planetscope"].bands == ("blue", "green", "red", "nir")
+    index = scene.read_labels(scene.grid.window)
+    assert scene.legend.names[index[5, 5]] == "forest"
+    assert (index[0] == 255).all()  # snow is not scored
+    label[3, 5] = 255
+    put(tmp_path / "labels/1311_2018_01.tif", label)
+    again = open_scenes(DataConfig(source="dynamicearthnet", root=str(tmp_path)))[0]
+    with pytest.raises(LabelError, match="16 pixels belong to several classes at once"):
+        again.read_labels(again.grid.window)
+    (tmp_path / "train.txt").write_text("../elsewhere labels/1311_2018_01.tif 2018-01\n")
+    with pytest.raises(DataError, match="leads out of"):
+        find("source", "dynamicearthnet")(tmp_path).scenes()
 
 
 # ------------------------------------------------------------------ all

@@ -16,6 +16,7 @@ from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import register
 from covermap.data import miniature
+from covermap.data.label_file import LabelFile
 from covermap.data.source import SceneFiles, Source, list_files
 
 BANDS = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir_narrow", "swir1", "swir2")
@@ -55,7 +56,7 @@ class Catalonia(Source):
             have = ", ".join(images)
             raise ConfigError(f"data.options.test: there is no mosaic of month {self.test}", fix=f"there are {have}")
         found = {date: _image(path, date) for date, path in images.items()}
-        target = {"class": str(labels[0])}
+        target = {"class": LabelFile(str(labels[0]))}
         if self.series:
             return [SceneFiles("catalonia", tuple(found.values()), target, place="catalonia")]
         return [

@@ -17,6 +17,7 @@ from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import register
 from covermap.data import miniature
+from covermap.data.label_file import LabelFile
 from covermap.data.source import SceneFiles, Source, list_files, require_pairs
 
 CODES = {1: "artificial surface", 2: "agricultural area", 3: "forest", 4: "wetland", 5: "water"}
@@ -51,8 +52,8 @@ class Hrscd(Source):
         found = []
         for place in images["2006"]:
             both = [ImageConfig(path=str(images[year][place]), sensor="rgb", date=year) for year in YEARS]
-            maps = {f"class:{year}": str(classes[year][place]) for year in YEARS}
-            more = {**maps, "change": str(change[place])}
+            maps = {f"class:{year}": LabelFile(str(classes[year][place])) for year in YEARS}
+            more = {**maps, "change": LabelFile(str(change[place]))}
             if self.series:
                 found.append(SceneFiles(place, tuple(both), {"class": maps["class:2012"], **more}, place=place))
             else:

@@ -17,6 +17,7 @@ from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
+from covermap.data.label_file import LabelFile
 from covermap.data.source import SceneFiles, Source, by_stem, list_files, natural, require_pairs
 
 PARTS = ("train", "val", "test")
@@ -46,7 +47,7 @@ class Levir(Source):
             SceneFiles(
                 f"{part}_{stem}" if part and not stem.startswith(part) else stem,
                 tuple(_image(path) for path in (first[stem], second[stem])),
-                {"change": str(masks[stem])},
+                {"change": LabelFile(str(masks[stem]))},
                 part or _part(stem),
             )
             for stem in sorted(first, key=natural)

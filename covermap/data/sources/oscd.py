@@ -17,6 +17,7 @@ from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
+from covermap.data.label_file import LabelFile
 from covermap.data.source import SceneFiles, Source, list_files, natural
 
 BANDS_M = {
@@ -65,13 +66,13 @@ class Oscd(Source):
         part = "test" if city.name in TEST else "train"
         return SceneFiles(city.name, images, self._masks(city.name), part, city.name)
 
-    def _masks(self, city: str) -> dict[str, str]:
+    def _masks(self, city: str) -> dict[str, LabelFile]:
         folder = (self.labels or self.root) / city / "cm"
         found = [path for path in (folder / f"{city}-cm.tif", folder / "cm.png") if path.is_file()]
         if not found:
             self.notes.append(f"{city} has no change mask")
             return {}
-        return {"change": str(found[0])}
+        return {"change": LabelFile(str(found[0]))}
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:

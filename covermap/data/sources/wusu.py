@@ -17,6 +17,7 @@ from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import register
 from covermap.data import miniature
+from covermap.data.label_file import LabelFile
 from covermap.data.source import SceneFiles, Source, by_stem, list_files, require_pairs
 
 CITIES, YEARS = ("HS", "JA"), ("15", "16", "18")
@@ -68,7 +69,9 @@ class Wusu(Source):
     def _single(self, part: str, city: str) -> list[SceneFiles]:
         images, classes = self._pairs(part, city)
         return [
-            SceneFiles(f"{part}_{stem}", (_image(path),), {"class": str(classes[stem])}, part, f"{part} {city}")
+            SceneFiles(
+                f"{part}_{stem}", (_image(path),), {"class": LabelFile(str(classes[stem]))}, part, f"{part} {city}"
+            )
             for stem, path in images.items()
         ]
 
@@ -86,7 +89,7 @@ class Wusu(Source):
         require_pairs(changes["BCD"], changes["SCD"], first_name="BCD masks", second_name="SCD masks")
         scenes = []
         for tile in tiles:
-            labels = {f"class:20{year}": str(classes[f"{city}{year}_{tile}"]) for year in YEARS}
+            labels = {f"class:20{year}": LabelFile(str(classes[f"{city}{year}_{tile}"])) for year in YEARS}
             labels["class"] = labels["class:2018"]
             for pair in ("1516", "1618"):
                 name = f"{city}{pair}_{tile}"
@@ -94,7 +97,9 @@ class Wusu(Source):
                     raise DataError(
                         f"{part}/{city}/change/BCD has no {name}.tif", fix="restore it, or use dates: single"
                     )
-                labels |= {f"{kind.lower()}:20{pair[:2]}-20{pair[2:]}": str(changes[kind][name]) for kind in changes}
+                labels |= {
+                    f"{kind.lower()}:20{pair[:2]}-20{pair[2:]}": LabelFile(str(changes[kind][name])) for kind in changes
+                }
             series = tuple(_image(images[f"{city}{year}_{tile}"]) for year in YEARS)
             scenes.append(SceneFiles(f"{part}_{city}_{tile}", series, labels, part, f"{part} {city}"))
         return scenes
