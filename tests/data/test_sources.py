@@ -249,6 +249,37 @@ def test_hrscd_pairs_by_department_and_corner(tmp_path):
         find("source", "hrscd")(tmp_path).scenes()
 
 
+# ------------------------------------------------------------------ HLS with Esri / IO labels
+
+
+def test_hls_of_both_satellites_by_the_names_of_their_bands(tmp_path):
+    image = np.random.default_rng(0).integers(1, 3000, (8, 8)).astype("int16")
+    for number, (product, bands) in enumerate(
+        {"S30.T31TCG.2018123T105031": ("B02", "B03", "B04", "B8A", "B11", "B12"),
+         "L30.T31TCG.2018365T103512": ("B02", "B03", "B04", "B05", "B06", "B07")}.items()
+    ):  # fmt: skip
+        for i, band in enumerate(bands):
+            put(tmp_path / f"a/HLS.{product}.v2.0.{band}.tif", image + 1000 * i + number)
+        put(tmp_path / f"a/HLS.{product}.v2.0.Fmask.tif", image)
+    put(tmp_path / "a/HLS.S30.T31TCG.2018123T105031.v2.0.B08.tif", image)  # not one of the six
+    put(tmp_path / "lulc/31T_20180101-20190101.tif", np.full((8, 8), 11, "uint8"))
+    put(tmp_path / "lulc/31T_20190101-20200101.tif", np.full((8, 8), 2, "uint8"))
+    single = open_scenes(DataConfig(source="hls", root=str(tmp_path)))
+    assert [scene.name for scene in single] == ["31TCG_2018-05-03", "31TCG_2018-12-31"]
+    series = open_scenes(DataConfig(source="hls", root=str(tmp_path), options={"dates": "series"}))[0]
+    values = series.read(series.grid.window).image["hls"]
+    assert (values[1, 3] - values[1, 0] == 3000).all()  # B05 of Landsat is the narrow near infrared
+    label = series.read_labels(series.grid.window)
+    assert series.legend.names[label[0, 0]] == "Rangeland"
+    (tmp_path / "a/HLS.L30.T31TCG.2018365T103512.v2.0.B06.tif").unlink()
+    with pytest.raises(DataError, match="the tile 31TCG of 2018-12-31 lacks swir1"):
+        find("source", "hls")(tmp_path).scenes()
+    put(tmp_path / "a/HLS.L30.T31TCG.2018365T103512.v2.0.B06.tif", image)
+    (tmp_path / "lulc/31T_20180101-20190101.tif").unlink()
+    with pytest.raises(DataError, match=r"there is no land-cover map 31T_20180101-20190101\.tif"):
+        find("source", "hls")(tmp_path).scenes()
+
+
 # ------------------------------------------------------------------ labels that are not plain codes
 
 
