@@ -80,8 +80,11 @@ def _lists_scenes_with_names_of_their_own_in_one_order(case: Case) -> None:
 
 
 def _paths(files: SceneFiles) -> list[str]:
-    images = [path for image in files.images for path in ([image.path] if isinstance(image.path, str) else image.path)]
-    return [*images, *(file.path for file in files.labels.values())]
+    return [*_image_paths(files), *(file.path for file in files.labels.values())]
+
+
+def _image_paths(files: SceneFiles) -> list[str]:
+    return [path for image in files.images for path in ([image.path] if isinstance(image.path, str) else image.path)]
 
 
 def _opens_every_scene(case: Case) -> None:
@@ -111,7 +114,10 @@ def _open(case: Case) -> list[Scene]:
 
 def _names_a_label_that_is_missing(case: Case) -> None:
     """Never a shifted pairing: without one label file the layout refuses, and the message names what stands alone."""
-    labels = [file.path for files in case.source().scenes() for key, file in files.labels.items() if key == "class"]
+    scenes = case.source().scenes()
+    images = {path for files in scenes for path in _image_paths(files)}
+    labels = [files.labels["class"].path for files in scenes if "class" in files.labels]
+    labels = [path for path in labels if path not in images]  # a cube holds its own
     if len(labels) < 2:
         return
     with case.copy() as root:

@@ -1,6 +1,9 @@
 """Layouts of data sets. Paths and codes are those of the data sets' pages, written here, not by our miniature writers."""
 
 import csv
+import json
+import os
+import pickle
 import warnings
 from pathlib import Path
 
@@ -278,6 +281,42 @@ def test_hls_of_both_satellites_by_the_names_of_their_bands(tmp_path):
     (tmp_path / "lulc/31T_20180101-20190101.tif").unlink()
     with pytest.raises(DataError, match=r"there is no land-cover map 31T_20180101-20190101\.tif"):
         find("source", "hls")(tmp_path).scenes()
+
+
+# ------------------------------------------------------------------ landslide cubes
+
+
+def test_landslide_cubes_before_and_after_the_event(tmp_path):
+    layers = ["TS::vh::20160901", "TS::vv::20160901", "TS::vh::20161101", "TS::vv::20161101", "ST::dem",
+              "TS::vh::20161201", "TS::vv::20161201", "ST::landslides"]  # fmt: skip
+    folder = tmp_path / "landslides-kaikoura/chips_128x128"
+    folder.mkdir(parents=True)
+    cube = np.stack([np.full((8, 8), i, "float32") + np.eye(8, dtype="float32") / 10 for i in range(8)])
+    cube[7] = np.eye(8)
+    np.savez(folder / "chip_7.npz", cube)
+    pickled = folder / "chip_7.metadata.pkl"
+    pickled.write_bytes(pickle.dumps({"variables": layers, "bounds": None, "crs": None}))
+    with pytest.raises(DataError, match="is a pickle, which can run code"):
+        find("source", "landslide")(tmp_path).scenes()
+    scene = open_scenes(DataConfig(source="landslide", root=str(tmp_path), options={"pickle": True}))[0]
+    assert (scene.name, scene.dates) == ("kaikoura_chip_7", ("2016-11-01", "2016-12-01"))
+    values = scene.read(scene.grid.window).image["sentinel1"]
+    assert values[:, :, 0, 1].tolist() == [[3, 2], [6, 5]]  # vv, vh: the last before, the first after
+    label = scene.read_labels(scene.grid.window)
+    assert np.array_equal(label, np.eye(8))
+    about = {"variables": layers, "bounds": [600000, 4700000, 600080, 4700080], "crs": "EPSG:32654"}
+    (folder / "chip_7.metadata.json").write_text(json.dumps(about))
+    os.utime(folder / "chip_7.npz", (1, 1))  # an open file is kept until it changes
+    placed = open_scenes(DataConfig(source="landslide", root=str(tmp_path)))[0]
+    assert placed.grid.gsd_m == 10
+    options = {"event": ["2016-10-01", "2016-10-02"], "variables": ["vh"]}
+    other = find("source", "landslide")(tmp_path, **options).scenes()[0]
+    assert [image.date for image in other.images] == ["2016-09-01", "2016-11-01"]
+    with pytest.raises(DataError, match="none after 2017-01-02"):
+        find("source", "landslide")(tmp_path, event=["2017-01-01", "2017-01-02"]).scenes()
+    (folder / "chip_7.npz").write_bytes(b"not a cube")
+    with pytest.raises(DataError, match=r"is no \.npz file"):
+        open_scenes(DataConfig(source="landslide", root=str(tmp_path)))
 
 
 # ------------------------------------------------------------------ labels that are not plain codes
