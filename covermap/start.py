@@ -17,7 +17,6 @@ from accelerate import init_empty_weights
 
 from covermap.core.config import ModelConfig, RunConfig
 from covermap.core.errors import ConfigError, LabelError
-from covermap.core.registry import find
 from covermap.core.types import InputSpec
 from covermap.data.chips import Survey, survey
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
@@ -25,6 +24,7 @@ from covermap.data.split import Split, make_split
 from covermap.data.stats import input_spec, with_statistics
 from covermap.hub import place_of, require_file
 from covermap.nn.model import Model, build_model
+from covermap.nn.published import published_of
 
 
 @dataclass
@@ -82,7 +82,7 @@ def starting_weights(config: ModelConfig, *, required: bool = True) -> Path | No
     """
     if config.weights != "auto":
         return None if config.weights == "none" else Path(config.weights)
-    published = getattr(find("backbone", config.backbone), "published", None)
+    published = published_of(config.backbone)
     if published is None or not published.repo:
         return None
     return require_file(config.backbone, published) if required else place_of(config.backbone, published)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from covermap.core.types import Batch, InputSpec
-from covermap.nn.published import Channel, Modality
+from covermap.nn.model import Backbone
+from covermap.nn.published import Channel, Modality, Published, leave_out, match, statistics, unit_notes
 
 BANDS = {
     "S1": ("vv", "vh"), "S2_RGB": ("blue", "green", "red"), "S2_Red_Edge": ("rededge1", "rededge2", "rededge3"),
@@ -88,3 +89,19 @@ class Groups:
             return None
         x = batch.image[channel.sensor][:, :, channel.position].expand(-1, batch.valid.shape[1], -1, -1)
         return x * std + mean
+
+
+class GroupedBackbone(Backbone):
+    """A backbone whose inputs are groups: bands that belong to none are left out, any sensor may be absent."""
+
+    fuses = True
+
+    def __init__(self, spec: InputSpec, published: Published, *, extra_bands: str) -> None:
+        super().__init__()
+        found = match(spec, published.modalities)
+        self.notes = (*leave_out(found, extra_bands), *unit_notes(found, published.modalities))
+        self.uses = published.uses
+        self.statistics = statistics(found, published.modalities)
+        self.groups = Groups(spec, found)
+        self.optional = self.groups.sensors
+        self.unused = frozenset(entry.sensor for entry in spec.sensors) - self.optional

@@ -5,11 +5,12 @@ scene bands -> match() -> channels of a modality, by name -> kernels adapted -> 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from covermap.core.errors import BandError, ConfigError, suggest
+from covermap.core.registry import find
 from covermap.core.sensors import SENSORS
 from covermap.core.types import InputSpec, Statistic
 
@@ -60,6 +61,12 @@ class Published:
     gated: bool = False
     uses: tuple[str, ...] = ()
     """Of `dates` and `location`, what the model takes into account."""
+
+
+def published_of(backbone: str | Callable[..., Any]) -> Published | None:
+    """What has been published of a backbone by name, if anything; raises ConfigError for an unknown name."""
+    found: Published | None = getattr(find("backbone", backbone), "published", None)
+    return found
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from covermap.core.registry import find, names
 from covermap.hub import find_file, pull, require_sum
 from covermap.models import read_card
 from covermap.nn.model import make_backbone
-from covermap.nn.published import Published
+from covermap.nn.published import Published, published_of
 from covermap.testing import suitable_spec
 
 
@@ -79,7 +79,7 @@ def show_model(name: str) -> dict[str, Any]:
 
 
 def _origin(name: str) -> dict[str, Any]:
-    published = getattr(find("backbone", name), "published", None)
+    published = published_of(name)
     if published is None:
         return {"bands": "any", "licence": "Apache-2.0, no published weights", "weights": "none"}
     facts: dict[str, Any] = {
@@ -102,7 +102,7 @@ def _origin(name: str) -> dict[str, Any]:
 
 def pull_model(name: str) -> dict[str, Any]:
     """Fetch the published weights of a backbone: {name, path, bytes, sha256, licence}. Raises what `pull` raises."""
-    published = getattr(find("backbone", name), "published", None)
+    published = published_of(name)
     if published is None:
         raise ConfigError(f"{name} has no published weights", fix="it is trained from scratch")
     path = pull(name, published)

@@ -24,7 +24,6 @@ from covermap.core.config import RunConfig, TrainConfig
 from covermap.core.errors import ConfigError, CovermapError, MissingExtra, ModelError
 from covermap.core.output import replacing
 from covermap.core.progress import Say, Tick, silent, unseen
-from covermap.core.registry import find
 from covermap.core.run import Run
 from covermap.core.types import Batch
 from covermap.data.balance import class_weights
@@ -33,6 +32,7 @@ from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, save_model
 from covermap.nn.layers import channels_last
 from covermap.nn.model import Model, make_part
+from covermap.nn.published import published_of
 from covermap.start import Prepared, build_arguments, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import score
@@ -295,7 +295,7 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
     if report is None:
         return run.read_json("weights.json")["facts"] if run.path("weights.json").is_file() else {}
     section = run.config.model
-    published = getattr(find("backbone", section.backbone), "published", None) if section.weights == "auto" else None
+    published = published_of(section.backbone) if section.weights == "auto" else None
     facts = {
         "started_from": Path(report.path).name,
         "started_from_sha256": checkpoint_sum(report.path),

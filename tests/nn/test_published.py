@@ -291,6 +291,7 @@ def test_galileo_can_be_trained_after_it_was_used_in_inference_mode():
     with torch.inference_mode():
         backbone(batch(spec(sentinel2=HLS), 14, 14))
     backbone(batch(spec(sentinel2=HLS), 14, 14)).maps[0].sum().backward()
+    assert backbone.encoder.embed["S2_RGB"].weight.grad.abs().sum() > 0
 
 
 def test_patches_without_data_do_not_change_the_others():

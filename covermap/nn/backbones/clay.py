@@ -17,9 +17,9 @@ from covermap.core.errors import BandError
 from covermap.core.registry import register
 from covermap.core.sensors import SENSORS
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, embed_patches, token_map
+from covermap.nn.backbones.vit import BlockShape, PatchBackbone, Trunk, embed_patches, token_map
 from covermap.nn.coordinates import locations, week_codes
-from covermap.nn.model import Backbone, stack_by_date
+from covermap.nn.model import stack_by_date
 from covermap.nn.published import Channel, Modality, Published, Variant, match, statistics, unit_notes
 from covermap.nn.weights import Layout, Report, load
 
@@ -117,11 +117,10 @@ def position_table(rows: int, cols: int, width: int, gsd_m: float) -> Tensor:
     return torch.cat([col.sin(), col.cos(), row.sin(), row.cos()], 1)
 
 
-class ClayBackbone(Backbone):
+class ClayBackbone(PatchBackbone):
     """One date at a time; any bands whose wavelength is known. Date, hour and place are passed where they are known."""
 
     dates = "one"
-    local = False
 
     def __init__(
         self,
@@ -146,10 +145,8 @@ class ClayBackbone(Backbone):
         self.uses, self.statistics = published.uses, statistics(self.bands, published.modalities)
         self.notes = unit_notes(self.bands, published.modalities)
         self.gsd_m = spec.gsd_m or published.gsd_m
-        self.layers = choose_layers(depth, layers)
         self.encoder = ClayEncoder(width=width, depth=depth, heads=heads, patch_px=PATCH_PX)
-        self.channels = (width,) * len(self.layers)
-        self.strides = (PATCH_PX,) * len(self.layers)
+        self.announce(layers, depth=depth, width=width, patch_px=PATCH_PX)
 
     waves: Tensor
 
@@ -166,10 +163,6 @@ class ClayBackbone(Backbone):
     def load(self, path: str | Path) -> Report:
         """Published weights; they make the kernels of any bands."""
         return load(self.encoder, path, LAYOUT)
-
-    def trim(self) -> None:
-        """Take out the blocks after the last chosen one."""
-        self.encoder.trunk.trim(self.layers[-1])
 
 
 def _wavelength(channel: Channel) -> float:

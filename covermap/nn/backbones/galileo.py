@@ -18,11 +18,10 @@ from torch.nn import functional
 from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, embed_patches
+from covermap.nn.backbones.vit import BlockShape, PatchBackbone, Trunk, embed_patches
 from covermap.nn.coordinates import locations, months, unit_sphere
-from covermap.nn.groups import MODALITIES, Groups
-from covermap.nn.model import Backbone
-from covermap.nn.published import Published, Variant, leave_out, match, statistics, unit_notes
+from covermap.nn.groups import MODALITIES, GroupedBackbone
+from covermap.nn.published import Published, Variant
 from covermap.nn.weights import Layout, Report, Tensors, load
 
 SPACE_TIME = {"S1": 2, "S2_RGB": 3, "S2_Red_Edge": 3, "S2_NIR_10m": 1, "S2_NIR_20m": 1, "S2_SWIR": 2, "NDVI": 1}
@@ -183,7 +182,7 @@ def _pseudo_inverse(old_px: int, new_px: int) -> Tensor:
     return inverse.float()
 
 
-class GalileoBackbone(Backbone):
+class GalileoBackbone(GroupedBackbone, PatchBackbone):
     """All dates (24 at most) and sensors go through together; maps for each date, the mean of the groups present.
 
     patch_px: 1 to 8; a smaller patch gives a finer map and costs with the square of the number of patches.
@@ -191,8 +190,6 @@ class GalileoBackbone(Backbone):
 
     dates = "each"
     max_dates = MAX_DATES
-    local = False
-    fuses = True
 
     def __init__(
         self,
@@ -206,23 +203,14 @@ class GalileoBackbone(Backbone):
         depth: int,
         heads: int,
     ) -> None:
-        super().__init__()
+        super().__init__(spec, published, extra_bands=extra_bands)
         if not isinstance(patch_px, int) or not 1 <= patch_px <= PATCH_PX:
             raise ConfigError(f"patch_px {patch_px} is not possible", fix=f"1 to {PATCH_PX}")
-        found = match(spec, published.modalities)
-        self.notes = (*leave_out(found, extra_bands), *unit_notes(found, published.modalities))
-        self.uses = published.uses
-        self.statistics = statistics(found, published.modalities)
-        self.groups = Groups(spec, found)
-        self.optional = self.groups.sensors
-        self.unused = frozenset(entry.sensor for entry in spec.sensors) - self.optional
         self.patch_px, self.gsd_m = patch_px, spec.gsd_m or published.gsd_m
-        self.layers = choose_layers(depth, layers)
         names = [name for name in SPACE_TIME if name in self.groups.names] or ["S2_RGB"]
         self.elevation = "SRTM" in self.groups.names
         self.encoder = GalileoEncoder(names, width=width, depth=depth, heads=heads, elevation=self.elevation)
-        self.channels = (width,) * len(self.layers)
-        self.strides = (patch_px,) * len(self.layers)
+        self.announce(layers, depth=depth, width=width, patch_px=patch_px)
 
     def forward(self, batch: Batch) -> Features:
         """-> maps (B, T, D, H / p, W / p), one for each layer."""
@@ -245,10 +233,6 @@ class GalileoBackbone(Backbone):
     def load(self, path: str | Path) -> Report:
         """Published weights of the groups in use."""
         return load(self.encoder, path, layout(self.encoder.embed, elevation=self.elevation))
-
-    def trim(self) -> None:
-        """Take out the blocks after the last chosen one."""
-        self.encoder.trunk.trim(self.layers[-1])
 
 
 for _size, _sizes, _sum in (

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, Trunk, choose_layers, embed_patches, sincos_1d, token_map
-from covermap.nn.model import Backbone, stack_inputs
+from covermap.nn.backbones.vit import BlockShape, PatchBackbone, Trunk, embed_patches, sincos_1d, token_map
+from covermap.nn.model import stack_inputs
 
 
-class PlainViT(Backbone):
+class PlainViT(PatchBackbone):
     """Maps of chosen blocks at the stride of a patch; positions are sines and cosines, for a grid of any size."""
 
     dates = "one"
-    local = False
     width: ClassVar[int]
     depth: ClassVar[int] = 12
     heads: ClassVar[int]
@@ -28,11 +27,9 @@ class PlainViT(Backbone):
         super().__init__()
         if not isinstance(patch_px, int) or patch_px < 1:
             raise ConfigError(f"patch_px: {patch_px} is no size of a patch", fix="give whole pixels, e.g. 16")
-        self.layers = choose_layers(self.depth, layers)
+        self.announce(layers, depth=self.depth, width=self.width, patch_px=patch_px)
         self.patch_embed = nn.Conv2d(spec.num_channels, self.width, patch_px, patch_px)
         self.trunk = Trunk(BlockShape(self.width, self.heads, 4 * self.width), self.depth)
-        self.channels = (self.width,) * len(self.layers)
-        self.strides = (patch_px,) * len(self.layers)
 
     def forward(self, batch: Batch) -> Features:
         """-> maps (B, D, H / p, W / p), one for each layer."""
@@ -41,10 +38,6 @@ class PlainViT(Backbone):
         tokens = embed_patches(x, self.patch_embed.weight, self.patch_embed.bias)
         tokens = tokens + positions(grid, self.width).to(x)
         return Features(tuple(token_map(each, grid) for each in self.trunk(tokens, self.layers)), self.strides)
-
-    def trim(self) -> None:
-        """Take out the blocks after the last chosen one."""
-        self.trunk.trim(self.layers[-1])
 
 
 def positions(grid: tuple[int, int], width: int) -> Tensor:

@@ -17,9 +17,8 @@ from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
 from covermap.nn.backbones.vit import BlockShape, Trunk
 from covermap.nn.coordinates import locations, months, unit_sphere
-from covermap.nn.groups import BANDS, MODALITIES, Groups
-from covermap.nn.model import Backbone
-from covermap.nn.published import Published, Variant, leave_out, match, statistics, unit_notes
+from covermap.nn.groups import BANDS, MODALITIES, GroupedBackbone
+from covermap.nn.published import Published, Variant
 from covermap.nn.weights import Layout, Report, load
 
 GROUPS = {
@@ -107,22 +106,14 @@ class PrestoEncoder(nn.Module):
         return out
 
 
-class PrestoBackbone(Backbone):
+class PrestoBackbone(GroupedBackbone):
     """The series of each pixel by itself: one map of stride 1. Pixels go through in chunks, so memory stays bounded."""
 
     dates = "all"
     max_dates = MAX_DATES
-    fuses = True
 
     def __init__(self, spec: InputSpec, published: Published, *, extra_bands: str = "drop") -> None:
-        super().__init__()
-        found = match(spec, published.modalities)
-        self.notes = (*leave_out(found, extra_bands), *unit_notes(found, published.modalities))
-        self.uses = published.uses
-        self.statistics = statistics(found, published.modalities)
-        self.groups = Groups(spec, found)
-        self.optional = self.groups.sensors
-        self.unused = frozenset(entry.sensor for entry in spec.sensors) - self.optional
+        super().__init__(spec, published, extra_bands=extra_bands)
         known = {modality.name: modality for modality in published.modalities}
         at = {band: modality.statistics(i) for modality in known.values() for i, band in enumerate(modality.bands)}
         self._form = {

@@ -19,15 +19,15 @@ from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
 from covermap.nn.backbones.vit import (
     BlockShape,
+    PatchBackbone,
     Trunk,
-    choose_layers,
     embed_patches,
     resize_table,
     sincos_1d,
     token_map,
 )
 from covermap.nn.coordinates import day_codes, locations
-from covermap.nn.model import Backbone, stack_by_date
+from covermap.nn.model import stack_by_date
 from covermap.nn.published import Modality, Published, Variant, match, select, statistics, unit_notes
 from covermap.nn.weights import Layout, Report, Tensors, adapt_bands, load
 
@@ -122,11 +122,10 @@ def _coordinate_code(pairs: Tensor, width: int) -> Tensor:
     return torch.where(pairs.isnan().any(1, keepdim=True), torch.zeros_like(code), code)
 
 
-class PrithviBackbone(Backbone):
+class PrithviBackbone(PatchBackbone):
     """All dates go through together; maps for each date at one stride. TL models also take date and location."""
 
     dates = "each"
-    local = False
 
     def __init__(
         self,
@@ -146,13 +145,11 @@ class PrithviBackbone(Backbone):
         self.selection = select(found, published.modalities[0], extra=extra_bands, missing=missing_bands)
         self.notes, self.uses = (*self.selection.notes, *unit_notes(found, published.modalities)), published.uses
         self.statistics = statistics(found, published.modalities)
-        self.layers = choose_layers(depth, layers)
         self.unused = self.selection.without(spec)
         self.encoder = PrithviEncoder(
             width=width, depth=depth, num_bands=len(self.selection.channels), eps=eps, **sizes
         )  # fmt: skip
-        self.channels = (width,) * len(self.layers)
-        self.strides = (self.encoder.patch_px,) * len(self.layers)
+        self.announce(layers, depth=depth, width=width, patch_px=self.encoder.patch_px)
 
     def forward(self, batch: Batch) -> Features:
         """-> maps (B, T, D, H / p, W / p), one for each layer."""
@@ -167,10 +164,6 @@ class PrithviBackbone(Backbone):
         """Published weights, the first layer brought to the bands of the data."""
         change = partial(adapt_bands, selection=self.selection)
         return load(self.encoder, path, LAYOUT, adapt={"patch_embed.weight": change})
-
-    def trim(self) -> None:
-        """Take out the blocks after the last chosen one."""
-        self.encoder.trunk.trim(self.layers[-1])
 
 
 _BANDS = ("blue", "green", "red", "nir_narrow", "swir1", "swir2")

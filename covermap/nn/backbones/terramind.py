@@ -19,14 +19,14 @@ from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
 from covermap.nn.backbones.vit import (
     BlockShape,
+    PatchBackbone,
     Trunk,
-    choose_layers,
     embed_patches,
     resize_table,
     sincos_1d,
     token_map,
 )
-from covermap.nn.model import Backbone, stack_by_date
+from covermap.nn.model import stack_by_date
 from covermap.nn.published import (
     Modality,
     Published,
@@ -129,7 +129,7 @@ def position_table(width: int) -> Tensor:
     return torch.cat([row, col], 1).float()[None]
 
 
-class TerraMindBackbone(Backbone):
+class TerraMindBackbone(PatchBackbone):
     """One date at a time; every sensor is a modality with tokens of its own, and any of them may be absent.
 
     modalities: {sensor: modality} where the choice by bands is not right, such as {sentinel1: S1RTC}. merge: how the
@@ -137,7 +137,6 @@ class TerraMindBackbone(Backbone):
     """
 
     dates = "one"
-    local = False
     fuses = True
 
     def __init__(
@@ -177,11 +176,11 @@ class TerraMindBackbone(Backbone):
         # A modality that two sensors share needs both.
         self.optional = frozenset(next(iter(sensors)) for sensors in owners.values() if len(sensors) == 1)
         self.statistics = statistics(found, published.modalities)
-        self.layers, self.merge = choose_layers(depth, layers), merge
+        self.merge = merge
         counts = {name: len(selection.channels) for name, selection in self.selections.items()}
         self.encoder = TerraMindEncoder(counts, width=width, depth=depth, heads=heads, gated=gated)
-        self.channels = (width * (len(counts) if merge == "concat" else 1),) * len(self.layers)
-        self.strides = (PATCH_PX,) * len(self.layers)
+        times = len(counts) if merge == "concat" else 1
+        self.announce(layers, depth=depth, width=width * times, patch_px=PATCH_PX)
 
     def forward(self, batch: Batch) -> Features:
         """-> maps (B, 1, D, H / 16, W / 16), one for each layer; D times the number of modalities with concat."""
@@ -211,10 +210,6 @@ class TerraMindBackbone(Backbone):
             for name, selection in self.selections.items()
         }
         return load(self.encoder, path, layout(self.selections), adapt=changes)
-
-    def trim(self) -> None:
-        """Take out the blocks after the last chosen one."""
-        self.encoder.trunk.trim(self.layers[-1])
 
 
 _S2 = (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from covermap.core.errors import ConfigError
+from covermap.nn.model import Backbone
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,24 @@ class Trunk(nn.Module):
             if index in wanted:
                 found[index] = self.norm(x) if index == self.depth - 1 else x
         return [found[index] for index in layers]
+
+
+class PatchBackbone(Backbone):
+    """Maps of chosen blocks of a Trunk, all at the stride of a patch."""
+
+    local = False
+    layers: tuple[int, ...]
+
+    def announce(self, layers: Sequence[int] | None, *, depth: int, width: int, patch_px: int) -> None:
+        """Set what follows from the chosen blocks: their numbers, and channels and strides of their maps."""
+        self.layers = choose_layers(depth, layers)
+        self.channels = (width,) * len(self.layers)
+        self.strides = (patch_px,) * len(self.layers)
+
+    def trim(self) -> None:
+        """Take out the blocks after the last chosen one."""
+        for trunk in [module for module in self.modules() if isinstance(module, Trunk)]:
+            trunk.trim(self.layers[-1])
 
 
 def _initialise(module: nn.Module) -> None:
