@@ -5,6 +5,7 @@ batch -> padded to whole patches -> (a date at a time) -> backbone -> dates merg
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.nn import functional
 
-from covermap.core.errors import ConfigError, CovermapError, DataError
+from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
 from covermap.core.registry import find
 from covermap.core.types import Batch, Features, InputSpec, Statistic
 from covermap.nn.dates import MergeDates, fold_dates, one_date, unfold_dates
@@ -264,5 +265,17 @@ def make_part(kind: str, name: str | Callable[..., Any], options: Mapping[str, A
     except CovermapError:
         raise
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError, ZeroDivisionError) as error:
+        unknown = next((option for option in options or {} if f"keyword argument '{option}'" in str(error)), None)
+        if unknown:
+            fix = suggest(unknown, _options_of(maker))
+            raise ConfigError(f"{kind} {name} has no option {unknown!r}", fix=fix) from error
         section = "train" if kind == "loss" else "model"
         raise ConfigError(f"{kind} {name}: {error}", fix=f"check {section}.{kind}_options") from error
+
+
+def _options_of(maker: Callable[..., Any]) -> set[str]:
+    """Arguments with a default, of a class and of those that it passes the rest on to."""
+    kind = getattr(maker, "kind", maker)
+    makers = inspect.getmro(kind)[:-1] if inspect.isclass(kind) else [kind]
+    arguments = [argument for each in makers for argument in inspect.signature(each).parameters.values()]
+    return {each.name for each in arguments if each.default is not each.empty} - set(getattr(maker, "sizes", ()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,17 +103,21 @@ def parts_of(path: Path) -> list[Path]:
 
 def _unpickle(path: Path) -> object:
     try:
-        try:
-            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            return torch.load(path, map_location="cpu", weights_only=True)  # written before torch 1.6
+        with warnings.catch_warnings(action="ignore"):  # what is odd about a file follows as an error
+            try:
+                return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            except RuntimeError as error:
+                if "mmap" not in str(error):
+                    raise
+                return torch.load(path, map_location="cpu", weights_only=True)  # written before torch 1.6
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'nothing more is said')}"
         if "weights_only" in str(error) or "Unsupported" in str(error):
+            # torch's own sentence advises to read it all the same: it is not repeated.
+            culprit = re.search(r"GLOBAL (\S+)", str(error))
+            what = f"Python objects besides tensors{f' ({culprit[1]})' if culprit else ''}"
             raise ModelError(
-                f"{path} holds Python objects besides tensors, which could run code when read ({reason})",
+                f"{path} holds {what}, which could run code when read",
                 fix="save its state_dict alone: torch.save(model.state_dict(), 'weights.pt')",
             ) from error
         raise ModelError(f"{path} is no checkpoint or damaged ({reason})", fix="download it again") from error

@@ -56,7 +56,8 @@ def show_model(name: str) -> dict[str, Any]:
             "folder": name, "kind": card.kind, "bands": bands, "gsd_m": card.spec.gsd_m, "dates": card.spec.num_dates,
             "classes": list(card.legend.names), **card.build, **card.facts,
         }  # fmt: skip
-    rows = {row["name"]: row for row in list_models()}
+    # A decoder may have the name of a backbone, which is meant then.
+    rows = {row["name"]: row for row in sorted(list_models(), key=lambda row: row["kind"] == "backbone")}
     if name not in rows:
         raise ConfigError(f"there is no model called {name!r}, and no such folder", fix=suggest(name, rows))
     row = rows[name]

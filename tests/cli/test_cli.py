@@ -189,6 +189,8 @@ def test_models_are_listed_and_misspelt_ones_suggested(covermap):
     rows = {row["name"]: row for row in json.loads(out)}
     assert {"unet", "cross_entropy", "random_forest"} <= set(rows)
     assert all(row["about"].endswith(".") or row["about"] for row in rows.values())
+    code, out, _ = covermap("models", "show", "unet", "--json")
+    assert (code, json.loads(out)["kind"]) == (0, "backbone")  # there is a decoder of this name, too
     code, _, err = covermap("models", "show", "unte")
     assert (code, "unet" in err) == (1, True)
 

@@ -262,11 +262,15 @@ def test_a_model_from_a_published_file(tmp_path):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ConfigError, match="unexpected keyword argument 'widht'"):
-        make_backbone("resnet18", spec("red"), {"widht": 3})
+    with pytest.raises(ConfigError, match="resnet18 has no option 'misssing_bands'") as error:
+        make_backbone("resnet18", spec("red"), {"misssing_bands": "mean"})
+    assert error.value.fix == "did you mean 'missing_bands'?"
+    with pytest.raises(ConfigError, match="galileo_nano has no option 'merge'") as error:
+        make_backbone("galileo_nano", spec("red"), {"merge": "mean"})
+    assert error.value.fix == "known: extra_bands, layers, patch_px"
     with pytest.raises(ConfigError, match="config is fixed"):
         make_backbone("resnet18", spec("red"), {"config": {}})
-    with pytest.raises(ConfigError, match="unexpected keyword argument 'layers'"):
+    with pytest.raises(ConfigError, match="has no option 'layers'"):
         make_backbone("segformer_b0", spec("red"), {"layers": [1]})
     with pytest.raises(ConfigError, match="are not blocks of a network of 12"):
         make_backbone("vit_tiny", spec("red"), {"layers": [12]})
