@@ -196,9 +196,14 @@ def read_plain(
 
 def valid_pixels(values: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
     """(C, H, W) -> (H, W): True where every band holds a finite number that is not nodata."""
-    good = np.isfinite(values).all(0) if values.dtype.kind == "f" else np.ones(values.shape[1:], bool)
-    if nodata is not None and not np.isnan(nodata):
-        good &= (values != nodata).all(0)
+    floating = values.dtype.kind == "f"
+    good = np.isfinite(values).all(0) if floating else np.ones(values.shape[1:], bool)
+    if nodata is None or np.isnan(nodata) or not (floating or float(nodata).is_integer()):
+        return good
+    # Beside a fraction numpy would compare whole numbers as float64.
+    empty = nodata if floating else int(nodata)
+    for band in values:
+        good &= band != empty
     return good
 
 

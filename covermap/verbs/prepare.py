@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.config import DataConfig
+from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, GridError, OutputError
 from covermap.core.legend import IGNORE, Legend, load_legend
 from covermap.core.output import claim
@@ -19,12 +20,13 @@ from covermap.core.sensors import find_sensor
 from covermap.data.label_file import LabelFile
 from covermap.data.labels import RasterLabels, infer_legend, is_vector
 from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.products import small_cache
 from covermap.geo.raster import RasterWriter, files_behind, grid_of, open_dataset, open_raster
 from covermap.geo.rasterize import VectorLabels
 
 CATEGORICAL = ("mode", "nearest", "weighted_mode")
 CONTINUOUS = ("bilinear", "nearest", "cubic", "average")
-BLOCK_PX = 2048
+BLOCK_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Layer:
     notes: Sequence[str] = ()
 
 
+@small_cache()
 def prepare(
     source: str,
     out: str | Path,
@@ -59,7 +62,7 @@ def prepare(
 ) -> list[str]:
     """Write `source` on the grid of `like`, or on its own at `gsd_m`; returns sentences about the result.
 
-    Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. Memory: a block.
+    Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. Memory: a block a core.
     Raises ConfigError (options that do not go together), GridError (no overlap), OutputError (exists, is an input).
     """
     out = claim(out, overwrite=overwrite, dry_run=dry_run)
@@ -158,15 +161,21 @@ def _image(
 
 
 def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> list[str]:
+    """Blocks are read by all cores, and written in their order: the same call gives the same bytes."""
     blocks = list(partition(layer.grid.window, BLOCK_PX, BLOCK_PX))
     counts: Any = 0
+    early: dict[int, npt.NDArray[Any]] = {}
     with RasterWriter(
         out, layer.grid, bands=layer.bands, dtype=layer.dtype, nodata=layer.nodata, overwrite=overwrite
-    ) as writer:
-        for done, block in enumerate(blocks):
-            on_progress(done, len(blocks))
-            values, seen = layer.read(block)
+    ) as writer:  # fmt: skip
+        written = 0
+        for number, (values, seen) in map_unordered(
+            lambda number: (number, layer.read(blocks[number])), range(len(blocks)), workers=cores()
+        ):
+            early[number] = values
             counts = counts + seen
-            writer.write(block, values)
-        on_progress(len(blocks), len(blocks))
+            while written in early:
+                writer.write(blocks[written], early.pop(written))
+                written += 1
+                on_progress(written, len(blocks))
     return layer.describe(counts)
