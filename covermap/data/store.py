@@ -1,0 +1,297 @@
+"""The store: scenes, or tiles of them, aligned once and written as plain GeoTIFFs that are read by memory map.
+
+    OUT/store.json                      the classes, and each scene's files, part, place and class
+    OUT/SCENE/sentinel2_1.tif           one file for each sensor and date, all on one grid, bands by name
+    OUT/SCENE/class.tif                 class codes; change masks and the like beside it under their own names
+    OUT/tiles.csv                       every tile, whether it was kept, and why not
+    OUT/ledger.jsonl                    finished blocks with their checksums
+
+Numbers stay as they are in the source, apart from Sentinel-2's +1000, which is taken off. A writer that was stopped
+goes on at the first block that the ledger lacks.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+
+from covermap.core.config import DataConfig
+from covermap.core.engine import cores, map_unordered
+from covermap.core.errors import DataError, OutputError
+from covermap.core.legend import IGNORE
+from covermap.core.output import write_text, writing
+from covermap.core.progress import Tick, unseen
+from covermap.data.label_file import LabelFile
+from covermap.data.labels import is_vector
+from covermap.data.scene import Scene, open_found
+from covermap.data.source import Found, SceneFiles, find_scenes
+from covermap.data.tiles import Tile, Tiling, cut
+from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.plain import PlainFile
+from covermap.geo.raster import Raster, grid_of, open_dataset
+
+VERSION = 1
+MANIFEST = "store.json"
+BLOCK_PX = 1024
+Part = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A file to write, and how its pixels are read by a window of the scene."""
+
+    file: PlainFile
+    read: Callable[[Window], Part]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A scene, or a tile of one, under its name in the store."""
+
+    name: str
+    files: SceneFiles
+    scene: Scene
+    window: Window
+
+
+class Ledger:
+    """Finished blocks of all files: {file: {block: CRC-32}}; lines are added as blocks are on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.done: dict[str, dict[Window, int]] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break  # the last line of a writer that was killed
+            if "plan" in row:
+                continue
+            self.done.setdefault(row["file"], {})[Window(*row["block"])] = row["crc32"]
+
+    def add(self, file: str, sums: Sequence[tuple[Window, int]]) -> None:
+        """Note blocks that are on disk."""
+        self.done.setdefault(file, {}).update(sums)
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as lines:
+            for block, crc in sums:
+                lines.write(json.dumps({"file": file, "block": list(block), "crc32": crc}) + "\n")
+
+
+def write_store(
+    config: DataConfig,
+    out: str | Path,
+    *,
+    tiling: Tiling | None = None,
+    overwrite: bool = False,
+    on_progress: Tick = unseen,
+) -> list[str]:
+    """Write the scenes of a config, or their tiles, into a folder; returns sentences about the result.
+
+    The same call goes on where an earlier one was stopped. Memory: two blocks of BLOCK_PX for each core.
+    Raises OutputError (the folder holds something else, the disk is full) and whatever opening the scenes raises.
+    """
+    out = Path(out)
+    found = find_scenes(config)
+    scenes = open_found(found, config)
+    ledger = _begin(out, _plan(config, tiling, scenes), overwrite=overwrite)
+    tiles = [tile for scene in scenes for tile in cut(scene, tiling)] if tiling else None
+    if tiles is not None:
+        _write_tiles(out / "tiles.csv", tiles)
+    pieces = _pieces(found, scenes, tiles)
+    work = [(piece, *_layers(piece, out)) for piece in pieces]
+    total = sum(layer.file.num_bytes for _, _, layers in work for layer in layers)
+    done = 0
+    for piece, _, layers in work:
+        for layer in layers:
+            for written in _write_layer(layer, piece.window, out, ledger):
+                done += written
+                on_progress(done, total)
+    notes = list(dict.fromkeys([*found.notes, *(note for scene in scenes for note in scene.notes)]))
+    legend = scenes[0].legend
+    manifest = {
+        "version": VERSION, "legend": legend.to_dict() if legend else None, "notes": notes,
+        "scenes": [row for _, row, _ in work],
+    }  # fmt: skip
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
+    told = [f"{out}: {len(work)} scenes, {total / 1e9:.2f} GB when full", *(f"note: {note}" for note in notes)]
+    if tiles is not None:
+        lost = Counter(re.sub(r"[\d.]+%", "too much", tile.dropped) for tile in tiles if tile.dropped)
+        told += [f"{count} of {len(tiles)} tiles left out: {reason}" for reason, count in lost.items()]
+    return told
+
+
+def _plan(config: DataConfig, tiling: Tiling | None, scenes: Sequence[Scene]) -> str:
+    """A checksum of everything that decides what is written: settings and the files as they are now."""
+    files = [(file, Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for s in scenes for file in s.files]
+    what = [VERSION, BLOCK_PX, config.model_dump(mode="json"), asdict(tiling) if tiling else None, files]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _begin(out: Path, plan: str, *, overwrite: bool) -> Ledger:
+    """An empty ledger, or that of the same plan; raises OutputError where the folder holds anything else."""
+    path = out / "ledger.jsonl"
+    start = json.dumps({"plan": plan})
+    if overwrite and path.is_file():
+        shutil.rmtree(out)
+    if path.is_file():
+        if path.read_text(encoding="utf-8").partition("\n")[0] != start:
+            raise OutputError(
+                f"{out} holds data that was prepared from other files or settings",
+                fix="choose another folder, or start again with --overwrite",
+            )
+        if (out / MANIFEST).is_file():
+            raise OutputError(f"{out} is finished already", fix="add --overwrite to prepare it again")
+        return Ledger(path)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists and is no folder of prepared data", fix="choose another name")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(start + "\n", encoding="utf-8")
+    return Ledger(path)
+
+
+def _pieces(found: Found, scenes: Sequence[Scene], tiles: Sequence[Tile] | None) -> list[Piece]:
+    files = {each.name: each for each in found.scenes}
+    if tiles is None:
+        return [Piece(scene.name, files[scene.name], scene, scene.grid.window) for scene in scenes]
+    kept = [tile for tile in tiles if not tile.dropped]
+    if not kept:
+        raise DataError(f"none of {len(tiles)} tiles is worth keeping", fix="tiles.csv in the folder says why")
+    by_name = {scene.name: scene for scene in scenes}
+    return [Piece(tile.name, files[tile.scene], by_name[tile.scene], tile.window) for tile in kept]
+
+
+def _layers(piece: Piece, out: Path) -> tuple[dict[str, Any], list[Layer]]:
+    """The row of the manifest, and the files to write."""
+    scene, grid = piece.scene, piece.scene.grid.window_grid(piece.window)
+    folder = out / piece.name
+    layers, images = [], []
+    for sensor, raster in scene.rasters.items():
+        entries = [image for image in scene.images if (image.sensor or "image") == sensor]
+        added = scene.added.get(sensor) or (0.0,) * len(entries)
+        for number, (image, add) in enumerate(zip(entries, added, strict=True)):
+            one = replace(raster, sources=raster.sources[number : number + 1], dates=raster.dates[number : number + 1])
+            path = folder / f"{sensor}_{number + 1}.tif"
+            layers.append(_image_layer(path, grid, one, add))
+            offset = 0.0 if image.offset == "auto" and image.sensor == "sentinel2" else image.offset
+            images.append({
+                "path": str(path.relative_to(out)), "sensor": image.sensor, "date": image.date, "scale": image.scale,
+                "offset": offset,
+            })  # fmt: skip
+    labels = {}
+    for name, file in piece.files.labels.items():
+        if is_vector(file.path):
+            labels[name] = str(Path(file.path).resolve())  # objects would be lost among pixels
+        elif (layer := _label_layer(name, folder / f"{name}.tif", grid, scene, file)) is not None:
+            layers.append(layer)
+            labels[name] = str(layer.file.path.relative_to(out))
+    row = {
+        "name": piece.name, "part": piece.files.part, "place": piece.files.place, "chip_class": piece.files.chip_class,
+        "images": images, "labels": labels,
+    }  # fmt: skip
+    return row, layers
+
+
+def _image_layer(path: Path, grid: Grid, raster: Raster, add: float) -> Layer:
+    """Numbers as in the files; whole ones stay whole, also where they are brought onto a finer grid."""
+    kinds = {file.dtype for file in raster.by_file()}
+    own = np.result_type(*(np.dtype(kind) for kind in kinds))
+    dtype = "int16" if add and own == np.uint16 else own.name if own.kind in "iu" and not add else raster.dtype
+    nodata: float | None = raster.nodata if raster.nodata is not None else open_dataset(raster.paths[0]).nodata
+    if np.dtype(dtype).kind == "f":
+        nodata = float("nan")
+    elif np.dtype(dtype).kind == "i":
+        nodata = float(np.iinfo(dtype).min)
+
+    def read(window: Window) -> Part:
+        values, valid = raster.read(window)
+        return (values[0].astype(np.float32) + np.float32(add) if add else values[0]), valid[0]
+
+    return Layer(PlainFile(path, grid, raster.bands, dtype, nodata), read)
+
+
+def _label_layer(name: str, path: Path, grid: Grid, scene: Scene, file: LabelFile) -> Layer | None:
+    legend = scene.legend
+    if name == "class" and legend is not None:
+        return Layer(
+            PlainFile(path, grid, ("class",), legend.map_dtype, legend.map_nodata),
+            lambda window: (legend.decode(index := scene.read_labels(window))[None], index != IGNORE),
+        )
+    dataset = open_dataset(file.path)
+    if not grid_of(dataset).is_same(scene.grid):
+        scene.notes.append(f"{file.path} lies on another grid than the image and is not prepared")
+        return None
+
+    def read(window: Window) -> Part:
+        codes, valid = file.read(open_dataset(file.path), window, open_dataset(file.path).nodata)
+        return codes[None], valid
+
+    return Layer(PlainFile(path, grid, (name,), "int32", float(np.iinfo(np.int32).min)), read)
+
+
+def _write_layer(layer: Layer, window: Window, out: Path, ledger: Ledger) -> Iterator[int]:
+    """Write what the ledger lacks of a file; yields the bytes of each row of blocks."""
+    file, key = layer.file, str(layer.file.path.relative_to(out))
+    for row in partition(window, BLOCK_PX, window.width):
+        blocks = list(partition(row, BLOCK_PX, BLOCK_PX))
+        done = ledger.done.get(key, {})
+        todo = [block for block in blocks if block.within(window) not in done]
+        if todo:
+            parts = map_unordered(lambda block: (block.within(window), *layer.read(block)), todo, workers=cores())
+            ledger.add(key, file.write(parts))
+        yield file.num_bytes * row.height // window.height
+    if not file.path.is_file():
+        file.finish()
+
+
+def _write_tiles(path: Path, tiles: Sequence[Tile]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["tile", "scene", "row", "col", "height", "width", "valid", "labelled", "classes", "dropped"])
+    for t in tiles:
+        shares = [f"{t.valid:.4f}", f"{t.labelled:.4f}"]
+        writer.writerow([t.name, t.scene, *t.window, *shares, "; ".join(t.classes), t.dropped])
+    write_text(path, text.getvalue())
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """What store.json says; raises DataError for a folder without one, or one that was not finished."""
+    path = root / MANIFEST
+    if not path.is_file():
+        unfinished = (root / "ledger.jsonl").is_file()
+        raise DataError(
+            f"{root} holds no finished prepared data ({MANIFEST} is missing)",
+            fix="run the same covermap prepare again: it goes on" if unfinished else "covermap prepare CONFIG FOLDER",
+        )
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["version"] != VERSION or not isinstance(found["scenes"], list):
+            raise DataError(f"{path} is of another version", fix="prepare the data again")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error})", fix="prepare the data again") from error
+    return dict(found)
+
+
+def verify(root: Path) -> list[str]:
+    """Names of files that are missing or differ from the checksums of the ledger; reads everything once."""
+    bad = []
+    for name, blocks in Ledger(root / "ledger.jsonl").done.items():
+        grid = Grid(None, Affine.identity(), 0, 0)
+        file = PlainFile(root / name, grid, (), "uint8", None)
+        if not file.path.is_file() or any(file.read_sum(block) != crc for block, crc in blocks.items()):
+            bad.append(name)
+    return bad
