@@ -196,7 +196,13 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of averaged weights, e.g. 0.99; 0: off.")
     loss: str = "cross_entropy"
     loss_options: dict[str, Any] = Field(default={}, description="Arguments of the loss, e.g. label_smoothing: 0.1.")
-    class_weights: Literal["none", "balanced", "sqrt"] | list[float] = "sqrt"
+    class_weights: Literal["none", "balanced", "sqrt", "inverse", "effective"] | list[float] = Field(
+        "sqrt",
+        description="By the train part's pixels n: 1, N / (K n), its root, 1 / n, (1 - b) / (1 - b^n); or given.",
+    )
+    effective_beta: float | None = Field(
+        None, ge=0, lt=1, description="b of class_weights: effective; default: 1 - 1 / mean n of the classes."
+    )
     monitor: str = Field("val_miou", description="What the best checkpoint is chosen by: val_miou, val_loss, ...")
     patience: int | None = Field(None, ge=1, description="Epochs without gain until training stops.")
     validate_every: int = Field(1, ge=1, description="Epochs between two validations.")
@@ -211,6 +217,12 @@ class TrainConfig(Section):
     tensorboard: bool = False
     seed: int = 0
     device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:1.")
+
+    @model_validator(mode="after")
+    def _beta_has_an_effect(self) -> TrainConfig:
+        if self.effective_beta is not None and self.class_weights != "effective":
+            raise ValueError("train.effective_beta has no effect without class_weights: effective")
+        return self
 
     @field_validator("monitor")
     @classmethod

@@ -114,7 +114,9 @@ class Loop:
         self.facts = {"run": run.config.name, "parameters": sum(p.numel() for p in network.parameters())}
         self.facts |= _origin(run, network, ready, say)
         channels_last(network)
-        weights = class_weights(ready.survey.class_px, self.config.class_weights, names=legend.names)
+        weights = class_weights(
+            ready.survey.class_px, self.config.class_weights, names=legend.names, beta=self.config.effective_beta
+        )
         self.loss = make_part("loss", self.config.loss, self.config.loss_options, torch.from_numpy(weights))
         self.loss.to(self.accelerator.device)
         self.network, self.optimiser = self.accelerator.prepare(network, _optimiser(network, self.config))

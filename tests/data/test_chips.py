@@ -7,7 +7,6 @@ from covermap.core.errors import DataError
 from covermap.core.legend import IGNORE
 from covermap.core.types import InputSpec, Sample, SensorInput
 from covermap.data.augment import flip, vary
-from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate, survey
 from covermap.data.scene import open_scenes
 from covermap.data.split import make_split
@@ -172,20 +171,6 @@ def test_the_survey_counts_train_pixels_of_each_class(tiny):
     labels = split.labels(scenes[0], Window(0, 0, 96, 128), "train")
     assert found.class_px.tolist() == [(labels == i).sum() for i in range(3)]
     assert sum(c.labelled_px for c in found.cells) == (labels != IGNORE).sum()
-
-
-def test_class_weights():
-    utils = pytest.importorskip("sklearn.utils.class_weight")
-    counts = np.array([600, 300, 0, 100])
-    y = np.repeat([0, 1, 3], [600, 300, 100])
-    expected = utils.compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=y)
-    got = class_weights(counts, "balanced", names=list("abcd"))
-    assert np.allclose(got[[0, 1, 3]], expected)
-    assert got[2] == 0
-    assert np.allclose(class_weights(counts, "sqrt", names=list("abcd"))[[0, 1, 3]], np.sqrt(expected))
-    assert class_weights(counts, "none", names=list("abcd")).tolist() == [1, 1, 0, 1]
-    with pytest.raises(ValueError, match="3 numbers for 4 classes"):
-        class_weights(counts, [1.0, 2.0, 3.0], names=list("abcd"))
 
 
 def test_no_normalisation_gives_physical_units(tiny):
