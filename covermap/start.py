@@ -18,6 +18,7 @@ from accelerate import init_empty_weights
 from covermap.core.config import ModelConfig, RunConfig
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.types import InputSpec
+from covermap.data.augment import require_effect
 from covermap.data.chips import Survey, survey
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split, make_split
@@ -61,8 +62,9 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
             fix="use adapt: full, or a backbone with published weights: covermap models list",
         )
     scenes = open_scenes(config.data)
-    split = make_split(scenes, config.split, size_px=config.train.size_px)
+    split = make_split(scenes, config.split, size_px=max(config.train.sizes_px))
     spec, wishes = _inputs(config, scenes, split, weights)
+    require_effect(config.train.augment, spec)
     longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
     found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
     notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes]
@@ -123,7 +125,7 @@ def _inputs(
         scenes,
         split,
         normalise="dataset" if wanted in ("auto", "pretrained") else wanted,
-        size_px=config.train.size_px,
+        size_px=max(config.train.sizes_px),
         seed=config.train.seed,
     )
     legend = scenes[0].legend

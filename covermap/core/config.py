@@ -12,13 +12,14 @@ import glob
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from covermap.core.errors import ConfigError, suggest
 
+_Side = Annotated[int, Field(ge=8)]
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 S = TypeVar("S", bound="Section")
 
@@ -169,11 +170,25 @@ class AugmentConfig(Section):
     """What is done to training windows."""
 
     flips: bool = Field(True, description="The eight symmetries of the square.")
+    scale: tuple[Annotated[float, Field(ge=0.25)], Annotated[float, Field(le=2)]] | None = Field(
+        None, description="Smallest and largest side of the ground seen, in usual ones, up to [0.25, 2]."
+    )
+    rotation: float = Field(0.0, ge=0, le=180, description="Largest random rotation in degrees, either way.")
     brightness: float = Field(0.0, ge=0, description="Std of a random gain per window and offset per band.")
     noise: float = Field(0.0, ge=0, description="Std of noise per pixel, in units of the normalised image.")
+    speckle: float = Field(0.0, ge=0, description="Looks of speckle laid on radar backscatter, e.g. 8; 0: none.")
+    drop_bands: float = Field(0.0, ge=0, lt=1, description="Chance of each band to be left out of a window; one stays.")
+    permute_bands: float = Field(0.0, ge=0, le=1, description="Share of the windows with a sensor's bands exchanged.")
     drop_sensors: float = Field(
         0.0, ge=0, lt=1, description="Share of the batches that lack one sensor, so that prediction can do without."
     )
+
+    @field_validator("scale")
+    @classmethod
+    def _smaller_first(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value and value[0] > value[1]:
+            raise ValueError("the smaller scale comes first, for example [0.5, 2]")
+        return value
 
 
 class TrainConfig(Section):
@@ -183,7 +198,9 @@ class TrainConfig(Section):
     steps_per_epoch: int | None = Field(None, ge=1, description="Default: as many as cover the labelled area once.")
     batch_size: int = Field(8, ge=1)
     accumulate: int = Field(1, ge=1, description="Batches per optimiser step.")
-    size_px: int = Field(128, ge=8, description="Side of a training window.")
+    size_px: _Side | Annotated[list[_Side], Field(min_length=1)] = Field(
+        128, description="Side of a training window, or several: each batch has one of them, drawn at random."
+    )
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -217,6 +234,11 @@ class TrainConfig(Section):
     tensorboard: bool = False
     seed: int = 0
     device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:1.")
+
+    @property
+    def sizes_px(self) -> tuple[int, ...]:
+        """Sides of training windows, one or several."""
+        return tuple(self.size_px) if isinstance(self.size_px, list) else (self.size_px,)
 
     @model_validator(mode="after")
     def _beta_has_an_effect(self) -> TrainConfig:

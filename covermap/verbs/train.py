@@ -104,9 +104,8 @@ class Loop:
             ready.split,
             ready.survey.cells,
             ready.spec,
-            self.config.augment,
+            self.config,
             length=windows_per_epoch(self.config, ready.survey),
-            seed=self.config.seed,
             # Worker processes would each get a copy of what is held.
             cache_bytes=0 if self.config.workers else self.config.cache_gb * 1e9,
         )
@@ -316,7 +315,8 @@ def windows_per_epoch(config: TrainConfig, found: Survey) -> int:
         return config.steps_per_epoch * group
     area = sum(cell.window.height * cell.window.width for cell in found.cells)
     # Whole groups only: a last batch of one window would leave batch norm without a variance.
-    return group * max(4, math.ceil(area / config.size_px**2 / group))
+    seen = sum(side**2 for side in config.sizes_px) / len(config.sizes_px)
+    return group * max(4, math.ceil(area / seen / group))
 
 
 def _accelerator(config: TrainConfig) -> Any:
