@@ -19,6 +19,7 @@ from covermap.core.config import ModelConfig, RunConfig
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.types import InputSpec
 from covermap.data.augment import require_effect
+from covermap.data.balance import Sampling, plan_sampling
 from covermap.data.chips import Survey, survey
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split, make_split
@@ -39,6 +40,7 @@ class Prepared:
     split: Split
     spec: InputSpec
     survey: Survey
+    sampling: Sampling
     notes: list[str]
     weights: Path | None = None
 
@@ -67,8 +69,11 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     require_effect(config.train.augment, spec)
     longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
     found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
-    notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes]
-    ready = Prepared(scenes, split, spec, found, notes, weights)
+    legend = scenes[0].legend
+    assert legend is not None
+    sampling = plan_sampling(found.cell_px, method=config.train.sampling, rare=config.train.rare, names=legend.names)
+    notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes, *sampling.notes]
+    ready = Prepared(scenes, split, spec, found, sampling, notes, weights)
     if not ready.has_val:
         if config.train.schedule == "plateau" or config.train.patience:
             raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")

@@ -127,6 +127,9 @@ class SplitConfig(Section):
     exclude: list[Box] = Field(default=[], description="Boxes that belong to no part.")
     block_px: int | None = Field(None, ge=1, description="Side of a block; default: about a twelfth of the scene.")
     buffer_px: int | None = Field(None, ge=0, description="Labels nearer than this to another part are not used.")
+    balanced: float | None = Field(
+        None, gt=0, lt=1, description="Share of the train blocks to keep, chosen so that their classes are most even."
+    )
     path: str | None = Field(None, description="With method csv: a split file written earlier.")
     seed: int = 0
 
@@ -138,6 +141,8 @@ class SplitConfig(Section):
                 raise ValueError(f"split.{part} is a share of the labels from 0 to below 1, {fraction:g} is none")
         if sum(given.values()) >= 1:
             raise ValueError(f"split.val + split.test = {sum(given.values()):g} leave nothing to train on")
+        if self.balanced and self.method == "csv":
+            raise ValueError("split.balanced goes with a split that is drawn; a split file says itself who trains")
         return self
 
 
@@ -191,6 +196,14 @@ class AugmentConfig(Section):
         return value
 
 
+class RareConfig(Section):
+    """Cells that hold rare classes are seen more often, augmented anew each time."""
+
+    classes: list[str] = Field(min_length=1, description="Names of the rare classes.")
+    share: float = Field(0.05, ge=0, lt=1, description="A cell counts if one of them has more of its labels than this.")
+    copies: int = Field(5, ge=1, description="Further windows for each one of such a cell.")
+
+
 class TrainConfig(Section):
     """The training loop."""
 
@@ -213,6 +226,10 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of averaged weights, e.g. 0.99; 0: off.")
     loss: str = "cross_entropy"
     loss_options: dict[str, Any] = Field(default={}, description="Arguments of the loss, e.g. label_smoothing: 0.1.")
+    sampling: Literal["uniform", "balanced", "sqrt"] = Field(
+        "uniform", description="Windows lie around cells drawn alike, or by class: classes alike, or by root of pixels."
+    )
+    rare: RareConfig | None = Field(None, description="Rare classes of which more windows are drawn.")
     class_weights: Literal["none", "balanced", "sqrt", "inverse", "effective"] | list[float] = Field(
         "sqrt",
         description="By the train part's pixels n: 1, N / (K n), its root, 1 / n, (1 - b) / (1 - b^n); or given.",

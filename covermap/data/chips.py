@@ -20,6 +20,7 @@ from covermap.core.errors import LabelError
 from covermap.core.legend import IGNORE
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.augment import Warp, flip, vary
+from covermap.data.balance import Sampling
 from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.data.stats import normalise_sample
@@ -37,10 +38,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the train part holds: its cells and the number of labelled pixels of each class."""
+    """What the train part holds: its N cells and the labelled pixels of each class, (K,) in all, (N, K) by cell."""
 
     cells: tuple[Cell, ...]
     class_px: npt.NDArray[np.int64]
+    cell_px: npt.NDArray[np.uint32]
 
 
 def survey(scenes: Sequence[Scene], split: Split, *, part: str = "train", cell_px: int = 32) -> Survey:
@@ -48,18 +50,20 @@ def survey(scenes: Sequence[Scene], split: Split, *, part: str = "train", cell_p
     legend = scenes[0].legend
     assert legend is not None
     cells: list[Cell] = []
+    counts: list[npt.NDArray[np.uint32]] = []
     totals = np.zeros(len(legend), np.int64)
     for number, scene in enumerate(scenes):
         for block in partition(scene.grid.window, 64 * cell_px, 64 * cell_px):
             index = split.labels(scene, block, part)
             totals += np.bincount(index.ravel(), minlength=256)[: len(legend)]
             for cell in partition(block, cell_px, cell_px):
-                labelled = int((index[cell.within(block).slices] != IGNORE).sum())
-                if labelled:
-                    cells.append(Cell(number, cell, labelled))
+                mine = np.bincount(index[cell.within(block).slices].ravel(), minlength=256)[: len(legend)]
+                if mine.any():
+                    cells.append(Cell(number, cell, int(mine.sum())))
+                    counts.append(mine.astype(np.uint32))
     if not cells:
         raise LabelError(f"the {part} part holds no labelled pixel", fix="check with: covermap check CONFIG")
-    return Survey(tuple(cells), totals)
+    return Survey(tuple(cells), totals, np.stack(counts))
 
 
 class HeldScene:
@@ -109,9 +113,11 @@ class TrainWindows(Dataset[dict[str, Any]]):
         config: TrainConfig,
         *,
         length: int,
+        sampling: Sampling | None = None,
         cache_bytes: float = 0.0,
     ) -> None:
         self._scenes, self._split, self._cells, self._spec, self._config = scenes, split, cells, spec, config
+        self._sampling = sampling or Sampling(np.ones(len(cells)), np.ones(len(cells), np.int64))
         self._length, self._epoch = length, 0
         self._held: dict[int, HeldScene] = {}
         if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
@@ -145,7 +151,7 @@ class TrainWindows(Dataset[dict[str, Any]]):
 
     def _draw(self, warp: Warp, rng: np.random.Generator) -> Sample:
         """What is read for a window: a labelled cell's random pixel lies at a random place of it."""
-        cell = self._cells[int(rng.integers(len(self._cells)))]
+        cell = self._cells[self._sampling.draw(rng)]
         row = cell.window.row + int(rng.integers(cell.window.height))
         down = int(rng.integers(warp.size_px))
         col = cell.window.col + int(rng.integers(cell.window.width))
