@@ -67,6 +67,9 @@ class DataConfig(Section):
     field: str | None = Field(None, description="Class field of vector labels.")
     layer: str | None = Field(None, description="Layer of vector labels, if the file has several.")
     epsg: int | None = Field(None, ge=1, description="CRS of vector labels whose file states none.")
+    indices: list[Literal["ndvi", "ndbi", "ndwi", "mndwi", "evi", "bsi"]] = Field(
+        default=[], description="Spectral indices, further channels of each sensor that has their bands."
+    )
     legend: str | dict[Any, Any] | None = Field(None, description="Shipped name, YAML file, or {code: name}.")
     merge: dict[str, list[str]] | None = Field(None, description="New class: [old classes].")
     label_nodata: int | None = Field(None, description="Overrides the label raster's nodata code.")

@@ -97,7 +97,10 @@ class HeldScene:
 def scene_bytes(scene: Scene) -> int:
     """Memory that a scene's pixels and labels take when held."""
     pixels = scene.grid.height * scene.grid.width
-    per_pixel = sum(len(r.sources) * (len(r.bands) * np.dtype(r.dtype).itemsize + 1) for r in scene.rasters.values())
+    per_pixel = 0
+    for sensor, raster in scene.rasters.items():
+        dtype = np.float32 if sensor in scene.channels else raster.dtype
+        per_pixel += len(raster.sources) * (len(scene.bands[sensor]) * np.dtype(dtype).itemsize + 1)
     return pixels * (per_pixel + 1)
 
 
