@@ -91,6 +91,8 @@ def test_neighbours_are_as_far_apart_as_the_scale_says_and_turned_by_the_angle(s
     row, col = warp(encoded(warp.read_px)).image["s"][0].astype(float)
     right = np.array([row[0, 1] - row[0, 0], col[0, 1] - col[0, 0]])
     assert np.allclose(right, [scale * np.sin(angle), scale * np.cos(angle)], atol=1e-3)
+    down = np.array([row[1, 0] - row[0, 0], col[1, 0] - col[0, 0]])
+    assert np.allclose(down, [scale * np.cos(angle), -scale * np.sin(angle)], atol=1e-3)
     # The middle of what is read is the middle of what comes out.
     assert np.allclose([row.mean(), col.mean()], (warp.read_px - 1) / 2, atol=1e-3)
     i, j = size // 3, size - 2
