@@ -401,7 +401,9 @@ def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> Confi
     for problem in error.errors(include_url=False):
         path = [str(p) for p in problem["loc"]]
         dotted = ".".join(
-            p for p in path if not p[:1].isupper() and not p.startswith(("list[", "literal[", "function-"))
+            p
+            for p in path
+            if not p[:1].isupper() and not p.startswith(("list[", "literal[", "function-", "constrained-"))
         )
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {dotted}")

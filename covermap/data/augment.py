@@ -79,7 +79,8 @@ class Warp:
     def __call__(self, sample: Sample) -> Sample:
         """A sample of `read_px` -> one of `size_px`: images bilinear (float32, 0 where not valid), labels nearest.
 
-        A pixel is valid where all that it is made of is; beyond the sample it is not, and its label is IGNORE.
+        A pixel is valid where all that it is made of is; beyond the sample it is not, and its label is IGNORE. A warp
+        that changes nothing gives the sample as it is.
         """
         if self.read_px == self.size_px and not self.angle and self.scale == 1:
             return sample

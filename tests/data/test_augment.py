@@ -79,10 +79,10 @@ def test_position_and_label_stay_together_at_any_scale_and_angle(scale, angle, s
     # The second date shows the same place, wherever it holds something; elsewhere it is 0.
     seen = after.valid[1]
     assert np.allclose(after.image["s"][1][:, seen], after.image["s"][0][:, seen] + 100, atol=0.03)
-    assert (after.image["s"][1][:, ~seen] == 0).all()
+    if scale != 1 or angle:  # else the sample stays as it was read
+        assert (after.image["s"][1][:, ~seen] == 0).all()
     near = before.valid[1][np.rint(row).astype(int), np.rint(col).astype(int)]
     assert not (seen & ~near)[clear].any()
-    assert clear.mean() > 0.5 or scale in (0.5, 1, 2)
 
 
 @given(st.floats(0.3, 3), st.floats(-np.pi, np.pi), st.integers(9, 32))
