@@ -23,6 +23,7 @@ import numpy.typing as npt
 from covermap.core.config import PredictConfig
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.chips import image_batch
+from covermap.data.indices import Channels, reach
 from covermap.data.scene import Scene, unknown_coordinates
 from covermap.geo.grid import Window, lattice
 from covermap.models import LandModel, ModelCard
@@ -212,15 +213,19 @@ def crop(sample: Sample, box: Window, outer: Window, scene: Scene) -> Sample:
 
 def check_input(scene: Scene, spec: InputSpec) -> Scene:
     """The scene with the model's sensors and bands, in the model's order; notes say which optional ones are missing."""
-    rasters, notes = {}, []
+    rasters, channels, notes = {}, {}, []
     for entry in spec.sensors:
         raster = scene.rasters.get(entry.sensor)
-        have = [band for band in entry.bands if raster is not None and band in raster.bands]
+        there = reach(raster.bands, entry.indices) if raster is not None else ()
+        have = [band for band in entry.bands if band in there]
         lost = [band for band in entry.bands if band not in have]
         if raster is not None and have:
-            rasters[entry.sensor] = raster.select(have)
+            made = Channels(tuple(have), tuple(b for b in have if b in entry.indices), entry.scale, entry.offset)
+            rasters[entry.sensor] = raster.select(made.to_read(raster.bands))
+            if made.indices:
+                channels[entry.sensor] = made
         if lost and entry.optional:
             what = f"{entry.sensor} lacks {', '.join(lost)}" if have else f"there is no {entry.sensor}"
             notes.append(f"{what}: the model was trained with it, and does without")
-    fitted = replace(scene, rasters=rasters)
+    fitted = replace(scene, rasters=rasters, channels=channels)
     return replace(fitted, notes=[*scene.notes, *notes, *unknown_coordinates([fitted], spec.uses)])

@@ -21,6 +21,7 @@ from covermap.core.errors import BandError, ConfigError, CovermapError, DataErro
 from covermap.core.legend import Legend
 from covermap.core.output import replacing
 from covermap.core.types import Batch, InputSpec
+from covermap.data.indices import made_of, reach
 from covermap.geo.grid import similar_gsd
 from covermap.ml.forest import Forest
 
@@ -254,11 +255,12 @@ def require_fit(
                 f"{where} has {dates[entry.sensor]} dates of {entry.sensor}; the model takes {entry.num_dates}",
                 fix=f"give the dates in order: IMAGE, then --add {entry.sensor}=NEXT_DATE for each further one",
             )
-        missing = [band for band in entry.bands if band not in bands[entry.sensor]]
+        there = reach(bands[entry.sensor], entry.indices)
+        missing = [band for band in entry.bands if band not in there]
         if missing and not (entry.optional and len(missing) < len(entry.bands)):
             raise BandError(
                 f"{where} lacks the bands {', '.join(missing)} that the model was trained on; "
-                f"it has {', '.join(bands[entry.sensor])}",
+                f"it has {', '.join(bands[entry.sensor])}" + made_of([b for b in missing if b in entry.indices]),
                 fix="give an image with the model's bands, or name the bands: --bands blue,green,...",
             )
     if present and max(dates[entry.sensor] for entry in present) < spec.num_dates:

@@ -18,6 +18,8 @@ from accelerate import init_empty_weights
 from covermap.core.config import ModelConfig, RunConfig
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.types import InputSpec
+from covermap.data.augment import require_effect
+from covermap.data.balance import Sampling, plan_sampling
 from covermap.data.chips import Survey, survey
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split, make_split
@@ -38,6 +40,7 @@ class Prepared:
     split: Split
     spec: InputSpec
     survey: Survey
+    sampling: Sampling
     notes: list[str]
     weights: Path | None = None
 
@@ -61,12 +64,16 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
             fix="use adapt: full, or a backbone with published weights: covermap models list",
         )
     scenes = open_scenes(config.data)
-    split = make_split(scenes, config.split, size_px=config.train.size_px)
+    split = make_split(scenes, config.split, size_px=max(config.train.sizes_px))
     spec, wishes = _inputs(config, scenes, split, weights)
+    require_effect(config.train.augment, spec)
     longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
     found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
-    notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes]
-    ready = Prepared(scenes, split, spec, found, notes, weights)
+    legend = scenes[0].legend
+    assert legend is not None
+    sampling = plan_sampling(found.cell_px, method=config.train.sampling, rare=config.train.rare, names=legend.names)
+    notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes, *sampling.notes]
+    ready = Prepared(scenes, split, spec, found, sampling, notes, weights)
     if not ready.has_val:
         if config.train.schedule == "plateau" or config.train.patience:
             raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")
@@ -123,7 +130,7 @@ def _inputs(
         scenes,
         split,
         normalise="dataset" if wanted in ("auto", "pretrained") else wanted,
-        size_px=config.train.size_px,
+        size_px=max(config.train.sizes_px),
         seed=config.train.seed,
     )
     legend = scenes[0].legend

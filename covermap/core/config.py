@@ -12,13 +12,14 @@ import glob
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from covermap.core.errors import ConfigError, suggest
 
+_Side = Annotated[int, Field(ge=8)]
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 S = TypeVar("S", bound="Section")
 
@@ -66,6 +67,9 @@ class DataConfig(Section):
     field: str | None = Field(None, description="Class field of vector labels.")
     layer: str | None = Field(None, description="Layer of vector labels, if the file has several.")
     epsg: int | None = Field(None, ge=1, description="CRS of vector labels whose file states none.")
+    indices: list[Literal["ndvi", "ndbi", "ndwi", "mndwi", "evi", "bsi"]] = Field(
+        default=[], description="Spectral indices, further channels of each sensor that has their bands."
+    )
     legend: str | dict[Any, Any] | None = Field(None, description="Shipped name, YAML file, or {code: name}.")
     merge: dict[str, list[str]] | None = Field(None, description="New class: [old classes].")
     label_nodata: int | None = Field(None, description="Overrides the label raster's nodata code.")
@@ -126,6 +130,9 @@ class SplitConfig(Section):
     exclude: list[Box] = Field(default=[], description="Boxes that belong to no part.")
     block_px: int | None = Field(None, ge=1, description="Side of a block; default: about a twelfth of the scene.")
     buffer_px: int | None = Field(None, ge=0, description="Labels nearer than this to another part are not used.")
+    balanced: float | None = Field(
+        None, gt=0, lt=1, description="Share of the train blocks to keep, chosen so that their classes are most even."
+    )
     path: str | None = Field(None, description="With method csv: a split file written earlier.")
     seed: int = 0
 
@@ -137,6 +144,8 @@ class SplitConfig(Section):
                 raise ValueError(f"split.{part} is a share of the labels from 0 to below 1, {fraction:g} is none")
         if sum(given.values()) >= 1:
             raise ValueError(f"split.val + split.test = {sum(given.values()):g} leave nothing to train on")
+        if self.balanced and self.method == "csv":
+            raise ValueError("split.balanced goes with a split that is drawn; a split file says itself who trains")
         return self
 
 
@@ -169,11 +178,33 @@ class AugmentConfig(Section):
     """What is done to training windows."""
 
     flips: bool = Field(True, description="The eight symmetries of the square.")
+    scale: tuple[Annotated[float, Field(ge=0.25)], Annotated[float, Field(le=2)]] | None = Field(
+        None, description="Smallest and largest side of the ground seen, in usual ones, up to [0.25, 2]."
+    )
+    rotation: float = Field(0.0, ge=0, le=180, description="Largest random rotation in degrees, either way.")
     brightness: float = Field(0.0, ge=0, description="Std of a random gain per window and offset per band.")
     noise: float = Field(0.0, ge=0, description="Std of noise per pixel, in units of the normalised image.")
+    speckle: float = Field(0.0, ge=0, description="Looks of speckle laid on radar backscatter, e.g. 8; 0: none.")
+    drop_bands: float = Field(0.0, ge=0, lt=1, description="Chance of each band to be left out of a window; one stays.")
+    permute_bands: float = Field(0.0, ge=0, le=1, description="Share of the windows with a sensor's bands exchanged.")
     drop_sensors: float = Field(
         0.0, ge=0, lt=1, description="Share of the batches that lack one sensor, so that prediction can do without."
     )
+
+    @field_validator("scale")
+    @classmethod
+    def _smaller_first(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value and value[0] > value[1]:
+            raise ValueError("the smaller scale comes first, for example [0.5, 2]")
+        return value
+
+
+class RareConfig(Section):
+    """Cells that hold rare classes are seen more often, augmented anew each time."""
+
+    classes: list[str] = Field(min_length=1, description="Names of the rare classes.")
+    share: float = Field(0.05, ge=0, lt=1, description="A cell counts if one of them has more of its labels than this.")
+    copies: int = Field(5, ge=1, description="Further windows for each one of such a cell.")
 
 
 class TrainConfig(Section):
@@ -183,7 +214,9 @@ class TrainConfig(Section):
     steps_per_epoch: int | None = Field(None, ge=1, description="Default: as many as cover the labelled area once.")
     batch_size: int = Field(8, ge=1)
     accumulate: int = Field(1, ge=1, description="Batches per optimiser step.")
-    size_px: int = Field(128, ge=8, description="Side of a training window.")
+    size_px: _Side | Annotated[list[_Side], Field(min_length=1)] = Field(
+        128, description="Side of a training window, or several: each batch has one of them, drawn at random."
+    )
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -196,7 +229,17 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of averaged weights, e.g. 0.99; 0: off.")
     loss: str = "cross_entropy"
     loss_options: dict[str, Any] = Field(default={}, description="Arguments of the loss, e.g. label_smoothing: 0.1.")
-    class_weights: Literal["none", "balanced", "sqrt"] | list[float] = "sqrt"
+    sampling: Literal["uniform", "balanced", "sqrt"] = Field(
+        "uniform", description="Windows lie around cells drawn alike, or by class: classes alike, or by root of pixels."
+    )
+    rare: RareConfig | None = Field(None, description="Rare classes of which more windows are drawn.")
+    class_weights: Literal["none", "balanced", "sqrt", "inverse", "effective"] | list[float] = Field(
+        "sqrt",
+        description="By the train part's pixels n: 1, N / (K n), its root, 1 / n, (1 - b) / (1 - b^n); or given.",
+    )
+    effective_beta: float | None = Field(
+        None, ge=0, lt=1, description="b of class_weights: effective; default: 1 - 1 / mean n of the classes."
+    )
     monitor: str = Field("val_miou", description="What the best checkpoint is chosen by: val_miou, val_loss, ...")
     patience: int | None = Field(None, ge=1, description="Epochs without gain until training stops.")
     validate_every: int = Field(1, ge=1, description="Epochs between two validations.")
@@ -211,6 +254,17 @@ class TrainConfig(Section):
     tensorboard: bool = False
     seed: int = 0
     device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:1.")
+
+    @property
+    def sizes_px(self) -> tuple[int, ...]:
+        """Sides of training windows, one or several."""
+        return tuple(self.size_px) if isinstance(self.size_px, list) else (self.size_px,)
+
+    @model_validator(mode="after")
+    def _beta_has_an_effect(self) -> TrainConfig:
+        if self.effective_beta is not None and self.class_weights != "effective":
+            raise ValueError("train.effective_beta has no effect without class_weights: effective")
+        return self
 
     @field_validator("monitor")
     @classmethod
@@ -347,7 +401,9 @@ def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> Confi
     for problem in error.errors(include_url=False):
         path = [str(p) for p in problem["loc"]]
         dotted = ".".join(
-            p for p in path if not p[:1].isupper() and not p.startswith(("list[", "literal[", "function-"))
+            p
+            for p in path
+            if not p[:1].isupper() and not p.startswith(("list[", "literal[", "function-", "constrained-"))
         )
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {dotted}")

@@ -29,7 +29,8 @@ class SensorInput:
 
     value = (file number * scale + offset - mean) / std, band by band, then cut to +-`clip`. With `auto_offset` the
     +1000 of newer Sentinel-2 products is first taken off each file that has it. An optional sensor may be absent, or
-    lack bands, which then count as if they had their mean everywhere.
+    lack bands, which then count as if they had their mean everywhere. indices: those of the bands that are made of
+    others (data.indices), in the same unit.
     """
 
     sensor: str
@@ -42,6 +43,7 @@ class SensorInput:
     num_dates: int = 1
     auto_offset: bool = False
     optional: bool = False
+    indices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.bands) == len(self.mean) == len(self.std) > 0 or not all(s > 0 for s in self.std):

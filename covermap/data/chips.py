@@ -15,11 +15,12 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from covermap.core.config import AugmentConfig
+from covermap.core.config import TrainConfig
 from covermap.core.errors import LabelError
 from covermap.core.legend import IGNORE
 from covermap.core.types import Batch, InputSpec, Sample
-from covermap.data.augment import flip, vary
+from covermap.data.augment import Warp, flip, vary
+from covermap.data.balance import Sampling
 from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.data.stats import normalise_sample
@@ -37,10 +38,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the train part holds: its cells and the number of labelled pixels of each class."""
+    """What the train part holds: its N cells and the labelled pixels of each class, (K,) in all, (N, K) by cell."""
 
     cells: tuple[Cell, ...]
     class_px: npt.NDArray[np.int64]
+    cell_px: npt.NDArray[np.uint32]
 
 
 def survey(scenes: Sequence[Scene], split: Split, *, part: str = "train", cell_px: int = 32) -> Survey:
@@ -48,18 +50,20 @@ def survey(scenes: Sequence[Scene], split: Split, *, part: str = "train", cell_p
     legend = scenes[0].legend
     assert legend is not None
     cells: list[Cell] = []
+    counts: list[npt.NDArray[np.uint32]] = []
     totals = np.zeros(len(legend), np.int64)
     for number, scene in enumerate(scenes):
         for block in partition(scene.grid.window, 64 * cell_px, 64 * cell_px):
             index = split.labels(scene, block, part)
             totals += np.bincount(index.ravel(), minlength=256)[: len(legend)]
             for cell in partition(block, cell_px, cell_px):
-                labelled = int((index[cell.within(block).slices] != IGNORE).sum())
-                if labelled:
-                    cells.append(Cell(number, cell, labelled))
+                mine = np.bincount(index[cell.within(block).slices].ravel(), minlength=256)[: len(legend)]
+                if mine.any():
+                    cells.append(Cell(number, cell, int(mine.sum())))
+                    counts.append(mine.astype(np.uint32))
     if not cells:
         raise LabelError(f"the {part} part holds no labelled pixel", fix="check with: covermap check CONFIG")
-    return Survey(tuple(cells), totals)
+    return Survey(tuple(cells), totals, np.stack(counts))
 
 
 class HeldScene:
@@ -93,7 +97,10 @@ class HeldScene:
 def scene_bytes(scene: Scene) -> int:
     """Memory that a scene's pixels and labels take when held."""
     pixels = scene.grid.height * scene.grid.width
-    per_pixel = sum(len(r.sources) * (len(r.bands) * np.dtype(r.dtype).itemsize + 1) for r in scene.rasters.values())
+    per_pixel = 0
+    for sensor, raster in scene.rasters.items():
+        dtype = np.float32 if sensor in scene.channels else raster.dtype
+        per_pixel += len(raster.sources) * (len(scene.bands[sensor]) * np.dtype(dtype).itemsize + 1)
     return pixels * (per_pixel + 1)
 
 
@@ -106,14 +113,15 @@ class TrainWindows(Dataset[dict[str, Any]]):
         split: Split,
         cells: Sequence[Cell],
         spec: InputSpec,
-        augment: AugmentConfig,
+        config: TrainConfig,
         *,
         length: int,
-        seed: int,
+        sampling: Sampling | None = None,
         cache_bytes: float = 0.0,
     ) -> None:
-        self._scenes, self._split, self._cells, self._spec, self._augment = scenes, split, cells, spec, augment
-        self._length, self._seed, self._epoch = length, seed, 0
+        self._scenes, self._split, self._cells, self._spec, self._config = scenes, split, cells, spec, config
+        self._sampling = sampling or Sampling(np.ones(len(cells)), np.ones(len(cells), np.int64))
+        self._length, self._epoch = length, 0
         self._held: dict[int, HeldScene] = {}
         if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
             self._held = {i: HeldScene(scene, split, "train") for i, scene in enumerate(scenes)}
@@ -126,24 +134,34 @@ class TrainWindows(Dataset[dict[str, Any]]):
         self._epoch = epoch
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        rng = np.random.default_rng([self._seed, self._epoch, number])
-        sample = self._draw(rng)
-        if self._augment.flips:
+        rng = np.random.default_rng([self._config.seed, self._epoch, number])
+        augment = self._config.augment
+        warp = Warp.draw(augment, self.size_of(number), rng)
+        sample = warp(self._draw(warp, rng))
+        if augment.flips:
             sample = flip(sample, int(rng.integers(8)))
-        image = normalise_sample(sample, self._spec)
-        image = vary(image, sample.valid, self._augment, rng)
+        image = vary(normalise_sample(sample, self._spec), sample.valid, augment, rng, self._spec)
         # Where the image holds nothing there is nothing to learn from.
         assert sample.label is not None
         label = np.where(sample.valid.any(0), sample.label, IGNORE)
         return {"image": image, "valid": sample.valid, "label": label, "sample": sample}
 
-    def _draw(self, rng: np.random.Generator) -> Sample:
-        cell = self._cells[int(rng.integers(len(self._cells)))]
-        size = self._spec.size_px
-        grid = self._scenes[cell.scene].grid
-        row = _around(cell.window.row + int(rng.integers(cell.window.height)), size, grid.height, rng)
-        col = _around(cell.window.col + int(rng.integers(cell.window.width)), size, grid.width, rng)
-        window = Window(row, col, size, size)
+    def size_of(self, number: int) -> int:
+        """Side of a window: one for all of a batch, so that they stack."""
+        sizes = self._config.sizes_px
+        key = [self._config.seed, self._epoch, number // self._config.batch_size, len(sizes)]
+        return sizes[int(np.random.default_rng(key).integers(len(sizes)))] if len(sizes) > 1 else sizes[0]
+
+    def _draw(self, warp: Warp, rng: np.random.Generator) -> Sample:
+        """What is read for a window: a labelled cell's random pixel lies at a random place of it."""
+        cell = self._cells[self._sampling.draw(rng)]
+        row = cell.window.row + int(rng.integers(cell.window.height))
+        down = int(rng.integers(warp.size_px))
+        col = cell.window.col + int(rng.integers(cell.window.width))
+        right = int(rng.integers(warp.size_px))
+        down, right = warp.place(down, right)
+        grid, size = self._scenes[cell.scene].grid, warp.read_px
+        window = Window(_first(row - down, size, grid.height), _first(col - right, size, grid.width), size, size)
         held = self._held.get(cell.scene)
         if held is not None:
             return held.read(window)
@@ -151,10 +169,9 @@ class TrainWindows(Dataset[dict[str, Any]]):
         return replace(scene.read(window), label=self._split.labels(scene, window, "train"))
 
 
-def _around(pixel: int, size: int, length: int, rng: np.random.Generator) -> int:
-    """First row of a window of `size` that holds `pixel`, inside of the scene where the scene is large enough."""
-    first = pixel - int(rng.integers(size))
-    return int(np.clip(first, 0, max(0, length - size)))
+def _first(wanted: int, size: int, length: int) -> int:
+    """First row of a window of `size`, inside of the scene where the scene is large enough."""
+    return int(np.clip(wanted, 0, max(0, length - size)))
 
 
 def collate(items: Sequence[Mapping[str, Any]]) -> Batch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from covermap.core.errors import BandError, ConfigError, GridError
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.sensors import find_sensor
 from covermap.core.types import Sample
+from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import RasterLabels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, SceneFiles, find_scenes
 from covermap.geo.grid import Grid, Window, similar_gsd
@@ -32,7 +34,8 @@ S2_DARKEST = 950
 class Scene:
     """One place: `rasters[sensor]` share `grid`; `added[sensor][t]` is added to that sensor's numbers of date t.
 
-    images: where the rasters come from. part, place: what the data set's layout says of it (see SceneFiles).
+    channels: of sensors with indices, what is made of their rasters' bands. images: where the rasters come from.
+    part, place: what the data set's layout says of it (see SceneFiles).
     """
 
     name: str
@@ -45,6 +48,15 @@ class Scene:
     images: tuple[ImageConfig, ...] = ()
     part: str | None = None
     place: str | None = None
+    channels: Mapping[str, Channels] = field(default_factory=dict)
+
+    @property
+    def bands(self) -> dict[str, tuple[str, ...]]:
+        """Names of the channels of each sensor: bands of its files, and indices made of them."""
+        return {
+            sensor: self.channels[sensor].names if sensor in self.channels else raster.bands
+            for sensor, raster in self.rasters.items()
+        }
 
     @property
     def legend(self) -> Legend | None:
@@ -72,14 +84,14 @@ class Scene:
             values, valid = raster.read(window)
             if any(self.added.get(sensor, ())):
                 values = values.astype(np.float32) + np.asarray(self.added[sensor], np.float32)[:, None, None, None]
-            image[sensor] = values
+            made = self.channels.get(sensor)
+            image[sensor] = made.of(values, raster.bands) if made else values
             masks.append(valid)
         # A sensor of one date (elevation) counts for every date of the others.
         valid = masks[0] if len(masks) == 1 else np.logical_and.reduce(np.broadcast_arrays(*masks))
         index = self.read_labels(window) if labels else None
         key = f"{self.name}:{window.row},{window.col}"
-        bands = {sensor: raster.bands for sensor, raster in self.rasters.items()}
-        return Sample(image, valid, index, self.dates, self.grid.lat_lon(window), key, bands)
+        return Sample(image, valid, index, self.dates, self.grid.lat_lon(window), key, self.bands)
 
     @property
     def dates(self) -> tuple[str | None, ...]:
@@ -124,12 +136,20 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
         by_sensor.setdefault(image.sensor or "image", []).append(image)
     stacked: dict[str, Raster] = {}
     added: dict[str, tuple[float, ...]] = {}
+    channels: dict[str, Channels] = {}
+    there: dict[str, tuple[str, ...]] = {}
     notes: list[str] = []
     for key, dates in by_sensor.items():
         _require_one_scale(key, dates)
-        opened = [_open_image(image, notes) for image in dates]
-        stacked[key] = stack_dates([raster for raster, _ in opened])
-        added[key] = tuple(offset for _, offset in opened)
+        opened = [_open_image(image, config.indices, notes) for image in dates]
+        stacked[key] = stack_dates([one.raster for one in opened])
+        added[key] = tuple(one.added for one in opened)
+        there[key] = opened[0].bands
+        if opened[0].channels:
+            channels[key] = opened[0].channels
+    for index in config.indices:
+        if not any(index in made.indices for made in channels.values()):
+            refuse(index, there)
     counts = {key: len(raster.sources) for key, raster in stacked.items()}
     if len(set(counts.values()) - {1}) > 1:
         listed = ", ".join(f"{key} {count}" for key, count in counts.items())
@@ -150,7 +170,7 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
     notes += labels.notes if labels else []
     path = target.path if target and labels else None
     return Scene(
-        files.name, grid, stacked, labels, path, added, notes, files.images, files.part, files.place
+        files.name, grid, stacked, labels, path, added, notes, files.images, files.part, files.place, channels
     )  # fmt: skip
 
 
@@ -165,8 +185,16 @@ def _require_one_scale(key: str, images: Sequence[ImageConfig]) -> None:
             )
 
 
-def _open_image(image: ImageConfig, notes: list[str]) -> tuple[Raster, float]:
-    """The bands to use, and what is to be added to their numbers."""
+class _Opened(NamedTuple):
+    """The bands to read, what is to be added to their numbers, all bands of the file, and what is made of them."""
+
+    raster: Raster
+    added: float
+    bands: tuple[str, ...]
+    channels: Channels | None
+
+
+def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) -> _Opened:
     sensor = find_sensor(image.sensor) if image.sensor else None
     raster = open_raster(
         image.path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date
@@ -177,7 +205,23 @@ def _open_image(image: ImageConfig, notes: list[str]) -> tuple[Raster, float]:
         notes.append(
             f"{raster.name}: no number is below {S2_DARKEST}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
         )
-    return raster.select(image.use, sensor=sensor) if image.use else raster, added
+    used = raster.select(image.use, sensor=sensor) if image.use else raster
+    made = choose(indices, image, raster.bands)
+    if not made:
+        return _Opened(used, added, raster.bands, None)
+    if double := [index for index in made if index in used.bands]:
+        raise BandError(
+            f"{raster.name} has a band {double[0]} of its own",
+            fix=f"leave {double[0]} out of data.indices, or name the bands to use without it: use: [...]",
+        )
+    channels = Channels((*used.bands, *made), made, *scaling(image))
+    return _Opened(raster.select(channels.to_read(raster.bands)), added, raster.bands, channels)
+
+
+def scaling(image: ImageConfig) -> tuple[float, float]:
+    """Scale and offset from file number to physical value, what `auto` takes off the numbers left aside."""
+    scale = image.scale if image.scale is not None else (find_sensor(image.sensor).scale if image.sensor else 1.0)
+    return scale, 0.0 if image.offset == "auto" else image.offset
 
 
 def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> int:
@@ -208,11 +252,13 @@ def _in_order_of(first: Scene, scene: Scene) -> Scene:
             f"scene {scene.name} has pixels of {scene.grid.gsd_m:.4g} m, {first.name} of {first.grid.gsd_m:.4g} m",
             fix=f"work at one pixel size: gsd_m: {max(scene.grid.gsd_m, first.grid.gsd_m):.4g} in the image's entry",
         )
-    for sensor, raster in first.rasters.items():
-        other = scene.rasters[sensor]
-        if set(other.bands) != set(raster.bands) or len(other.sources) != len(raster.sources):
+    for sensor, bands in first.bands.items():
+        other = scene.bands[sensor]
+        if set(other) != set(bands) or len(scene.rasters[sensor].sources) != len(first.rasters[sensor].sources):
             raise BandError(
-                f"scene {scene.name} has {', '.join(other.bands)}, {first.name} has {', '.join(raster.bands)}",
+                f"scene {scene.name} has {', '.join(other)}, {first.name} has {', '.join(bands)}",
                 fix="give every scene the same bands and dates, or name them with use: [...]",
             )
-    return replace(scene, rasters={key: scene.rasters[key].select(r.bands) for key, r in first.rasters.items()})
+    rasters = {key: scene.rasters[key].select(r.bands) for key, r in first.rasters.items()}
+    channels = {key: replace(made, names=first.bands[key]) for key, made in scene.channels.items()}
+    return replace(scene, rasters=rasters, channels=channels)

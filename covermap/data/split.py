@@ -25,6 +25,7 @@ from covermap.core.config import Box, SplitConfig
 from covermap.core.errors import ConfigError, DataError, LabelError
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text
+from covermap.data.balance import balanced_subset
 from covermap.data.scene import Scene
 from covermap.geo.grid import Window, partition
 from covermap.geo.rasterize import VectorLabels
@@ -193,6 +194,7 @@ def make_split(scenes: Sequence[Scene], config: SplitConfig, *, size_px: int) ->
         wanted = {"train"} | {tile.part for tile in split.tiles if tile.part in ("val", "test")}
     else:
         split = _with_shared_ground(_draw(scenes, config, size_px), scenes, config)
+        split = _keep_balanced(split, scenes, config.balanced, config.seed) if config.balanced else split
         wanted = {"train"} | {part for part in ("val", "test") if getattr(config, part)}
     return replace(split, notes=(*split.notes, *_check(split, scenes, wanted)))
 
@@ -243,6 +245,31 @@ def _draw(scenes: Sequence[Scene], config: SplitConfig, size_px: int) -> Split:
     parts = assign(counts.reshape(len(blocks), -1), fractions, trials=trials, seed=config.seed)
     tiles = [Tile(s.name, w, p) for (group, w), p in zip(blocks, parts, strict=True) for s in group] + boxes
     return Split(tuple(tiles), buffer, config.method)
+
+
+def _keep_balanced(split: Split, scenes: Sequence[Scene], share: float, seed: int) -> Split:
+    """The split with a share of its labelled train blocks, those whose classes are most even together."""
+    by_name = {scene.name: scene for scene in scenes}
+    legend = scenes[0].legend
+    assert legend is not None
+    train = [i for i, tile in enumerate(split.tiles) if tile.part == "train"]
+    counts = np.zeros((len(train), len(legend)), np.int64)
+    for row, tile in zip(counts, (split.tiles[i] for i in train), strict=True):
+        index = split.labels(by_name[tile.scene], tile.window, "train")
+        row += np.bincount(index.ravel(), minlength=256)[: len(legend)]
+    held = np.flatnonzero(counts.sum(1))
+    if not len(held):
+        return split
+    kept = held[balanced_subset(counts[held], max(1, round(share * len(held))), seed=seed)]
+    lost = {train[i] for i in set(range(len(train))) - set(kept.tolist())}
+    tiles = tuple(replace(tile, part="none") if i in lost else tile for i, tile in enumerate(split.tiles))
+    rarest = int(np.argmin(np.where(counts.sum(0) > 0, counts.sum(0), np.iinfo(np.int64).max)))
+    shares = [found[rarest] / found.sum() for found in (counts.sum(0), counts[kept].sum(0))]
+    note = (
+        f"{len(kept):,} of {len(held):,} labelled train blocks are kept for even classes: "
+        f"{legend.names[rarest]} has {shares[1]:.1%} of their labels instead of {shares[0]:.1%}"
+    )
+    return replace(split, tiles=tiles, notes=(*split.notes, note))
 
 
 def _with_shared_ground(split: Split, scenes: Sequence[Scene], config: SplitConfig) -> Split:

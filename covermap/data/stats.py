@@ -8,11 +8,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import ImageConfig
 from covermap.core.errors import BandError, DataError
-from covermap.core.sensors import find_sensor
 from covermap.core.types import InputSpec, Sample, SensorInput, Statistic, mask_for
-from covermap.data.scene import Scene
+from covermap.data.scene import Scene, scaling
 from covermap.data.split import Split
 from covermap.geo.grid import Window, partition
 
@@ -31,7 +29,7 @@ def input_spec(
     normalise: dataset (mean and std), percentile (2nd and 98th to -1 and 1) or none. Windows beyond `max_px` pixels
     are left out at random. Raises DataError when the train part holds no valid pixel or a band is constant.
     """
-    sums = {key: _Sums(len(raster.bands)) for key, raster in scenes[0].rasters.items()}
+    sums = {key: _Sums(len(bands)) for key, bands in scenes[0].bands.items()}
     for scene, window in _train_windows(scenes, split, size_px, max_px, seed):
         sample = scene.read(window)
         mask = split.part_mask(scene.name, window) == 1
@@ -41,22 +39,19 @@ def input_spec(
     entries = []
     for key, raster in scenes[0].rasters.items():
         image = next(image for image in scenes[0].images if (image.sensor or "image") == key)
-        scale, offset = _scaling(image)
-        mean, std = sums[key].finish(normalise, where=raster.name, bands=raster.bands)
+        scale, offset = scaling(image)
+        bands, made = scenes[0].bands[key], scenes[0].channels.get(key)
+        mean, std = sums[key].finish(normalise, where=raster.name, bands=bands)
         if normalise != "none":
             mean, std = mean * scale + offset, std * scale
         entries.append(
             SensorInput(
-                key, raster.bands, tuple(mean.tolist()), tuple(std.tolist()), scale, offset,
+                key, bands, tuple(mean.tolist()), tuple(std.tolist()), scale, offset,
                 num_dates=len(raster.sources), auto_offset=image.offset == "auto",
+                indices=made.indices if made else (),
             )
         )  # fmt: skip
     return InputSpec(tuple(entries), scenes[0].grid.gsd_m, size_px)
-
-
-def _scaling(image: ImageConfig) -> tuple[float, float]:
-    scale = image.scale if image.scale is not None else (find_sensor(image.sensor).scale if image.sensor else 1.0)
-    return scale, 0.0 if image.offset == "auto" else image.offset
 
 
 def _train_windows(

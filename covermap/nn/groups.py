@@ -81,7 +81,10 @@ class Groups:
         if self._pair is None:
             return None
         nir, red = (self._physical(batch, channel) for channel in self._pair)
-        return None if nir is None or red is None else ((nir - red) / (nir + red).clamp(min=1e-6)).clamp(-1, 1)
+        if nir is None or red is None:
+            return None
+        # As data.indices makes it: 0 where nothing is reflected.
+        return torch.where(nir + red > 1e-6, (nir - red) / (nir + red).clamp(min=1e-6), 0.0).clamp(-1, 1)
 
     def _physical(self, batch: Batch, channel: Channel) -> Tensor | None:
         mean, std = self._scale[channel.sensor, channel.band]

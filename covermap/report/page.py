@@ -192,7 +192,7 @@ def _facts(pieces: Pieces) -> list[tuple[str, str]]:
         grid = pieces.scenes[0].grid
         number = len(pieces.scenes)
         size = f"{grid.height:,} × {grid.width:,} px" if number == 1 else f"{number} scenes"
-        bands = sum(len(raster.bands) for raster in pieces.scenes[0].rasters.values())
+        bands = sum(len(names) for names in pieces.scenes[0].bands.values())
         facts += [("Data", size), ("Pixel", f"{grid.gsd_m:.4g} m"), ("Bands", str(bands))]
     if pieces.legend is not None:
         facts.append(("Classes", str(len(pieces.legend))))
@@ -383,7 +383,7 @@ def _scenes(pieces: Pieces) -> list[dict[str, str]]:
             "size": f"{scene.grid.height:,} × {scene.grid.width:,} px",
             "gsd": f"{scene.grid.gsd_m:.4g} m",
             "crs": scene.grid.crs.to_string() if scene.grid.crs else "none",
-            "bands": "; ".join(_bands(key, raster.bands, raster.dates) for key, raster in scene.rasters.items()),
+            "bands": "; ".join(_bands(key, scene.bands[key], raster.dates) for key, raster in scene.rasters.items()),
         }
         for scene in pieces.scenes[:12]
     ]

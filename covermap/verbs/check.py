@@ -48,7 +48,7 @@ def check(config: RunConfig) -> dict[str, Any]:
         "scenes": "; ".join(f"{s.name} ({s.grid.describe()})" for s in ready.scenes),
         "inputs": "; ".join(f"{s.sensor}: {', '.join(s.bands)}" for s in ready.spec.sensors),
         "distance_px": min(distances) if distances else "train and test share no scene",
-        "windows_per_epoch": windows_per_epoch(config.train, ready.survey),
+        "windows_per_epoch": windows_per_epoch(config.train, ready),
         "memory": f"{held / 1e9:.2f} GB of pixels, {'held in memory' if fits else 'read from the files as needed'}",
         "notes": notes,
     }

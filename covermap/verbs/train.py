@@ -27,7 +27,7 @@ from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
 from covermap.core.types import Batch
 from covermap.data.balance import class_weights
-from covermap.data.chips import Survey, TrainWindows, collate
+from covermap.data.chips import TrainWindows, collate
 from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, save_model
 from covermap.nn.layers import channels_last
@@ -104,9 +104,9 @@ class Loop:
             ready.split,
             ready.survey.cells,
             ready.spec,
-            self.config.augment,
-            length=windows_per_epoch(self.config, ready.survey),
-            seed=self.config.seed,
+            self.config,
+            length=windows_per_epoch(self.config, ready),
+            sampling=ready.sampling,
             # Worker processes would each get a copy of what is held.
             cache_bytes=0 if self.config.workers else self.config.cache_gb * 1e9,
         )
@@ -114,7 +114,9 @@ class Loop:
         self.facts = {"run": run.config.name, "parameters": sum(p.numel() for p in network.parameters())}
         self.facts |= _origin(run, network, ready, say)
         channels_last(network)
-        weights = class_weights(ready.survey.class_px, self.config.class_weights, names=legend.names)
+        weights = class_weights(
+            ready.survey.class_px, self.config.class_weights, names=legend.names, beta=self.config.effective_beta
+        )
         self.loss = make_part("loss", self.config.loss, self.config.loss_options, torch.from_numpy(weights))
         self.loss.to(self.accelerator.device)
         self.network, self.optimiser = self.accelerator.prepare(network, _optimiser(network, self.config))
@@ -307,14 +309,16 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
     return facts
 
 
-def windows_per_epoch(config: TrainConfig, found: Survey) -> int:
-    """As many windows as cover the labelled cells once, but at least four steps."""
+def windows_per_epoch(config: TrainConfig, ready: Prepared) -> int:
+    """As many windows as cover the labelled cells once (and each of their copies), but at least four steps."""
     group = config.batch_size * config.accumulate
     if config.steps_per_epoch:
         return config.steps_per_epoch * group
-    area = sum(cell.window.height * cell.window.width for cell in found.cells)
+    counted = zip(ready.survey.cells, ready.sampling.copies, strict=True)
+    area = sum(cell.window.height * cell.window.width * int(times) for cell, times in counted)
     # Whole groups only: a last batch of one window would leave batch norm without a variance.
-    return group * max(4, math.ceil(area / config.size_px**2 / group))
+    seen = sum(side**2 for side in config.sizes_px) / len(config.sizes_px)
+    return group * max(4, math.ceil(area / seen / group))
 
 
 def _accelerator(config: TrainConfig) -> Any:

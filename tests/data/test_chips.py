@@ -2,12 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from covermap.core.config import AugmentConfig, parse_config
+from covermap.core.config import TrainConfig, parse_config
 from covermap.core.errors import DataError
 from covermap.core.legend import IGNORE
 from covermap.core.types import InputSpec, Sample, SensorInput
-from covermap.data.augment import flip, vary
-from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate, survey
 from covermap.data.scene import open_scenes
 from covermap.data.split import make_split
@@ -63,42 +61,16 @@ def test_normalised_pixels_follow_the_written_formula_and_nodata_is_zero():
     assert clipped[0, 1, 0, 0] == 3
 
 
-@pytest.mark.parametrize("symmetry", range(8))
-def test_image_mask_and_label_stay_together(symmetry):
-    rows, cols = np.mgrid[:6, :6]
-    sample = Sample(
-        {"s": np.stack([rows, cols])[None]}, (rows + cols)[None] % 3 == 0, (rows * 6 + cols).astype(np.uint8)
-    )
-    turned = flip(sample, symmetry)
-    image = turned.image["s"][0]
-    assert np.array_equal(image[0] * 6 + image[1], turned.label)
-    assert np.array_equal(turned.valid[0], (image[0] + image[1]) % 3 == 0)
-    assert set(np.unique(turned.label)) == set(np.unique(sample.label))
-
-
-def test_the_eight_symmetries_differ():
-    sample = Sample({"s": np.arange(9).reshape(1, 1, 3, 3)}, np.ones((1, 3, 3), bool))
-    assert len({flip(sample, i).image["s"].tobytes() for i in range(8)}) == 8
-
-
-def test_variation_leaves_nodata_alone():
-    image = {"s": np.ones((1, 2, 4, 4), np.float32)}
-    valid = np.ones((1, 4, 4), bool)
-    valid[0, 0, 0] = False
-    out = vary(image, valid, AugmentConfig(brightness=0.3, noise=0.1), np.random.default_rng(0))["s"]
-    assert (out[:, :, 0, 0] == 0).all()
-    assert out.std() > 0.05
-    assert vary(image, valid, AugmentConfig(), np.random.default_rng(0)) is image
-
-
-def windows_of(raw, cache):
+def windows_of(raw, cache, **train):
     _config, scenes, split = made(raw)
     spec = input_spec(scenes, split, normalise="dataset", size_px=32)
     found = survey(scenes, split, cell_px=8)
     return (
         scenes,
         split,
-        TrainWindows(scenes, split, found.cells, spec, AugmentConfig(), length=20, seed=3, cache_bytes=cache),
+        TrainWindows(
+            scenes, split, found.cells, spec, TrainConfig(seed=3, size_px=32, **train), length=20, cache_bytes=cache
+        ),
     )
 
 
@@ -118,9 +90,8 @@ def test_windows_depend_on_seed_epoch_and_number_alone(tiny):
 
 
 def test_training_windows_never_show_a_label_of_another_part(tiny):
-    scenes, split, data = windows_of(tiny, 1e9)
+    scenes, split, data = windows_of(tiny, 1e9, augment={"flips": False})
     allowed = split.labels(scenes[0], scenes[0].grid.window, "train")
-    data._augment = AugmentConfig(flips=False)
     total = 0
     for i in range(20):
         item = data[i]
@@ -172,20 +143,6 @@ def test_the_survey_counts_train_pixels_of_each_class(tiny):
     labels = split.labels(scenes[0], Window(0, 0, 96, 128), "train")
     assert found.class_px.tolist() == [(labels == i).sum() for i in range(3)]
     assert sum(c.labelled_px for c in found.cells) == (labels != IGNORE).sum()
-
-
-def test_class_weights():
-    utils = pytest.importorskip("sklearn.utils.class_weight")
-    counts = np.array([600, 300, 0, 100])
-    y = np.repeat([0, 1, 3], [600, 300, 100])
-    expected = utils.compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=y)
-    got = class_weights(counts, "balanced", names=list("abcd"))
-    assert np.allclose(got[[0, 1, 3]], expected)
-    assert got[2] == 0
-    assert np.allclose(class_weights(counts, "sqrt", names=list("abcd"))[[0, 1, 3]], np.sqrt(expected))
-    assert class_weights(counts, "none", names=list("abcd")).tolist() == [1, 1, 0, 1]
-    with pytest.raises(ValueError, match="3 numbers for 4 classes"):
-        class_weights(counts, [1.0, 2.0, 3.0], names=list("abcd"))
 
 
 def test_no_normalisation_gives_physical_units(tiny):

@@ -10,8 +10,10 @@ import torch
 from shapely import box
 
 from covermap.core.config import ImageConfig, PredictConfig, parse_config
-from covermap.core.errors import ConfigError, CovermapError, DataError, LabelError, ModelError, OutputError
+from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, LabelError, ModelError, OutputError
 from covermap.core.run import Run
+from covermap.data.chips import image_batch
+from covermap.geo.grid import Window
 from covermap.models import load_model
 from covermap.start import build_network, prepare_run
 from covermap.verbs.evaluate import evaluate
@@ -308,3 +310,48 @@ def test_a_run_of_several_scenes_maps_each(tiny, write_tif):
     report = run.path("report.html").read_text()
     assert "maps/a.tif" in report
     assert "maps/b.tif" in report
+
+
+def test_a_model_computes_its_indices_by_itself(tiny, tmp_path, write_tif):
+    config = with_(
+        tiny, data__indices=["ndvi", "ndwi"], data__sensor="landsat8", data__use=["green", "red"], train__epochs=1
+    )
+    run = train(config)
+    scores = evaluate(run, part="val")["models"]
+    assert set(scores) == {"network", "random forest"}
+    for name in ("model", "baseline"):
+        entry = load_model(run.path(name)).spec.sensors[0]
+        assert entry.bands == ("green", "red", "ndvi", "ndwi")
+        assert entry.indices == ("ndvi", "ndwi")
+        done = predict(run.path(name), config.data.image, tmp_path / f"{name}.tif")
+        assert sum(row["pixels"] for row in done.areas) == 96 * 128
+    # The map is made of what training saw: the model on the training scene's own windows agrees with it.
+    model = load_model(run.path("baseline"))
+    sample = prepare_run(config).scenes[0].read(Window(0, 0, 96, 128))
+    shares = model.probabilities(image_batch([sample], model.spec))[0]
+    with rasterio.open(tmp_path / "baseline.tif") as file:
+        assert np.array_equal(file.read(1), model.legend.decode(shares.argmax(0)))
+    blind = write_tif("blind.tif", landscape()[1][:2], bands=["green", "red"], nodata=0)
+    with pytest.raises(BandError, match=r"lacks the bands ndvi, ndwi .* \(ndvi is made of nir, red\)"):
+        predict(run.path("model"), blind, tmp_path / "blind_map.tif")
+    # A band of that name in another image is not taken for the model's own index.
+    named = write_tif("named.tif", landscape()[1], bands=["green", "red", "ndvi"], nodata=0)
+    with pytest.raises(BandError, match="lacks the bands ndvi, ndwi"):
+        predict(run.path("model"), named, tmp_path / "named_map.tif")
+
+
+def test_balance_and_augmentation_train_alike_whoever_reads_the_windows(tiny):
+    raw = {
+        "size_px": [16, 24, 32], "sampling": "sqrt", "rare": {"classes": ["town"], "copies": 2}, "class_weights": "effective",
+        "augment": {"scale": [0.7, 1.5], "rotation": 15, "brightness": 0.1, "noise": 0.05, "drop_bands": 0.1, "permute_bands": 0.1},
+    }  # fmt: skip
+    tiny["train"] |= raw | {"epochs": 2, "steps_per_epoch": 3}
+    tiny["split"]["balanced"] = 0.6
+    tiny["baseline"] = False
+    here = train(with_(tiny, "here"))
+    elsewhere = train(with_(tiny, "elsewhere", train__workers=1))  # another process reads the windows
+    assert without_time(here.read_log()) == without_time(elsewhere.read_log())
+    assert all(math.isfinite(row["loss"]) for row in here.read_log())
+    notes = here.read_json("notes.json")
+    assert any("they count 3 times" in note for note in notes)
+    assert any("train blocks are kept for even classes" in note for note in notes)
