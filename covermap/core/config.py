@@ -35,7 +35,10 @@ class ImageConfig(Section):
     path: str | list[str] = Field(description="File, folder of single-band files, list of files, or pattern with *.")
     sensor: str | None = Field(None, description="Sensor name: sentinel2, landsat7, sentinel1, dem, ...")
     bands: list[str] | None = Field(None, description="Band names in file order, if the file has none.")
-    use: list[str] | None = Field(None, description="Bands the model gets, by name; default: all.")
+    use: list[str] | None = Field(
+        None, description="Bands the model gets, by name, also differences such as vv-vh; default: all."
+    )
+    variable: str | list[str] | None = Field(None, description="Variable of a netCDF file; several: in this order.")
     date: str | None = Field(None, description="Acquisition date, YYYY-MM-DD. Same sensor, several dates: a series.")
     gsd_m: float | None = Field(None, gt=0, description="Pixel size to work at; default: that of the finest band.")
     nodata: float | None = Field(None, description="Overrides the file's nodata value.")

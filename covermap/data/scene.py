@@ -71,7 +71,8 @@ class Scene:
         for sensor, raster in self.rasters.items():
             values, valid = raster.read(window)
             if any(self.added.get(sensor, ())):
-                values = values.astype(np.float32) + np.asarray(self.added[sensor], np.float32)[:, None, None, None]
+                shift = np.outer(self.added[sensor], np.logical_not(raster.differences)).astype(np.float32)
+                values = values.astype(np.float32) + shift[:, :, None, None]
             image[sensor] = values
             masks.append(valid)
         # A sensor of one date (elevation) counts for every date of the others.
@@ -115,6 +116,7 @@ def open_found(found: Found, config: DataConfig, *, labels: bool = True) -> list
     paths = [files.labels["class"].path for files in found.scenes if "class" in files.labels] if labels else []
     legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths else None
     scenes = [_open_scene(files, config, legend) for files in found.scenes]
+    scenes[0].notes[:0] = found.notes  # what the layout left out, said once
     return [_in_order_of(scenes[0], scene) for scene in scenes]
 
 
@@ -169,15 +171,22 @@ def _open_image(image: ImageConfig, notes: list[str]) -> tuple[Raster, float]:
     """The bands to use, and what is to be added to their numbers."""
     sensor = find_sensor(image.sensor) if image.sensor else None
     raster = open_raster(
-        image.path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date
-    )
+        image.path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date,
+        variable=image.variable,
+    )  # fmt: skip
     # The user's own offset is applied with the scale, not here. All bands are asked, also those that are not used.
     added = float(-sentinel2_offset(raster)) if image.offset == "auto" and image.sensor == "sentinel2" else 0.0
     if added:
         notes.append(
             f"{raster.name}: no number is below {S2_DARKEST}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
         )
-    return raster.select(image.use, sensor=sensor) if image.use else raster, added
+    chosen = raster.select(image.use, sensor=sensor) if image.use else raster
+    if any(chosen.differences) and image.offset not in ("auto", 0.0):
+        raise ConfigError(
+            f"offset {image.offset:g} would be added to differences of bands of {raster.name}, where it cancels",
+            fix="leave out the offset, or the difference in use",
+        )
+    return chosen, added
 
 
 def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> int:

@@ -2,7 +2,7 @@
 
 `Raster.read(window) -> values (T, C, H, W), valid (T, H, W)`. Nothing is read before that. Bands may come from one
 file, from a folder of single-band files, from a VRT or from http; those that lie on another grid are brought onto the
-raster's grid by `align` as they are read.
+raster's grid by `align` as they are read. A band called `vv-vh` is the difference of two others.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from covermap.core.sensors import Sensor, common_name, name_bands, pick_bands
 from covermap.geo.align import read_onto
 from covermap.geo.cube import open_cube
 from covermap.geo.grid import Grid, Window
+from covermap.geo.netcdf import address, file_of
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".hdr", ".bil", ".nc", ".asc", ".png")
 _GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_TIMEOUT": "30"}
@@ -49,9 +50,10 @@ def open_dataset(path: str) -> DatasetReader:
         # Handles that were opened before a fork share the parent's file position: forget, do not close them.
         _local.pid, _local.store, _local.inherited = os.getpid(), OrderedDict(), getattr(_local, "store", None)
     store: OrderedDict[tuple[str, float], DatasetReader] = _local.store
-    if not is_remote(path) and not Path(path).exists():
-        raise DataError(f"there is no file {path}", fix="check the path; paths in a config count from its folder")
-    key = (path, 0.0 if is_remote(path) else os.stat(path).st_mtime)
+    file = file_of(path)
+    if not is_remote(path) and not Path(file).exists():
+        raise DataError(f"there is no file {file}", fix="check the path; paths in a config count from its folder")
+    key = (path, 0.0 if is_remote(path) else os.stat(file).st_mtime)
     if key in store:
         store.move_to_end(key)
         return store[key]
@@ -63,9 +65,8 @@ def open_dataset(path: str) -> DatasetReader:
             f"{path} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + path
         ) from error
     if dataset.count == 0:
-        raise DataError(
-            f"{path} holds no bands, only subdatasets", fix="name one of: " + ", ".join(dataset.subdatasets[:5])
-        )
+        listed = ", ".join(name.rpartition(":")[2] for name in dataset.subdatasets[:5])
+        raise DataError(f"{path} holds no bands, only the variables {listed}", fix="name one: variable: NAME")
     store[key] = dataset
     while len(store) > _MAX_OPEN:
         store.popitem(last=False)[1].close()
@@ -87,10 +88,16 @@ def grid_of(dataset: DatasetReader) -> Grid:
 
 @dataclass(frozen=True)
 class BandSource:
-    """Where one band of one date lies: file and 1-based band number."""
+    """Where one band of one date lies: file and 1-based band number; `minus`: what is subtracted from it."""
 
     path: str
     index: int
+    minus: BandSource | None = None
+
+    @property
+    def parts(self) -> tuple[BandSource, ...]:
+        """The bands to read: one, or both sides of a difference."""
+        return (self,) if self.minus is None else (self, *self.minus.parts)
 
 
 @dataclass(frozen=True)
@@ -111,12 +118,17 @@ class Raster:
 
     @property
     def name(self) -> str:
-        return Path(self.sources[0][0].path).name
+        return Path(file_of(self.sources[0][0].path)).name
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Every file once, in order of use."""
-        return tuple(dict.fromkeys(s.path for date in self.sources for s in date))
+        return tuple(dict.fromkeys(part.path for date in self.sources for s in date for part in s.parts))
+
+    @property
+    def differences(self) -> tuple[bool, ...]:
+        """Of each band, whether it is the difference of two others: an offset of the file is not in it."""
+        return tuple(source.minus is not None for source in self.sources[0])
 
     def read(self, window: Window | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """values (T, C, H, W) in `dtype`, valid (T, H, W): False for nodata, NaN, inf and outside of the files.
@@ -128,10 +140,15 @@ class Raster:
         values = np.zeros(shape, self.dtype)
         valid = np.ones((shape[0], *shape[2:]), bool)
         for t, date in enumerate(self.sources):
-            for path in dict.fromkeys(s.path for s in date):
-                where = [c for c, s in enumerate(date) if s.path == path]
-                part, good = self._read_file(path, [date[c].index for c in where], window)
-                values[t, where] = part
+            parts = [(c, i, part) for c, source in enumerate(date) for i, part in enumerate(source.parts)]
+            for path in dict.fromkeys(part.path for _, _, part in parts):
+                mine = [(c, i, part.index) for c, i, part in parts if part.path == path]
+                layers, good = self._read_file(path, [index for _, _, index in mine], window)
+                for layer, (c, i, _) in zip(layers, mine, strict=True):
+                    if date[c].minus is None:
+                        values[t, c] = layer
+                    else:
+                        values[t, c] += (-1 if i else 1) * layer.astype(self.dtype)
                 valid[t] &= good
         return values, valid
 
@@ -151,10 +168,24 @@ class Raster:
             ) from error
 
     def select(self, bands: Sequence[str], *, sensor: Sensor | None = None) -> Raster:
-        """Only the named bands, in the given order; raises BandError."""
-        at = pick_bands(self.bands, bands, where=self.name, sensor=sensor)
-        names = tuple(self.bands[i] for i in at)
-        return replace(self, bands=names, sources=tuple(tuple(date[i] for i in at) for date in self.sources))
+        """Only the named bands, in the given order, also differences `a-b` of two of them; raises BandError."""
+        full = self.with_differences(bands, sensor=sensor)
+        at = pick_bands(full.bands, bands, where=self.name, sensor=sensor)
+        names = tuple(full.bands[i] for i in at)
+        return replace(full, bands=names, sources=tuple(tuple(date[i] for i in at) for date in full.sources))
+
+    def with_differences(self, wanted: Sequence[str], *, sensor: Sensor | None = None) -> Raster:
+        """The raster with those wanted bands `a-b` that it lacks, but can take from two of its own, in float32."""
+        found = self
+        for name in (common_name(one, sensor) for one in wanted):
+            pair = [common_name(side, sensor) for side in name.split("-")]
+            if name in found.bands or len(pair) != 2 or not set(pair) <= set(self.bands):
+                continue
+            one, other = (self.bands.index(side) for side in pair)
+            added = tuple((*date, replace(date[one], minus=date[other])) for date in found.sources)
+            kind = np.result_type(found.dtype, np.float32).name
+            found = replace(found, bands=(*found.bands, name), sources=added, dtype=kind)
+        return found
 
     def on(self, grid: Grid, *, resampling: str = "bilinear") -> Raster:
         """The same bands read on another grid; whole numbers become float32 unless the nearest is taken."""
@@ -168,7 +199,13 @@ class Raster:
         found = []
         for path in self.paths:
             dataset = open_dataset(path)
-            mine = [(b, s) for date in self.sources for b, s in zip(self.bands, date, strict=True) if s.path == path]
+            mine = [
+                (band, replace(part, minus=None))
+                for date in self.sources
+                for band, source in zip(self.bands, date, strict=True)
+                for part in source.parts
+                if part.path == path
+            ]
             dtype = np.result_type(*(dataset.dtypes[source.index - 1] for _, source in mine)).name
             bands, sources = zip(*mine, strict=True)
             found.append(replace(self, grid=grid_of(dataset), bands=bands, sources=(sources,), dtype=dtype))
@@ -217,13 +254,18 @@ def open_raster(
     gsd_m: float | None = None,
     nodata: float | None = None,
     date: str | None = None,
+    variable: str | Sequence[str] | None = None,
 ) -> Raster:
     """Open a file, a folder of single-band files or a list of files as one Raster of one date.
 
     bands: names in file order, needed when the files do not name them. The grid is that of the finest band, or has
-    pixels of `gsd_m` metres. Raises DataError, BandError (nameless or double bands) and GridError (files apart).
+    pixels of `gsd_m` metres. variable: of netCDF files, one or several whose bands follow each other.
+    Raises DataError, BandError (nameless or double bands) and GridError (files apart).
     """
     files = _list_files(path)
+    if variable is not None:
+        variables = [variable] if isinstance(variable, str) else variable
+        files = [address(file, name) for file in files for name in variables]
     datasets = [open_dataset(file) for file in files]
     every = [(BandSource(f, i), _is_alpha(d, i)) for f, d in zip(files, datasets, strict=True) for i in d.indexes]
     # Many writers call the fourth of four 8-bit bands alpha; who names it knows better.
@@ -291,7 +333,7 @@ def files_behind(path: str) -> list[str]:
     """All local files that a raster's pixels come from: itself, its side files, and the sources of a VRT."""
     if is_remote(path):
         return []
-    found = [path]
+    found = [file_of(path)]
     for name in open_dataset(path).files:
         if name not in found and Path(name).is_file():
             found += files_behind(name) if name.lower().endswith(".vrt") else [name]
@@ -309,7 +351,7 @@ def _names_in(files: Sequence[str], datasets: Sequence[DatasetReader], sensor: S
         wanted = [i for i in dataset.indexes if not _is_alpha(dataset, i)]
         described = [dataset.descriptions[i - 1] for i in wanted]
         if len(datasets) > 1 and len(wanted) == 1:
-            names.append(band_in_file_name(Path(file).stem, sensor))
+            names.append(band_in_file_name(Path(file_of(file)).stem, sensor))
         elif all(described) and (len(wanted) > 1 or described[0] != "bands"):
             names += [str(d) for d in described]
         elif [dataset.colorinterp[i - 1].name for i in wanted] == ["red", "green", "blue"]:
