@@ -108,6 +108,13 @@ SENSORS: dict[str, Sensor] = {
         Sensor("sentinel1_pairs", "Sentinel-1 interferograms, bands by pair of dates", (), 1.0, "as in the files"),
         Sensor("dem", "Elevation model", _bands(("elevation", "DEM", 0, 30)), 1.0, "m"),
         Sensor(
+            "era5",
+            "ERA5-Land weather of the month",
+            _bands(("temperature_2m", "t2m", 0, 11_000), ("total_precipitation", "tp", 0, 11_000)),
+            1.0,
+            "K and m",
+        ),
+        Sensor(
             "rgb",
             "Colour picture, 8 bit",
             _bands(("red", "R", 660, 0), ("green", "G", 560, 0), ("blue", "B", 490, 0)),

@@ -19,7 +19,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label raster and the form of its codes.
+    """A label raster and the form of its codes, or polygons or points with their class in the column `field`.
 
     band: of plain codes. colours: {(red, green, blue): code} of a picture. one_hot: the codes of its bands, of which
     exactly one is not 0 in each labelled pixel.
@@ -29,6 +29,7 @@ class LabelFile:
     band: int = 1
     colours: Mapping[Colour, int] | None = None
     one_hot: tuple[int, ...] | None = None
+    field: str | None = None
 
     @property
     def is_plain(self) -> bool:

@@ -120,8 +120,9 @@ def open_labels(
 ) -> RasterLabels | VectorLabels:
     """Labels on a scene's grid."""
     if is_vector(file.path):
+        field = config.field or file.field
         return VectorLabels.open(
-            file.path, field=config.field, grid=grid, legend=legend, point_px=config.point_px, layer=config.layer,
+            file.path, field=field, grid=grid, legend=legend, point_px=config.point_px, layer=config.layer,
             epsg=config.epsg,
         )  # fmt: skip
     return RasterLabels.open(file, grid=grid, legend=legend, config=config, image_name=image_name)

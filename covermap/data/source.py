@@ -27,7 +27,7 @@ class SceneFiles:
 
     labels: {what: file}; `class` is the class raster that training uses, others are change masks and the like.
     part: where the data set itself puts the scene (train, val, test). place: scenes of one place may overlap, so they
-    never stand on two sides of a split. chip_class: one class for the whole scene.
+    never stand on two sides of a split. chip_class: one class for the whole scene; chip_classes: all that occur in it.
     """
 
     name: str
@@ -36,6 +36,7 @@ class SceneFiles:
     part: str | None = None
     place: str | None = None
     chip_class: int | None = None
+    chip_classes: tuple[int, ...] = ()
 
 
 class Source(ABC):

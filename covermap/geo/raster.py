@@ -29,7 +29,7 @@ from covermap.core.errors import BandError, DataError, GridError
 from covermap.core.output import claim, replacing
 from covermap.core.sensors import Sensor, common_name, name_bands, pick_bands
 from covermap.geo.align import read_onto
-from covermap.geo.cube import open_cube
+from covermap.geo.cube import open_cube, open_patch_array
 from covermap.geo.grid import Grid, Window
 from covermap.geo.netcdf import address, file_of
 
@@ -59,7 +59,8 @@ def open_dataset(path: str) -> DatasetReader:
         return store[key]
     try:
         with rasterio.Env(**(_GDAL_OPTIONS if is_remote(path) else {})), _place_may_be_unknown():
-            dataset = open_cube(path) if path.endswith(".npz") else rasterio.open(path)
+            opener = {".npz": open_cube, ".npy": open_patch_array}.get(Path(path).suffix, rasterio.open)
+            dataset = opener(path)
     except (RasterioError, OSError) as error:
         raise DataError(
             f"{path} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + path

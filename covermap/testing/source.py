@@ -103,8 +103,9 @@ def _opens_every_scene(case: Case) -> None:
         require(sample.label is not None, "there is no label")
         assert sample.label is not None
         seen |= set(np.unique(sample.label).tolist()) - {IGNORE}
-    classes = {files.chip_class for files in case.source().scenes()} - {None}
-    labelled = any("class" in files.labels for files in case.source().scenes())
+    listed = case.source().scenes()
+    classes = {files.chip_class for files in listed} - {None} | {c for files in listed for c in files.chip_classes}
+    labelled = any("class" in files.labels for files in listed)
     require(seen or classes or not labelled, "no scene has a labelled pixel")
 
 
