@@ -39,6 +39,7 @@ class ImageConfig(Section):
         None, description="Bands the model gets, by name, also differences such as vv-vh; default: all."
     )
     variable: str | list[str] | None = Field(None, description="Variable of a netCDF file; several: in this order.")
+    tiles: bool = Field(False, description="The files of the path lie side by side and make one image.")
     date: str | None = Field(None, description="Acquisition date, YYYY-MM-DD. Same sensor, several dates: a series.")
     gsd_m: float | None = Field(None, gt=0, description="Pixel size to work at; default: that of the finest band.")
     nodata: float | None = Field(None, description="Overrides the file's nodata value.")

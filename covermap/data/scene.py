@@ -17,7 +17,7 @@ from covermap.core.types import Sample
 from covermap.data.labels import RasterLabels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, SceneFiles, find_scenes
 from covermap.geo.grid import Grid, Window, similar_gsd
-from covermap.geo.raster import Raster, files_behind, open_raster, stack_dates
+from covermap.geo.raster import Raster, files_behind, open_raster, own_file, stack_dates
 from covermap.geo.rasterize import VectorLabels
 
 S2_OFFSET = 1000
@@ -53,7 +53,7 @@ class Scene:
     @property
     def paths(self) -> list[str]:
         """All files that the scene reads, by the names they were given."""
-        found = [path for raster in self.rasters.values() for path in raster.paths]
+        found = [own_file(path) for raster in self.rasters.values() for path in raster.paths]
         return [*found, self.labels_path] if self.labels_path else found
 
     @property
@@ -172,7 +172,7 @@ def _open_image(image: ImageConfig, notes: list[str]) -> tuple[Raster, float]:
     sensor = find_sensor(image.sensor) if image.sensor else None
     raster = open_raster(
         image.path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date,
-        variable=image.variable,
+        variable=image.variable, tiles=image.tiles,
     )  # fmt: skip
     # The user's own offset is applied with the scale, not here. All bands are asked, also those that are not used.
     added = float(-sentinel2_offset(raster)) if image.offset == "auto" and image.sensor == "sentinel2" else 0.0

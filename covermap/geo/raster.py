@@ -31,6 +31,7 @@ from covermap.core.sensors import Sensor, common_name, name_bands, pick_bands
 from covermap.geo.align import read_onto
 from covermap.geo.cube import open_cube, open_patch_array
 from covermap.geo.grid import Grid, Window
+from covermap.geo.mosaic import first_file, is_mosaic, mosaic
 from covermap.geo.netcdf import address, file_of
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".hdr", ".bil", ".nc", ".asc", ".png")
@@ -44,13 +45,18 @@ def is_remote(path: str) -> bool:
     return path.startswith(("http://", "https://", "s3://", "/vsi"))
 
 
+def own_file(path: str) -> str:
+    """The file that a path means: that of a netCDF variable, the first one of a mosaic, else the path itself."""
+    return first_file(path) if is_mosaic(path) else file_of(path)
+
+
 def open_dataset(path: str) -> DatasetReader:
     """An open dataset from this thread's and process's own store (a handle never crosses a fork); raises DataError."""
     if getattr(_local, "pid", None) != os.getpid():
         # Handles that were opened before a fork share the parent's file position: forget, do not close them.
         _local.pid, _local.store, _local.inherited = os.getpid(), OrderedDict(), getattr(_local, "store", None)
     store: OrderedDict[tuple[str, float], DatasetReader] = _local.store
-    file = file_of(path)
+    file = own_file(path)
     if not is_remote(path) and not Path(file).exists():
         raise DataError(f"there is no file {file}", fix="check the path; paths in a config count from its folder")
     key = (path, 0.0 if is_remote(path) else os.stat(file).st_mtime)
@@ -59,15 +65,15 @@ def open_dataset(path: str) -> DatasetReader:
         return store[key]
     try:
         with rasterio.Env(**(_GDAL_OPTIONS if is_remote(path) else {})), _place_may_be_unknown():
-            opener = {".npz": open_cube, ".npy": open_patch_array}.get(Path(path).suffix, rasterio.open)
+            opener = {".npz": open_cube, ".npy": open_patch_array}.get(Path(file).suffix, rasterio.open)
             dataset = opener(path)
     except (RasterioError, OSError) as error:
         raise DataError(
-            f"{path} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + path
+            f"{file} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + file
         ) from error
     if dataset.count == 0:
         listed = ", ".join(name.rpartition(":")[2] for name in dataset.subdatasets[:5])
-        raise DataError(f"{path} holds no bands, only the variables {listed}", fix="name one: variable: NAME")
+        raise DataError(f"{file} holds no bands, only the variables {listed}", fix="name one: variable: NAME")
     store[key] = dataset
     while len(store) > _MAX_OPEN:
         store.popitem(last=False)[1].close()
@@ -119,7 +125,7 @@ class Raster:
 
     @property
     def name(self) -> str:
-        return Path(file_of(self.sources[0][0].path)).name
+        return Path(own_file(self.sources[0][0].path)).name
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -163,8 +169,9 @@ class Raster:
                 return read_plain(dataset, indexes, window, nodata, masked=self.masked)
             return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=self.resampling)
         except (RasterioError, OSError) as error:
+            which = f"{own_file(path)} or a file beside it" if is_mosaic(path) else path
             raise DataError(
-                f"{path} is damaged near row {window.row}, column {window.col}: {error}",
+                f"{which} is damaged near row {window.row}, column {window.col}: {error}",
                 fix="copy it again from its source",
             ) from error
 
@@ -256,23 +263,27 @@ def open_raster(
     nodata: float | None = None,
     date: str | None = None,
     variable: str | Sequence[str] | None = None,
+    tiles: bool = False,
 ) -> Raster:
     """Open a file, a folder of single-band files or a list of files as one Raster of one date.
 
     bands: names in file order, needed when the files do not name them. The grid is that of the finest band, or has
     pixels of `gsd_m` metres. variable: of netCDF files, one or several whose bands follow each other.
+    tiles: the files lie side by side and make one image.
     Raises DataError, BandError (nameless or double bands) and GridError (files apart).
     """
     files = _list_files(path)
     if variable is not None:
         variables = [variable] if isinstance(variable, str) else variable
         files = [address(file, name) for file in files for name in variables]
+    if tiles:
+        files = [mosaic(files)]
     datasets = [open_dataset(file) for file in files]
     every = [(BandSource(f, i), _is_alpha(d, i)) for f, d in zip(files, datasets, strict=True) for i in d.indexes]
     # Many writers call the fourth of four 8-bit bands alpha; who names it knows better.
     named = bands is not None and len(bands) == len(every)
     sources = [source for source, alpha in every if named or not alpha]
-    where = str(path) if isinstance(path, str | Path) else str(files[0])
+    where = str(path) if isinstance(path, str | Path) else own_file(files[0])
     names = name_bands(bands or _names_in(files, datasets, sensor), sensor=sensor, where=where)
     if len(names) != len(sources):
         raise BandError(
@@ -334,7 +345,7 @@ def files_behind(path: str) -> list[str]:
     """All local files that a raster's pixels come from: itself, its side files, and the sources of a VRT."""
     if is_remote(path):
         return []
-    found = [file_of(path)]
+    found = [own_file(path)]
     for name in open_dataset(path).files:
         if name not in found and Path(name).is_file():
             found += files_behind(name) if name.lower().endswith(".vrt") else [name]
@@ -352,7 +363,7 @@ def _names_in(files: Sequence[str], datasets: Sequence[DatasetReader], sensor: S
         wanted = [i for i in dataset.indexes if not _is_alpha(dataset, i)]
         described = [dataset.descriptions[i - 1] for i in wanted]
         if len(datasets) > 1 and len(wanted) == 1:
-            names.append(band_in_file_name(Path(file_of(file)).stem, sensor))
+            names.append(band_in_file_name(Path(own_file(file)).stem, sensor))
         elif all(described) and (len(wanted) > 1 or described[0] != "bands"):
             names += [str(d) for d in described]
         elif [dataset.colorinterp[i - 1].name for i in wanted] == ["red", "green", "blue"]:
@@ -361,7 +372,7 @@ def _names_in(files: Sequence[str], datasets: Sequence[DatasetReader], sensor: S
             names += list(sensor.band_names)
         else:
             raise BandError(
-                f"{file} has {len(wanted)} bands without names"
+                f"{own_file(file)} has {len(wanted)} bands without names"
                 + (f", {sensor.name} has {len(sensor.bands)}" if sensor else ""),
                 fix="name them in file order: bands: [blue, green, red, nir, ...] (option --bands)",
             )
