@@ -172,7 +172,7 @@ def _open_image(image: ImageConfig, notes: list[str]) -> tuple[Raster, float]:
     sensor = find_sensor(image.sensor) if image.sensor else None
     raster = open_raster(
         image.path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date,
-        variable=image.variable, tiles=image.tiles,
+        variable=image.variable, tiles=image.tiles, bounds=image.bounds,
     )  # fmt: skip
     # The user's own offset is applied with the scale, not here. All bands are asked, also those that are not used.
     added = float(-sentinel2_offset(raster)) if image.offset == "auto" and image.sensor == "sentinel2" else 0.0

@@ -1,4 +1,4 @@
-"""Files that lie side by side as one raster: a virtual one (VRT) whose text is its path, without a file of its own."""
+"""Files that lie side by side as one raster, and parts of files: virtual rasters (VRT) whose text is their path."""
 
 from __future__ import annotations
 
@@ -54,8 +54,33 @@ def mosaic(paths: Sequence[str]) -> str:
             fix="download the missing files; only files with a nodata value may leave gaps",
         )
     whole = Window(top, left, height, width)
-    grid = first.grid.window_grid(whole)
-    return _text(grid, [(place.within(whole), tile) for place, tile in placed])
+    parts = [(place.within(whole), Window(0, 0, place.height, place.width), tile) for place, tile in placed]
+    return _text(first.grid.window_grid(whole), parts)
+
+
+def part_of(path: str, bounds: tuple[float, float, float, float]) -> str:
+    """The path of the part of a file within left, bottom, right, top, to the nearest whole pixels; nothing is written.
+
+    Raises GridError for a part that does not lie inside of the file.
+    """
+    tile = _look(path)
+    window = nearest_window(tile.grid, bounds)
+    if window.is_empty or window.intersect(tile.grid.window) != window:
+        raise GridError(
+            f"the part {', '.join(f'{value:.8g}' for value in bounds)} (left, bottom, right, top) does not lie inside "
+            f"of {path} ({tile.grid.describe()})",
+            fix="check the CRS of the bounds",
+        )
+    return _text(tile.grid.window_grid(window), [(Window(0, 0, window.height, window.width), window, tile)])
+
+
+def nearest_window(grid: Grid, bounds: tuple[float, float, float, float]) -> Window:
+    """The pixels nearest to left, bottom, right, top in the grid's CRS; they may lie outside of it."""
+    left, bottom, right, top = bounds
+    corners = [~grid.transform * (x, y) for x in (left, right) for y in (bottom, top)]
+    cols, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
+    row, col = round(min(rows)), round(min(cols))
+    return Window(row, col, round(max(rows)) - row, round(max(cols)) - col)
 
 
 def _look(path: str) -> _Tile:
@@ -123,24 +148,25 @@ def _require_no_overlap(placed: Sequence[tuple[Window, _Tile]]) -> None:
                 )
 
 
-def _text(grid: Grid, placed: Sequence[tuple[Window, _Tile]]) -> str:
+def _text(grid: Grid, placed: Sequence[tuple[Window, Window, _Tile]]) -> str:
+    """The virtual raster: rectangles of it, those of the files that lie there, and the files."""
     root = xml.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     if grid.crs:
         xml.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = grid.crs.to_wkt()
     xml.SubElement(root, "GeoTransform").text = ", ".join(map(repr, grid.transform.to_gdal()))
-    first = placed[0][1]
+    first = placed[0][2]
     for i, (name, dtype) in enumerate(zip(first.names, first.dtypes, strict=True), 1):
         band = xml.SubElement(root, "VRTRasterBand", dataType=_TYPES[dtype], band=str(i))
         if name:
             xml.SubElement(band, "Description").text = name
         if first.nodata is not None:
             xml.SubElement(band, "NoDataValue").text = repr(first.nodata)
-        for place, tile in placed:
+        for place, own, tile in placed:
             source = xml.SubElement(band, "SimpleSource")
             xml.SubElement(source, "SourceFilename", relativeToVRT="0").text = tile.path
             xml.SubElement(source, "SourceBand").text = str(i)
             height, width = str(place.height), str(place.width)
-            xml.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=width, ySize=height)
+            xml.SubElement(source, "SrcRect", xOff=str(own.col), yOff=str(own.row), xSize=width, ySize=height)
             xml.SubElement(source, "DstRect", xOff=str(place.col), yOff=str(place.row), xSize=width, ySize=height)
     return xml.tostring(root, encoding="unicode")
 

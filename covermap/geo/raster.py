@@ -31,7 +31,7 @@ from covermap.core.sensors import Sensor, common_name, name_bands, pick_bands
 from covermap.geo.align import read_onto
 from covermap.geo.cube import open_cube, open_patch_array
 from covermap.geo.grid import Grid, Window
-from covermap.geo.mosaic import first_file, is_mosaic, mosaic
+from covermap.geo.mosaic import first_file, is_mosaic, mosaic, part_of
 from covermap.geo.netcdf import address, file_of
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".hdr", ".bil", ".nc", ".asc", ".png")
@@ -264,12 +264,13 @@ def open_raster(
     date: str | None = None,
     variable: str | Sequence[str] | None = None,
     tiles: bool = False,
+    bounds: tuple[float, float, float, float] | None = None,
 ) -> Raster:
     """Open a file, a folder of single-band files or a list of files as one Raster of one date.
 
     bands: names in file order, needed when the files do not name them. The grid is that of the finest band, or has
     pixels of `gsd_m` metres. variable: of netCDF files, one or several whose bands follow each other.
-    tiles: the files lie side by side and make one image.
+    tiles: the files lie side by side and make one image. bounds: the part left, bottom, right, top, in whole pixels.
     Raises DataError, BandError (nameless or double bands) and GridError (files apart).
     """
     files = _list_files(path)
@@ -278,6 +279,8 @@ def open_raster(
         files = [address(file, name) for file in files for name in variables]
     if tiles:
         files = [mosaic(files)]
+    elif bounds is not None:
+        files = [part_of(file, bounds) for file in files]
     datasets = [open_dataset(file) for file in files]
     every = [(BandSource(f, i), _is_alpha(d, i)) for f, d in zip(files, datasets, strict=True) for i in d.indexes]
     # Many writers call the fourth of four 8-bit bands alpha; who names it knows better.

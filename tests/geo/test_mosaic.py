@@ -71,3 +71,14 @@ def test_gaps_need_a_nodata_value(tiles, write_tif):
     assert valid[0].sum() == 200
     assert not valid[0, 0, 15]
     assert values[0, 0, 15, 15] == WHOLE[0, 15, 15] + 1
+
+
+def test_a_part_of_a_file_is_cut_to_whole_pixels(write_tif):
+    path = write_tif("whole.tif", WHOLE, bands=["B4", "B8"], nodata=5)
+    raster = open_raster(path, bounds=(500_052, 4_999_798, 500_151, 4_999_899))
+    assert (raster.grid.height, raster.grid.width, raster.bands) == (10, 10, ("b4", "b8"))
+    values, _ = raster.read()
+    assert np.array_equal(values[0], WHOLE[:, 10:20, 5:15])
+    assert files_behind(raster.paths[0]) == [path]
+    with pytest.raises(GridError, match=r"does not lie inside of .*whole\.tif"):
+        open_raster(path, bounds=(499_990, 4_999_800, 500_100, 4_999_900))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from covermap.core.config import ImageConfig
+from covermap.core.config import ImageConfig, parse_section
 from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
@@ -83,9 +83,8 @@ class EarthEngine(Source):
         paths = [str(path) for path in files]
         if len(paths) > 1:
             mosaic(paths)  # what does not fit is said before anything is read
-            image = ImageConfig.model_validate({"path": paths, "tiles": True, **self.entry})
-        else:
-            image = ImageConfig.model_validate({"path": paths[0], **self.entry})
+        raw = {"path": paths if len(paths) > 1 else paths[0], "tiles": len(paths) > 1, **self.entry}
+        image = parse_section(ImageConfig, raw, where="data.options")
         if labels is not None and len(labels) > 1:
             raise DataError(
                 f"the labels {labels[0].name} are split into {len(labels)} files",

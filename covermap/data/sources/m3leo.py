@@ -32,10 +32,9 @@ from covermap.data.sar import (
     SeasonalBackscatter,
     by_name,
 )
-from covermap.data.source import SceneFiles, Source, inside
+from covermap.data.source import SceneFiles, Source, inside, read_parts
 from covermap.geo.layers import read_layers
 
-PARTS = ("train", "val", "test")
 COLOURS = tuple(f"{month:02d}_{colour}" for month in MONTHS for colour in ("red", "green", "blue"))
 LEGENDS = {"esaworldcover": "esa_worldcover"}
 
@@ -138,7 +137,7 @@ class M3leo(Source):
         return {aoi: table for aoi, table in found.items() if self.aois is None or aoi in self.aois}
 
     def _region(self, aoi: str, table: Path) -> list[SceneFiles]:
-        parts = _read_table(table)
+        parts = read_parts(table)
         folder = table.parent / table.name.partition("_splits_")[0]
         sets = [*self.products, *([self.labels] if self.labels else [])]
         files = {name: _files(inside(folder, name)) for name in sets}
@@ -216,23 +215,6 @@ def _year(folder: str) -> str:
     """`s1grd-2020` -> 2020; empty for a folder without a year."""
     match = re.search(r"-(\d{4})$", folder)
     return match[1] if match else ""
-
-
-def _read_table(path: Path) -> dict[str, str]:
-    """{identifier: part} in the table's order; raises DataError for other columns, parts, or an identifier twice."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"identifier", "split"} <= set(rows[0]):
-        raise DataError(f"{path} has no columns identifier and split", fix="restore the data set's table")
-    found: dict[str, str] = {}
-    for row in rows:
-        chip, part = (row["identifier"] or "").strip(), (row["split"] or "").strip()
-        if not chip or chip in found:
-            raise DataError(f"{path} has the chip {chip!r} twice or without a name", fix="keep one row for each chip")
-        if part not in PARTS:
-            raise DataError(f"{path}: the split of {chip} is {part!r}", fix=f"parts are {', '.join(PARTS)}")
-        found[chip] = part
-    return found
 
 
 def _files(folder: Path) -> dict[str, Path]:
