@@ -36,7 +36,14 @@ class ImageConfig(Section):
     path: str | list[str] = Field(description="File, folder of single-band files, list of files, or pattern with *.")
     sensor: str | None = Field(None, description="Sensor name: sentinel2, landsat7, sentinel1, dem, ...")
     bands: list[str] | None = Field(None, description="Band names in file order, if the file has none.")
-    use: list[str] | None = Field(None, description="Bands the model gets, by name; default: all.")
+    use: list[str] | None = Field(
+        None, description="Bands the model gets, by name, also differences such as vv-vh; default: all."
+    )
+    variable: str | list[str] | None = Field(None, description="Variable of a netCDF file; several: in this order.")
+    tiles: bool = Field(False, description="The files of the path lie side by side and make one image.")
+    bounds: tuple[float, float, float, float] | None = Field(
+        None, description="Only this part: left, bottom, right, top in the image's CRS, to the nearest whole pixels."
+    )
     date: str | None = Field(None, description="Acquisition date, YYYY-MM-DD. Same sensor, several dates: a series.")
     gsd_m: float | None = Field(None, gt=0, description="Pixel size to work at; default: that of the finest band.")
     nodata: float | None = Field(None, description="Overrides the file's nodata value.")
@@ -44,6 +51,12 @@ class ImageConfig(Section):
     offset: float | Literal["auto"] = Field(
         "auto", description="Added after scaling; auto finds Sentinel-2's +1000 of processing baseline 04.00."
     )
+
+    @model_validator(mode="after")
+    def _a_part_of_one_file(self) -> ImageConfig:
+        if self.tiles and self.bounds is not None:
+            raise ValueError("bounds do not go with tiles: give the one file that holds the part")
+        return self
 
     @field_validator("date", mode="before")
     @classmethod

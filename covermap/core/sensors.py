@@ -98,7 +98,22 @@ SENSORS: dict[str, Sensor] = {
             "reflectance",
         ),
         Sensor("sentinel1", "Sentinel-1 GRD or RTC backscatter in dB", _SAR, 1.0, "dB"),
+        Sensor(
+            "sentinel1_coherence",
+            "Sentinel-1 interferometric coherence, by days between both images",
+            _bands(*((f"coherence{days}", f"COH{days}", 0, 90) for days in (12, 24, 36, 48))),
+            1.0,
+            "as in the files",
+        ),
+        Sensor("sentinel1_pairs", "Sentinel-1 interferograms, bands by pair of dates", (), 1.0, "as in the files"),
         Sensor("dem", "Elevation model", _bands(("elevation", "DEM", 0, 30)), 1.0, "m"),
+        Sensor(
+            "era5",
+            "ERA5-Land weather of the month",
+            _bands(("temperature_2m", "t2m", 0, 11_000), ("total_precipitation", "tp", 0, 11_000)),
+            1.0,
+            "K and m",
+        ),
         Sensor(
             "rgb",
             "Colour picture, 8 bit",

@@ -12,6 +12,7 @@ from rasterio.io import DatasetReader
 
 from covermap.core.errors import LabelError
 from covermap.geo.grid import Window
+from covermap.geo.mosaic import part_of
 from covermap.geo.raster import read_plain
 
 Colour = tuple[int, int, int]
@@ -19,8 +20,9 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label raster and the form of its codes.
+    """A label raster and the form of its codes, or polygons or points with their class in the column `field`.
 
+    bounds: only the part left, bottom, right, top in the raster's CRS, to the nearest whole pixels.
     band: of plain codes. colours: {(red, green, blue): code} of a picture. one_hot: the codes of its bands, of which
     exactly one is not 0 in each labelled pixel.
     """
@@ -29,6 +31,13 @@ class LabelFile:
     band: int = 1
     colours: Mapping[Colour, int] | None = None
     one_hot: tuple[int, ...] | None = None
+    field: str | None = None
+    bounds: tuple[float, float, float, float] | None = None
+
+    @property
+    def source(self) -> str:
+        """What to open: the file, or its part within `bounds`."""
+        return self.path if self.bounds is None else part_of(self.path, self.bounds)
 
     @property
     def is_plain(self) -> bool:

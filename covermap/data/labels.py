@@ -43,11 +43,15 @@ class RasterLabels:
     def path(self) -> str:
         return self.file.path
 
+    @cached_property
+    def source(self) -> str:
+        return self.file.source
+
     @staticmethod
     def open(file: LabelFile, *, grid: Grid, legend: Legend, config: DataConfig, image_name: str) -> RasterLabels:
         """Check the place of a label raster; raises GridError when it needs aligning and nobody asked for it."""
         path = file.path
-        dataset = open_codes(path) if file.is_plain else open_dataset(path)
+        dataset = open_codes(file.source) if file.is_plain else open_dataset(file.source)
         mine = grid_of(dataset)
         nodata = config.label_nodata if config.label_nodata is not None else dataset.nodata
         if nodata is not None and np.isfinite(nodata) and nodata in legend.codes:
@@ -79,14 +83,14 @@ class RasterLabels:
 
     def read(self, window: Window) -> npt.NDArray[np.uint8]:
         """Class indices (H, W) uint8, IGNORE for nodata and outside; raises LabelError for unknown codes."""
-        dataset = open_dataset(self.path)
+        dataset = open_dataset(self.source)
         if grid_of(dataset).is_same(self.grid):
             codes, valid = self.file.read(dataset, window, self.nodata)
             filled = np.where(valid, codes, self.legend.codes[0])
             index = self.legend.encode(filled, unknown=self.unknown, where=self.path)
             return np.where(valid, index, np.uint8(255))
         return read_classes(
-            self.path, self.grid, self.legend, window=window, method=self.align, weights=self._weights,
+            self.source, self.grid, self.legend, window=window, method=self.align, weights=self._weights,
             nodata=self.nodata, unknown=self.unknown,
         )  # fmt: skip
 
@@ -95,7 +99,7 @@ class RasterLabels:
         """Rare classes count for more in weighted_mode; one pass over the file finds which are rare."""
         if self.align != "weighted_mode":
             return None
-        counts = count_classes(self.path, self.grid, self.legend, nodata=self.nodata, unknown=self.unknown)
+        counts = count_classes(self.source, self.grid, self.legend, nodata=self.nodata, unknown=self.unknown)
         return rare_class_weights(counts)
 
 
@@ -121,8 +125,9 @@ def open_labels(
 ) -> RasterLabels | VectorLabels:
     """Labels on a scene's grid."""
     if is_vector(file.path):
+        field = config.field or file.field
         return VectorLabels.open(
-            file.path, field=config.field, grid=grid, legend=legend, point_px=config.point_px, layer=config.layer,
+            file.path, field=field, grid=grid, legend=legend, point_px=config.point_px, layer=config.layer,
             epsg=config.epsg,
         )  # fmt: skip
     return RasterLabels.open(file, grid=grid, legend=legend, config=config, image_name=image_name)

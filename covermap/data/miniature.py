@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
+from rasterio.shutil import copy
 from rasterio.transform import from_origin
 
 Codes = npt.NDArray[np.uint8]
@@ -71,3 +73,30 @@ def write(
                 file.set_band_description(i, name)
     for side in path.parent.glob(path.name + ".aux.xml"):
         side.unlink()
+
+
+def write_variable(
+    path: Path,
+    values: npt.NDArray[Any],
+    variable: str,
+    along: Mapping[str, Sequence[Any]],
+    *,
+    gsd_m: float = 10.0,
+    origin: tuple[float, float] = (400_000, 4_600_000),
+    epsg: int = 32631,
+) -> None:
+    """Write (C, H, W) as a variable of a netCDF file; along: {dimension: its values}, whose last runs fastest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {"height": values.shape[1], "width": values.shape[2], "count": len(values), "dtype": values.dtype}
+    tags = {"NETCDF_DIM_EXTRA": f"{{{','.join(along)}}}"}
+    for name, places in along.items():
+        kind = 12 if isinstance(places[0], str) else 4  # netCDF's numbers of its types: string, int
+        tags[f"NETCDF_DIM_{name}_DEF"] = f"{{{len(places)},{kind}}}"
+        tags[f"NETCDF_DIM_{name}_VALUES"] = f"{{{','.join(map(str, places))}}}"
+    with MemoryFile() as memory:
+        place = {"transform": from_origin(*origin, gsd_m, gsd_m), "crs": f"EPSG:{epsg}"}
+        with memory.open(driver="GTiff", **profile, **place) as file:
+            file.write(values)
+            file.update_tags(**tags)
+            file.update_tags(1, NETCDF_VARNAME=variable)
+        copy(memory.name, path, driver="netCDF", FORMAT="NC4")

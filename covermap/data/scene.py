@@ -19,7 +19,7 @@ from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import RasterLabels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, SceneFiles, find_scenes
 from covermap.geo.grid import Grid, Window, similar_gsd
-from covermap.geo.raster import Raster, files_behind, open_raster, stack_dates
+from covermap.geo.raster import Raster, files_behind, open_raster, own_file, stack_dates
 from covermap.geo.rasterize import VectorLabels
 
 S2_OFFSET = 1000
@@ -65,7 +65,7 @@ class Scene:
     @property
     def paths(self) -> list[str]:
         """All files that the scene reads, by the names they were given."""
-        found = [path for raster in self.rasters.values() for path in raster.paths]
+        found = [own_file(path) for raster in self.rasters.values() for path in raster.paths]
         return [*found, self.labels_path] if self.labels_path else found
 
     @property
@@ -83,7 +83,8 @@ class Scene:
         for sensor, raster in self.rasters.items():
             values, valid = raster.read(window)
             if any(self.added.get(sensor, ())):
-                values = values.astype(np.float32) + np.asarray(self.added[sensor], np.float32)[:, None, None, None]
+                shift = np.outer(self.added[sensor], np.logical_not(raster.differences)).astype(np.float32)
+                values = values.astype(np.float32) + shift[:, :, None, None]
             made = self.channels.get(sensor)
             image[sensor] = made.of(values, raster.bands) if made else values
             masks.append(valid)
@@ -127,6 +128,7 @@ def open_found(found: Found, config: DataConfig, *, labels: bool = True) -> list
     paths = [files.labels["class"].path for files in found.scenes if "class" in files.labels] if labels else []
     legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths else None
     scenes = [_open_scene(files, config, legend) for files in found.scenes]
+    scenes[0].notes[:0] = found.notes  # what the layout left out, said once
     return [_in_order_of(scenes[0], scene) for scene in scenes]
 
 
@@ -197,8 +199,9 @@ class _Opened(NamedTuple):
 def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) -> _Opened:
     sensor = find_sensor(image.sensor) if image.sensor else None
     raster = open_raster(
-        image.path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date
-    )
+        image.path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date,
+        variable=image.variable, tiles=image.tiles, bounds=image.bounds,
+    )  # fmt: skip
     # The user's own offset is applied with the scale, not here. All bands are asked, also those that are not used.
     added = float(-sentinel2_offset(raster)) if image.offset == "auto" and image.sensor == "sentinel2" else 0.0
     if added:
@@ -206,6 +209,11 @@ def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) ->
             f"{raster.name}: no number is below {S2_DARKEST}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
         )
     used = raster.select(image.use, sensor=sensor) if image.use else raster
+    if any(used.differences) and image.offset not in ("auto", 0.0):
+        raise ConfigError(
+            f"offset {image.offset:g} would be added to differences of bands of {raster.name}, where it cancels",
+            fix="leave out the offset, or the difference in use",
+        )
     made = choose(indices, image, raster.bands)
     if not made:
         return _Opened(used, added, raster.bands, None)

@@ -8,6 +8,7 @@ without its partner, or two files with one name, is an error that says which.
 
 from __future__ import annotations
 
+import csv
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,8 @@ from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import find
 from covermap.data.label_file import LabelFile
 
+PARTS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
 class SceneFiles:
@@ -27,7 +30,7 @@ class SceneFiles:
 
     labels: {what: file}; `class` is the class raster that training uses, others are change masks and the like.
     part: where the data set itself puts the scene (train, val, test). place: scenes of one place may overlap, so they
-    never stand on two sides of a split. chip_class: one class for the whole scene.
+    never stand on two sides of a split. chip_class: one class for the whole scene; chip_classes: all that occur in it.
     """
 
     name: str
@@ -36,6 +39,7 @@ class SceneFiles:
     part: str | None = None
     place: str | None = None
     chip_class: int | None = None
+    chip_classes: tuple[int, ...] = ()
 
 
 class Source(ABC):
@@ -190,3 +194,20 @@ def inside(root: Path, name: str) -> Path:
     if not path.is_relative_to(root.resolve()):
         raise DataError(f"{name} leads out of {root}", fix="paths in the data set's tables count from its folder")
     return path
+
+
+def read_parts(path: Path) -> dict[str, str]:
+    """{identifier: part} in the table's order; raises DataError for other columns, parts, or an identifier twice."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"identifier", "split"} <= set(rows[0]):
+        raise DataError(f"{path} has no columns identifier and split", fix="restore the table of splits")
+    found: dict[str, str] = {}
+    for row in rows:
+        chip, part = (row["identifier"] or "").strip(), (row["split"] or "").strip()
+        if not chip or chip in found:
+            raise DataError(f"{path} has the chip {chip!r} twice or without a name", fix="keep one row for each chip")
+        if part not in PARTS:
+            raise DataError(f"{path}: the split of {chip} is {part!r}", fix=f"parts are {', '.join(PARTS)}")
+        found[chip] = part
+    return found

@@ -2,7 +2,7 @@
 
 `Raster.read(window) -> values (T, C, H, W), valid (T, H, W)`. Nothing is read before that. Bands may come from one
 file, from a folder of single-band files, from a VRT or from http; those that lie on another grid are brought onto the
-raster's grid by `align` as they are read.
+raster's grid by `align` as they are read. A band called `vv-vh` is the difference of two others.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from covermap.core.errors import BandError, DataError, GridError
 from covermap.core.output import claim, replacing
 from covermap.core.sensors import Sensor, common_name, name_bands, pick_bands
 from covermap.geo.align import read_onto
-from covermap.geo.cube import open_cube
+from covermap.geo.cube import open_cube, open_patch_array
 from covermap.geo.grid import Grid, Window
+from covermap.geo.mosaic import first_file, is_mosaic, mosaic, part_of
+from covermap.geo.netcdf import address, file_of
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".hdr", ".bil", ".nc", ".asc", ".png")
 _REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_TIMEOUT": "30"}
@@ -48,29 +50,35 @@ def is_remote(path: str) -> bool:
     return path.startswith(("http://", "https://", "s3://", "/vsi"))
 
 
+def own_file(path: str) -> str:
+    """The file that a path means: that of a netCDF variable, the first one of a mosaic, else the path itself."""
+    return first_file(path) if is_mosaic(path) else file_of(path)
+
+
 def open_dataset(path: str) -> DatasetReader:
     """An open dataset from this thread's and process's own store (a handle never crosses a fork); raises DataError."""
     if getattr(_local, "pid", None) != os.getpid():
         # Handles that were opened before a fork share the parent's file position: forget, do not close them.
         _local.pid, _local.store, _local.inherited = os.getpid(), OrderedDict(), getattr(_local, "store", None)
     store: OrderedDict[tuple[str, float], DatasetReader] = _local.store
-    if not is_remote(path) and not Path(path).exists():
-        raise DataError(f"there is no file {path}", fix="check the path; paths in a config count from its folder")
-    key = (path, 0.0 if is_remote(path) else os.stat(path).st_mtime)
+    file = own_file(path)
+    if not is_remote(path) and not Path(file).exists():
+        raise DataError(f"there is no file {file}", fix="check the path; paths in a config count from its folder")
+    key = (path, 0.0 if is_remote(path) else os.stat(file).st_mtime)
     if key in store:
         store.move_to_end(key)
         return store[key]
     try:
         with rasterio.Env(**(_REMOTE if is_remote(path) else _LOCAL)), place_may_be_unknown():
-            dataset = open_cube(path) if path.endswith(".npz") else rasterio.open(path)
+            opener = {".npz": open_cube, ".npy": open_patch_array}.get(Path(file).suffix, rasterio.open)
+            dataset = opener(path)
     except (RasterioError, OSError) as error:
         raise DataError(
-            f"{path} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + path
+            f"{file} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + file
         ) from error
     if dataset.count == 0:
-        raise DataError(
-            f"{path} holds no bands, only subdatasets", fix="name one of: " + ", ".join(dataset.subdatasets[:5])
-        )
+        listed = ", ".join(name.rpartition(":")[2] for name in dataset.subdatasets[:5])
+        raise DataError(f"{file} holds no bands, only the variables {listed}", fix="name one: variable: NAME")
     store[key] = dataset
     _masked[dataset] = rasterio.enums.MaskFlags.per_dataset in dataset.mask_flag_enums[0]
     while len(store) > _MAX_OPEN:
@@ -93,10 +101,16 @@ def grid_of(dataset: DatasetReader) -> Grid:
 
 @dataclass(frozen=True)
 class BandSource:
-    """Where one band of one date lies: file and 1-based band number."""
+    """Where one band of one date lies: file and 1-based band number; `minus`: what is subtracted from it."""
 
     path: str
     index: int
+    minus: BandSource | None = None
+
+    @property
+    def parts(self) -> tuple[BandSource, ...]:
+        """The bands to read: one, or both sides of a difference."""
+        return (self,) if self.minus is None else (self, *self.minus.parts)
 
 
 @dataclass(frozen=True)
@@ -117,12 +131,17 @@ class Raster:
 
     @property
     def name(self) -> str:
-        return Path(self.sources[0][0].path).name
+        return Path(own_file(self.sources[0][0].path)).name
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Every file once, in order of use."""
-        return tuple(dict.fromkeys(s.path for date in self.sources for s in date))
+        return tuple(dict.fromkeys(part.path for date in self.sources for s in date for part in s.parts))
+
+    @property
+    def differences(self) -> tuple[bool, ...]:
+        """Of each band, whether it is the difference of two others: an offset of the file is not in it."""
+        return tuple(source.minus is not None for source in self.sources[0])
 
     def read(self, window: Window | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """values (T, C, H, W) in `dtype`, valid (T, H, W): False for nodata, NaN, inf and outside of the files.
@@ -130,17 +149,22 @@ class Raster:
         The window may reach beyond the grid. Raises DataError naming the file when a part of it is damaged.
         """
         window = window or self.grid.window
-        if len(self.sources) == 1 and len(self.paths) == 1:
+        if len(self.sources) == 1 and len(self.paths) == 1 and not any(self.differences):
             part, good = self._read_file(self.paths[0], [s.index for s in self.sources[0]], window)
             return part.astype(self.dtype, copy=False)[None], good[None]
         shape = (len(self.sources), len(self.bands), window.height, window.width)
         values = np.zeros(shape, self.dtype)
         valid = np.ones((shape[0], *shape[2:]), bool)
         for t, date in enumerate(self.sources):
-            for path in dict.fromkeys(s.path for s in date):
-                where = [c for c, s in enumerate(date) if s.path == path]
-                part, good = self._read_file(path, [date[c].index for c in where], window)
-                values[t, where] = part
+            parts = [(c, i, part) for c, source in enumerate(date) for i, part in enumerate(source.parts)]
+            for path in dict.fromkeys(part.path for _, _, part in parts):
+                mine = [(c, i, part.index) for c, i, part in parts if part.path == path]
+                layers, good = self._read_file(path, [index for _, _, index in mine], window)
+                for layer, (c, i, _) in zip(layers, mine, strict=True):
+                    if date[c].minus is None:
+                        values[t, c] = layer
+                    else:
+                        values[t, c] += (-1 if i else 1) * layer.astype(self.dtype)
                 valid[t] &= good
         return values, valid
 
@@ -154,16 +178,31 @@ class Raster:
                 return read_plain(dataset, indexes, window, nodata, masked=self.masked)
             return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=self.resampling)
         except (RasterioError, OSError) as error:
+            which = f"{own_file(path)} or a file beside it" if is_mosaic(path) else path
             raise DataError(
-                f"{path} is damaged near row {window.row}, column {window.col}: {error}",
+                f"{which} is damaged near row {window.row}, column {window.col}: {error}",
                 fix="copy it again from its source",
             ) from error
 
     def select(self, bands: Sequence[str], *, sensor: Sensor | None = None) -> Raster:
-        """Only the named bands, in the given order; raises BandError."""
-        at = pick_bands(self.bands, bands, where=self.name, sensor=sensor)
-        names = tuple(self.bands[i] for i in at)
-        return replace(self, bands=names, sources=tuple(tuple(date[i] for i in at) for date in self.sources))
+        """Only the named bands, in the given order, also differences `a-b` of two of them; raises BandError."""
+        full = self.with_differences(bands, sensor=sensor)
+        at = pick_bands(full.bands, bands, where=self.name, sensor=sensor)
+        names = tuple(full.bands[i] for i in at)
+        return replace(full, bands=names, sources=tuple(tuple(date[i] for i in at) for date in full.sources))
+
+    def with_differences(self, wanted: Sequence[str], *, sensor: Sensor | None = None) -> Raster:
+        """The raster with those wanted bands `a-b` that it lacks, but can take from two of its own, in float32."""
+        found = self
+        for name in (common_name(one, sensor) for one in wanted):
+            pair = [common_name(side, sensor) for side in name.split("-")]
+            if name in found.bands or len(pair) != 2 or not set(pair) <= set(self.bands):
+                continue
+            one, other = (self.bands.index(side) for side in pair)
+            added = tuple((*date, replace(date[one], minus=date[other])) for date in found.sources)
+            kind = np.result_type(found.dtype, np.float32).name
+            found = replace(found, bands=(*found.bands, name), sources=added, dtype=kind)
+        return found
 
     def on(self, grid: Grid, *, resampling: str = "bilinear") -> Raster:
         """The same bands read on another grid; whole numbers become float32 unless the nearest is taken."""
@@ -177,7 +216,13 @@ class Raster:
         found = []
         for path in self.paths:
             dataset = open_dataset(path)
-            mine = [(b, s) for date in self.sources for b, s in zip(self.bands, date, strict=True) if s.path == path]
+            mine = [
+                (band, replace(part, minus=None))
+                for date in self.sources
+                for band, source in zip(self.bands, date, strict=True)
+                for part in source.parts
+                if part.path == path
+            ]
             dtype = np.result_type(*(dataset.dtypes[source.index - 1] for _, source in mine)).name
             bands, sources = zip(*mine, strict=True)
             found.append(replace(self, grid=grid_of(dataset), bands=bands, sources=(sources,), dtype=dtype))
@@ -231,19 +276,31 @@ def open_raster(
     gsd_m: float | None = None,
     nodata: float | None = None,
     date: str | None = None,
+    variable: str | Sequence[str] | None = None,
+    tiles: bool = False,
+    bounds: tuple[float, float, float, float] | None = None,
 ) -> Raster:
     """Open a file, a folder of single-band files or a list of files as one Raster of one date.
 
     bands: names in file order, needed when the files do not name them. The grid is that of the finest band, or has
-    pixels of `gsd_m` metres. Raises DataError, BandError (nameless or double bands) and GridError (files apart).
+    pixels of `gsd_m` metres. variable: of netCDF files, one or several whose bands follow each other.
+    tiles: the files lie side by side and make one image. bounds: the part left, bottom, right, top, in whole pixels.
+    Raises DataError, BandError (nameless or double bands) and GridError (files apart).
     """
     files = _list_files(path)
+    if variable is not None:
+        variables = [variable] if isinstance(variable, str) else variable
+        files = [address(file, name) for file in files for name in variables]
+    if tiles:
+        files = [mosaic(files)]
+    elif bounds is not None:
+        files = [part_of(file, bounds) for file in files]
     datasets = [open_dataset(file) for file in files]
     every = [(BandSource(f, i), _is_alpha(d, i)) for f, d in zip(files, datasets, strict=True) for i in d.indexes]
     # Many writers call the fourth of four 8-bit bands alpha; who names it knows better.
     named = bands is not None and len(bands) == len(every)
     sources = [source for source, alpha in every if named or not alpha]
-    where = str(path) if isinstance(path, str | Path) else str(files[0])
+    where = str(path) if isinstance(path, str | Path) else own_file(files[0])
     names = name_bands(bands or _names_in(files, datasets, sensor), sensor=sensor, where=where)
     if len(names) != len(sources):
         raise BandError(
@@ -305,7 +362,7 @@ def files_behind(path: str) -> list[str]:
     """All local files that a raster's pixels come from: itself, its side files, and the sources of a VRT."""
     if is_remote(path):
         return []
-    found = [path]
+    found = [own_file(path)]
     for name in open_dataset(path).files:
         if name not in found and Path(name).is_file():
             found += files_behind(name) if name.lower().endswith(".vrt") else [name]
@@ -323,7 +380,7 @@ def _names_in(files: Sequence[str], datasets: Sequence[DatasetReader], sensor: S
         wanted = [i for i in dataset.indexes if not _is_alpha(dataset, i)]
         described = [dataset.descriptions[i - 1] for i in wanted]
         if len(datasets) > 1 and len(wanted) == 1:
-            names.append(band_in_file_name(Path(file).stem, sensor))
+            names.append(band_in_file_name(Path(own_file(file)).stem, sensor))
         elif all(described) and (len(wanted) > 1 or described[0] != "bands"):
             names += [str(d) for d in described]
         elif [dataset.colorinterp[i - 1].name for i in wanted] == ["red", "green", "blue"]:
@@ -332,7 +389,7 @@ def _names_in(files: Sequence[str], datasets: Sequence[DatasetReader], sensor: S
             names += list(sensor.band_names)
         else:
             raise BandError(
-                f"{file} has {len(wanted)} bands without names"
+                f"{own_file(file)} has {len(wanted)} bands without names"
                 + (f", {sensor.name} has {len(sensor.bands)}" if sensor else ""),
                 fix="name them in file order: bands: [blue, green, red, nir, ...] (option --bands)",
             )

@@ -98,12 +98,12 @@ def read_overview(raster: Raster, side_px: int) -> tuple[npt.NDArray[Any], npt.N
     coarse = Grid(raster.grid.crs, raster.grid.transform * scaling, height, width)
     values = np.zeros((len(raster.bands), height, width), raster.dtype)
     valid = np.ones((height, width), bool)
-    date = raster.sources[0]
-    for path in dict.fromkeys(source.path for source in date):
+    parts = [(c, i, part) for c, source in enumerate(raster.sources[0]) for i, part in enumerate(source.parts)]
+    for path in dict.fromkeys(part.path for _, _, part in parts):
         dataset = open_dataset(path)
         nodata = raster.nodata if raster.nodata is not None else dataset.nodata
-        where = [c for c, source in enumerate(date) if source.path == path]
-        indexes = [date[c].index for c in where]
+        mine = [(c, i, part.index) for c, i, part in parts if part.path == path]
+        indexes = [index for _, _, index in mine]
         try:
             if grid_of(dataset).is_same(raster.grid):
                 part, good = _read_decimated(dataset, indexes, height, width, nodata)
@@ -111,7 +111,8 @@ def read_overview(raster: Raster, side_px: int) -> tuple[npt.NDArray[Any], npt.N
                 part, good = read_onto(dataset, indexes, coarse, nodata=nodata, resampling="nearest")
         except (RasterioError, OSError) as error:
             raise DataError(f"{path} is damaged: {error}", fix="copy it again from its source") from error
-        values[where] = part
+        for layer, (c, i, _) in zip(part, mine, strict=True):
+            values[c] += (-1 if i else 1) * layer.astype(raster.dtype)
         valid &= good
     return values, valid
 

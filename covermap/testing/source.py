@@ -16,6 +16,7 @@ from covermap.core.config import DataConfig
 from covermap.core.errors import CovermapError, DataError
 from covermap.core.legend import IGNORE
 from covermap.core.registry import find
+from covermap.data.label_file import LabelFile
 from covermap.data.scene import Scene, open_found
 from covermap.data.source import Found, SceneFiles, Source
 from covermap.testing.outcome import Outcome, require, run_checks
@@ -102,8 +103,9 @@ def _opens_every_scene(case: Case) -> None:
         require(sample.label is not None, "there is no label")
         assert sample.label is not None
         seen |= set(np.unique(sample.label).tolist()) - {IGNORE}
-    classes = {files.chip_class for files in case.source().scenes()} - {None}
-    labelled = any("class" in files.labels for files in case.source().scenes())
+    listed = case.source().scenes()
+    classes = {files.chip_class for files in listed} - {None} | {c for files in listed for c in files.chip_classes}
+    labelled = any("class" in files.labels for files in listed)
     require(seen or classes or not labelled, "no scene has a labelled pixel")
 
 
@@ -113,7 +115,10 @@ def _open(case: Case) -> list[Scene]:
 
 
 def _names_a_label_that_is_missing(case: Case) -> None:
-    """Never a shifted pairing: without one label file the layout refuses, and the message names what stands alone."""
+    """Never a shifted pairing: without one label file the layout refuses, or leaves out what goes with it.
+
+    Its message or its notes name what stands alone.
+    """
     scenes = case.source().scenes()
     images = {path for files in scenes for path in _image_paths(files)}
     labels = [files.labels["class"].path for files in scenes if "class" in files.labels]
@@ -123,12 +128,15 @@ def _names_a_label_that_is_missing(case: Case) -> None:
     with case.copy() as root:
         gone = root / Path(labels[1]).relative_to(case.root)
         gone.unlink()
+        source = case.source(root)
         try:
-            case.source(root).scenes()
+            left = [files.name for files in source.scenes()]
         except DataError as error:
             require(gone.stem in str(error), f"the message does not name {gone.stem}: {error}")
             return
-    raise AssertionError(f"without {gone.name} nothing is said")
+    whole = [files.name for files in scenes if files.labels.get("class", LabelFile("")).path != labels[1]]
+    require(any(gone.stem in note for note in source.notes), f"without {gone.name} nothing is said")
+    require(left == whole, f"without {gone.name} the scenes are {left}, not {whole}")
 
 
 def _does_not_mind_what_systems_leave_behind(case: Case) -> None:

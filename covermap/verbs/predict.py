@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +186,10 @@ def open_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -
     scenes = open_scenes(DataConfig(image=named), labels=False)
     if len(scenes) > 1:
         raise DataError(f"{images[0].path} names {len(scenes)} scenes", fix="map one at a time, or give a VRT of them")
-    scene = scenes[0]
+    # What a model takes as the difference of two bands need not be in the files.
+    wanted = {entry.sensor: entry.bands for entry in spec.sensors}
+    offered = {key: raster.with_differences(wanted.get(key, ())) for key, raster in scenes[0].rasters.items()}
+    scene = replace(scenes[0], rasters=offered)
     require_fit(
         spec,
         {key: raster.bands for key, raster in scene.rasters.items()},

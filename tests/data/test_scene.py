@@ -257,6 +257,17 @@ def test_the_sentinel2_offset_is_found_whatever_bands_and_pixel_size_are_used(wr
             assert np.array_equal(scene.read(Window(0, 0, 9, 9)).image["sentinel2"], raw + offset)
 
 
+def test_a_difference_of_bands_has_no_offset(write_tif):
+    values = np.stack([np.full((8, 8), 3000), np.full((8, 8), 1800)]).astype("uint16")
+    path = write_tif("s2.tif", values, bands=["B08", "B04"])
+    image = ImageConfig(path=path, sensor="sentinel2", use=["nir", "nir-red"])
+    scene = open_scenes(DataConfig(image=[image]))[0]
+    assert scene.added == {"sentinel2": (-1000.0,)}
+    assert scene.read(scene.grid.window).image["sentinel2"][0, :, 0, 0].tolist() == [2000, 1200]
+    with pytest.raises(ConfigError, match=r"offset 0\.1 would be added to differences"):
+        open_scenes(DataConfig(image=[image.model_copy(update={"offset": 0.1})]))
+
+
 def test_dates_with_and_without_the_offset_are_brought_together(write_tif):
     paths = [write_tif(f"{i}.tif", np.full((1, 4, 4), v, "uint16"), bands=["B02"]) for i, v in enumerate((300, 1300))]
     scene = open_scenes(DataConfig(image=[ImageConfig(path=p, sensor="sentinel2") for p in paths]))[0]

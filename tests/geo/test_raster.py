@@ -12,6 +12,7 @@ from covermap.core.errors import BandError, DataError, GridError, OutputError
 from covermap.core.sensors import find_sensor
 from covermap.geo.grid import Grid, Window, windows
 from covermap.geo.raster import RasterWriter, open_raster, stack_dates
+from covermap.report.pictures import read_overview
 
 RNG = np.random.default_rng(0)
 
@@ -51,6 +52,27 @@ def test_bands_are_picked_by_name_whatever_the_file_order(write_tif):
     assert picked[0, :, 0, 0].tolist() == [3, 2, 1]
     with pytest.raises(BandError, match="no band 'swir1'"):
         raster.select(["swir1"])
+
+
+def test_a_difference_of_two_bands_is_read_in_floating_point(write_tif):
+    vv, vh = np.full((4, 4), 30_000, "int16"), np.full((4, 4), -30_000, "int16")
+    vh[0, 0] = -1
+    one = open_raster(write_tif("s1.tif", np.stack([vv, vh]), bands=["VV", "VH"]))
+    picked = one.select(["vv-vh", "vh", "VH-VV"])
+    values, _ = picked.read(Window(-1, 0, 2, 2))
+    assert picked.bands == ("vv-vh", "vh", "vh-vv")
+    assert (values.dtype, picked.differences) == (np.float32, (True, False, True))
+    assert values[0, :, 1, 1].tolist() == [60_000, -30_000, -60_000]
+    assert values[0, :, 0, 1].tolist() == [0, 0, 0]  # outside
+    # The two sides lie in two files, and one of them is a band of its own as well.
+    apart = open_raster([write_tif("a_VV.tif", vv), write_tif("a_VH.tif", vh)]).select(["vv", "vh-vv"])
+    assert apart.read()[0][0, :, 1, 1].tolist() == [30_000, -60_000]
+    assert len(apart.paths) == 2
+    assert apart.select(["vh-vv"]).read()[0][0, 0, 0, 0] == -30_001
+    assert read_overview(apart, 4)[0][:, 1, 1].tolist() == [30_000, -60_000]
+    assert [raster.bands for raster in apart.by_file()] == [("vv", "vh-vv"), ("vh-vv",)]
+    with pytest.raises(BandError, match="no band 'vv-hh'"):
+        one.select(["vv-hh"])
 
 
 def test_nameless_and_double_bands_are_refused(write_tif):

@@ -21,6 +21,7 @@ from covermap.core.errors import BandError, ConfigError, CovermapError, DataErro
 from covermap.core.run import Run
 from covermap.data.scene import open_scenes
 from covermap.data.split import Split
+from covermap.geo.grid import Window
 from covermap.models import load_model, read_card
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import _predict_block as predict_block
@@ -213,6 +214,17 @@ def test_bands_are_taken_by_name_from_another_order(model, image, tmp_path):
     predict(model / "model", shuffled, tmp_path / "two.tif", settings=SMALL)
     with rasterio.open(tmp_path / "one.tif") as one, rasterio.open(tmp_path / "two.tif") as two:
         assert np.array_equal(one.read(1), two.read(1))
+
+
+def test_a_difference_of_bands_that_the_model_takes_is_made_from_the_image(model, image):
+    spec = read_card(model / "model").spec
+    bands = ("green", "nir-red", "nir")
+    wanted = replace(spec, sensors=(replace(spec.sensors[0], bands=bands),))
+    scene = open_for(wanted, [ImageConfig(path=image)], any_gsd=False)
+    whole = open_for(spec, [ImageConfig(path=image)], any_gsd=False).read(Window(0, 0, 9, 9)).image["image"]
+    made = scene.read(Window(0, 0, 9, 9)).image["image"]
+    green, red, nir = whole[0].astype("float32")
+    assert np.array_equal(made[0], np.stack([green, nir - red, nir]))
 
 
 def test_wrong_bands_or_pixel_size_are_refused(model, tmp_path):
