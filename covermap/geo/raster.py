@@ -1,8 +1,8 @@
 """Raster: bands of one or many files and dates on one Grid, read by windows; and the block writer.
 
 `Raster.read(window) -> values (T, C, H, W), valid (T, H, W)`. Nothing is read before that. Bands may come from one
-file, from a folder of single-band files, from a VRT or from http; those that lie on another grid are brought onto the
-raster's grid by `align` as they are read.
+file, from a folder of single-band files, from a VRT or from http, or from a Sentinel-2 or Landsat product as it was
+delivered; those that lie on another grid are brought onto the raster's grid by `align` as they are read.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
+from covermap.core.config import CloudConfig
 from covermap.core.errors import BandError, DataError, GridError
 from covermap.core.output import claim, replacing
-from covermap.core.sensors import Sensor, common_name, name_bands, pick_bands
+from covermap.core.sensors import Sensor, common_name, find_sensor, name_bands, pick_bands
 from covermap.geo.align import read_onto
+from covermap.geo.clouds import CloudMask, find_mask
 from covermap.geo.cube import open_cube
+from covermap.geo.delivered import find_granule
+from covermap.geo.granule import Granule, archive_of
 from covermap.geo.grid import Grid, Window
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".hdr", ".bil", ".nc", ".asc", ".png")
@@ -87,10 +91,12 @@ def grid_of(dataset: DatasetReader) -> Grid:
 
 @dataclass(frozen=True)
 class BandSource:
-    """Where one band of one date lies: file and 1-based band number."""
+    """Where one band of one date lies: file and 1-based band number; value = number in the file * gain + add."""
 
     path: str
     index: int
+    gain: float = 1.0
+    add: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ class Raster:
     """Bands on one grid; `sources[t][c]` says where band c of date t lies.
 
     masked: whether an alpha band in the files says where they hold something; not where it is one of the bands.
+    clouds: for each date what says where it is cloudy, if anything does; or nothing.
     """
 
     grid: Grid
@@ -108,6 +115,7 @@ class Raster:
     resampling: str = "bilinear"
     dates: tuple[str | None, ...] = (None,)
     masked: bool = True
+    clouds: tuple[CloudMask | None, ...] = ()
 
     @property
     def name(self) -> str:
@@ -115,11 +123,12 @@ class Raster:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every file once, in order of use."""
-        return tuple(dict.fromkeys(s.path for date in self.sources for s in date))
+        """Every file once, in order of use, those that tell where it is cloudy last."""
+        masks = (mask.path for mask in self.clouds if mask)
+        return tuple(dict.fromkeys((*(s.path for date in self.sources for s in date), *masks)))
 
     def read(self, window: Window | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """values (T, C, H, W) in `dtype`, valid (T, H, W): False for nodata, NaN, inf and outside of the files.
+        """values (T, C, H, W) in `dtype`, valid (T, H, W): False for nodata, NaN, inf, clouds, outside of the files.
 
         The window may reach beyond the grid. Raises DataError naming the file when a part of it is damaged.
         """
@@ -131,19 +140,24 @@ class Raster:
             for path in dict.fromkeys(s.path for s in date):
                 where = [c for c, s in enumerate(date) if s.path == path]
                 part, good = self._read_file(path, [date[c].index for c in where], window)
-                values[t, where] = part
+                values[t, where] = calibrated(part, [date[c] for c in where])
                 valid[t] &= good
+            mask = self.clouds[t] if self.clouds else None
+            if mask:
+                codes, known = self._read_file(mask.path, [1], window, codes=True)
+                valid[t] &= known & mask.clear(codes[0])
         return values, valid
 
     def _read_file(
-        self, path: str, indexes: list[int], window: Window
+        self, path: str, indexes: list[int], window: Window, *, codes: bool = False
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         dataset = open_dataset(path)
-        nodata = self.nodata if self.nodata is not None else dataset.nodata
+        nodata = self.nodata if self.nodata is not None and not codes else dataset.nodata
+        resampling = "nearest" if codes else self.resampling
         try:
             if grid_of(dataset).is_same(self.grid):
                 return read_plain(dataset, indexes, window, nodata, masked=self.masked)
-            return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=self.resampling)
+            return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=resampling)
         except (RasterioError, OSError) as error:
             raise DataError(
                 f"{path} is damaged near row {window.row}, column {window.col}: {error}",
@@ -166,13 +180,30 @@ class Raster:
     def by_file(self) -> list[Raster]:
         """One raster for each file, on the file's own grid and with its own type."""
         found = []
-        for path in self.paths:
+        for path in dict.fromkeys(s.path for date in self.sources for s in date):
             dataset = open_dataset(path)
             mine = [(b, s) for date in self.sources for b, s in zip(self.bands, date, strict=True) if s.path == path]
             dtype = np.result_type(*(dataset.dtypes[source.index - 1] for _, source in mine)).name
             bands, sources = zip(*mine, strict=True)
-            found.append(replace(self, grid=grid_of(dataset), bands=bands, sources=(sources,), dtype=dtype))
+            found.append(replace(self, grid=grid_of(dataset), bands=bands, sources=(sources,), dtype=dtype, clouds=()))
         return found
+
+    def rescaled(self, gain: float, add: float) -> Raster:
+        """The same with every value * gain + add."""
+        if (gain, add) == (1.0, 0.0):
+            return self
+        sources = tuple(
+            tuple(replace(s, gain=s.gain * gain, add=s.add * gain + add) for s in date) for date in self.sources
+        )
+        return replace(self, sources=sources, dtype="float32")
+
+
+def calibrated(values: npt.NDArray[Any], sources: Sequence[BandSource]) -> npt.NDArray[Any]:
+    """Numbers in the files (C, H, W) -> values, float32 where that changes them."""
+    if all((source.gain, source.add) == (1.0, 0.0) for source in sources):
+        return values
+    gain, add = (np.array(x, np.float32)[:, None, None] for x in zip(*((s.gain, s.add) for s in sources), strict=True))
+    return np.asarray(values.astype(np.float32) * gain + add)
 
 
 def read_plain(
@@ -217,12 +248,22 @@ def open_raster(
     gsd_m: float | None = None,
     nodata: float | None = None,
     date: str | None = None,
+    clouds: str | CloudConfig = "auto",
 ) -> Raster:
     """Open a file, a folder of single-band files or a list of files as one Raster of one date.
 
     bands: names in file order, needed when the files do not name them. The grid is that of the finest band, or has
-    pixels of `gsd_m` metres. Raises DataError, BandError (nameless or double bands) and GridError (files apart).
+    pixels of `gsd_m` metres. Products as delivered (SAFE, Landsat Collection 2) are read by their metadata: values are
+    reflectance in the sensor's numbers (times 1e4). clouds: as in ImageConfig. Raises DataError, BandError (nameless
+    or double bands) and GridError (files apart).
     """
+    granule = find_granule(path)
+    mask = find_mask(clouds, granule)
+    if granule:
+        if bands is not None or nodata is not None:
+            raise BandError(f"{path}: the product names its bands and nodata itself", fix="leave bands and nodata out")
+        found = _open_granule(granule, sensor or find_sensor(granule.sensor), gsd_m, date)
+        return replace(found, clouds=(mask,) if mask else ())
     files = _list_files(path)
     datasets = [open_dataset(file) for file in files]
     every = [(BandSource(f, i), _is_alpha(d, i)) for f, d in zip(files, datasets, strict=True) for i in d.indexes]
@@ -241,7 +282,25 @@ def open_raster(
     exact = all(grid_of(d).is_same(grid) for d in datasets)
     kind = dtype.name if exact else _resampled_dtype(dtype)
     masked = not (named and any(alpha for _, alpha in every))
-    return Raster(grid, names, (tuple(sources),), kind, nodata, dates=(date,), masked=masked)
+    return Raster(
+        grid, names, (tuple(sources),), kind, nodata, dates=(date,), masked=masked, clouds=(mask,) if mask else ()
+    )
+
+
+def _open_granule(granule: Granule, sensor: Sensor, gsd_m: float | None, date: str | None) -> Raster:
+    """All bands of a product, in the sensor's numbers for reflectance."""
+    if sensor.unit != "reflectance":
+        raise BandError(f"{granule.name} holds reflectance, {sensor.name} is {sensor.unit}", fix="name its sensor")
+    files = [band.path for band in granule.bands]
+    datasets = [open_dataset(file) for file in files]
+    grid = _common_grid(files, datasets, gsd_m)
+    sources = tuple(
+        BandSource(b.path, 1, round(b.gain / sensor.scale, 9), round(b.add / sensor.scale, 9)) for b in granule.bands
+    )
+    plain = all(grid_of(d).is_same(grid) for d in datasets) and all((s.gain, s.add) == (1.0, 0.0) for s in sources)
+    kind = np.result_type(*(d.dtypes[0] for d in datasets)).name if plain else "float32"
+    names = tuple(band.name for band in granule.bands)
+    return Raster(grid, names, (sources,), kind, 0, dates=(date or granule.date,))
 
 
 def _resampled_dtype(dtype: npt.DTypeLike) -> str:
@@ -272,6 +331,7 @@ def stack_dates(rasters: Sequence[Raster]) -> Raster:
         first,
         sources=tuple(s for r in ordered for s in r.sources),
         dates=tuple(d for r in rasters for d in r.dates),
+        clouds=tuple(m for r in ordered for m in r.clouds or (None,) * len(r.sources)),
         dtype=dtype,
     )
 
@@ -288,9 +348,9 @@ def _list_files(path: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def files_behind(path: str) -> list[str]:
-    """All local files that a raster's pixels come from: itself, its side files, and the sources of a VRT."""
+    """All local files that a raster's pixels come from: itself, its archive, side files, and the sources of a VRT."""
     if is_remote(path):
-        return []
+        return [archive] if (archive := archive_of(path)) else []
     found = [path]
     for name in open_dataset(path).files:
         if name not in found and Path(name).is_file():

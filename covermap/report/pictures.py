@@ -24,7 +24,7 @@ from covermap.data.scene import Scene
 from covermap.data.split import PARTS, Split, Tile
 from covermap.geo.align import read_onto
 from covermap.geo.grid import Grid, Window, partition
-from covermap.geo.raster import BandSource, Raster, grid_of, open_dataset, valid_pixels
+from covermap.geo.raster import BandSource, Raster, calibrated, grid_of, open_dataset, valid_pixels
 
 Picture = npt.NDArray[np.uint8]
 
@@ -111,7 +111,7 @@ def read_overview(raster: Raster, side_px: int) -> tuple[npt.NDArray[Any], npt.N
                 part, good = read_onto(dataset, indexes, coarse, nodata=nodata, resampling="nearest")
         except (RasterioError, OSError) as error:
             raise DataError(f"{path} is damaged: {error}", fix="copy it again from its source") from error
-        values[where] = part
+        values[where] = calibrated(part, [date[c] for c in where])
         valid &= good
     return values, valid
 
