@@ -21,8 +21,8 @@ class GranuleSource(Source):
     """Products below one folder.
 
     dates: series (a scene for each tile with all its dates) or single (a scene for each product). level, sensor: which
-    products, where there are several kinds. use: bands. clouds: as in an image's entry. labels: a file in the folder
-    with the labels of all scenes.
+    products, where there are several kinds. use: bands. clouds: as in an image's entry. labels: a file below the root
+    with the labels of all scenes; {tile} in its name stands for the tile.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class GranuleSource(Source):
 
     def scenes(self) -> list[SceneFiles]:
         chosen = self._chosen()
-        labels = {"class": LabelFile(str(inside(self.root, self.labels)))} if self.labels else {}
         tiles: dict[str, dict[str, ImageConfig]] = {}
         for path, granule in chosen:
             dates = tiles.setdefault(granule.tile, {})
@@ -67,11 +66,21 @@ class GranuleSource(Source):
         scenes = []
         for tile, dates in sorted(tiles.items()):
             images = [dates[date] for date in sorted(dates)]
+            labels = self._labels(tile)
             if self.series:
                 scenes.append(SceneFiles(tile, tuple(images), labels, place=tile))
             else:
                 scenes += [SceneFiles(f"{tile}_{image.date}", (image,), labels, place=tile) for image in images]
         return scenes
+
+    def _labels(self, tile: str) -> dict[str, LabelFile]:
+        """The labels of a tile; raises DataError where they are missing."""
+        if not self.labels:
+            return {}
+        path = inside(self.root, self.labels.replace("{tile}", tile))
+        if not path.is_file():
+            raise DataError(f"there are no labels {path}", fix="set data.options.labels to a file below data.root")
+        return {"class": LabelFile(str(path))}
 
     def _chosen(self) -> list[Delivered]:
         """The products of one sensor and level; the others are counted in the notes. Raises DataError, ConfigError."""

@@ -253,6 +253,19 @@ def test_products_of_one_tile_are_dates(tmp_path):
         find("source", "safe")(tmp_path).scenes()
 
 
+def test_labels_of_each_tile(tmp_path):
+    s2_l2a(tmp_path, suffix=".tif")
+    put(tmp_path / "labels/32UNE.tif", np.full((24, 24), 2, "uint8"), 10)
+    config = DataConfig(
+        source="safe", root=str(tmp_path), options={"labels": "labels/{tile}.tif"}, legend={1: "field", 2: "water"}
+    )
+    scene = open_scenes(config)[0]
+    assert (scene.read_labels(scene.grid.window) == 1).all()
+    for labels, message in (("labels/no.tif", "there are no labels"), ("../elsewhere.tif", "leads out of")):
+        with pytest.raises(DataError, match=message):
+            find("source", "safe")(tmp_path, labels=labels).scenes()
+
+
 def test_levels_are_not_mixed_in_silence(tmp_path, l1c):
     s2_l2a(l1c.parent, suffix=".tif")
     with pytest.raises(DataError, match=r"several kinds of products: 1 of L1C, 1 of L2A\n.*level: L1C"):

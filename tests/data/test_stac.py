@@ -238,5 +238,5 @@ def test_an_api_is_asked_and_its_files_are_read_in_place(api):
     assert np.array_equal(scene.read(scene.grid.window).image["sentinel2"][0], image[:2])
     with pytest.raises(DataError, match="cannot be searched: no such collection"):
         find("source", "stac")(url, collections=["broken"]).scenes()
-    with pytest.raises(DataError, match="cannot be searched: .*refused"):
+    with pytest.raises(DataError, match=r"cannot be searched: .*refused"):
         find("source", "stac")("http://127.0.0.1:1").scenes()
