@@ -117,6 +117,7 @@ def open_found(found: Found, config: DataConfig, *, labels: bool = True) -> list
     paths = [files.labels["class"].path for files in found.scenes if "class" in files.labels] if labels else []
     legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths else None
     scenes = [_open_scene(files, config, legend) for files in found.scenes]
+    scenes[0].notes[:0] = found.notes  # what the layout left out, said once
     return [_in_order_of(scenes[0], scene) for scene in scenes]
 
 

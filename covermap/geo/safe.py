@@ -11,6 +11,7 @@ processing baseline 04.00 have no offsets. Sentinel-2 Products Specification Doc
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -56,7 +57,7 @@ def read_safe(path: Path) -> Granule:
         if m[3] in chosen and chosen[m[3]][0] == gsd_m:
             raise DataError(f"{root} holds {m[3]} twice: {chosen[m[3]][1]} and {name}", fix="keep one of them")
         chosen[m[3]] = min(chosen.get(m[3], (gsd_m, name)), (gsd_m, name))
-    scaling = _scaling(about, level, where)
+    scaling = _scaling(about, level, [native for native in _NATIVE if native in chosen], where)
     bands = [
         GranuleBand(band.name, package.path(chosen[native][1]), *scaling[native])
         for native, band in _NATIVE.items()
@@ -67,26 +68,29 @@ def read_safe(path: Path) -> Granule:
     return Granule(root.name, "sentinel2", level, matches[0][1][2], date, tuple(bands), clouds, package.path(top))
 
 
-def _scaling(about: ElementTree.Element, level: str, where: str) -> dict[str, tuple[float, float]]:
-    """{band: (gain, add)}; raises DataError where the metadata does not say it, or contradicts itself."""
+def _scaling(
+    about: ElementTree.Element, level: str, bands: Sequence[str], where: str
+) -> dict[str, tuple[float, float]]:  # fmt: skip
+    """{band: (gain, add)} of the bands that are there; raises DataError where the metadata does not say it, or contradicts itself."""
     names = {"L1C": ("QUANTIFICATION_VALUE",), "L2A": ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")}
     divisor = _number(next((text for name in names[level] for text in _texts(about, name)), ""), names[level][0], where)
     if divisor <= 0:
         raise DataError(f"{where}: {names[level][0]} is {divisor:g}", fix="download it again")
     tag = "RADIO_ADD_OFFSET" if level == "L1C" else "BOA_ADD_OFFSET"
     offsets = {element.get("band_id", ""): _number(element.text or "", tag, where) for element in _elements(about, tag)}
+    number = {native: str(i) for i, native in enumerate(_NATIVE)}
     baseline = _text(about, "PROCESSING_BASELINE", where)
     numbers = re.fullmatch(r"(\d\d)\.(\d\d)", baseline)
     if numbers is None:
         raise DataError(f"{where}: PROCESSING_BASELINE {baseline!r} is no version", fix="download it again")
     if (int(numbers[1]), int(numbers[2])) >= _OFFSETS_SINCE or offsets:
-        lacking = [native for i, native in enumerate(_NATIVE) if str(i) not in offsets]
+        lacking = [native for native in bands if number[native] not in offsets]
         if lacking:
             raise DataError(
                 f"{where}: baseline {baseline} has offsets, but {tag} is missing for {', '.join(lacking)}",
                 fix="download it again",
             )
-    return {native: (1 / divisor, offsets.get(str(i), 0.0) / divisor) for i, native in enumerate(_NATIVE)}
+    return {native: (1 / divisor, offsets.get(number[native], 0.0) / divisor) for native in bands}
 
 
 def _elements(about: ElementTree.Element, name: str) -> list[ElementTree.Element]:

@@ -84,7 +84,8 @@ def s2_l2a(root, *, name=S2, baseline="05.09", offsets=None, number=3000, tile="
 
 def test_level_2a_by_its_metadata(tmp_path):
     """Offsets go by band_id, where 7 is B08 and 8 is B8A; each band comes at its own pixel size, 0 is nodata."""
-    offsets = dict.fromkeys(range(13), -1000) | {7: -700, 8: -800, 10: -100}
+    offsets = dict.fromkeys(range(13), -1000) | {7: -700, 8: -800}
+    del offsets[10]  # level 2A has no B10
     folder = s2_l2a(tmp_path, offsets=offsets)
     raster = open_raster(folder)
     assert raster.bands == ("coastal", "blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir_narrow",
@@ -273,6 +274,8 @@ def test_levels_are_not_mixed_in_silence(tmp_path, l1c):
     source = find("source", "safe")(l1c.parent, level="L2A")
     assert [f.images[0].date for f in source.scenes()] == ["2023-07-10"]
     assert source.notes == ["1 of 2 products are not of level L2A"]
+    scenes = open_scenes(DataConfig(source="safe", root=str(l1c.parent), options={"level": "L2A"}))
+    assert scenes[0].notes[0] == "1 of 2 products are not of level L2A"
     with pytest.raises(ConfigError, match="there is nothing of L3"):
         find("source", "safe")(l1c.parent, level="L3").scenes()
 
