@@ -71,7 +71,7 @@ def read_safe(path: Path) -> Granule:
 def _scaling(
     about: ElementTree.Element, level: str, bands: Sequence[str], where: str
 ) -> dict[str, tuple[float, float]]:  # fmt: skip
-    """{band: (gain, add)} of the bands that are there; raises DataError where the metadata does not say it, or contradicts itself."""
+    """{band: (gain, add)} of the bands that are there; raises DataError where the metadata does not say it."""
     names = {"L1C": ("QUANTIFICATION_VALUE",), "L2A": ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")}
     divisor = _number(next((text for name in names[level] for text in _texts(about, name)), ""), names[level][0], where)
     if divisor <= 0:
