@@ -77,7 +77,7 @@ def predict(
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
     with show.progress("mapping", quiet=quiet or dry_run) as tick:
         done = work(
-            folder, _images(image, sensor, date, clouds, add or ()), out, settings=settings,
+            folder, _images(image, sensor, date, add or (), clouds), out, settings=settings,
             bands=show.listed(bands), aoi=aoi,
             any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
         )  # fmt: skip
@@ -85,7 +85,7 @@ def predict(
 
 
 def _images(
-    image: str, sensor: str | None, date: str | None, clouds: str, add: Sequence[str]
+    image: str, sensor: str | None, date: str | None, add: Sequence[str], clouds: str = "auto"
 ) -> list[ImageConfig]:  # fmt: skip
     """One entry for each image; a cloud file is IMAGE's alone, none is for all."""
     from covermap.core.config import ImageConfig, parse_section
