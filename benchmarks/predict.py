@@ -25,7 +25,7 @@ from covermap.core.types import InputSpec, SensorInput
 from covermap.data.chips import image_batch
 from covermap.data.simulate import BANDS, LEGEND, SceneRecipe, SimulatedScene
 from covermap.geo.grid import Window
-from covermap.geo.raster import RasterWriter
+from covermap.geo.writer import RasterWriter
 from covermap.infer import Lattice
 from covermap.models import NetworkModel, load_model, save_model
 from covermap.nn.model import build_model

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from covermap.verbs.predict import Prediction
 
 Model = Annotated[str, Argument(help="Model folder, or a run folder.", metavar="MODEL")]
-Image = Annotated[str, Argument(help="Raster, folder of single-band files, or URL.", metavar="IMAGE")]
+Image = Annotated[
+    str, Argument(help="Raster, folder of bands, URL, or a SAFE or Landsat product, also zip or tar.", metavar="IMAGE")
+]
 Out = Annotated[str, Argument(help="Map to write, .tif.", metavar="OUT.tif")]
 Add = Annotated[
     list[str] | None, Option("--add", metavar="SENSOR=PATH[@DATE]", help="Further sensors or dates the model takes.")
@@ -24,6 +26,7 @@ Add = Annotated[
 Bands = Annotated[str | None, Option(help="Band names in file order, if the file has none.")]
 Sensor = Annotated[str | None, Option(help="Sensor of IMAGE; default: the model's first.")]
 Date = Annotated[str | None, Option(help="Acquisition date of IMAGE, YYYY-MM-DD; kept in the map.")]
+Clouds = Annotated[str, Option(help="Cloudy pixels are nodata: auto (SCL, QA_PIXEL of a product), none, or a file.")]
 Aoi = Annotated[str | None, Option(help="Polygons: only they are mapped.")]
 Size = Annotated[int | None, Option(help="Window side in px.")]
 Overlap = Annotated[int | None, Option(help="Overlap of windows in px.")]
@@ -43,6 +46,7 @@ def predict(
     bands: Bands = None,
     sensor: Sensor = None,
     date: Date = None,
+    clouds: Clouds = "auto",
     aoi: Aoi = None,
     size: Size = None,
     overlap: Overlap = None,
@@ -73,18 +77,21 @@ def predict(
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
     with show.progress("mapping", quiet=quiet or dry_run) as tick:
         done = work(
-            folder, _images(image, sensor, date, add or ()), out, settings=settings,
+            folder, _images(image, sensor, date, add or (), clouds), out, settings=settings,
             bands=show.listed(bands), aoi=aoi,
             any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
         )  # fmt: skip
     _tell(done, as_json=as_json, dry_run=dry_run)
 
 
-def _images(image: str, sensor: str | None, date: str | None, add: Sequence[str]) -> list[ImageConfig]:
+def _images(
+    image: str, sensor: str | None, date: str | None, add: Sequence[str], clouds: str = "auto"
+) -> list[ImageConfig]:  # fmt: skip
+    """One entry for each image; a cloud file is IMAGE's alone, none is for all."""
     from covermap.core.config import ImageConfig, parse_section
     from covermap.core.errors import ConfigError
 
-    first = {"path": image, "sensor": sensor, "date": date}
+    first = {"path": image, "sensor": sensor, "date": date, "clouds": clouds}
     images = [parse_section(ImageConfig, first, where="covermap predict")]
     for text in add:
         name, equals, path = text.partition("=")
@@ -94,7 +101,13 @@ def _images(image: str, sensor: str | None, date: str | None, add: Sequence[str]
             )
         stem, at, day = path.rpartition("@")
         dated = {"path": stem, "date": day} if at and day[:4].isdigit() else {"path": path}
-        images.append(parse_section(ImageConfig, {**dated, "sensor": name}, where="covermap predict"))
+        images.append(
+            parse_section(
+                ImageConfig,
+                {**dated, "sensor": name, "clouds": "none" if clouds == "none" else "auto"},
+                where="covermap predict",
+            )
+        )
     return images
 
 

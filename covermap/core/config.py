@@ -30,6 +30,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class CloudConfig(Section):
+    """What is masked as cloudy in an image, by a classification on any grid."""
+
+    path: str = Field("auto", description="File or pattern; auto: the one that the product holds; none: no masking.")
+    specification: Literal["scl", "qa_pixel", "fmask", "mask"] | None = Field(
+        None, description="How it is written; default: by the file's name. mask: 0 is clear, all else is cloud."
+    )
+    kinds: list[str] | None = Field(
+        None, description="Default: those of cloud, dilated, cirrus, shadow, defective that the file tells apart."
+    )
+
+
 class ImageConfig(Section):
     """One image source. A path with * gives one scene for each file; images of one scene share their file's stem."""
 
@@ -51,6 +63,20 @@ class ImageConfig(Section):
     offset: float | Literal["auto"] = Field(
         "auto", description="Added after scaling; auto finds Sentinel-2's +1000 of processing baseline 04.00."
     )
+    clouds: str | CloudConfig = Field(
+        "auto",
+        description="auto: the product's own classification (SCL, QA_PIXEL); none; a file or pattern; or a section.",
+    )
+
+    @property
+    def cloud_path(self) -> str:
+        """auto, none, or the file or pattern that says where it is cloudy."""
+        return self.clouds if isinstance(self.clouds, str) else self.clouds.path
+
+    def with_clouds(self, path: str) -> ImageConfig:
+        """The same with the file that says where it is cloudy."""
+        clouds = path if isinstance(self.clouds, str) else self.clouds.model_copy(update={"path": path})
+        return self.model_copy(update={"clouds": clouds})
 
     @model_validator(mode="after")
     def _a_part_of_one_file(self) -> ImageConfig:
@@ -456,7 +482,7 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
     images = [
         image.model_copy(
             update={"path": at(image.path) if isinstance(image.path, str) else [at(p) for p in image.path]}
-        )
+        ).with_clouds(image.cloud_path if image.cloud_path in ("auto", "none") else at(image.cloud_path))
         for image in config.data.images
     ]
     changes: dict[str, Any] = {"sensor": None, "bands": None, "use": None, "nodata": None}

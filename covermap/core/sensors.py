@@ -157,7 +157,7 @@ def _squeeze(name: str) -> str:
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", re.sub(r"[^a-z0-9]", "", name.lower()))
 
 
-_BY_KEY = {_squeeze(name): name for name in VOCABULARY} | _ALIASES
+_BY_KEY = {_squeeze(name): name for name in VOCABULARY} | {_squeeze(name): band for name, band in _ALIASES.items()}
 
 
 def common_name(name: str, sensor: Sensor | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,9 @@ from covermap.core.types import Sample
 from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import RasterLabels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, SceneFiles, find_scenes
+from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, similar_gsd
-from covermap.geo.raster import Raster, files_behind, open_raster, own_file, stack_dates
+from covermap.geo.raster import Raster, files_behind, open_dataset, open_raster, own_file, stack_dates
 from covermap.geo.rasterize import VectorLabels
 
 S2_OFFSET = 1000
@@ -134,7 +136,8 @@ def open_found(found: Found, config: DataConfig, *, labels: bool = True) -> list
 
 def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) -> Scene:
     by_sensor: dict[str, list[ImageConfig]] = {}
-    for image in files.images:
+    images = tuple(map(_described, files.images))
+    for image in images:
         by_sensor.setdefault(image.sensor or "image", []).append(image)
     stacked: dict[str, Raster] = {}
     added: dict[str, tuple[float, ...]] = {}
@@ -172,8 +175,26 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
     notes += labels.notes if labels else []
     path = target.path if target and labels else None
     return Scene(
-        files.name, grid, stacked, labels, path, added, notes, files.images, files.part, files.place, channels
+        files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels
     )  # fmt: skip
+
+
+def _described(image: ImageConfig) -> ImageConfig:
+    """An image of a product as delivered, with the sensor and date that its metadata says; others as they are.
+
+    Raises ConfigError for a scaling of one's own: the metadata has it.
+    """
+    granule = find_granule(image.path)
+    if granule is None:
+        return image
+    if image.scale is not None or image.offset not in ("auto", 0):
+        raise ConfigError(
+            f"{granule.name}: scale and offset are in its metadata, {image.scale} and {image.offset} were given",
+            fix="leave both out",
+        )
+    if image.date is not None and image.date[:10] != granule.date:
+        raise ConfigError(f"{granule.name} is of {granule.date}, {image.date} was given", fix="leave the date out")
+    return image.model_copy(update={"sensor": image.sensor or granule.sensor, "date": granule.date})
 
 
 def _require_one_scale(key: str, images: Sequence[ImageConfig]) -> None:
@@ -200,10 +221,12 @@ def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) ->
     sensor = find_sensor(image.sensor) if image.sensor else None
     raster = open_raster(
         image.path, sensor=sensor, bands=image.bands, gsd_m=image.gsd_m, nodata=image.nodata, date=image.date,
-        variable=image.variable, tiles=image.tiles, bounds=image.bounds,
+        variable=image.variable, tiles=image.tiles, bounds=image.bounds, clouds=image.clouds,
     )  # fmt: skip
+    notes += _cloud_notes(raster)
     # The user's own offset is applied with the scale, not here. All bands are asked, also those that are not used.
-    added = float(-sentinel2_offset(raster)) if image.offset == "auto" and image.sensor == "sentinel2" else 0.0
+    asked = image.offset == "auto" and image.sensor == "sentinel2" and find_granule(image.path) is None
+    added = float(-sentinel2_offset(raster)) if asked else 0.0
     if added:
         notes.append(
             f"{raster.name}: no number is below {S2_DARKEST}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
@@ -230,6 +253,19 @@ def scaling(image: ImageConfig) -> tuple[float, float]:
     """Scale and offset from file number to physical value, what `auto` takes off the numbers left aside."""
     scale = image.scale if image.scale is not None else (find_sensor(image.sensor).scale if image.sensor else 1.0)
     return scale, 0.0 if image.offset == "auto" else image.offset
+
+
+def _cloud_notes(raster: Raster, side: int = 512) -> list[str]:
+    """What share of an image its cloud mask takes away, by pixels spread over it."""
+    notes = []
+    for mask in filter(None, raster.clouds):
+        dataset = open_dataset(mask.path)
+        shape = min(side, dataset.height), min(side, dataset.width)
+        codes = dataset.read(1, out_shape=shape)
+        filled = replace(mask, kinds=()).clear(codes) if mask.specification != "mask" else np.ones(shape, bool)
+        share = 1 - mask.clear(codes)[filled].mean() if filled.any() else 0.0
+        notes.append(f"{Path(mask.path).name}: about {share:.0%} is masked as {', '.join(mask.kinds)}")
+    return notes
 
 
 def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> int:

@@ -46,7 +46,7 @@ from covermap.data.simulate_sensors import (
     uniform,
 )
 from covermap.geo.grid import Grid, Window, partition
-from covermap.geo.raster import RasterWriter
+from covermap.geo.writer import RasterWriter
 
 _Positions = tuple[Ints, Ints, Metres, Metres]
 Codes = npt.NDArray[np.uint8]

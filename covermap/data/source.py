@@ -96,12 +96,15 @@ def _by_pattern(config: DataConfig) -> list[SceneFiles]:
     if all(len(files) == 1 for files in found):
         paths = [next(iter(files.values())) for files in found]
         only = [image.model_copy(update={"path": path}) for image, path in zip(config.images, paths, strict=True)]
-        scenes = {next(iter(found[0])): only}
+        scenes = {next(iter(found[0])): [_with_clouds(image, None) for image in only]}
     else:
         for image, files in zip(config.images[1:], found[1:], strict=True):
             _require_same_stems(list(found[0]), list(files), f"{config.images[0].path}", f"{image.path}")
         scenes = {
-            stem: [i.model_copy(update={"path": files[stem]}) for i, files in zip(config.images, found, strict=True)]
+            stem: [
+                _with_clouds(i, stem).model_copy(update={"path": files[stem]})
+                for i, files in zip(config.images, found, strict=True)
+            ]
             for stem in found[0]
         }
     labels = _label_files(config, list(scenes)) if config.labels else {}
@@ -122,6 +125,21 @@ def _image_files(image: ImageConfig) -> dict[str, str | list[str]]:
             fix="give each scene its own name",
         )
     return found
+
+
+def _with_clouds(image: ImageConfig, stem: str | None) -> ImageConfig:
+    """The image with its own cloud file: that of a pattern with its stem, or the only one."""
+    if "*" not in image.cloud_path:
+        return image
+    files = by_stem(Path(file) for file in expand(image.cloud_path))
+    if stem is None and len(files) == 1:
+        stem = next(iter(files))
+    if stem not in files:
+        raise DataError(
+            f"clouds: {image.cloud_path} ({len(files)} files) has none for {stem or image.path}",
+            fix="give both files of a pair the same name, and say clouds: {path: ..., specification: ...}",
+        )
+    return image.with_clouds(str(files[stem]))
 
 
 def _label_files(config: DataConfig, stems: Sequence[str]) -> dict[str, str]:

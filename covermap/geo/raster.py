@@ -1,8 +1,9 @@
-"""Raster: bands of one or many files and dates on one Grid, read by windows; and the block writer.
+"""Raster: bands of one or many files and dates on one Grid, read by windows.
 
 `Raster.read(window) -> values (T, C, H, W), valid (T, H, W)`. Nothing is read before that. Bands may come from one
-file, from a folder of single-band files, from a VRT or from http; those that lie on another grid are brought onto the
-raster's grid by `align` as they are read. A band called `vv-vh` is the difference of two others.
+file, from a folder of single-band files, from a VRT or from http, or from a Sentinel-2 or Landsat product as it was
+delivered; those that lie on another grid are brought onto the raster's grid by `align` as they are read. A band called
+`vv-vh` is the difference of two others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,14 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
+from covermap.core.config import CloudConfig
 from covermap.core.errors import BandError, DataError, GridError
-from covermap.core.output import claim, replacing
-from covermap.core.sensors import Sensor, common_name, name_bands, pick_bands
+from covermap.core.sensors import Sensor, common_name, find_sensor, name_bands, pick_bands
 from covermap.geo.align import read_onto
+from covermap.geo.clouds import CloudMask, find_mask
 from covermap.geo.cube import open_cube, open_patch_array
+from covermap.geo.delivered import find_granule
+from covermap.geo.granule import Granule, archive_of
 from covermap.geo.grid import Grid, Window
 from covermap.geo.mosaic import first_file, is_mosaic, mosaic, part_of
 from covermap.geo.netcdf import address, file_of
@@ -101,10 +104,15 @@ def grid_of(dataset: DatasetReader) -> Grid:
 
 @dataclass(frozen=True)
 class BandSource:
-    """Where one band of one date lies: file and 1-based band number; `minus`: what is subtracted from it."""
+    """Where one band of one date lies: file and 1-based band number; value = number in the file * gain + add.
+
+    minus: what is subtracted from it.
+    """
 
     path: str
     index: int
+    gain: float = 1.0
+    add: float = 0.0
     minus: BandSource | None = None
 
     @property
@@ -112,12 +120,18 @@ class BandSource:
         """The bands to read: one, or both sides of a difference."""
         return (self,) if self.minus is None else (self, *self.minus.parts)
 
+    def rescaled(self, gain: float, add: float) -> BandSource:
+        """The same with every value * gain + add; of a difference both sides, so that only the gain is left."""
+        minus = self.minus and self.minus.rescaled(gain, add)
+        return replace(self, gain=self.gain * gain, add=self.add * gain + add, minus=minus)
+
 
 @dataclass(frozen=True)
 class Raster:
     """Bands on one grid; `sources[t][c]` says where band c of date t lies.
 
     masked: whether an alpha band in the files says where they hold something; not where it is one of the bands.
+    clouds: for each date what says where it is cloudy, if anything does; or nothing.
     """
 
     grid: Grid
@@ -128,6 +142,7 @@ class Raster:
     resampling: str = "bilinear"
     dates: tuple[str | None, ...] = (None,)
     masked: bool = True
+    clouds: tuple[CloudMask | None, ...] = ()
 
     @property
     def name(self) -> str:
@@ -135,7 +150,11 @@ class Raster:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every file once, in order of use."""
+        """Every file once, in order of use, those that tell where it is cloudy last."""
+        return tuple(dict.fromkeys((*self._image_paths, *(mask.path for mask in self.clouds if mask))))
+
+    @property
+    def _image_paths(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(part.path for date in self.sources for s in date for part in s.parts))
 
     @property
@@ -144,39 +163,45 @@ class Raster:
         return tuple(source.minus is not None for source in self.sources[0])
 
     def read(self, window: Window | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """values (T, C, H, W) in `dtype`, valid (T, H, W): False for nodata, NaN, inf and outside of the files.
+        """values (T, C, H, W) in `dtype`, valid (T, H, W): False for nodata, NaN, inf, clouds, outside of the files.
 
         The window may reach beyond the grid. Raises DataError naming the file when a part of it is damaged.
         """
         window = window or self.grid.window
         if len(self.sources) == 1 and len(self.paths) == 1 and not any(self.differences):
             part, good = self._read_file(self.paths[0], [s.index for s in self.sources[0]], window)
-            return part.astype(self.dtype, copy=False)[None], good[None]
+            return calibrated(part, self.sources[0]).astype(self.dtype, copy=False)[None], good[None]
         shape = (len(self.sources), len(self.bands), window.height, window.width)
         values = np.zeros(shape, self.dtype)
         valid = np.ones((shape[0], *shape[2:]), bool)
         for t, date in enumerate(self.sources):
             parts = [(c, i, part) for c, source in enumerate(date) for i, part in enumerate(source.parts)]
             for path in dict.fromkeys(part.path for _, _, part in parts):
-                mine = [(c, i, part.index) for c, i, part in parts if part.path == path]
-                layers, good = self._read_file(path, [index for _, _, index in mine], window)
+                mine = [(c, i, part) for c, i, part in parts if part.path == path]
+                layers, good = self._read_file(path, [part.index for _, _, part in mine], window)
+                layers = calibrated(layers, [part for _, _, part in mine])
                 for layer, (c, i, _) in zip(layers, mine, strict=True):
                     if date[c].minus is None:
                         values[t, c] = layer
                     else:
                         values[t, c] += (-1 if i else 1) * layer.astype(self.dtype)
                 valid[t] &= good
+            mask = self.clouds[t] if self.clouds else None
+            if mask:
+                codes, known = self._read_file(mask.path, [1], window, codes=True)
+                valid[t] &= known & mask.clear(codes[0])
         return values, valid
 
     def _read_file(
-        self, path: str, indexes: list[int], window: Window
+        self, path: str, indexes: list[int], window: Window, *, codes: bool = False
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         dataset = open_dataset(path)
-        nodata = self.nodata if self.nodata is not None else dataset.nodata
+        nodata = self.nodata if self.nodata is not None and not codes else dataset.nodata
+        resampling = "nearest" if codes else self.resampling
         try:
             if grid_of(dataset).is_same(self.grid):
                 return read_plain(dataset, indexes, window, nodata, masked=self.masked)
-            return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=self.resampling)
+            return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=resampling)
         except (RasterioError, OSError) as error:
             which = f"{own_file(path)} or a file beside it" if is_mosaic(path) else path
             raise DataError(
@@ -214,7 +239,7 @@ class Raster:
     def by_file(self) -> list[Raster]:
         """One raster for each file, on the file's own grid and with its own type."""
         found = []
-        for path in self.paths:
+        for path in self._image_paths:
             dataset = open_dataset(path)
             mine = [
                 (band, replace(part, minus=None))
@@ -225,8 +250,23 @@ class Raster:
             ]
             dtype = np.result_type(*(dataset.dtypes[source.index - 1] for _, source in mine)).name
             bands, sources = zip(*mine, strict=True)
-            found.append(replace(self, grid=grid_of(dataset), bands=bands, sources=(sources,), dtype=dtype))
+            found.append(replace(self, grid=grid_of(dataset), bands=bands, sources=(sources,), dtype=dtype, clouds=()))
         return found
+
+    def rescaled(self, gain: float, add: float) -> Raster:
+        """The same with every value * gain + add."""
+        if (gain, add) == (1.0, 0.0):
+            return self
+        sources = tuple(tuple(source.rescaled(gain, add) for source in date) for date in self.sources)
+        return replace(self, sources=sources, dtype="float32")
+
+
+def calibrated(values: npt.NDArray[Any], sources: Sequence[BandSource]) -> npt.NDArray[Any]:
+    """Numbers in the files (C, H, W) -> values, float32 where that changes them."""
+    if all((source.gain, source.add) == (1.0, 0.0) for source in sources):
+        return values
+    gain, add = (np.array(x, np.float32)[:, None, None] for x in zip(*((s.gain, s.add) for s in sources), strict=True))
+    return np.asarray(values.astype(np.float32) * gain + add)
 
 
 def read_plain(
@@ -279,14 +319,23 @@ def open_raster(
     variable: str | Sequence[str] | None = None,
     tiles: bool = False,
     bounds: tuple[float, float, float, float] | None = None,
+    clouds: str | CloudConfig = "auto",
 ) -> Raster:
     """Open a file, a folder of single-band files or a list of files as one Raster of one date.
 
     bands: names in file order, needed when the files do not name them. The grid is that of the finest band, or has
-    pixels of `gsd_m` metres. variable: of netCDF files, one or several whose bands follow each other.
-    tiles: the files lie side by side and make one image. bounds: the part left, bottom, right, top, in whole pixels.
-    Raises DataError, BandError (nameless or double bands) and GridError (files apart).
+    pixels of `gsd_m` metres. Products as delivered (SAFE, Landsat Collection 2) are read by their metadata: values are
+    reflectance in the sensor's numbers (times 1e4). variable: of netCDF files, one or several whose bands follow each
+    other. tiles: the files lie side by side and make one image. bounds: the part left, bottom, right, top, in whole
+    pixels. clouds: as in ImageConfig. Raises DataError, BandError (nameless or double bands), GridError (files apart).
     """
+    granule = find_granule(path)
+    mask = find_mask(clouds, granule)
+    if granule:
+        if bands is not None or nodata is not None:
+            raise BandError(f"{path}: the product names its bands and nodata itself", fix="leave bands and nodata out")
+        found = _open_granule(granule, sensor or find_sensor(granule.sensor), gsd_m, date)
+        return replace(found, clouds=(mask,) if mask else ())
     files = _list_files(path)
     if variable is not None:
         variables = [variable] if isinstance(variable, str) else variable
@@ -312,7 +361,25 @@ def open_raster(
     exact = all(grid_of(d).is_same(grid) for d in datasets)
     kind = dtype.name if exact else _resampled_dtype(dtype)
     masked = not (named and any(alpha for _, alpha in every))
-    return Raster(grid, names, (tuple(sources),), kind, nodata, dates=(date,), masked=masked)
+    return Raster(
+        grid, names, (tuple(sources),), kind, nodata, dates=(date,), masked=masked, clouds=(mask,) if mask else ()
+    )
+
+
+def _open_granule(granule: Granule, sensor: Sensor, gsd_m: float | None, date: str | None) -> Raster:
+    """All bands of a product, in the sensor's numbers for reflectance."""
+    if sensor.unit != "reflectance":
+        raise BandError(f"{granule.name} holds reflectance, {sensor.name} is {sensor.unit}", fix="name its sensor")
+    files = [band.path for band in granule.bands]
+    datasets = [open_dataset(file) for file in files]
+    grid = _common_grid(files, datasets, gsd_m)
+    sources = tuple(
+        BandSource(b.path, 1, round(b.gain / sensor.scale, 9), round(b.add / sensor.scale, 9)) for b in granule.bands
+    )
+    plain = all(grid_of(d).is_same(grid) for d in datasets) and all((s.gain, s.add) == (1.0, 0.0) for s in sources)
+    kind = np.result_type(*(d.dtypes[0] for d in datasets)).name if plain else "float32"
+    names = tuple(band.name for band in granule.bands)
+    return Raster(grid, names, (sources,), kind, 0, dates=(date or granule.date,))
 
 
 def _resampled_dtype(dtype: npt.DTypeLike) -> str:
@@ -343,6 +410,7 @@ def stack_dates(rasters: Sequence[Raster]) -> Raster:
         first,
         sources=tuple(s for r in ordered for s in r.sources),
         dates=tuple(d for r in rasters for d in r.dates),
+        clouds=tuple(m for r in ordered for m in r.clouds or (None,) * len(r.sources)),
         dtype=dtype,
     )
 
@@ -359,9 +427,9 @@ def _list_files(path: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def files_behind(path: str) -> list[str]:
-    """All local files that a raster's pixels come from: itself, its side files, and the sources of a VRT."""
+    """All local files that a raster's pixels come from: itself, its archive, side files, and the sources of a VRT."""
     if is_remote(path):
-        return []
+        return [archive] if (archive := archive_of(path)) else []
     found = [own_file(path)]
     for name in open_dataset(path).files:
         if name not in found and Path(name).is_file():
@@ -423,76 +491,3 @@ def _common_grid(files: Sequence[str], datasets: Sequence[DatasetReader], gsd_m:
                 fix="leave it out or give it as a scene of its own",
             )
     return finest if gsd_m is None else finest.coarsen(gsd_m / finest.gsd_m)
-
-
-class RasterWriter:
-    """Write a tiled GeoTIFF window by window; the file appears under its name only when all went well.
-
-    Memory: GDAL's block cache. Raises OutputError (exists, read-only, full).
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        grid: Grid,
-        *,
-        bands: Sequence[str],
-        dtype: str,
-        nodata: float | None = None,
-        overwrite: bool = False,
-        tags: dict[str, str] | None = None,
-        compress: str = "deflate",
-        block_px: int = 512,
-        scale: float = 1.0,
-    ) -> None:
-        self.path = claim(path, overwrite=overwrite)
-        self._replacing = replacing(self.path)
-        self._bands, self._tags, self._scale = list(bands), tags or {}, scale
-        side = min(block_px, 16 * max(1, min(grid.height, grid.width) // 16))
-        self._profile = {
-            "driver": "GTiff",
-            "height": grid.height,
-            "width": grid.width,
-            "count": len(bands),
-            "dtype": dtype,
-            "crs": grid.crs,
-            "transform": grid.transform,
-            "nodata": nodata,
-            "tiled": True,
-            "blockxsize": side,
-            "blockysize": side,
-            "compress": compress,
-            "bigtiff": "IF_SAFER",
-            "interleave": "pixel" if len(bands) < 20 else "band",
-        }
-        if compress == "deflate":
-            self._profile["predictor"] = 2 if np.dtype(dtype).kind in "iu" else 3
-
-    def __enter__(self) -> RasterWriter:
-        self._partial = self._replacing.__enter__()
-        with place_may_be_unknown():
-            self._dataset = rasterio.open(self._partial, "w", **self._profile)
-        self._dataset.update_tags(**self._tags)
-        for i, name in enumerate(self._bands, 1):
-            self._dataset.set_band_description(i, name)
-        if self._scale != 1:
-            self._dataset.scales = (self._scale,) * len(self._bands)
-        return self
-
-    def write(self, window: Window, values: npt.NDArray[Any]) -> None:
-        """Write values (C, H, W) or (H, W) at a window."""
-        values = values[None] if values.ndim == 2 else values
-        self._dataset.write(values, window=window.rasterio)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            try:
-                self._dataset.close()
-            except BaseException as failed:
-                self._replacing.__exit__(type(failed), failed, failed.__traceback__)
-                raise
-        else:
-            self._dataset.close()
-        self._replacing.__exit__(kind, error, trace)

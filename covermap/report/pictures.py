@@ -24,7 +24,7 @@ from covermap.data.scene import Scene
 from covermap.data.split import PARTS, Split, Tile
 from covermap.geo.align import read_onto
 from covermap.geo.grid import Grid, Window, partition
-from covermap.geo.raster import BandSource, Raster, grid_of, open_dataset, valid_pixels
+from covermap.geo.raster import BandSource, Raster, calibrated, grid_of, open_dataset, valid_pixels
 
 Picture = npt.NDArray[np.uint8]
 
@@ -102,8 +102,8 @@ def read_overview(raster: Raster, side_px: int) -> tuple[npt.NDArray[Any], npt.N
     for path in dict.fromkeys(part.path for _, _, part in parts):
         dataset = open_dataset(path)
         nodata = raster.nodata if raster.nodata is not None else dataset.nodata
-        mine = [(c, i, part.index) for c, i, part in parts if part.path == path]
-        indexes = [index for _, _, index in mine]
+        mine = [(c, i, part) for c, i, part in parts if part.path == path]
+        indexes = [source.index for _, _, source in mine]
         try:
             if grid_of(dataset).is_same(raster.grid):
                 part, good = _read_decimated(dataset, indexes, height, width, nodata)
@@ -111,8 +111,8 @@ def read_overview(raster: Raster, side_px: int) -> tuple[npt.NDArray[Any], npt.N
                 part, good = read_onto(dataset, indexes, coarse, nodata=nodata, resampling="nearest")
         except (RasterioError, OSError) as error:
             raise DataError(f"{path} is damaged: {error}", fix="copy it again from its source") from error
-        for layer, (c, i, _) in zip(part, mine, strict=True):
-            values[c] += (-1 if i else 1) * layer.astype(raster.dtype)
+        for layer, (c, i, source) in zip(part, mine, strict=True):
+            values[c] += (-1 if i else 1) * calibrated(layer[None], [source])[0].astype(raster.dtype)
         valid &= good
     return values, valid
 

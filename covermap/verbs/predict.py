@@ -26,17 +26,20 @@ import numpy as np
 from covermap import __version__
 from covermap.core.config import DataConfig, ImageConfig, PredictConfig
 from covermap.core.engine import cores, map_unordered
-from covermap.core.errors import DataError, OutputError
+from covermap.core.errors import BandError, DataError, OutputError
 from covermap.core.legend import Legend
 from covermap.core.output import claim, replacing, write_text, writing
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import checksum
+from covermap.core.sensors import find_sensor
 from covermap.core.types import InputSpec
 from covermap.data.scene import Scene, open_scenes
 from covermap.geo.area import Area, read_area
+from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window
 from covermap.geo.products import MapSummary, finish_cog, finish_map, layer_beside, names_beside, small_cache
-from covermap.geo.raster import RasterWriter, is_remote
+from covermap.geo.raster import is_remote
+from covermap.geo.writer import RasterWriter
 from covermap.infer import Lattice, check_input, highest, infer_block
 from covermap.models import LandModel, device_of, load_model, read_card, require_fit, weights_path
 
@@ -189,7 +192,7 @@ def open_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -
     # What a model takes as the difference of two bands need not be in the files.
     wanted = {entry.sensor: entry.bands for entry in spec.sensors}
     offered = {key: raster.with_differences(wanted.get(key, ())) for key, raster in scenes[0].rasters.items()}
-    scene = replace(scenes[0], rasters=offered)
+    scene = _in_units_of(spec, replace(scenes[0], rasters=offered))
     require_fit(
         spec,
         {key: raster.bands for key, raster in scene.rasters.items()},
@@ -198,6 +201,29 @@ def open_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -
         where=next(iter(scene.rasters.values())).name,
     )
     return check_input(scene, spec)
+
+
+def _in_units_of(spec: InputSpec, scene: Scene) -> Scene:
+    """The scene with products that are read by their metadata in the model's numbers; raises BandError, DataError."""
+    rasters = dict(scene.rasters)
+    for key, raster in scene.rasters.items():
+        known = [find_granule(image.path) is not None for image in scene.images if image.sensor == key]
+        entry = next((entry for entry in spec.sensors if entry.sensor == key), None)
+        if not any(known) or entry is None:
+            if any(known) and spec.sensors[0].sensor == "image":
+                raise BandError(
+                    f"{raster.name} is reflectance of {key}; the model was trained without a sensor, so its unit is "
+                    "not known", fix=f"train it again with data.sensor: {key}",
+                )  # fmt: skip
+            continue
+        gain, add = find_sensor(key).scale / entry.scale, -entry.offset / entry.scale
+        if (gain, add) != (1.0, 0.0) and not all(known):
+            raise DataError(
+                f"some dates of {key} are products with metadata, some plain rasters, and the model has its own scale",
+                fix="give all dates in one form",
+            )
+        rasters[key] = raster.rescaled(gain, add)
+    return replace(scene, rasters=rasters)
 
 
 def _with_bands(image: str | Sequence[ImageConfig], bands: Sequence[str] | None) -> list[ImageConfig]:
@@ -212,7 +238,9 @@ def _sums(model: str | Path, scene: Scene, aoi: str | Path | None, spec: InputSp
     sums |= {f"input {number}": checksum(path) for number, path in enumerate(files)}
     sums["remote"] = " ".join(path for path in scene.paths if is_remote(path))
     for key, raster in scene.rasters.items():
-        sums[key] = repr((raster.bands, raster.nodata, raster.grid, scene.added.get(key)))
+        scaling = [[(s.gain, s.add) for s in date] for date in raster.sources]
+        masks = [mask and (mask.specification, mask.kinds) for mask in raster.clouds]
+        sums[key] = repr((raster.bands, raster.nodata, raster.grid, scene.added.get(key), scaling, masks))
     if "dates" in spec.uses:
         sums["dates"] = repr(scene.dates)
     return sums

@@ -1,32 +1,39 @@
-"""`prepare`: an image or labels on one grid, as one GeoTIFF, block by block."""
+"""`prepare`: an image, several dates of it or labels on one grid, as one GeoTIFF, block by block."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import DataConfig
+from covermap.core.config import DataConfig, ImageConfig, expand, parse_date
 from covermap.core.engine import cores, map_unordered
-from covermap.core.errors import ConfigError, GridError, OutputError
+from covermap.core.errors import ConfigError, DataError, GridError, OutputError
 from covermap.core.legend import IGNORE, Legend, load_legend
 from covermap.core.output import claim
 from covermap.core.progress import Tick, unseen
 from covermap.core.sensors import find_sensor
 from covermap.data.label_file import LabelFile
 from covermap.data.labels import RasterLabels, infer_legend, is_vector
+from covermap.data.scene import Scene, open_scenes
+from covermap.geo.composite import composite as composite_of
+from covermap.geo.composite import require_method
+from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.products import small_cache
-from covermap.geo.raster import RasterWriter, files_behind, grid_of, open_dataset, open_raster
+from covermap.geo.raster import files_behind, grid_of, open_dataset, open_raster
 from covermap.geo.rasterize import VectorLabels
+from covermap.geo.writer import RasterWriter
 
 CATEGORICAL = ("mode", "nearest", "weighted_mode")
 CONTINUOUS = ("bilinear", "nearest", "cubic", "average")
 BLOCK_PX = 1024
+COMPOSITE_BYTES = 1 << 28
+"""What a block of several dates may take, about; each core holds one."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,12 @@ class Layer:
     read: Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]
     describe: Callable[[npt.NDArray[np.int64]], list[str]]
     notes: Sequence[str] = ()
+    block_px: int = BLOCK_PX
 
 
 @small_cache()
 def prepare(
-    source: str,
+    source: str | Sequence[str],
     out: str | Path,
     *,
     like: str | None = None,
@@ -56,19 +64,34 @@ def prepare(
     legend: str | None = None,
     sensor: str | None = None,
     bands: Sequence[str] | None = None,
+    clouds: str = "auto",
+    composite: str | None = None,
+    dates: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: Tick = unseen,
 ) -> list[str]:
     """Write `source` on the grid of `like`, or on its own at `gsd_m`; returns sentences about the result.
 
-    Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. Memory: a block a core.
-    Raises ConfigError (options that do not go together), GridError (no overlap), OutputError (exists, is an input).
+    Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. composite: several
+    sources (PATH, PATH@DATE, patterns) as one image by median, mean or max-ndvi over their valid pixels; dates: only
+    those in the period first/last. Memory: a block a core. Raises ConfigError (options that do not go together),
+    GridError (no overlap), OutputError (exists, is an input).
     """
     out = claim(out, overwrite=overwrite, dry_run=dry_run)
+    sources = [source] if isinstance(source, str) else list(source)
     known = load_legend(legend) if legend else None
     if gsd_m is not None and gsd_m <= 0:
         raise ConfigError(f"--gsd {gsd_m:g} is no pixel size", fix="give metres, for example --gsd 10")
+    if composite is not None:
+        if known or field:
+            raise ConfigError("--composite goes with images, not with labels", fix="leave --legend and --field out")
+        chosen, left_out = _dated(sources, dates, sensor, bands, clouds)
+        found = _composite(chosen, left_out, composite, like, gsd_m, resampling)
+        return _finish(found, out, [*(str(image.path) for image in chosen), like], overwrite, dry_run, on_progress)
+    if len(sources) > 1 or dates:
+        raise ConfigError("several images or --dates need --composite", fix="say how: median, mean or max-ndvi")
+    source = sources[0]
     if is_vector(source):
         if not like or not field:
             raise ConfigError(f"{source} holds polygons or points", fix="add --like IMAGE and --field CLASS_FIELD")
@@ -79,11 +102,18 @@ def prepare(
         grid = _target(grid_of(open_dataset(source)), like, gsd_m)
         found = _label_raster(source, like or source, grid, known, resampling)
     elif resampling in CONTINUOUS:
-        found = _image(source, like, gsd_m, resampling, sensor, bands)
+        found = _image(source, like, gsd_m, resampling, sensor, bands, clouds)
     else:
         listed = ", ".join(dict.fromkeys((*CONTINUOUS, *CATEGORICAL)))
         raise ConfigError(f"--resampling {resampling} is not known", fix=f"use one of {listed}")
-    if out.resolve() in {Path(file).resolve() for path in (source, like) if path for file in _files(path)}:
+    return _finish(found, out, [source, like], overwrite, dry_run, on_progress)
+
+
+def _finish(
+    found: Layer, out: Path, inputs: Sequence[str | None], overwrite: bool, dry_run: bool, on_progress: Tick
+) -> list[str]:
+    """Write a layer unless it would replace an input; raises OutputError."""
+    if out.resolve() in {Path(file).resolve() for path in inputs if path for file in _files(path)}:
         raise OutputError(f"{out} is an input of this call", fix="give the result another name")
     told = [f"{out}: {found.grid.describe()}, {', '.join(found.bands)}", *(f"note: {note}" for note in found.notes)]
     return told if dry_run else told + _write(found, out, overwrite, on_progress)
@@ -97,7 +127,7 @@ def _files(path: str) -> list[str]:
 
 def _any_names(path: str) -> list[str] | None:
     """Names for a file whose bands have none: copying needs no meaning."""
-    if Path(path).is_dir():
+    if Path(path).is_dir() or find_granule(path):
         return None
     dataset = open_dataset(path)
     return None if all(dataset.descriptions) else [f"band{i}" for i in dataset.indexes]
@@ -134,15 +164,20 @@ def _label_layer(labels: RasterLabels | VectorLabels, legend: Legend) -> Layer:
 
 
 def _image(
-    source: str, like: str | None, gsd_m: float | None, resampling: str, sensor: str | None, bands: Sequence[str] | None
-) -> Layer:
-    own = open_raster(source, sensor=find_sensor(sensor) if sensor else None, bands=bands or _any_names(source))
+    source: str, like: str | None, gsd_m: float | None, resampling: str, sensor: str | None,
+    bands: Sequence[str] | None, clouds: str,
+) -> Layer:  # fmt: skip
+    own = open_raster(
+        source, sensor=find_sensor(sensor) if sensor else None, bands=bands or _any_names(source), clouds=clouds
+    )
     grid = _target(own.grid, like, gsd_m)
     if own.grid.overlap(grid) == 0:
         raise GridError(f"{source} does not overlap {like}", fix="check the CRS of both: covermap info SOURCE LIKE")
     raster = own.on(grid, resampling=resampling)
     dtype = np.dtype(own.dtype)
     nodata = raster.nodata if raster.nodata is not None else open_dataset(raster.paths[0]).nodata
+    if dtype.kind == "f" and find_granule(source):
+        nodata = None  # 0 is nodata in the product's files, but reflectance in its values
     fill = nodata if nodata is not None else (float("nan") if dtype.kind == "f" else 0)
 
     def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -160,9 +195,81 @@ def _image(
     return Layer(grid, raster.bands, dtype.name, fill, read, describe, notes)
 
 
+def _dated(
+    sources: Sequence[str], dates: str | None, sensor: str | None, bands: Sequence[str] | None, clouds: str
+) -> tuple[list[ImageConfig], int]:
+    """An entry for each image of the period, by date, and the number of the others; raises ConfigError, DataError."""
+    if clouds not in ("auto", "none"):
+        raise ConfigError(
+            "--composite takes --clouds auto or none", fix="mask plain images with covermap prepare first"
+        )
+    found = []
+    for text in sources:
+        stem, at, day = text.rpartition("@")
+        pattern, said = (stem, day) if at and day[:4].isdigit() else (text, None)
+        for path in expand(pattern):
+            granule = find_granule(path)
+            date = said or (granule.date if granule else None)
+            names = list(bands) if bands else None if sensor else _any_names(path)
+            found.append(ImageConfig(path=path, sensor=sensor, bands=names, date=date, clouds=clouds))
+    nameless = [image.path for image in found if image.date is None]
+    if dates is None:
+        return sorted(found, key=lambda image: image.date or ""), 0
+    if nameless:
+        raise ConfigError(f"--dates {dates}: the date of {nameless[0]} is not known", fix=f"write {nameless[0]}@DATE")
+    first, last = parse_date(dates)
+    spans = [(parse_date(str(image.date)), image) for image in found]
+    chosen = [image for (start, end), image in spans if first <= start and end <= last]
+    if not chosen:
+        listed = ", ".join(sorted(str(image.date) for image in found))
+        raise DataError(f"none of the {len(found)} images is of {dates}: they are of {listed}", fix="widen --dates")
+    return sorted(chosen, key=lambda image: str(image.date)), len(found) - len(chosen)
+
+
+def _composite(
+    images: Sequence[ImageConfig], left_out: int, method: str, like: str | None, gsd_m: float | None, resampling: str
+) -> Layer:
+    """All dates of one place as one image, in the numbers that a model is shown (offsets taken off)."""
+    if resampling not in CONTINUOUS:
+        raise ConfigError(f"--resampling {resampling} is not for images", fix=f"use one of {', '.join(CONTINUOUS)}")
+    scene = open_scenes(DataConfig(image=list(images)), labels=False)[0]
+    if len(scene.rasters) > 1:
+        raise ConfigError(f"these are images of {', '.join(scene.rasters)}", fix="make a composite of each sensor")
+    key, raster = next(iter(scene.rasters.items()))
+    require_method(method, raster.bands)
+    grid = _target(raster.grid, like, gsd_m)
+    if raster.grid.overlap(grid) == 0:
+        raise GridError(f"{raster.name} does not overlap {like}", fix="check the CRS of both: covermap info")
+    on_grid = replace(scene, grid=grid, rasters={key: raster.on(grid, resampling=resampling)})
+    layer = _composite_layer(on_grid, key, method)
+    used = ", ".join(str(date) for date in scene.dates)
+    notes = [*scene.notes, f"{method} of {len(images)} images: {used}"]
+    if left_out:
+        notes.append(f"{left_out} images are of other dates")
+    return replace(layer, notes=notes)
+
+
+def _composite_layer(scene: Scene, key: str, method: str) -> Layer:
+    raster, grid = scene.rasters[key], scene.grid
+    numbers = len(raster.sources) * len(raster.bands)
+    side = int(np.sqrt(COMPOSITE_BYTES / (16 * numbers))) // 128 * 128
+
+    def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        sample = scene.read(window)
+        values = composite_of(sample.image[key], sample.valid, raster.bands, method)
+        return values, np.array([(~sample.valid.any(0)).sum(), sample.valid.sum()])
+
+    def describe(counts: npt.NDArray[np.int64]) -> list[str]:
+        pixels = grid.height * grid.width
+        return [f"  not valid on any date: {counts[0] / pixels:.1%}; valid dates of a pixel: {counts[1] / pixels:.1f}"]
+
+    block = min(BLOCK_PX, max(128, side))
+    return Layer(grid, raster.bands, "float32", float("nan"), read, describe, block_px=block)
+
+
 def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> list[str]:
     """Blocks are read by all cores, and written in their order: the same call gives the same bytes."""
-    blocks = list(partition(layer.grid.window, BLOCK_PX, BLOCK_PX))
+    blocks = list(partition(layer.grid.window, layer.block_px, layer.block_px))
     counts: Any = 0
     early: dict[int, npt.NDArray[Any]] = {}
     with RasterWriter(

@@ -55,7 +55,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 from affine import Affine
 from covermap.core.errors import OutputError
 from covermap.geo.grid import Grid, Window
-from covermap.geo.raster import RasterWriter
+from covermap.geo.writer import RasterWriter
 try:
     with RasterWriter(sys.argv[1], Grid(None, Affine(1, 0, 5, 0, -1, 5), 1024, 1024), bands=["a"], dtype="uint8", compress="none") as w:
         for row in range(0, 1024, 512):

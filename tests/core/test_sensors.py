@@ -62,3 +62,9 @@ def test_unknown_sensor_and_missing_band_suggest():
         find_sensor("sentinel-2")
     with pytest.raises(BandError, match="did you mean 'red'"):
         pick_bands(["red", "nir"], ["redd"], where="x.tif")
+
+
+def test_spellings_of_stac_catalogues_are_known():
+    names = {"nir08": "nir_narrow", "nir09": "water_vapour", "rededge071": "rededge1", "rededge075": "rededge2",
+             "rededge078": "rededge3", "swir16": "swir1", "swir22": "swir2"}  # fmt: skip
+    assert {name: common_name(name) for name in names} == names

@@ -27,7 +27,7 @@ from covermap.core.legend import IGNORE, Legend, load_legend
 from covermap.geo.grid import Grid
 from covermap.geo.legend_files import SUFFIXES, read_legend, write_legend
 from covermap.geo.products import MapSummary, finish_cog, finish_map
-from covermap.geo.raster import RasterWriter
+from covermap.geo.writer import RasterWriter
 
 UTM = Grid(CRS.from_epsg(32633), Affine(10, 0, 400_000, 0, -10, 5_000_000), 700, 1100)
 DEGREES = Grid(CRS.from_epsg(4326), Affine(0.01, 0, 10, 0, -0.01, 60), 600, 40)

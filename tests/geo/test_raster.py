@@ -11,7 +11,8 @@ from rasterio.shutil import copy as copy_raster
 from covermap.core.errors import BandError, DataError, GridError, OutputError
 from covermap.core.sensors import find_sensor
 from covermap.geo.grid import Grid, Window, windows
-from covermap.geo.raster import RasterWriter, open_raster, stack_dates
+from covermap.geo.raster import open_raster, stack_dates
+from covermap.geo.writer import RasterWriter
 from covermap.report.pictures import read_overview
 
 RNG = np.random.default_rng(0)

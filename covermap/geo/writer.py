@@ -1,0 +1,89 @@
+"""The block writer: a tiled, compressed GeoTIFF that appears whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+
+from covermap.core.output import claim, replacing
+from covermap.geo.grid import Grid, Window
+from covermap.geo.raster import place_may_be_unknown
+
+
+class RasterWriter:
+    """Write a tiled GeoTIFF window by window; the file appears under its name only when all went well.
+
+    Memory: GDAL's block cache. Raises OutputError (exists, read-only, full).
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        grid: Grid,
+        *,
+        bands: Sequence[str],
+        dtype: str,
+        nodata: float | None = None,
+        overwrite: bool = False,
+        tags: dict[str, str] | None = None,
+        compress: str = "deflate",
+        block_px: int = 512,
+        scale: float = 1.0,
+    ) -> None:
+        self.path = claim(path, overwrite=overwrite)
+        self._replacing = replacing(self.path)
+        self._bands, self._tags, self._scale = list(bands), tags or {}, scale
+        side = min(block_px, 16 * max(1, min(grid.height, grid.width) // 16))
+        self._profile = {
+            "driver": "GTiff",
+            "height": grid.height,
+            "width": grid.width,
+            "count": len(bands),
+            "dtype": dtype,
+            "crs": grid.crs,
+            "transform": grid.transform,
+            "nodata": nodata,
+            "tiled": True,
+            "blockxsize": side,
+            "blockysize": side,
+            "compress": compress,
+            "bigtiff": "IF_SAFER",
+            "interleave": "pixel" if len(bands) < 20 else "band",
+        }
+        if compress == "deflate":
+            self._profile["predictor"] = 2 if np.dtype(dtype).kind in "iu" else 3
+
+    def __enter__(self) -> RasterWriter:
+        self._partial = self._replacing.__enter__()
+        with place_may_be_unknown():
+            self._dataset = rasterio.open(self._partial, "w", **self._profile)
+        self._dataset.update_tags(**self._tags)
+        for i, name in enumerate(self._bands, 1):
+            self._dataset.set_band_description(i, name)
+        if self._scale != 1:
+            self._dataset.scales = (self._scale,) * len(self._bands)
+        return self
+
+    def write(self, window: Window, values: npt.NDArray[Any]) -> None:
+        """Write values (C, H, W) or (H, W) at a window."""
+        values = values[None] if values.ndim == 2 else values
+        self._dataset.write(values, window=window.rasterio)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            try:
+                self._dataset.close()
+            except BaseException as failed:
+                self._replacing.__exit__(type(failed), failed, failed.__traceback__)
+                raise
+        else:
+            self._dataset.close()
+        self._replacing.__exit__(kind, error, trace)
