@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from covermap.core.errors import ConfigError, suggest
 
+SCENE_REGIONS = ("scenes", "places")
+"""What split.regions may say instead of a file."""
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 S = TypeVar("S", bound="Section")
 
@@ -118,13 +120,40 @@ class Box(Section):
 class SplitConfig(Section):
     """Which pixels train, select (val) and score (test). Fractions are of the labelled blocks."""
 
-    method: Literal["blocks", "random", "stratified", "regions", "csv"] = Field(
-        "blocks", description="blocks: spatial, with a buffer. random and stratified leak between neighbours."
+    method: Literal["blocks", "random", "stratified", "regions", "kfold", "source", "csv"] = Field(
+        "blocks",
+        description="blocks: spatial, with a buffer. regions: what test names is held out. kfold: one of several folds "
+        "of blocks is the test. source: the data set's own parts. random and stratified leak between neighbours.",
     )
-    val: float | Box | list[str] = Field(0.2, description="Fraction, a box {cols: [a, b]}, or names of scenes.")
-    test: float | Box | list[str] = Field(0.2, description="Fraction, a box {cols: [a, b]}, or names of scenes.")
+    val: float | Box | list[str] = Field(
+        0.2,
+        description="Fraction, a box {cols: [a, b]}, or names of scenes, places or regions. With kfold and source a "
+        "fraction of what is not test.",
+    )
+    test: float | Box | list[str] = Field(
+        0.2, description="Fraction, a box {cols: [a, b]}, or names of scenes, places or regions."
+    )
+    folds: int | None = Field(None, ge=2, description="With kfold: how many folds; default 5.")
+    fold: int | None = Field(None, ge=1, description="With kfold: the fold that is the test, from 1; default 1.")
+    regions: str | None = Field(
+        None,
+        description="With regions: polygons whose names val and test may give. With kfold also scenes or places: whole "
+        "regions go into a fold.",
+    )
+    region_field: str | None = Field(None, description="Field of the regions' file that holds their names.")
+    budget: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the train part's labelled blocks, polygons or chips that is used, of every class; "
+        "smaller budgets lie inside larger ones, val and test stay.",
+    )
     exclude: list[Box] = Field(default=[], description="Boxes that belong to no part.")
-    block_px: int | None = Field(None, ge=1, description="Side of a block; default: about a twelfth of the scene.")
+    block_px: int | None = Field(
+        None,
+        ge=1,
+        description="Side of a block; default: about a twelfth of the scene, or whole scenes if there are many.",
+    )
     buffer_px: int | None = Field(None, ge=0, description="Labels nearer than this to another part are not used.")
     path: str | None = Field(None, description="With method csv: a split file written earlier.")
     seed: int = 0
@@ -132,11 +161,36 @@ class SplitConfig(Section):
     @model_validator(mode="after")
     def _fractions_leave_something_to_train(self) -> SplitConfig:
         given = {part: v for part in ("val", "test") if isinstance(v := getattr(self, part), float)}
+        if self.method == "kfold":
+            given.pop("test", None)
         for part, fraction in given.items():
             if not 0 <= fraction < 1:
                 raise ValueError(f"split.{part} is a share of the labels from 0 to below 1, {fraction:g} is none")
         if sum(given.values()) >= 1:
             raise ValueError(f"split.val + split.test = {sum(given.values()):g} leave nothing to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_go_with_the_method(self) -> SplitConfig:
+        """A setting without effect is refused."""
+        for key, methods in (
+            ("folds", ("kfold",)), ("fold", ("kfold",)), ("regions", ("kfold", "regions")), ("path", ("csv",)),
+        ):  # fmt: skip
+            if getattr(self, key) is not None and self.method not in methods:
+                raise ValueError(f"split.{key} goes with split.method {' or '.join(methods)}, not with {self.method}")
+        if self.method == "kfold":
+            if "test" in self.model_fields_set:
+                raise ValueError("split.test has no effect with kfold: split.fold says which blocks are the test")
+            if (self.fold or 1) > (self.folds or 5):
+                raise ValueError(f"split.fold {self.fold} is not among the folds 1 to {self.folds or 5}")
+        if self.method in ("kfold", "source") and not all(isinstance(v, float) for v in (self.val, self.test)):
+            raise ValueError(f"with split.method {self.method} parts are shares, not boxes or names")
+        if self.method == "csv" and self.budget < 1:
+            raise ValueError("split.budget has no effect with csv: the file says what trains")
+        if self.region_field is not None and (self.regions is None or self.regions in SCENE_REGIONS):
+            raise ValueError("split.region_field goes with split.regions: a file of polygons")
+        if self.method == "regions" and self.regions in SCENE_REGIONS:
+            raise ValueError(f"split.regions: {self.regions} goes with kfold; test names scenes and places without it")
         return self
 
 
@@ -399,7 +453,9 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
         changes["labels"] = at(config.data.labels)
     if isinstance(config.data.legend, str) and config.data.legend.endswith((".yaml", ".yml")):
         changes["legend"] = at(config.data.legend)
-    split = config.split.model_copy(update={"path": at(config.split.path)}) if config.split.path else config.split
+    files = {"path": config.split.path, "regions": config.split.regions}
+    found = {key: at(path) for key, path in files.items() if path and path not in SCENE_REGIONS}
+    split = config.split.model_copy(update=found) if found else config.split
     model = config.model
     if model.weights not in ("auto", "none"):
         model = model.model_copy(update={"weights": at(model.weights)})

@@ -9,8 +9,8 @@ from covermap.core.types import InputSpec, Sample, SensorInput
 from covermap.data.augment import flip, vary
 from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate, survey
+from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
-from covermap.data.split import make_split
 from covermap.data.stats import input_spec, normalise_sample
 from covermap.geo.grid import Window
 
