@@ -81,6 +81,9 @@ def test_the_whole_path_from_image_and_labels_to_report(covermap, tiny, tmp_path
     found = json.loads(out)
     assert found["distance_px"] == 3
     assert {row["class"] for row in found["classes"]} == {"class 1", "class 2", "class 3"}
+    code, out, err = covermap("check", "c.yaml", "--leaks", *short)
+    assert code == 0, err
+    assert "on ground of its own" in " ".join(out.split())
     code, out, err = covermap("run", "c.yaml", "--json", *short)
     assert code == 0, err
     result = json.loads(out)

@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import geopandas as gpd
@@ -366,6 +367,17 @@ def test_chips_are_never_cut_and_classes_are_even():
     for part, wanted in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
         assert np.abs(counts[part] / sum(counts.values()) - wanted).max() < 0.06
     assert len(make_split(scenes[:20], SplitConfig(block_px=20, buffer_px=0), size_px=8).tiles) == 20
+
+
+def test_many_chips_take_time_in_proportion():
+    """A loop over pairs would take 64 times as long for 8 times as many."""
+    seconds = []
+    for number in (500, 4000):
+        scenes = [chip(f"c{i}", i % 3, xy=(160 * (i % 50), 160 * (i // 50))) for i in range(number)]
+        start = time.process_time()
+        make_split(scenes, SplitConfig(budget=0.5), size_px=8)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 25 * seconds[0]
 
 
 def test_lucas_chips_are_split_by_the_class_of_the_whole_chip(write_tif, tmp_path):
