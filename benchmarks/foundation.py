@@ -24,7 +24,8 @@ import numpy as np
 import rasterio
 import yaml
 
-from covermap.core.config import DataConfig, ImageConfig, load_config
+from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.config_file import load_config
 from covermap.data.scene import open_scenes
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.train import train

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from covermap.core.config import load_config
+from covermap.core.config_file import load_config
 from covermap.core.run import Run
 from covermap.start import prepare_run
 from covermap.verbs.baseline import train_baseline

@@ -23,7 +23,7 @@ _PUBLIC = {
     "Scene": "covermap.data.scene",
     "Window": "covermap.geo.grid",
     "evaluate": "covermap.verbs.evaluate",
-    "load_config": "covermap.core.config",
+    "load_config": "covermap.core.config_file",
     "load_legend": "covermap.core.legend",
     "load_model": "covermap.models",
     "open_raster": "covermap.geo.raster",

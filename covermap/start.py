@@ -21,8 +21,9 @@ from covermap.core.types import InputSpec
 from covermap.data.augment import require_effect
 from covermap.data.balance import Sampling, plan_sampling
 from covermap.data.chips import Survey, survey
+from covermap.data.make_split import make_split
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
-from covermap.data.split import Split, make_split
+from covermap.data.split import Split
 from covermap.data.stats import input_spec, with_statistics
 from covermap.hub import place_of, require_file
 from covermap.nn.model import Model, build_model

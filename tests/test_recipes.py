@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from covermap.core.config import load_config
+from covermap.core.config_file import load_config
 from covermap.verbs.check import check
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.yaml"))
@@ -28,8 +28,9 @@ def test_recipes_fit_the_real_data(path, shared):
 
 
 def test_gewata_is_split_as_part_1_asks(shared):
+    from covermap.data.make_split import make_split
     from covermap.data.scene import open_scenes
-    from covermap.data.split import PARTS, make_split
+    from covermap.data.split import PARTS
 
     config = load_config(RECIPES[0].parent / "gewata.yaml")
     scene = open_scenes(config.data)[0]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from covermap.core.config import ImageConfig, parse_config
+from covermap.core.config import ImageConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, ModelError
 from covermap.models import load_model, read_card
 from covermap.start import prepare_run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from covermap.core.config import RunConfig
 
 
-def check(config: show.Config, settings: show.Set = None, as_json: show.AsJson = False) -> None:
+Leaks = Annotated[
+    bool, typer.Option("--leaks", help="Measure how much too good a random split would look on this data (a minute).")
+]
+
+
+def check(config: show.Config, settings: show.Set = None, leaks: Leaks = False, as_json: show.AsJson = False) -> None:
     """Check a config and its data before training: classes in each part, distances, warnings, memory, windows.
 
-    Example: covermap check covermap.yaml --set split.val=0.1
+    Example: covermap check covermap.yaml --set split.val=0.1 --leaks
     """
-    from covermap.core.config import load_config
+    from covermap.core.config_file import load_config
     from covermap.verbs.check import check as examine
 
-    found = examine(load_config(config, settings or ()))
+    found = examine(load_config(config, settings or ()), leaks=leaks)
     if as_json:
         show.as_json(found)
     else:
@@ -30,7 +35,7 @@ def check(config: show.Config, settings: show.Set = None, as_json: show.AsJson =
 
 def load(config: str, settings: Sequence[str] | None, *, dry_run: bool) -> RunConfig:
     """The config of a verb that works on one; with --dry-run it is checked and what was found is printed."""
-    from covermap.core.config import load_config
+    from covermap.core.config_file import load_config
 
     loaded = load_config(config, settings or ())
     if dry_run:
@@ -46,6 +51,9 @@ def _tell(found: dict[str, object]) -> None:
     show.table([list(row.values()) for row in rows], list(rows[0]), title="labelled pixels")
     for key in ("scenes", "inputs", "distance_px", "windows_per_epoch", "memory"):
         typer.echo(f"{key.replace('_', ' ')}: {found[key]}")
+    measured = found.get("leaks")
+    if isinstance(measured, dict):
+        typer.echo(measured["told"])
     notes = found["notes"]
     assert isinstance(notes, list)
     for note in notes:

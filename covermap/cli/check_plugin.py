@@ -22,7 +22,7 @@ def check_plugin(
     A backbone (weights are random): sizes, places, dates, missing data, freezing. A layout: its miniature is read back,
     missing files are named. Example: covermap check-plugin backbone my_file.py:MyBackbone
     """
-    from covermap.core.config import parse_option
+    from covermap.core.config_file import parse_option
     from covermap.verbs.check_plugin import check_plugin as examine
 
     found = examine(kind, name, options=dict(parse_option(text) for text in options or ()))

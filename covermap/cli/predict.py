@@ -66,7 +66,8 @@ def predict(
     Examples: covermap predict runs/gewata image.tif map.tif ·
     covermap predict model/ image.tif map.tif --aoi district.gpkg --probabilities --workers 2
     """
-    from covermap.core.config import PredictConfig, parse_section
+    from covermap.core.config import PredictConfig
+    from covermap.core.config_file import parse_section
     from covermap.verbs.predict import predict as work
 
     folder = Path(model) / "model" if (Path(model) / "model" / "config.json").is_file() else Path(model)
@@ -88,7 +89,8 @@ def _images(
     image: str, sensor: str | None, date: str | None, add: Sequence[str], clouds: str = "auto"
 ) -> list[ImageConfig]:  # fmt: skip
     """One entry for each image; a cloud file is IMAGE's alone, none is for all."""
-    from covermap.core.config import ImageConfig, parse_section
+    from covermap.core.config import ImageConfig
+    from covermap.core.config_file import parse_section
     from covermap.core.errors import ConfigError
 
     first = {"path": image, "sensor": sensor, "date": date, "clouds": clouds}

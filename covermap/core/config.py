@@ -6,20 +6,19 @@ a screen; `covermap schema` prints the JSON Schema that gives completion in an e
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import glob
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from covermap.core.errors import ConfigError, suggest
 
 _Side = Annotated[int, Field(ge=8)]
+SCENE_REGIONS = ("scenes", "places")
+"""What split.regions may say instead of a file."""
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 S = TypeVar("S", bound="Section")
 
@@ -161,13 +160,40 @@ class Box(Section):
 class SplitConfig(Section):
     """Which pixels train, select (val) and score (test). Fractions are of the labelled blocks."""
 
-    method: Literal["blocks", "random", "stratified", "regions", "csv"] = Field(
-        "blocks", description="blocks: spatial, with a buffer. random and stratified leak between neighbours."
+    method: Literal["blocks", "random", "stratified", "regions", "kfold", "source", "csv"] = Field(
+        "blocks",
+        description="blocks: spatial, with a buffer. regions: what test names is held out. kfold: one of several folds "
+        "of blocks is the test. source: the data set's own parts. random and stratified leak between neighbours.",
     )
-    val: float | Box | list[str] = Field(0.2, description="Fraction, a box {cols: [a, b]}, or names of scenes.")
-    test: float | Box | list[str] = Field(0.2, description="Fraction, a box {cols: [a, b]}, or names of scenes.")
+    val: float | Box | list[str] = Field(
+        0.2,
+        description="Fraction, a box {cols: [a, b]}, or names of scenes, places or regions. With kfold and source a "
+        "fraction of what is not test.",
+    )
+    test: float | Box | list[str] = Field(
+        0.2, description="Fraction, a box {cols: [a, b]}, or names of scenes, places or regions."
+    )
+    folds: int | None = Field(None, ge=2, description="With kfold: how many folds; default 5.")
+    fold: int | None = Field(None, ge=1, description="With kfold: the fold that is the test, from 1; default 1.")
+    regions: str | None = Field(
+        None,
+        description="With regions: polygons whose names val and test may give. With kfold also scenes or places: whole "
+        "regions go into a fold.",
+    )
+    region_field: str | None = Field(None, description="Field of the regions' file that holds their names.")
+    budget: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the train part's labelled blocks, polygons or chips that is used, of every class; "
+        "smaller budgets lie inside larger ones, val and test stay.",
+    )
     exclude: list[Box] = Field(default=[], description="Boxes that belong to no part.")
-    block_px: int | None = Field(None, ge=1, description="Side of a block; default: about a twelfth of the scene.")
+    block_px: int | None = Field(
+        None,
+        ge=1,
+        description="Side of a block; default: about a twelfth of the scene, or whole scenes if there are many.",
+    )
     buffer_px: int | None = Field(None, ge=0, description="Labels nearer than this to another part are not used.")
     balanced: float | None = Field(
         None, gt=0, lt=1, description="Share of the train blocks to keep, chosen so that their classes are most even."
@@ -178,6 +204,8 @@ class SplitConfig(Section):
     @model_validator(mode="after")
     def _fractions_leave_something_to_train(self) -> SplitConfig:
         given = {part: v for part in ("val", "test") if isinstance(v := getattr(self, part), float)}
+        if self.method == "kfold":
+            given.pop("test", None)
         for part, fraction in given.items():
             if not 0 <= fraction < 1:
                 raise ValueError(f"split.{part} is a share of the labels from 0 to below 1, {fraction:g} is none")
@@ -185,6 +213,29 @@ class SplitConfig(Section):
             raise ValueError(f"split.val + split.test = {sum(given.values()):g} leave nothing to train on")
         if self.balanced and self.method == "csv":
             raise ValueError("split.balanced goes with a split that is drawn; a split file says itself who trains")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_go_with_the_method(self) -> SplitConfig:
+        """A setting without effect is refused."""
+        for key, methods in (
+            ("folds", ("kfold",)), ("fold", ("kfold",)), ("regions", ("kfold", "regions")), ("path", ("csv",)),
+        ):  # fmt: skip
+            if getattr(self, key) is not None and self.method not in methods:
+                raise ValueError(f"split.{key} goes with split.method {' or '.join(methods)}, not with {self.method}")
+        if self.method == "kfold":
+            if "test" in self.model_fields_set:
+                raise ValueError("split.test has no effect with kfold: split.fold says which blocks are the test")
+            if (self.fold or 1) > (self.folds or 5):
+                raise ValueError(f"split.fold {self.fold} is not among the folds 1 to {self.folds or 5}")
+        if self.method in ("kfold", "source") and not all(isinstance(v, float) for v in (self.val, self.test)):
+            raise ValueError(f"with split.method {self.method} parts are shares, not boxes or names")
+        if self.method == "csv" and self.budget < 1:
+            raise ValueError("split.budget has no effect with csv: the file says what trains")
+        if self.region_field is not None and (self.regions is None or self.regions in SCENE_REGIONS):
+            raise ValueError("split.region_field goes with split.regions: a file of polygons")
+        if self.method == "regions" and self.regions in SCENE_REGIONS:
+            raise ValueError(f"split.regions: {self.regions} goes with kfold; test names scenes and places without it")
         return self
 
 
@@ -353,36 +404,6 @@ class RunConfig(Section):
         return Path(self.output) / self.name
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML config, apply `a.b=c` overrides and resolve its paths; raises ConfigError."""
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"there is no config {path}", fix="write one from your data: covermap init IMAGE LABELS")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}", fix="check indentation and quotes there") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds no settings", fix="write one from your data: covermap init IMAGE LABELS")
-    for override in overrides:
-        _override(raw, override)
-    return parse_config(raw, where=str(path), base=path.parent)
-
-
-def parse_config(raw: dict[str, Any], *, where: str = "config", base: Path | None = None) -> RunConfig:
-    """Check plain values against the schema; with `base`, relative paths count from there. Raises ConfigError."""
-    config = parse_section(RunConfig, raw, where=where)
-    return _resolve(config, base) if base is not None else config
-
-
-def parse_section(kind: type[S], raw: Mapping[str, Any], *, where: str) -> S:
-    """Check plain values against one section's schema; raises ConfigError."""
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        raise _explain(error, where, kind) from error
-
-
 def parse_date(date: str) -> tuple[datetime.datetime, datetime.datetime]:
     """First and last second of `2019`, `2019-07`, `2019-07-27`, a moment or `first/last`; raises ConfigError."""
     spans = [_span(part.strip()) for part in date.split("/")]
@@ -407,105 +428,6 @@ def _span(date: str) -> tuple[datetime.datetime, datetime.datetime]:
         return moment, moment + datetime.timedelta(days=1, seconds=-1)
     moment = moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
     return moment, moment
-
-
-def parse_option(text: str) -> tuple[str, Any]:
-    """`key=value`, the value read as YAML; raises ConfigError."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"{text!r} is not of the form key=value", fix="write for example train.lr=1e-4")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{text}: {value!r} is not a value", fix="quote it as in YAML") from error
-    if isinstance(parsed, str):
-        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as a text
-            parsed = float(parsed)
-    return key.strip(), parsed
-
-
-def _override(raw: dict[str, Any], text: str) -> None:
-    key, value = parse_option(text)
-    *parents, last = key.split(".")
-    place = raw
-    for parent in parents:
-        if not isinstance(place.setdefault(parent, {}), dict):
-            raise ConfigError(f"--set {text}: {parent} is a value, not a section", fix="set it in the YAML file")
-        place = place[parent]
-    place[last] = value
-
-
-def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> ConfigError:
-    lines, fixes = [], []
-    for problem in error.errors(include_url=False):
-        path = [str(p) for p in problem["loc"]]
-        dotted = ".".join(
-            p
-            for p in path
-            if not p[:1].isupper() and not p.startswith(("list[", "literal[", "function-", "constrained-"))
-        )
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown key {dotted}")
-            fixes.append(f"{path[-1]}: {suggest(path[-1], _keys_at(path[:-1], kind))}")
-        elif problem["type"] == "missing":
-            lines.append(f"{dotted} is missing")
-        elif isinstance(reason := problem.get("ctx", {}).get("error"), ConfigError):
-            lines.append(f"{dotted}: {reason.message}")
-            fixes.append(reason.fix)
-        else:
-            lines.append(f"{dotted} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}")
-    fix = "; ".join(dict.fromkeys(fixes)) or "covermap schema lists every key and value"
-    return ConfigError(f"{where}: " + "; ".join(dict.fromkeys(lines)), fix=fix)
-
-
-def _keys_at(path: Sequence[str], model: type[BaseModel]) -> list[str]:
-    """The keys that the section at `path` below `model` knows."""
-    for part in path:
-        info = model.model_fields.get(part)
-        for kind in _sections_of(info.annotation if info else None):
-            model = kind
-    return list(model.model_fields)
-
-
-def _sections_of(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for part in getattr(annotation, "__args__", ()) for section in _sections_of(part)]
-
-
-def _resolve(config: RunConfig, base: Path) -> RunConfig:
-    """Relative paths count from the config's folder."""
-
-    def at(path: str) -> str:
-        return path if path.startswith(("http://", "https://", "/vsi", "s3://")) else str((base / path).resolve())
-
-    images = [
-        image.model_copy(
-            update={"path": at(image.path) if isinstance(image.path, str) else [at(p) for p in image.path]}
-        ).with_clouds(image.cloud_path if image.cloud_path in ("auto", "none") else at(image.cloud_path))
-        for image in config.data.images
-    ]
-    changes: dict[str, Any] = {"sensor": None, "bands": None, "use": None, "nodata": None}
-    if images:
-        changes["image"] = images
-    if config.data.root:
-        changes["root"] = at(config.data.root)
-    if config.data.labels:
-        changes["labels"] = at(config.data.labels)
-    if isinstance(config.data.legend, str) and config.data.legend.endswith((".yaml", ".yml")):
-        changes["legend"] = at(config.data.legend)
-    split = config.split.model_copy(update={"path": at(config.split.path)}) if config.split.path else config.split
-    model = config.model
-    if model.weights not in ("auto", "none"):
-        model = model.model_copy(update={"weights": at(model.weights)})
-    file, colon, name = model.backbone.partition(":")
-    if colon:
-        model = model.model_copy(update={"backbone": f"{at(file)}:{name}"})
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update=changes), "split": split, "model": model, "output": at(config.output)
-        }
-    )  # fmt: skip
 
 
 def expand(pattern: str) -> list[str]:

@@ -22,7 +22,8 @@ from typing import Any
 
 import yaml
 
-from covermap.core.config import RunConfig, parse_config
+from covermap.core.config import RunConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import write_text, writing
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from covermap.core.config import CloudConfig, ImageConfig, parse_section
+from covermap.core.config import CloudConfig, ImageConfig
+from covermap.core.config_file import parse_section
 from covermap.core.errors import ConfigError, DataError
 from covermap.data.label_file import LabelFile
 from covermap.data.source import SceneFiles, Source, inside

@@ -16,7 +16,7 @@ from rasterio.io import DatasetReader
 from covermap.core.config import DataConfig
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import GridError, LabelError
-from covermap.core.legend import PALETTE, LandClass, Legend, load_legend
+from covermap.core.legend import IGNORE, PALETTE, LandClass, Legend, load_legend
 from covermap.data.label_file import LabelFile
 from covermap.geo.classes import count_classes, rare_class_weights, read_classes
 from covermap.geo.grid import Grid, Window, partition, require_same_crs
@@ -103,6 +103,24 @@ class RasterLabels:
         return rare_class_weights(counts)
 
 
+@dataclass(frozen=True)
+class ChipLabels:
+    """One class (its index) for all pixels of a chip."""
+
+    grid: Grid
+    legend: Legend
+    index: int
+    notes: tuple[str, ...] = ()
+
+    def read(self, window: Window) -> npt.NDArray[np.uint8]:
+        """The class index (H, W) uint8, IGNORE outside of the chip."""
+        index = np.full((window.height, window.width), IGNORE, np.uint8)
+        inside = window.intersect(self.grid.window)
+        if not inside.is_empty:
+            index[inside.within(window).slices] = self.index
+        return index
+
+
 def open_codes(path: str) -> DatasetReader:
     """A raster of one band (beside an alpha band) of class codes; raises LabelError for a picture."""
     dataset = open_dataset(path)
@@ -136,11 +154,13 @@ def open_labels(
 def find_legend(config: DataConfig, paths: Sequence[str], *, own: str | Mapping[Any, Any] | None = None) -> Legend:
     """One legend for all label files: the config's, the layout's own, or what is in any file; merged as it says."""
     vector = [is_vector(path) for path in paths]
-    if not any(vector) and config.field is not None:
+    if paths and not any(vector) and config.field is not None:
         raise LabelError(f"data.field goes with polygons or points, {paths[0]} is a raster", fix="remove data.field")
     stated = config.legend if config.legend is not None else own
     if stated is not None:
         legend = load_legend(stated)
+    elif not paths:
+        raise LabelError("the chips have class codes, but no legend", fix="set data.legend: {code: name, ...}")
     elif all(vector):
         legend = infer_vector_legend(paths, config.field, layer=config.layer, epsg=config.epsg)
     else:

@@ -17,7 +17,7 @@ from covermap.core.legend import IGNORE, Legend
 from covermap.core.sensors import find_sensor
 from covermap.core.types import Sample
 from covermap.data.indices import Channels, choose, refuse
-from covermap.data.labels import RasterLabels, find_legend, is_vector, open_labels
+from covermap.data.labels import ChipLabels, RasterLabels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, SceneFiles, find_scenes
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, similar_gsd
@@ -43,7 +43,7 @@ class Scene:
     name: str
     grid: Grid
     rasters: Mapping[str, Raster]
-    labels: RasterLabels | VectorLabels | None = None
+    labels: RasterLabels | VectorLabels | ChipLabels | None = None
     labels_path: str | None = None
     added: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -128,9 +128,12 @@ def open_scenes(config: DataConfig, *, labels: bool = True) -> list[Scene]:
 def open_found(found: Found, config: DataConfig, *, labels: bool = True) -> list[Scene]:
     """The scenes of a layout; the config says how labels are read and aligned."""
     paths = [files.labels["class"].path for files in found.scenes if "class" in files.labels] if labels else []
-    legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths else None
+    chips = sum(files.chip_class is not None for files in found.scenes) if labels else 0
+    legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths or chips else None
     scenes = [_open_scene(files, config, legend) for files in found.scenes]
     scenes[0].notes[:0] = found.notes  # what the layout left out, said once
+    if chips:
+        scenes[0].notes.append(f"{chips:,} chips have one class each, which counts for all of their pixels")
     return [_in_order_of(scenes[0], scene) for scene in scenes]
 
 
@@ -169,7 +172,11 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
             stacked[key] = raster.on(grid)
             notes.append(f"{raster.name} is brought from {raster.grid.describe()} to {grid.describe()}")
     image_name = next(iter(stacked.values())).name
-    labels, target = None, files.labels.get("class")
+    labels: RasterLabels | VectorLabels | ChipLabels | None = None
+    target = files.labels.get("class")
+    if legend and files.chip_class is not None:
+        code = legend.encode(np.array([files.chip_class]), unknown=config.unknown_codes, where=files.name)
+        labels, target = ChipLabels(grid, legend, int(code[0])), None
     if target and legend:
         labels = open_labels(target, grid=grid, config=config, legend=legend, image_name=image_name)
     notes += labels.notes if labels else []

@@ -53,7 +53,7 @@ def _of_split(split: Split) -> Iterator[str]:
             f"The split is {split.method}: neighbouring pixels stand on both sides, so the scores are too good. "
             "Split by blocks (split.method: blocks) to see how the model does on new ground."
         )
-    elif split.method == "blocks" and split.buffer_px == 0:
+    elif split.method in ("blocks", "kfold") and split.buffer_px == 0:
         yield "The blocks of the split touch (buffer_px: 0): labels next to each other stand on both sides."
 
 

@@ -10,6 +10,7 @@ from covermap.core.registry import find
 from covermap.data.chips import scene_bytes
 from covermap.data.split import PARTS, min_distance_px, part_counts
 from covermap.start import build_network, prepare_run
+from covermap.verbs.leaks import measure_leaks
 from covermap.verbs.train import windows_per_epoch
 
 FEW_PX = 200
@@ -17,8 +18,11 @@ LARGE_PX = 1 << 25
 """Scenes up to this size are held whole to measure distances: about 1 GB."""
 
 
-def check(config: RunConfig) -> dict[str, Any]:
-    """Open, split and measure the data of a config; raises whatever training would raise before its first step."""
+def check(config: RunConfig, *, leaks: bool = False) -> dict[str, Any]:
+    """Open, split and measure the data of a config; raises whatever training would raise before its first step.
+
+    leaks: also measure what a random split would feign (see measure_leaks).
+    """
     for kind, name in (
         ("backbone", config.model.backbone),
         ("decoder", config.model.decoder),
@@ -41,6 +45,9 @@ def check(config: RunConfig) -> dict[str, Any]:
     distances = [d for scene in small if (d := min_distance_px(ready.split, scene)) is not None]
     held = sum(scene_bytes(scene) for scene in ready.scenes)
     fits = held <= config.train.cache_gb * 1e9
+    measured = (
+        measure_leaks(config.split, ready.scenes, ready.spec, size_px=max(config.train.sizes_px)) if leaks else None
+    )
     return {
         "classes": [
             {"class": name, **{part: int(counts[part][i]) for part in PARTS[1:]}} for i, name in enumerate(legend.names)
@@ -50,5 +57,6 @@ def check(config: RunConfig) -> dict[str, Any]:
         "distance_px": min(distances) if distances else "train and test share no scene",
         "windows_per_epoch": windows_per_epoch(config.train, ready),
         "memory": f"{held / 1e9:.2f} GB of pixels, {'held in memory' if fits else 'read from the files as needed'}",
+        **({"leaks": measured} if measured else {}),
         "notes": notes,
     }

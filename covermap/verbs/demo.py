@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from covermap.core.config import load_config
+from covermap.core.config_file import load_config
 from covermap.core.errors import OutputError
 from covermap.core.output import claim, write_text
 from covermap.core.progress import Say, Tick, silent, unseen

@@ -13,7 +13,7 @@ import yaml
 from shapely import box
 
 from covermap.cli import main
-from covermap.core.config import load_config
+from covermap.core.config_file import load_config
 from covermap.data.scene import open_scenes
 
 VERBS = [
@@ -81,6 +81,9 @@ def test_the_whole_path_from_image_and_labels_to_report(covermap, tiny, tmp_path
     found = json.loads(out)
     assert found["distance_px"] == 3
     assert {row["class"] for row in found["classes"]} == {"class 1", "class 2", "class 3"}
+    code, out, err = covermap("check", "c.yaml", "--leaks", *short)
+    assert code == 0, err
+    assert "on ground of its own" in " ".join(out.split())
     code, out, err = covermap("run", "c.yaml", "--json", *short)
     assert code == 0, err
     result = json.loads(out)
@@ -249,14 +252,14 @@ def test_an_interrupt_exits_with_3_and_a_bug_asks_for_a_report(covermap, monkeyp
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("covermap.core.config.load_config", interrupt)
+    monkeypatch.setattr("covermap.core.config_file.load_config", interrupt)
     code, _, err = covermap("train", "c.yaml")
     assert (code, "--resume" in err) == (3, True)
 
     def bug(*args, **kwargs):
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("covermap.core.config.load_config", bug)
+    monkeypatch.setattr("covermap.core.config_file.load_config", bug)
     code, _, err = covermap("train", "c.yaml")
     assert (code, "a bug in covermap" in err) == (1, True)
 

@@ -3,7 +3,8 @@ import json
 import pytest
 import yaml
 
-from covermap.core.config import RunConfig, expand, load_config, parse_config
+from covermap.core.config import RunConfig, expand
+from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import ConfigError
 
 MINIMAL = {"data": {"image": "a.tif", "labels": "b.tif"}}

@@ -3,14 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covermap.core.config import AugmentConfig, TrainConfig, parse_config
+from covermap.core.config import AugmentConfig, TrainConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
 from covermap.core.types import InputSpec, Sample, SensorInput
 from covermap.data.augment import Warp, flip, require_effect, vary
 from covermap.data.chips import TrainWindows, collate, survey
+from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
-from covermap.data.split import make_split
 from covermap.data.stats import input_spec
 
 ONE = InputSpec((SensorInput("s", ("a", "b"), (0.0, 0.0), (1.0, 1.0)),))

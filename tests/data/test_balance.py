@@ -3,13 +3,15 @@ import itertools
 import numpy as np
 import pytest
 
-from covermap.core.config import RareConfig, parse_config
+from covermap.core.config import RareConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
 from covermap.data.balance import balanced_subset, class_weights, plan_sampling
 from covermap.data.chips import TrainWindows, survey
+from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
-from covermap.data.split import make_split, part_counts
+from covermap.data.split import part_counts
 from covermap.data.stats import input_spec
 
 

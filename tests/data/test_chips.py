@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from covermap.core.config import TrainConfig, parse_config
+from covermap.core.config import TrainConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import DataError
 from covermap.core.legend import IGNORE
 from covermap.core.types import InputSpec, Sample, SensorInput
 from covermap.data.chips import TrainWindows, collate, survey
+from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
-from covermap.data.split import make_split
 from covermap.data.stats import input_spec, normalise_sample
 from covermap.geo.grid import Window
 

@@ -5,7 +5,8 @@ import pytest
 import rasterio
 import torch
 
-from covermap.core.config import DataConfig, parse_config
+from covermap.core.config import DataConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError, ConfigError
 from covermap.core.registry import find
 from covermap.core.types import Batch, InputSpec, Sample, SensorInput

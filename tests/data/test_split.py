@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import box
 
-from covermap.core.config import DataConfig, SplitConfig, parse_config
+from covermap.core.config import DataConfig, SplitConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError, DataError, LabelError
 from covermap.core.legend import IGNORE
+from covermap.data.assign import assign
+from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
-from covermap.data.split import Split, Tile, assign, make_split, min_distance_px, part_counts, spread
+from covermap.data.split import Split, Tile, min_distance_px, part_counts, spread
 from covermap.geo.grid import Window
 
 
@@ -42,8 +45,8 @@ def test_parts_hold_their_shares_of_every_class(tiny):
 
 def test_the_same_seed_gives_the_same_csv_in_two_processes(tiny, tmp_path):
     code = (
-        "import sys, json; from covermap.core.config import parse_config; from covermap.data.scene import open_scenes;"
-        "from covermap.data.split import make_split; raw = json.loads(sys.argv[1]); c = parse_config(raw);"
+        "import sys, json; from covermap.core.config_file import parse_config; from covermap.data.scene import open_scenes;"
+        "from covermap.data.make_split import make_split; raw = json.loads(sys.argv[1]); c = parse_config(raw);"
         "make_split(open_scenes(c.data), c.split, size_px=32).save(sys.argv[2])"
     )
     import json

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from covermap.core.config import DataConfig, ImageConfig, parse_config
+from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError, DataError
 from covermap.data.scene import open_scenes
 from covermap.geo.clouds import CloudMask, find_specification

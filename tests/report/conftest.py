@@ -10,11 +10,11 @@ import rasterio
 from rasterio.transform import from_origin
 from scipy import ndimage
 
-from covermap.core.config import parse_config
+from covermap.core.config_file import parse_config
 from covermap.core.run import Run
 from covermap.core.types import InputSpec, SensorInput
+from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
-from covermap.data.split import make_split
 from covermap.metrics.confusion import Confusion
 from covermap.report import write_report
 

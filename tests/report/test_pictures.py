@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from matplotlib.image import imread
 
-from covermap.core.config import parse_config
+from covermap.core.config_file import parse_config
 from covermap.core.legend import IGNORE, PALETTE
 from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, part_counts

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from matplotlib.image import imread
 
-from covermap.core.config import parse_config
+from covermap.core.config_file import parse_config
 from covermap.core.legend import IGNORE
 from covermap.core.run import Run
 from covermap.data.scene import open_scenes

@@ -9,7 +9,8 @@ import pytest
 import rasterio
 
 from covermap.cli import main
-from covermap.core.config import AugmentConfig, ImageConfig, PredictConfig, parse_config
+from covermap.core.config import AugmentConfig, ImageConfig, PredictConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError
 from covermap.core.legend import IGNORE
 from covermap.core.registry import find

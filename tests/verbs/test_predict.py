@@ -16,7 +16,8 @@ import rasterio.shutil
 import torch
 from shapely.geometry import Polygon
 
-from covermap.core.config import ImageConfig, PredictConfig, parse_config
+from covermap.core.config import ImageConfig, PredictConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, GridError, ModelError, OutputError
 from covermap.core.run import Run
 from covermap.data.scene import open_scenes

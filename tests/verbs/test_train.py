@@ -9,7 +9,8 @@ import rasterio
 import torch
 from shapely import box
 
-from covermap.core.config import ImageConfig, PredictConfig, parse_config
+from covermap.core.config import ImageConfig, PredictConfig
+from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, LabelError, ModelError, OutputError
 from covermap.core.run import Run
 from covermap.data.chips import image_batch

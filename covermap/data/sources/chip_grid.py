@@ -17,7 +17,8 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import ImageConfig, parse_section
+from covermap.core.config import ImageConfig
+from covermap.core.config_file import parse_section
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import register
 from covermap.data import miniature

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from covermap.core.config import ImageConfig, parse_section
+from covermap.core.config import ImageConfig
+from covermap.core.config_file import parse_section
 from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature

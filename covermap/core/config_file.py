@@ -1,0 +1,147 @@
+"""From YAML and `--set a.b=c` to a checked config; messages name the key and suggest a spelling."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from covermap.core.config import SCENE_REGIONS, RunConfig, Section
+from covermap.core.errors import ConfigError, suggest
+
+S = TypeVar("S", bound="Section")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML config, apply `a.b=c` overrides and resolve its paths; raises ConfigError."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no config {path}", fix="write one from your data: covermap init IMAGE LABELS")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}", fix="check indentation and quotes there") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no settings", fix="write one from your data: covermap init IMAGE LABELS")
+    for override in overrides:
+        _override(raw, override)
+    return parse_config(raw, where=str(path), base=path.parent)
+
+
+def parse_config(raw: dict[str, Any], *, where: str = "config", base: Path | None = None) -> RunConfig:
+    """Check plain values against the schema; with `base`, relative paths count from there. Raises ConfigError."""
+    config = parse_section(RunConfig, raw, where=where)
+    return _resolve(config, base) if base is not None else config
+
+
+def parse_section(kind: type[S], raw: Mapping[str, Any], *, where: str) -> S:
+    """Check plain values against one section's schema; raises ConfigError."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, where, kind) from error
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """`key=value`, the value read as YAML; raises ConfigError."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"{text!r} is not of the form key=value", fix="write for example train.lr=1e-4")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{text}: {value!r} is not a value", fix="quote it as in YAML") from error
+    if isinstance(parsed, str):
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as a text
+            parsed = float(parsed)
+    return key.strip(), parsed
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, value = parse_option(text)
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        if not isinstance(place.setdefault(parent, {}), dict):
+            raise ConfigError(f"--set {text}: {parent} is a value, not a section", fix="set it in the YAML file")
+        place = place[parent]
+    place[last] = value
+
+
+def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> ConfigError:
+    lines, fixes = [], []
+    for problem in error.errors(include_url=False):
+        path = [str(p) for p in problem["loc"]]
+        dotted = ".".join(
+            p
+            for p in path
+            if not p[:1].isupper() and not p.startswith(("list[", "literal[", "function-", "constrained-"))
+        )
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {dotted}")
+            fixes.append(f"{path[-1]}: {suggest(path[-1], _keys_at(path[:-1], kind))}")
+        elif problem["type"] == "missing":
+            lines.append(f"{dotted} is missing")
+        elif isinstance(reason := problem.get("ctx", {}).get("error"), ConfigError):
+            lines.append(f"{dotted}: {reason.message}")
+            fixes.append(reason.fix)
+        else:
+            lines.append(f"{dotted} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}")
+    fix = "; ".join(dict.fromkeys(fixes)) or "covermap schema lists every key and value"
+    return ConfigError(f"{where}: " + "; ".join(dict.fromkeys(lines)), fix=fix)
+
+
+def _keys_at(path: Sequence[str], model: type[BaseModel]) -> list[str]:
+    """The keys that the section at `path` below `model` knows."""
+    for part in path:
+        info = model.model_fields.get(part)
+        for kind in _sections_of(info.annotation if info else None):
+            model = kind
+    return list(model.model_fields)
+
+
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in getattr(annotation, "__args__", ()) for section in _sections_of(part)]
+
+
+def _resolve(config: RunConfig, base: Path) -> RunConfig:
+    """Relative paths count from the config's folder."""
+
+    def at(path: str) -> str:
+        return path if path.startswith(("http://", "https://", "/vsi", "s3://")) else str((base / path).resolve())
+
+    images = [
+        image.model_copy(
+            update={"path": at(image.path) if isinstance(image.path, str) else [at(p) for p in image.path]}
+        ).with_clouds(image.cloud_path if image.cloud_path in ("auto", "none") else at(image.cloud_path))
+        for image in config.data.images
+    ]
+    changes: dict[str, Any] = {"sensor": None, "bands": None, "use": None, "nodata": None}
+    if images:
+        changes["image"] = images
+    if config.data.root:
+        changes["root"] = at(config.data.root)
+    if config.data.labels:
+        changes["labels"] = at(config.data.labels)
+    if isinstance(config.data.legend, str) and config.data.legend.endswith((".yaml", ".yml")):
+        changes["legend"] = at(config.data.legend)
+    files = {"path": config.split.path, "regions": config.split.regions}
+    found = {key: at(path) for key, path in files.items() if path and path not in SCENE_REGIONS}
+    split = config.split.model_copy(update=found) if found else config.split
+    model = config.model
+    if model.weights not in ("auto", "none"):
+        model = model.model_copy(update={"weights": at(model.weights)})
+    file, colon, name = model.backbone.partition(":")
+    if colon:
+        model = model.model_copy(update={"backbone": f"{at(file)}:{name}"})
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=changes), "split": split, "model": model, "output": at(config.output)
+        }
+    )  # fmt: skip

@@ -1,0 +1,197 @@
+"""The leak meter: how much better a model looks when the neighbours of its training pixels are the test.
+
+The same labelled pixels are divided twice, with the same number in train and test: by lot, and by blocks with the
+config's buffer. A random forest that sees the bands and their means around a pixel is fitted on both. What it gains by
+lot is knowledge of the neighbourhood, which new ground does not give (Roberts et al. 2017, Ploton et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.config import SplitConfig
+from covermap.core.errors import LabelError
+from covermap.core.legend import IGNORE
+from covermap.core.types import InputSpec
+from covermap.data.labels import ChipLabels
+from covermap.data.make_split import LEAKY, make_split
+from covermap.data.scene import Scene
+from covermap.data.split import PARTS
+from covermap.data.stats import normalise_sample
+from covermap.geo.grid import Window, partition
+from covermap.metrics.confusion import Confusion
+from covermap.ml.forest import fit_forest
+
+REPEATS, TEST_SHARE, TREES = 8, 0.25, 40
+MAX_PX, MAX_WINDOWS, WINDOW_PX = 8000, 250, 32
+REACH_PX = (2, 7)
+"""The means of so many rows and columns to each side of a pixel are features, because a network sees them, too."""
+TRAIN, TEST = PARTS.index("train"), PARTS.index("test")
+STUDENT_T = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
+"""97.5 % quantiles by degrees of freedom."""
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Labelled pixels: features (N, F), classes (N,), and for each the window it lies in and its row and column there.
+
+    unit: what a draw by lot moves as a whole: the pixel, or the chip where a chip has one class.
+    """
+
+    windows: list[tuple[Scene, Window]]
+    features: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.uint8]
+    window: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+    col: npt.NDArray[np.int64]
+    unit: npt.NDArray[np.int64]
+
+
+def measure_leaks(config: SplitConfig, scenes: Sequence[Scene], spec: InputSpec, *, size_px: int) -> dict[str, Any]:
+    """Overall accuracy and mean IoU by a random and a blocked split, the gap in accuracy with a 95 % interval.
+
+    The interval is Student's t over the repeats; their variance is corrected for the pixels that they share (Nadeau and
+    Bengio 2003). Raises LabelError where blocks leave too little to compare, MissingExtra without scikit-learn.
+    """
+    pixels = _sample(scenes, spec)
+    legend = scenes[0].legend
+    assert legend is not None
+    random, blocked, ratios = [], [], []
+    for seed in range(REPEATS):
+        parts = _by_blocks(config, scenes, pixels, size_px, seed)
+        train, test = parts == TRAIN, parts == TEST
+        if min(train.sum(), test.sum()) < 10 or len(np.unique(pixels.classes[train])) < 2:
+            continue
+        blocked.append(_score(pixels, parts, len(legend), seed))
+        random.append(_score(pixels, _by_lot(pixels, parts, seed), len(legend), seed))
+        ratios.append(test.sum() / train.sum())
+    if len(blocked) < 3:
+        raise LabelError(
+            f"the labels could be divided by blocks only {len(blocked)} times of {REPEATS}, too few to measure leaks",
+            fix="use smaller blocks (split.block_px), a smaller split.buffer_px, or more labels",
+        )
+    return _summary(np.array(random), np.array(blocked), float(np.mean(ratios)))
+
+
+def _sample(scenes: Sequence[Scene], spec: InputSpec) -> _Pixels:
+    """Pixels of windows drawn over all scenes, so many from each that they lie as near to each other as labels do."""
+    rng = np.random.default_rng(0)
+    places = [(i, w) for i, scene in enumerate(scenes) for w in partition(scene.grid.window, WINDOW_PX, WINDOW_PX)]
+    labelled: list[tuple[int, Window]] = []
+    for number in rng.permutation(len(places)).tolist():
+        i, window = places[number]
+        if (scenes[i].read_labels(window) != IGNORE).any():
+            labelled.append((i, window))
+        if len(labelled) == MAX_WINDOWS:
+            break
+    each = -(-MAX_PX // max(1, len(labelled)))
+    rows = []
+    for number, (i, window) in enumerate(labelled):
+        features, index = _features(scenes[i], window, spec)
+        row, col = np.nonzero(index != IGNORE)
+        chosen = rng.permutation(len(row))[:each]
+        row, col = row[chosen], col[chosen]
+        rows.append((features[:, row, col].T, index[row, col], np.full(len(row), number), row, col))
+    if sum(len(found[1]) for found in rows) < 40:
+        raise LabelError("there are fewer than 40 labelled pixels to measure leaks with", fix="add labels")
+    x, y, window_of, row, col = (np.concatenate(part) for part in zip(*rows, strict=True))
+    scene_of = np.array([i for i, _ in labelled])[window_of]
+    whole = np.array([isinstance(scene.labels, ChipLabels) for scene in scenes])[scene_of]
+    unit = np.where(whole, scene_of, len(scenes) + np.arange(len(y)))
+    return _Pixels([(scenes[i], window) for i, window in labelled], x, y, window_of, row, col, unit)
+
+
+def _features(scene: Scene, window: Window, spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Bands of all sensors and dates with their means around each pixel (F, H, W), and labels where there is image."""
+    reach = max(REACH_PX)
+    sample = scene.read(window.pad(reach))
+    bands = np.concatenate(
+        [values.reshape(-1, *values.shape[2:]) for values in normalise_sample(sample, spec).values()]
+    )
+    inside = (slice(reach, reach + window.height), slice(reach, reach + window.width))
+    layers = [bands, *(_mean_around(bands, px) for px in REACH_PX)]
+    seen = np.asarray(sample.valid.any(0))[inside]
+    label = np.where(seen, scene.read_labels(window), np.uint8(IGNORE))
+    return np.concatenate([layer[:, inside[0], inside[1]] for layer in layers]), label
+
+
+def _mean_around(bands: npt.NDArray[np.float32], px: int) -> npt.NDArray[np.float32]:
+    """(C, H, W): the mean of the square that reaches px to each side; margins of the array repeat its edge."""
+    side = 2 * px + 1
+    padded = np.pad(bands, ((0, 0), (px, px), (px, px)), mode="edge")
+    squares = np.lib.stride_tricks.sliding_window_view(padded, side, axis=1).mean(-1, dtype=np.float32)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(squares, side, axis=2).mean(-1, dtype=np.float32))
+
+
+def _by_blocks(
+    config: SplitConfig, scenes: Sequence[Scene], pixels: _Pixels, size_px: int, seed: int
+) -> npt.NDArray[np.uint8]:
+    """The part (N,) of each pixel by blocks with the config's buffer; all 0 where this draw leaves a part empty."""
+    sizes = {} if config.method in LEAKY else {"block_px": config.block_px, "buffer_px": config.buffer_px}
+    blocks = SplitConfig(val=0.0, test=TEST_SHARE, exclude=config.exclude, seed=seed, **sizes)
+    parts = np.zeros(len(pixels.classes), np.uint8)
+    try:
+        split = make_split(scenes, blocks, size_px=size_px)
+    except LabelError:
+        return parts
+    for number, (scene, window) in enumerate(pixels.windows):
+        mine = pixels.window == number
+        _, mask = split.labels_and_parts(scene, window)
+        parts[mine] = mask[pixels.row[mine], pixels.col[mine]]
+    return parts
+
+
+def _by_lot(pixels: _Pixels, parts: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
+    """The same pixels, as many of them (or of whole chips, nearly) in test, drawn without regard to where they lie."""
+    used = np.flatnonzero(parts)
+    units, place = np.unique(pixels.unit[used], return_inverse=True)
+    rank = np.random.default_rng([seed, 1]).permutation(len(units))
+    order = np.argsort(rank[place], kind="stable")
+    drawn = np.zeros_like(parts)
+    drawn[used] = TRAIN
+    last = rank[place][order[int((parts == TEST).sum()) - 1]]
+    drawn[used[rank[place] <= last]] = TEST
+    return drawn
+
+
+def _score(pixels: _Pixels, parts: npt.NDArray[np.uint8], num_classes: int, seed: int) -> tuple[float, float]:
+    """Overall accuracy and mean IoU on the test pixels of a forest fitted on the train pixels."""
+    train, test = parts == TRAIN, parts == TEST
+    forest = fit_forest(
+        pixels.features[train], pixels.classes[train], num_classes=num_classes, trees=TREES, balanced=False, seed=seed
+    )
+    found = Confusion(num_classes)
+    found.add(pixels.classes[test], forest.probabilities(pixels.features[test]).argmax(1).astype(np.uint8))
+    scores = found.scores()
+    return float(scores["oa"]), float(scores["miou"])
+
+
+def _summary(random: npt.NDArray[np.float64], blocked: npt.NDArray[np.float64], ratio: float) -> dict[str, Any]:
+    """Means over the repeats, the gap with its interval, and what they mean in a sentence."""
+    gaps = random[:, 0] - blocked[:, 0]
+    gap, num = float(gaps.mean()), len(gaps)
+    half = STUDENT_T[num - 1] * float(gaps.std(ddof=1)) * float(np.sqrt(1 / num + ratio))
+    low, high = gap - half, gap + half
+    seen, new = float(random[:, 0].mean()), float(blocked[:, 0].mean())
+    between = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+    if low > 0:
+        told = (
+            f"leak: a quick forest is right on {seen:.0%} of the pixels when neighbours of its training pixels are the "
+            f"test, but on {new:.0%} on ground of its own, so a random split looks {100 * gap:.1f} points too good "
+            f"({between}): split by blocks"
+        )
+    else:
+        told = (
+            f"no leak is seen: a quick forest is right on {seen:.0%} of the pixels of a random split and on {new:.0%} "
+            f"on ground of its own; the gap of {100 * gap:.1f} points ({between}) does not stand above 0"
+        )
+    return {
+        "random_oa": seen, "blocked_oa": new, "gap_oa": gap, "gap_low": low, "gap_high": high, "leaks": low > 0,
+        "random_miou": float(random[:, 1].mean()), "blocked_miou": float(blocked[:, 1].mean()), "repeats": num,
+        "told": told,
+    }  # fmt: skip
