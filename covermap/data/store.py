@@ -97,41 +97,46 @@ def write_store(
     *,
     tiling: Tiling | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
     on_progress: Tick = unseen,
 ) -> list[str]:
     """Write the scenes of a config, or their tiles, into a folder; returns sentences about the result.
 
-    The same call goes on where an earlier one was stopped. Memory: two blocks of BLOCK_PX for each core.
+    The same call goes on where an earlier one was stopped. A dry run opens, cuts and counts, and writes nothing.
+    Memory: two blocks of BLOCK_PX for each core.
     Raises OutputError (the folder holds something else, the disk is full) and whatever opening the scenes raises.
     """
     out = Path(out)
     found = find_scenes(config)
     scenes = open_found(found, config)
-    ledger = _begin(out, _plan(config, tiling, scenes), overwrite=overwrite)
+    ledger = None if dry_run else _begin(out, _plan(config, tiling, scenes), overwrite=overwrite)
     tiles = [tile for scene in scenes for tile in cut(scene, tiling)] if tiling else None
-    if tiles is not None:
+    if tiles is not None and not dry_run:
         _write_tiles(out / "tiles.csv", tiles)
-    pieces = _pieces(found, scenes, tiles)
-    work = [(piece, *_layers(piece, out)) for piece in pieces]
+    work = [(piece, *_layers(piece, out)) for piece in _pieces(found, scenes, tiles)]
     total = sum(layer.file.num_bytes for _, _, layers in work for layer in layers)
-    done = 0
-    for piece, _, layers in work:
-        for layer in layers:
-            for written in _write_layer(layer, piece.window, out, ledger):
-                done += written
-                on_progress(done, total)
     notes = list(dict.fromkeys([*found.notes, *(note for scene in scenes for note in scene.notes)]))
-    legend = scenes[0].legend
-    manifest = {
-        "version": VERSION, "legend": legend.to_dict() if legend else None, "notes": notes,
-        "scenes": [row for _, row, _ in work],
-    }  # fmt: skip
-    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
-    told = [f"{out}: {len(work)} scenes, {total / 1e9:.2f} GB when full", *(f"note: {note}" for note in notes)]
-    if tiles is not None:
-        lost = Counter(re.sub(r"[\d.]+%", "too much", tile.dropped) for tile in tiles if tile.dropped)
-        told += [f"{count} of {len(tiles)} tiles left out: {reason}" for reason, count in lost.items()]
-    return told
+    if ledger is not None:
+        done = 0
+        for piece, _, layers in work:
+            for layer in layers:
+                for written in _write_layer(layer, piece.window, out, ledger):
+                    done += written
+                    on_progress(done, total)
+        vector = any(is_vector(scene.labels_path) for scene in scenes if scene.labels_path)
+        legend = None if vector else scenes[0].legend
+        manifest = {
+            "version": VERSION, "legend": legend.to_dict() if legend else None, "notes": notes,
+            "scenes": [row for _, row, _ in work],
+        }  # fmt: skip
+        write_text(out / MANIFEST, json.dumps(manifest, indent=1))
+    return [f"{out}: {len(work)} scenes, at most {total / 1e9:.3g} GB", *_tell(notes, tiles)]
+
+
+def _tell(notes: Sequence[str], tiles: Sequence[Tile] | None) -> list[str]:
+    lost = Counter(re.sub(r"[\d.]+%", "too much", tile.dropped) for tile in tiles or () if tile.dropped)
+    left_out = [f"{count:,} of {len(tiles or ()):,} tiles left out: {reason}" for reason, count in lost.items()]
+    return [*(f"note: {note}" for note in notes), *left_out]
 
 
 def _plan(config: DataConfig, tiling: Tiling | None, scenes: Sequence[Scene]) -> str:
@@ -200,17 +205,14 @@ def _layers(piece: Piece, out: Path) -> tuple[dict[str, Any], list[Layer]]:
             layers.append(layer)
             labels[name] = str(layer.file.path.relative_to(out))
     row = {
-        "name": piece.name, "part": piece.files.part, "place": piece.files.place, "chip_class": piece.files.chip_class,
-        "images": images, "labels": labels,
+        "name": piece.name, "scene": scene.name, "images": images, "labels": labels,
+        **{key: getattr(piece.files, key) for key in ("part", "place", "chip_class", "chip_classes")},
     }  # fmt: skip
     return row, layers
 
 
 def _image_layer(path: Path, grid: Grid, raster: Raster, add: float) -> Layer:
-    """Numbers as in the files; whole ones stay whole, also where they are brought onto a finer grid."""
-    kinds = {file.dtype for file in raster.by_file()}
-    own = np.result_type(*(np.dtype(kind) for kind in kinds))
-    dtype = "int16" if add and own == np.uint16 else own.name if own.kind in "iu" and not add else raster.dtype
+    dtype = _dtype(raster, add)
     nodata: float | None = raster.nodata if raster.nodata is not None else open_dataset(raster.paths[0]).nodata
     if np.dtype(dtype).kind == "f":
         nodata = float("nan")
@@ -222,6 +224,19 @@ def _image_layer(path: Path, grid: Grid, raster: Raster, add: float) -> Layer:
         return (values[0].astype(np.float32) + np.float32(add) if add else values[0]), valid[0]
 
     return Layer(PlainFile(path, grid, raster.bands, dtype, nodata), read)
+
+
+def _dtype(raster: Raster, add: float) -> str:
+    """Whole numbers stay whole if no more than an offset is added; resampled elevation keeps its fractions."""
+    files = raster.by_file()
+    own = np.result_type(*(np.dtype(file.dtype) for file in files))
+    parts = [part for source in raster.sources[0] for part in source.parts]
+    shifts = {add + part.add for part in parts}
+    whole = all(part.gain == 1 and part.minus is None for part in parts) and all(s.is_integer() for s in shifts)
+    same = all(file.grid.is_same(raster.grid) for file in files)
+    if own.kind not in "iu" or not whole or (not same and own.kind == "i"):
+        return raster.dtype
+    return own.name if shifts == {0.0} else "int16" if own.itemsize <= 2 else "int32"
 
 
 def _label_layer(name: str, path: Path, grid: Grid, scene: Scene, file: LabelFile) -> Layer | None:

@@ -14,6 +14,7 @@ from covermap.verbs.leaks import measure_leaks
 from covermap.verbs.train import windows_per_epoch
 
 FEW_PX = 200
+SHOWN = 8
 LARGE_PX = 1 << 25
 """Scenes up to this size are held whole to measure distances: about 1 GB."""
 
@@ -52,7 +53,8 @@ def check(config: RunConfig, *, leaks: bool = False) -> dict[str, Any]:
         "classes": [
             {"class": name, **{part: int(counts[part][i]) for part in PARTS[1:]}} for i, name in enumerate(legend.names)
         ],
-        "scenes": "; ".join(f"{s.name} ({s.grid.describe()})" for s in ready.scenes),
+        "scenes": "; ".join(f"{s.name} ({s.grid.describe()})" for s in ready.scenes[:SHOWN])
+        + (f"; ... {len(ready.scenes):,} in all" if len(ready.scenes) > SHOWN else ""),
         "inputs": "; ".join(f"{s.sensor}: {', '.join(s.bands)}" for s in ready.spec.sensors),
         "distance_px": min(distances) if distances else "train and test share no scene",
         "windows_per_epoch": windows_per_epoch(config.train, ready),

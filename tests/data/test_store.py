@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.config import Box, DataConfig, ImageConfig, SplitConfig
+from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import CovermapError, DataError, OutputError
 from covermap.data import store
 from covermap.data.scene import open_scenes
@@ -17,6 +18,8 @@ from covermap.data.store import Ledger, verify, write_store
 from covermap.data.tiles import Tiling, cut
 from covermap.geo.grid import Window
 from covermap.geo.plain import PlainFile
+from covermap.start import prepare_run
+from covermap.verbs.prepare_scenes import prepare_scenes
 
 BANDS = ["blue", "green", "red", "nir"]
 
@@ -34,6 +37,16 @@ def config(write_tif):
         labels=write_tif("labels.tif", labels, nodata=0),
         sensor="planetscope",
     )
+
+
+@pytest.fixture
+def tiny_config(config, write_tif, tmp_path):
+    labels = np.kron(np.random.default_rng(2).integers(1, 4, (15, 22)), np.ones((10, 10))).astype("uint8")
+    write_tif("labels.tif", labels, nodata=0)
+    return parse_config({
+        "data": config.model_dump(exclude_defaults=True), "output": str(tmp_path / "runs"),
+        "train": {"epochs": 2, "size_px": 32}, "baseline": False, "split": {"block_px": 30, "buffer_px": 2},
+    })  # fmt: skip
 
 
 def prepared(root):
@@ -239,3 +252,32 @@ def test_a_ledger_reads_back(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.add("a.tif", [(Window(0, 0, 5, 5), 17)])
     assert Ledger(tmp_path / "ledger.jsonl").done == {"a.tif": {Window(0, 0, 5, 5): 17}}
+
+
+def test_the_config_that_prepare_writes_trains_on_the_same_parts(tiny_config, tmp_path):
+    told = prepare_scenes(tiny_config, tmp_path / "out")
+    assert told[-1] == f"next: covermap train {tmp_path / 'out/covermap.yaml'}"
+    new = load_config(tmp_path / "out/covermap.yaml")
+    before, after = prepare_run(tiny_config), prepare_run(new)
+    assert before.split.tiles == after.split.tiles
+    assert (before.survey.class_px == after.survey.class_px).all()
+    first, second = before.spec.sensors[0], after.spec.sensors[0]
+    assert (first.bands, first.mean, first.std, first.scale) == (second.bands, second.mean, second.std, second.scale)
+    assert new.train == tiny_config.train
+
+
+def test_named_scenes_become_their_tiles_and_boxes_are_not_guessed(tiny_config, tmp_path):
+    named = tiny_config.model_copy(update={"split": SplitConfig(test=["image"], val=0.0)})
+    prepare_scenes(named, tmp_path / "named", tiling=Tiling(64))
+    found = load_config(tmp_path / "named/covermap.yaml").split.test
+    assert sorted(found) == sorted(scene.name for scene in prepared(tmp_path / "named"))
+    boxed = tiny_config.model_copy(update={"split": SplitConfig(test=Box(cols=(0, 40)))})
+    told = prepare_scenes(boxed, tmp_path / "boxed", tiling=Tiling(64))
+    assert any("boxes of split" in line for line in told)
+    assert load_config(tmp_path / "boxed/covermap.yaml").split == SplitConfig()
+
+
+def test_a_dry_run_counts_and_writes_nothing(tiny_config, tmp_path):
+    told = prepare_scenes(tiny_config, tmp_path / "out", tiling=Tiling(64, min_labelled=0.5), dry_run=True)
+    assert "scenes, at most" in told[0]
+    assert not (tmp_path / "out").exists()

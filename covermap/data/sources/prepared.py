@@ -39,7 +39,8 @@ class Prepared(Source):
             name: LabelFile(path if Path(path).is_absolute() else str(inside(self.root, path)))
             for name, path in row["labels"].items()
         }
-        return SceneFiles(row["name"], images, labels, row["part"], row["place"], row["chip_class"])
+        facts = {key: row[key] for key in ("part", "place", "chip_class")}
+        return SceneFiles(row["name"], images, labels, **facts, chip_classes=tuple(row["chip_classes"]))
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:

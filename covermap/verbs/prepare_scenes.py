@@ -1,0 +1,62 @@
+"""`prepare CONFIG FOLDER`: the scenes of a config, or tiles of them, written once in a form that trains fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from covermap.core.config import Box, RunConfig, SplitConfig
+from covermap.core.output import write_text
+from covermap.core.progress import Tick, unseen
+from covermap.data.store import read_manifest, write_store
+from covermap.data.tiles import Tiling
+from covermap.geo.products import small_cache
+
+_OF_VECTORS = ("legend", "merge", "field", "layer", "epsg", "point_px")
+_ALWAYS = ("unknown_codes", "indices")
+
+
+@small_cache()
+def prepare_scenes(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    tiling: Tiling | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    on_progress: Tick = unseen,
+) -> list[str]:
+    """Write the folder with a config that trains on it; returns sentences about the result.
+
+    The same call goes on where an earlier one was stopped. Raises what `write_store` raises.
+    """
+    told = write_store(
+        config.data, out, tiling=tiling, overwrite=overwrite, dry_run=dry_run, on_progress=on_progress
+    )  # fmt: skip
+    if dry_run:
+        return told
+    path = Path(out) / "covermap.yaml"
+    boxes = any(isinstance(box, Box) for box in (config.split.val, config.split.test, *config.split.exclude))
+    if tiling and boxes:
+        config = config.model_copy(update={"split": SplitConfig()})
+        told.append("note: boxes of split count in pixels of whole scenes, so the new config has the usual split")
+    write_text(path, yaml.safe_dump(_on_prepared(config, Path(out)), sort_keys=False))
+    return [*told, f"next: covermap train {path}"]
+
+
+def _on_prepared(config: RunConfig, out: Path) -> dict[str, object]:
+    """The same run on the folder: what was decided while it was written is left out."""
+    manifest = read_manifest(out)
+    plain = config.model_dump(mode="json", exclude_defaults=True)
+    kept = (*_ALWAYS, *(() if manifest["legend"] else _OF_VECTORS))
+    data = {key: value for key, value in plain["data"].items() if key in kept}
+    tiles: dict[str, list[str]] = {}
+    for row in manifest["scenes"]:
+        tiles.setdefault(row["scene"], []).append(row["name"])
+    for part in ("val", "test"):
+        names = plain.get("split", {}).get(part)
+        if isinstance(names, list):
+            plain["split"][part] = [tile for name in names for tile in tiles.get(name, [name])]
+    output = str(Path(config.output).resolve())
+    return {**plain, "output": output, "data": {"source": "prepared", "root": ".", **data}}
