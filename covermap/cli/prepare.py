@@ -12,7 +12,17 @@ from covermap.cli import show
 if TYPE_CHECKING:
     from covermap.data.tiles import Tiling
 
-TILES = "Data of a config"
+_TILES = "Tiles of a config's data"
+Tile = Annotated[int | None, typer.Option(help="Side of tiles in px; default: whole scenes.", rich_help_panel=_TILES)]
+Overlap = Annotated[int, typer.Option(help="Pixels that neighbouring tiles share.", rich_help_panel=_TILES)]
+Edge = Annotated[
+    str, typer.Option(help="Last tiles: shift (moved back), pad (nodata beyond), drop.", rich_help_panel=_TILES)
+]
+MaxNodata = Annotated[float, typer.Option(help="Largest share without data.", rich_help_panel=_TILES)]
+MinLabelled = Annotated[float, typer.Option(help="Smallest share with a label.", rich_help_panel=_TILES)]
+DropOnly = Annotated[
+    str | None, typer.Option(help="Leave out tiles of these classes alone: water,snow.", rich_help_panel=_TILES)
+]
 
 
 def prepare(
@@ -41,18 +51,12 @@ def prepare(
         str | None, typer.Option(help="Several dates (PATH or PATH@DATE) as one: median, mean, max-ndvi.")
     ] = None,
     dates: Annotated[str | None, typer.Option(help="With --composite: only this period, first/last.")] = None,
-    tile: Annotated[
-        int | None, typer.Option(help="Side of tiles in px; default: whole scenes.", rich_help_panel=TILES)
-    ] = None,
-    overlap: Annotated[int, typer.Option(help="Pixels that neighbouring tiles share.", rich_help_panel=TILES)] = 0,
-    edge: Annotated[
-        str, typer.Option(help="Last tiles: shift (moved back), pad (nodata beyond), drop.", rich_help_panel=TILES)
-    ] = "shift",
-    max_nodata: Annotated[float, typer.Option(help="Largest share without data.", rich_help_panel=TILES)] = 1.0,
-    min_labelled: Annotated[float, typer.Option(help="Smallest share with a label.", rich_help_panel=TILES)] = 0.0,
-    drop_only: Annotated[
-        str | None, typer.Option(help="Leave out tiles of these classes alone: water,snow.", rich_help_panel=TILES)
-    ] = None,
+    tile: Tile = None,
+    overlap: Overlap = 0,
+    edge: Edge = "shift",
+    max_nodata: MaxNodata = 1.0,
+    min_labelled: MinLabelled = 0.0,
+    drop_only: DropOnly = None,
     settings: show.Set = None,
     overwrite: show.Overwrite = False,
     dry_run: show.DryRun = False,
