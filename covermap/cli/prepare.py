@@ -83,8 +83,7 @@ def prepare(
         told = align(
             source, out, like=like, gsd_m=gsd, resampling=resampling, field=field, layer=layer, epsg=epsg,
             legend=legend, sensor=sensor, bands=show.listed(bands), clouds=clouds, composite=composite, dates=dates,
-            overwrite=overwrite, dry_run=dry_run,
-            on_progress=tick,
+            overwrite=overwrite, dry_run=dry_run, on_progress=tick,
         )  # fmt: skip
     for line in told:
         typer.echo(line)
