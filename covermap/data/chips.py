@@ -21,6 +21,7 @@ from covermap.core.legend import IGNORE
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.augment import Warp, flip, vary
 from covermap.data.balance import Sampling
+from covermap.data.order import Order, plan_order
 from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.data.stats import normalise_sample
@@ -121,10 +122,15 @@ class TrainWindows(Dataset[dict[str, Any]]):
     ) -> None:
         self._scenes, self._split, self._cells, self._spec, self._config = scenes, split, cells, spec, config
         self._sampling = sampling or Sampling(np.ones(len(cells)), np.ones(len(cells), np.int64))
-        self._length, self._epoch = length, 0
+        self._length = length
         self._held: dict[int, HeldScene] = {}
+        self._order: Order | None = None
         if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
             self._held = {i: HeldScene(scene, split, "train") for i, scene in enumerate(scenes)}
+        else:
+            places = [(cell.scene, cell.window) for cell in cells]
+            self._order = plan_order(scenes, places, self._sampling.weights, size_px=max(config.sizes_px))
+        self.start(0)
 
     def __len__(self) -> int:
         return self._length
@@ -132,12 +138,14 @@ class TrainWindows(Dataset[dict[str, Any]]):
     def start(self, epoch: int) -> None:
         """Choose the epoch whose windows are given."""
         self._epoch = epoch
+        if self._order:
+            self._regions = self._order.epoch(self._length, [self._config.seed, epoch])
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         rng = np.random.default_rng([self._config.seed, self._epoch, number])
         augment = self._config.augment
         warp = Warp.draw(augment, self.size_of(number), rng)
-        sample = warp(self._draw(warp, rng))
+        sample = warp(self._draw(number, warp, rng))
         if augment.flips:
             sample = flip(sample, int(rng.integers(8)))
         image = vary(normalise_sample(sample, self._spec), sample.valid, augment, rng, self._spec)
@@ -152,16 +160,20 @@ class TrainWindows(Dataset[dict[str, Any]]):
         key = [self._config.seed, self._epoch, number // self._config.batch_size, len(sizes)]
         return sizes[int(np.random.default_rng(key).integers(len(sizes)))] if len(sizes) > 1 else sizes[0]
 
-    def _draw(self, warp: Warp, rng: np.random.Generator) -> Sample:
+    def _draw(self, number: int, warp: Warp, rng: np.random.Generator) -> Sample:
         """What is read for a window: a labelled cell's random pixel lies at a random place of it."""
-        cell = self._cells[self._sampling.draw(rng)]
+        region = self._order.regions[self._regions[number]] if self._order else None
+        cell = self._cells[region.draw(rng) if region else self._sampling.draw(rng)]
         row = cell.window.row + int(rng.integers(cell.window.height))
         down = int(rng.integers(warp.size_px))
         col = cell.window.col + int(rng.integers(cell.window.width))
         right = int(rng.integers(warp.size_px))
         down, right = warp.place(down, right)
         grid, size = self._scenes[cell.scene].grid, warp.read_px
-        window = Window(_first(row - down, size, grid.height), _first(col - right, size, grid.width), size, size)
+        area = region.window if region and min(region.window[2:]) >= size else grid.window
+        window = Window(
+            _first(row - down, size, area.row, area.height), _first(col - right, size, area.col, area.width), size, size
+        )
         held = self._held.get(cell.scene)
         if held is not None:
             return held.read(window)
@@ -169,9 +181,9 @@ class TrainWindows(Dataset[dict[str, Any]]):
         return replace(scene.read(window), label=self._split.labels(scene, window, "train"))
 
 
-def _first(wanted: int, size: int, length: int) -> int:
-    """First row of a window of `size`, inside of the scene where the scene is large enough."""
-    return int(np.clip(wanted, 0, max(0, length - size)))
+def _first(wanted: int, size: int, start: int, length: int) -> int:
+    """First row of a window of `size`, inside of `length` rows from `start` on where these are enough."""
+    return int(np.clip(wanted, start, start + max(0, length - size)))
 
 
 def collate(items: Sequence[Mapping[str, Any]]) -> Batch:
