@@ -20,11 +20,11 @@ from covermap.data.scene import Scene
 from covermap.geo.grid import Window
 from covermap.geo.raster import grid_of, open_dataset
 
-AT_ONCE = 8
+AT_ONCE = 12
 """Regions that are open at a time: with four blocks each, more blocks than the windows of a usual batch."""
 PER_VISIT = 16
 """Windows that are taken from a region before it is left, at most."""
-MEMORY = 1 << 29
+MEMORY = 1 << 28
 """Bytes that the open regions may take unpacked, in GDAL's block cache; large strips allow fewer at a time."""
 
 

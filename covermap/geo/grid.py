@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import rasterio.windows
 from affine import Affine
-from pyproj import Geod
+from pyproj import Geod, Transformer
 from rasterio.coords import BoundingBox
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
@@ -125,6 +126,8 @@ class Grid:
 
     def is_same(self, other: Grid, *, tolerance_px: float = 0.01) -> bool:
         """Whether both lay the same pixels on the same ground, to a hundredth of a pixel over the whole extent."""
+        if self is other:
+            return True
         if (self.height, self.width) != (other.height, other.width) or not self.same_crs(other):
             return False
         for xy in ((0, 0), (self.width, 0), (0, self.height), (self.width, self.height)):
@@ -166,8 +169,17 @@ class Grid:
             return None
         window = window or self.window
         x, y = self.transform * (window.col + window.width / 2, window.row + window.height / 2)
-        lon, lat = warp_points(self.crs, "EPSG:4326", [x], [y])
-        return float(lat[0]), float(lon[0])
+        lon, lat = self._to_degrees.transform(x, y)
+        return float(lat), float(lon)
+
+    @cached_property
+    def _to_degrees(self) -> Transformer:
+        """Made once: training asks for the place of every window."""
+        assert self.crs is not None
+        return Transformer.from_crs(self.crs.to_wkt(), "EPSG:4326", always_xy=True)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {key: value for key, value in self.__dict__.items() if key != "_to_degrees"}
 
     def describe(self) -> str:
         """One line for messages: CRS, pixel size, size."""

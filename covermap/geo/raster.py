@@ -46,6 +46,7 @@ _MAX_OPEN = 64
 _local = threading.local()
 _masked: weakref.WeakKeyDictionary[DatasetReader, bool] = weakref.WeakKeyDictionary()
 """Whether an open dataset has a mask or alpha band."""
+_grids: weakref.WeakKeyDictionary[DatasetReader, Grid] = weakref.WeakKeyDictionary()
 
 
 def is_remote(path: str) -> bool:
@@ -65,9 +66,12 @@ def open_dataset(path: str) -> DatasetReader:
         _local.pid, _local.store, _local.inherited = os.getpid(), OrderedDict(), getattr(_local, "store", None)
     store: OrderedDict[tuple[str, float], DatasetReader] = _local.store
     file = own_file(path)
-    if not is_remote(path) and not Path(file).exists():
-        raise DataError(f"there is no file {file}", fix="check the path; paths in a config count from its folder")
-    key = (path, 0.0 if is_remote(path) else os.stat(file).st_mtime)
+    try:
+        key = (path, 0.0 if is_remote(path) else os.stat(file).st_mtime)
+    except OSError as error:
+        raise DataError(
+            f"there is no file {file}", fix="check the path; paths in a config count from its folder"
+        ) from error
     if key in store:
         store.move_to_end(key)
         return store[key]
@@ -99,7 +103,9 @@ def place_may_be_unknown() -> Iterator[None]:
 
 def grid_of(dataset: DatasetReader) -> Grid:
     """The grid of an open dataset."""
-    return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
+    if dataset not in _grids:
+        _grids[dataset] = Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
+    return _grids[dataset]
 
 
 @dataclass(frozen=True)
