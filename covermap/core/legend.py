@@ -127,6 +127,8 @@ class Legend:
         """
         given = np.asarray(codes)
         if given.dtype == np.uint8:
+            if self._run is not None and not ((run := given - self._run) >= len(self.classes)).any():
+                return run
             # A look-up of bytes is six times as fast as one of arrays.
             looked_up = bytearray(np.ascontiguousarray(given)).translate(self._bytes)
             quick = np.frombuffer(looked_up, np.uint8).reshape(given.shape)
@@ -151,6 +153,13 @@ class Legend:
         if lost.any():
             index = np.where(lost, IGNORE, index)
         return index.astype(np.uint8)
+
+    @cached_property
+    def _run(self) -> np.uint8 | None:
+        """The first code, where codes are 8-bit and follow each other in the classes' order."""
+        first = self.codes[0]
+        run = self.codes == tuple(range(first, first + len(self.classes)))
+        return np.uint8(first) if run and self.codes[-1] < 256 else None
 
     @cached_property
     def _bytes(self) -> bytes:

@@ -179,6 +179,8 @@ def infer_legend(path: str, *, nodata: int | None = None) -> Legend:
 
     def codes_in(block: Window) -> set[float]:
         values, valid = read_plain(open_dataset(path), [1], block, empty)
+        if _all_known(values[0], valid, codes):
+            return set()
         return _different(values[0] if valid.all() else values[0][valid])
 
     blocks = list(partition(Window(0, 0, dataset.height, dataset.width), 1024, 4096))
@@ -208,6 +210,14 @@ def infer_legend(path: str, *, nodata: int | None = None) -> Legend:
     )
     free = int(empty) if empty is not None and empty >= 0 and np.isfinite(empty) and empty not in codes else None
     return Legend(Path(path).stem, classes, nodata=free)
+
+
+def _all_known(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], known: set[float]) -> bool:
+    """Whether all valid values are known; only asked where the known ones follow each other, which is quick to see."""
+    if values.dtype != np.uint8 or not known or max(known) - min(known) + 1 != len(known):
+        return False
+    outside = values - np.uint8(min(known)) >= len(known)
+    return not (outside & valid).any()
 
 
 def _different(codes: npt.NDArray[Any]) -> set[float]:
