@@ -168,10 +168,11 @@ def find_legend(config: DataConfig, paths: Sequence[str], *, own: str | Mapping[
     return legend.merge(config.merge) if config.merge else legend
 
 
-def infer_legend(path: str, *, nodata: int | None = None) -> Legend:
+def infer_legend(path: str, *, nodata: int | None = None, every: int = 1) -> Legend:
     """A legend of the codes found in a label raster, with the file's own names and colours where it has them.
 
-    Reads the file once, block by block. Raises LabelError when the codes are not whole numbers or too many.
+    Reads the file once, block by block; or only one of `every` blocks, which may miss codes. Raises LabelError when the
+    codes are not whole numbers or too many.
     """
     dataset = open_codes(path)
     empty = nodata if nodata is not None else dataset.nodata
@@ -184,7 +185,7 @@ def infer_legend(path: str, *, nodata: int | None = None) -> Legend:
         return _different(values[0] if valid.all() else values[0][valid])
 
     blocks = list(partition(Window(0, 0, dataset.height, dataset.width), 1024, 4096))
-    for found in map_unordered(codes_in, blocks, workers=cores()):
+    for found in map_unordered(codes_in, blocks[:: every if len(blocks) >= 4 * every else 1], workers=cores()):
         codes |= found
         if len(codes) > 254:
             raise LabelError(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from covermap.core.config import DataConfig, ImageConfig, expand, parse_date
 from covermap.core.engine import cores, map_unordered
-from covermap.core.errors import ConfigError, DataError, GridError, OutputError
+from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
 from covermap.core.legend import IGNORE, Legend, load_legend
 from covermap.core.output import claim
 from covermap.core.progress import Tick, unseen
@@ -48,6 +48,8 @@ class Layer:
     describe: Callable[[npt.NDArray[np.int64]], list[str]]
     notes: Sequence[str] = ()
     block_px: int = BLOCK_PX
+    again: Callable[[], Layer] | None = None
+    """What to write where codes turn up that this layer does not know."""
 
 
 @small_cache()
@@ -116,7 +118,14 @@ def _finish(
     if out.resolve() in {Path(file).resolve() for path in inputs if path for file in _files(path)}:
         raise OutputError(f"{out} is an input of this call", fix="give the result another name")
     told = [f"{out}: {found.grid.describe()}, {', '.join(found.bands)}", *(f"note: {note}" for note in found.notes)]
-    return told if dry_run else told + _write(found, out, overwrite, on_progress)
+    if dry_run:
+        return told
+    try:
+        return told + _write(found, out, overwrite, on_progress)
+    except LabelError:
+        if found.again is None:
+            raise
+        return told + _write(found.again(), out, overwrite, on_progress)
 
 
 def _files(path: str) -> list[str]:
@@ -144,11 +153,17 @@ def _target(own: Grid, like: str | None, gsd_m: float | None) -> Grid:
 
 
 def _label_raster(source: str, like: str, grid: Grid, legend: Legend | None, method: str) -> Layer:
-    legend = legend or infer_legend(source)
     config = DataConfig(image=source, labels=source, align=method if method in CATEGORICAL else "mode")
-    return _label_layer(
-        RasterLabels.open(LabelFile(source), grid=grid, legend=legend, config=config, image_name=like), legend
-    )
+
+    def layer(legend: Legend) -> Layer:
+        return _label_layer(
+            RasterLabels.open(LabelFile(source), grid=grid, legend=legend, config=config, image_name=like), legend
+        )
+
+    if legend:
+        return layer(legend)
+    # Reading everything twice, first for its codes, would take nearly twice as long: a part mostly shows them all.
+    return replace(layer(infer_legend(source, every=8)), again=lambda: layer(infer_legend(source)))
 
 
 def _label_layer(labels: RasterLabels | VectorLabels, legend: Legend) -> Layer:
