@@ -34,6 +34,6 @@ def test_values_that_are_no_codes_are_refused_also_where_they_are_rare(write_tif
     values = np.ones((64, 64), "float32")
     values[50, 30] = 1.5
     path = write_tif("labels.tif", values)
-    with pytest.raises(LabelError, match="no class codes, such as 1.5"):
+    with pytest.raises(LabelError, match=r"no class codes, such as 1\.5"):
         prepare(path, tmp_path / "out.tif", gsd_m=40, resampling="mode")
     assert not (tmp_path / "out.tif").exists()
