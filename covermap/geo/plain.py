@@ -75,11 +75,13 @@ class PlainFile:
     def _stored(self, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
         if np.dtype(self.dtype).kind in "iu" and values.dtype.kind == "f":
             limits = np.iinfo(self.dtype)
-            values = np.clip(np.rint(values), limits.min, limits.max)
+            values = np.clip(np.rint(np.where(valid, values, 0)), limits.min, limits.max)
+        kind = np.dtype(self.dtype).type  # a plain number would turn the block into float64
+        numbers = values.astype(self.dtype, copy=False)
         if self.nodata is not None:
-            return np.where(valid, values, self.nodata).astype(self.dtype)
-        alpha = np.where(valid, np.iinfo(self.dtype).max, 0)
-        return np.concatenate([np.where(valid, values, 0), alpha[None]]).astype(self.dtype)
+            return np.where(valid, numbers, kind(self.nodata))
+        alpha = np.where(valid, kind(np.iinfo(self.dtype).max), kind(0))
+        return np.concatenate([np.where(valid, numbers, kind(0)), alpha[None]])
 
     def _open(self) -> Any:
         if self.partial.exists():

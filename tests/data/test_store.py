@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 from covermap.core.config import Box, DataConfig, ImageConfig, SplitConfig
 from covermap.core.config_file import load_config, parse_config
@@ -16,7 +17,7 @@ from covermap.data import store
 from covermap.data.scene import open_scenes
 from covermap.data.store import Ledger, verify, write_store
 from covermap.data.tiles import Tiling, cut
-from covermap.geo.grid import Window
+from covermap.geo.grid import Grid, Window
 from covermap.geo.plain import PlainFile
 from covermap.start import prepare_run
 from covermap.verbs.prepare_scenes import prepare_scenes
@@ -281,3 +282,12 @@ def test_a_dry_run_counts_and_writes_nothing(tiny_config, tmp_path):
     told = prepare_scenes(tiny_config, tmp_path / "out", tiling=Tiling(64, min_labelled=0.5), dry_run=True)
     assert "scenes, at most" in told[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_fractions_without_a_number_become_nodata_of_whole_numbers(tmp_path):
+    values = np.array([[[1.4, np.nan], [70000.0, -3.0]]], "float32")
+    file = PlainFile(tmp_path / "a.tif", Grid(None, Affine.identity(), 2, 2), ("red",), "uint16", 9.0)
+    file.write([(Window(0, 0, 2, 2), values, np.isfinite(values[0]))])
+    file.finish()
+    with rasterio.open(tmp_path / "a.tif") as written:
+        assert written.read(1).tolist() == [[1, 9], [65535, 0]]
