@@ -202,3 +202,15 @@ def pick_bands(
             )
         positions.append(list(available).index(common))
     return positions
+
+
+def band_in_file_name(stem: str, sensor: Sensor | None) -> str:
+    """`T32_20200101_B8A_20m` -> the band that one of its parts names; the last such part, else the whole stem."""
+    parts = [p for p in re.split(r"[_\-.\s]+", stem) if p]
+    for part in reversed(parts):
+        if re.fullmatch(r"\d+m?", part):
+            continue
+        name = common_name(part, sensor)
+        if name != part.lower() or (sensor and name in sensor.band_names):
+            return part
+    return parts[-1] if len(parts) > 1 else stem

@@ -20,7 +20,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,7 @@ def _layers(piece: Piece, out: Path) -> tuple[dict[str, Any], list[Layer]]:
         entries = [image for image in scene.images if (image.sensor or "image") == sensor]
         added = scene.added.get(sensor) or (0.0,) * len(entries)
         for number, (image, add) in enumerate(zip(entries, added, strict=True)):
-            one = replace(raster, sources=raster.sources[number : number + 1], dates=raster.dates[number : number + 1])
+            one = raster.of_date(number)
             path = folder / f"{sensor}_{number + 1}.tif"
             layers.append(_image_layer(path, grid, one, add))
             offset = 0.0 if image.offset == "auto" and image.sensor == "sentinel2" else image.offset

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 import warnings
 import weakref
@@ -28,7 +27,7 @@ from rasterio.io import DatasetReader
 
 from covermap.core.config import CloudConfig
 from covermap.core.errors import BandError, DataError, GridError
-from covermap.core.sensors import Sensor, common_name, find_sensor, name_bands, pick_bands
+from covermap.core.sensors import Sensor, band_in_file_name, common_name, find_sensor, name_bands, pick_bands
 from covermap.geo.align import read_onto
 from covermap.geo.clouds import CloudMask, find_mask
 from covermap.geo.cube import open_cube, open_patch_array
@@ -214,6 +213,11 @@ class Raster:
                 f"{which} is damaged near row {window.row}, column {window.col}: {error}",
                 fix="copy it again from its source",
             ) from error
+
+    def of_date(self, number: int) -> Raster:
+        """One of the dates alone, with its own cloud mask."""
+        at = slice(number, number + 1)
+        return replace(self, sources=self.sources[at], dates=self.dates[at], clouds=self.clouds[at])
 
     def select(self, bands: Sequence[str], *, sensor: Sensor | None = None) -> Raster:
         """Only the named bands, in the given order, also differences `a-b` of two of them; raises BandError."""
@@ -468,18 +472,6 @@ def _names_in(files: Sequence[str], datasets: Sequence[DatasetReader], sensor: S
                 fix="name them in file order: bands: [blue, green, red, nir, ...] (option --bands)",
             )
     return names
-
-
-def band_in_file_name(stem: str, sensor: Sensor | None) -> str:
-    """`T32_20200101_B8A_20m` -> the band that one of its parts names; the last such part, else the whole stem."""
-    parts = [p for p in re.split(r"[_\-.\s]+", stem) if p]
-    for part in reversed(parts):
-        if re.fullmatch(r"\d+m?", part):
-            continue
-        name = common_name(part, sensor)
-        if name != part.lower() or (sensor and name in sensor.band_names):
-            return part
-    return parts[-1] if len(parts) > 1 else stem
 
 
 def _common_grid(files: Sequence[str], datasets: Sequence[DatasetReader], gsd_m: float | None) -> Grid:

@@ -78,7 +78,7 @@ def composite(scene: Scene, side_px: int) -> Composite:
 
 
 def _of_first_date(raster: Raster, side_px: int) -> Composite:
-    raster = replace(raster, sources=raster.sources[:1], dates=raster.dates[:1])
+    raster = raster.of_date(0)
     values, valid = read_overview(raster, side_px)
     known = values[:, valid].astype(np.float64)
     limits = np.percentile(known, (2, 98), axis=1) if known.size else np.tile([[0.0], [1.0]], len(values))

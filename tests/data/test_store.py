@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from covermap.core.config import Box, DataConfig, ImageConfig, SplitConfig
+from covermap.core.config import Box, CloudConfig, DataConfig, ImageConfig, SplitConfig
 from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import CovermapError, DataError, OutputError
 from covermap.data import store
@@ -291,3 +291,21 @@ def test_fractions_without_a_number_become_nodata_of_whole_numbers(tmp_path):
     file.finish()
     with rasterio.open(tmp_path / "a.tif") as written:
         assert written.read(1).tolist() == [[1, 9], [65535, 0]]
+
+
+def test_each_date_keeps_its_own_clouds(write_tif, tmp_path):
+    image = np.full((1, 40, 40), 500, "uint16")
+    clear, cloudy = np.zeros((2, 40, 40), "uint8")
+    cloudy[:, 20:] = 1
+    entries = [
+        ImageConfig(
+            path=write_tif(f"i{n}.tif", image, bands=["red"], nodata=0), sensor="sentinel2", date=f"2020-0{n}-01",
+            clouds=CloudConfig(path=write_tif(f"c{n}.tif", mask), specification="mask"), offset=0,
+        )
+        for n, mask in ((1, clear), (2, cloudy))
+    ]  # fmt: skip
+    write_store(DataConfig(image=entries), tmp_path / "out")
+    (scene,) = prepared(tmp_path / "out")
+    valid = scene.read(scene.grid.window).valid
+    assert valid[0].all()
+    assert (valid[1] == (cloudy == 0)).all()
