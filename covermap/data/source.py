@@ -214,12 +214,18 @@ def inside(root: Path, name: str) -> Path:
     return path
 
 
-def read_parts(path: Path) -> dict[str, str]:
-    """{identifier: part} in the table's order; raises DataError for other columns, parts, or an identifier twice."""
+def read_table(path: Path, first: str, second: str) -> list[dict[str, str]]:
+    """The rows of a CSV with these columns; raises DataError for one without rows or columns."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
-    if not rows or not {"identifier", "split"} <= set(rows[0]):
-        raise DataError(f"{path} has no columns identifier and split", fix="restore the table of splits")
+    if not rows or not {first, second} <= set(rows[0]):
+        raise DataError(f"{path} has no columns {first} and {second}", fix="restore the data set's table")
+    return rows
+
+
+def read_parts(path: Path) -> dict[str, str]:
+    """{identifier: part} in the table's order; raises DataError for other columns, parts, or an identifier twice."""
+    rows = read_table(path, "identifier", "split")
     found: dict[str, str] = {}
     for row in rows:
         chip, part = (row["identifier"] or "").strip(), (row["split"] or "").strip()

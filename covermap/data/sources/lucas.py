@@ -16,7 +16,7 @@ from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
-from covermap.data.source import SceneFiles, Source, by_stem, list_files, natural, require_pairs
+from covermap.data.source import SceneFiles, Source, by_stem, list_files, natural, read_table, require_pairs
 
 BANDS = ("blue", "green", "red", "nir_narrow", "swir1", "swir2")
 TABLE = "chips_LC_class.csv"
@@ -48,12 +48,8 @@ class Lucas(Source):
         path = self.root / TABLE
         if not path.is_file():
             raise DataError(f"{self.root} has no {TABLE}", fix="it is part of the data set; columns Point_ID, STR18")
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or not {"Point_ID", "STR18"} <= set(rows[0]):
-            raise DataError(f"{path} has no columns Point_ID and STR18", fix="restore the data set's table")
         strata: dict[str, int] = {}
-        for row in rows:
+        for row in read_table(path, "Point_ID", "STR18"):
             point, code = row["Point_ID"].strip(), row["STR18"].strip()
             if point in strata:
                 raise DataError(f"{path} has the point {point} twice", fix="keep one row for each point")
