@@ -24,7 +24,7 @@ from covermap.data.chips import Survey, survey
 from covermap.data.make_split import make_split
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split
-from covermap.data.stats import input_spec, with_statistics
+from covermap.data.stats import input_spec, with_own_statistics, with_statistics
 from covermap.hub import place_of, require_file
 from covermap.nn.model import Model, build_model
 from covermap.nn.published import published_of
@@ -67,6 +67,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     scenes = open_scenes(config.data)
     split = make_split(scenes, config.split, size_px=max(config.train.sizes_px))
     spec, wishes = _inputs(config, scenes, split, weights)
+    scenes = with_own_statistics(scenes, spec)
     require_effect(config.train.augment, spec)
     longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
     found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))

@@ -62,6 +62,9 @@ class ImageConfig(Section):
     offset: float | Literal["auto"] = Field(
         "auto", description="Added after scaling; auto finds Sentinel-2's +1000 of processing baseline 04.00."
     )
+    quantity: Literal["power", "amplitude"] | None = Field(
+        None, description="What radar numbers are, to be taken in dB: 10 or 20 log10; default: as they are."
+    )
     clouds: str | CloudConfig = Field(
         "auto",
         description="auto: the product's own classification (SCL, QA_PIXEL); none; a file or pattern; or a section.",
@@ -333,10 +336,10 @@ class TrainConfig(Section):
     monitor: str = Field("val_miou", description="What the best checkpoint is chosen by: val_miou, val_loss, ...")
     patience: int | None = Field(None, ge=1, description="Epochs without gain until training stops.")
     validate_every: int = Field(1, ge=1, description="Epochs between two validations.")
-    normalise: Literal["auto", "pretrained", "dataset", "percentile", "none"] = Field(
+    normalise: Literal["auto", "pretrained", "dataset", "scene", "percentile", "none"] = Field(
         "auto",
         description="Whose mean and std: those that published weights were trained with (auto, if there are any), the "
-        "data's own, or its 2nd and 98th percentile as -1 and 1.",
+        "data's own, those of each scene or place (event) by itself, or the 2nd and 98th percentile as -1 and 1.",
     )
     augment: AugmentConfig = AugmentConfig()
     workers: int = Field(0, ge=0, description="Processes that read windows.")

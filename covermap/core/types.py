@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,8 @@ class SensorInput:
     value = (file number * scale + offset - mean) / std, band by band, then cut to +-`clip`. With `auto_offset` the
     +1000 of newer Sentinel-2 products is first taken off each file that has it. An optional sensor may be absent, or
     lack bands, which then count as if they had their mean everywhere. indices: those of the bands that are made of
-    others (data.indices), in the same unit.
+    others (data.indices), in the same unit. quantity: of radar numbers (power or amplitude) that are taken in dB.
+    per_scene: mean and std are those of each scene or place itself, which the sample brings along.
     """
 
     sensor: str
@@ -44,6 +45,8 @@ class SensorInput:
     auto_offset: bool = False
     optional: bool = False
     indices: tuple[str, ...] = ()
+    quantity: Literal["power", "amplitude"] | None = None
+    per_scene: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.bands) == len(self.mean) == len(self.std) > 0 or not all(s > 0 for s in self.std):
@@ -117,7 +120,8 @@ def mask_for(valid: npt.NDArray[np.bool_], num_dates: int) -> npt.NDArray[np.boo
 class Sample:
     """One window as read: raw numbers per sensor (T, C, H, W), valid (T, H, W), label (H, W) or None.
 
-    bands: names of the channels of each sensor.
+    bands: names of the channels of each sensor. statistics: {sensor: {band: (mean, std)}} of its scene or place, for
+    models that are normalised by them.
     """
 
     image: dict[str, Array]
@@ -127,6 +131,7 @@ class Sample:
     location: tuple[float, float] | None = None
     key: str = ""
     bands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    statistics: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
 
 @dataclass

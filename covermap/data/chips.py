@@ -92,7 +92,8 @@ class HeldScene:
             valid = np.pad(valid, ((0, 0), *margins))
             label = np.pad(label, margins, constant_values=IGNORE)
         key = f"{self.name}:{window.row},{window.col}"
-        return Sample(images, valid, label, self._sample.dates, self.grid.lat_lon(window), key, self._sample.bands)
+        place = self.grid.lat_lon(window)
+        return replace(self._sample, image=images, valid=valid, label=label, location=place, key=key)
 
 
 def scene_bytes(scene: Scene) -> int:

@@ -19,6 +19,7 @@ from covermap.core.types import Sample
 from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import ChipLabels, RasterLabels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, SceneFiles, find_scenes
+from covermap.geo.band_source import Quantity
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, similar_gsd
 from covermap.geo.raster import Raster, files_behind, open_dataset, open_raster, own_file, stack_dates
@@ -37,7 +38,8 @@ class Scene:
     """One place: `rasters[sensor]` share `grid`; `added[sensor][t]` is added to that sensor's numbers of date t.
 
     channels: of sensors with indices, what is made of their rasters' bands. images: where the rasters come from.
-    part, place: what the data set's layout says of it (see SceneFiles).
+    part, place: what the data set's layout says of it (see SceneFiles). statistics: its own, for models that are
+    normalised by them (data.stats.with_own_statistics).
     """
 
     name: str
@@ -51,6 +53,7 @@ class Scene:
     part: str | None = None
     place: str | None = None
     channels: Mapping[str, Channels] = field(default_factory=dict)
+    statistics: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
     @property
     def bands(self) -> dict[str, tuple[str, ...]]:
@@ -94,7 +97,8 @@ class Scene:
         valid = masks[0] if len(masks) == 1 else np.logical_and.reduce(np.broadcast_arrays(*masks))
         index = self.read_labels(window) if labels else None
         key = f"{self.name}:{window.row},{window.col}"
-        return Sample(image, valid, index, self.dates, self.grid.lat_lon(window), key, self.bands)
+        place = self.grid.lat_lon(window)
+        return Sample(image, valid, index, self.dates, place, key, self.bands, self.statistics)
 
     @property
     def dates(self) -> tuple[str | None, ...]:
@@ -206,7 +210,7 @@ def _described(image: ImageConfig) -> ImageConfig:
 
 def _require_one_scale(key: str, images: Sequence[ImageConfig]) -> None:
     """Dates of one sensor share one scaling; only the offset that is found by itself may differ."""
-    for what in ("scale", "offset", "nodata"):
+    for what in ("scale", "offset", "nodata", "quantity"):
         values = list(dict.fromkeys(getattr(image, what) for image in images))
         if len(values) > 1:
             raise ConfigError(
@@ -238,6 +242,8 @@ def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) ->
         notes.append(
             f"{raster.name}: no number is below {S2_DARKEST}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
         )
+    if image.quantity:
+        raster = _in_decibel(raster, image.quantity)
     used = raster.select(image.use, sensor=sensor) if image.use else raster
     if any(used.differences) and image.offset not in ("auto", 0.0):
         raise ConfigError(
@@ -254,6 +260,20 @@ def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) ->
         )
     channels = Channels((*used.bands, *made), made, *scaling(image))
     return _Opened(raster.select(channels.to_read(raster.bands)), added, raster.bands, channels)
+
+
+def _in_decibel(raster: Raster, quantity: Quantity) -> Raster:
+    """The raster in dB; raises BandError where it is mostly below 0, so that it probably is already."""
+    grid = raster.grid
+    side = min(grid.height, grid.width, 512)
+    values, valid = raster.read(Window((grid.height - side) // 2, (grid.width - side) // 2, side, side))
+    seen = values[:, :, valid.all(0)]
+    if seen.size and (seen < 0).mean() > 0.1:
+        raise BandError(
+            f"{raster.name} is said to hold radar {quantity}, but {(seen < 0).mean():.0%} of its numbers are below 0",
+            fix="if it is in dB already, leave quantity out",
+        )
+    return raster.in_decibel(quantity)
 
 
 def scaling(image: ImageConfig) -> tuple[float, float]:

@@ -26,8 +26,9 @@ def input_spec(
 ) -> InputSpec:
     """What a model trained on these scenes takes: bands by name, and mean and std of the train part's valid pixels.
 
-    normalise: dataset (mean and std), percentile (2nd and 98th to -1 and 1) or none. Windows beyond `max_px` pixels
-    are left out at random. Raises DataError when the train part holds no valid pixel or a band is constant.
+    normalise: dataset (mean and std), scene (the same, for what `with_own_statistics` does not find), percentile (2nd
+    and 98th to -1 and 1) or none. Windows beyond `max_px` pixels are left out at random. Raises DataError when the
+    train part holds no valid pixel or a band is constant.
     """
     sums = {key: _Sums(len(bands)) for key, bands in scenes[0].bands.items()}
     for scene, window in _train_windows(scenes, split, size_px, max_px, seed):
@@ -48,7 +49,7 @@ def input_spec(
             SensorInput(
                 key, bands, tuple(mean.tolist()), tuple(std.tolist()), scale, offset,
                 num_dates=len(raster.sources), auto_offset=image.offset == "auto",
-                indices=made.indices if made else (),
+                indices=made.indices if made else (), quantity=image.quantity, per_scene=normalise == "scene",
             )
         )  # fmt: skip
     return InputSpec(tuple(entries), scenes[0].grid.gsd_m, size_px)
@@ -59,11 +60,16 @@ def _train_windows(
 ) -> list[tuple[Scene, Window]]:
     side = max(256, size_px)
     found = [(s, w) for s in scenes for t in split.windows(s.name, "train") for w in partition(t, side, side)]
-    keep = max(1, max_px // (side * side))
-    if len(found) > keep:
-        order = np.random.default_rng(seed).permutation(len(found))[:keep]
-        found = [found[i] for i in sorted(order)]
-    return found
+    return _at_most(found, max_px, seed)
+
+
+def _at_most(windows: list[tuple[Scene, Window]], max_px: int, seed: int) -> list[tuple[Scene, Window]]:
+    """As many windows, drawn at random, as hold `max_px` pixels."""
+    total = np.cumsum([window.height * window.width for _, window in windows])
+    if len(windows) == 0 or total[-1] <= max_px:
+        return windows
+    keep = max(1, len(windows) * max_px // int(total[-1]))
+    return [windows[i] for i in sorted(np.random.default_rng(seed).permutation(len(windows))[:keep])]
 
 
 class _Sums:
@@ -89,6 +95,12 @@ class _Sums:
         self.second += (moved**2).sum(1)
         self.kept.append(values[:, :: max(1, values.shape[1] // 4096)].astype(np.float32))
 
+    def moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and std of all values."""
+        assert self.shift is not None
+        mean = self.first / self.count
+        return self.shift[:, 0] + mean, np.sqrt(np.maximum(self.second / self.count - mean**2, 0))
+
     def finish(
         self, normalise: str, *, where: str, bands: Sequence[str]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -97,8 +109,7 @@ class _Sums:
             raise DataError(f"{where}: the train part holds no valid pixel", fix="check nodata: covermap info IMAGE")
         if normalise == "none":
             return np.zeros(len(bands)), np.ones(len(bands))
-        mean = self.shift[:, 0] + self.first / self.count
-        std = np.sqrt(np.maximum(self.second / self.count - (self.first / self.count) ** 2, 0))
+        mean, std = self.moments()
         if normalise == "percentile":
             low, high = np.percentile(np.concatenate(self.kept, 1), (2, 98), axis=1)
             mean, std = (low + high) / 2, (high - low) / 2
@@ -121,6 +132,7 @@ def normalise_sample(sample: Sample, spec: InputSpec) -> dict[str, npt.NDArray[n
         if have != entry.bands:
             out[entry.sensor] = _spread(normalise_sample(sample, _only(spec, entry, have))[entry.sensor], entry, have)
             continue
+        entry = _own_numbers(entry, sample) if entry.per_scene else entry
         std = np.asarray(entry.std, np.float32)[:, None, None]
         gain = np.float32(entry.scale) / std
         shift = (np.float32(entry.offset) - np.asarray(entry.mean, np.float32)[:, None, None]) / std
@@ -133,6 +145,57 @@ def normalise_sample(sample: Sample, spec: InputSpec) -> dict[str, npt.NDArray[n
             scaled = np.where(mask_for(sample.valid, len(values))[:, None], scaled, np.float32(0))
         out[entry.sensor] = scaled
     return out
+
+
+def with_own_statistics(
+    scenes: Sequence[Scene], spec: InputSpec, *, max_px: int = 1 << 24, seed: int = 0
+) -> list[Scene]:
+    """The scenes with mean and std of their own numbers, where the model is normalised by them; else as they are.
+
+    Scenes of one place (the chips of one event) share them. All valid pixels count, whatever part they are in: labels
+    are not looked at. Windows beyond `max_px` pixels of a place are left out at random.
+    """
+    entries = [entry for entry in spec.sensors if entry.per_scene]
+    if not entries:
+        return list(scenes)
+    found: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
+    for place in dict.fromkeys(scene.place or scene.name for scene in scenes):
+        members = [scene for scene in scenes if (scene.place or scene.name) == place]
+        windows = [(scene, window) for scene in members for window in partition(scene.grid.window, 256, 256)]
+        found[place] = _measure(_at_most(windows, max_px, seed), entries)
+    return [replace(scene, statistics=found[scene.place or scene.name]) for scene in scenes]
+
+
+def _measure(
+    windows: Sequence[tuple[Scene, Window]], entries: Sequence[SensorInput]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """{sensor: {band: (mean, std)}} in physical units; a band that is constant here, or nowhere valid, is left out."""
+    sums: dict[str, _Sums] = {}
+    bands: dict[str, tuple[str, ...]] = {}
+    for scene, window in windows:
+        sample = scene.read(window)
+        for entry in entries:
+            values = sample.image.get(entry.sensor)
+            if values is None:
+                continue
+            bands[entry.sensor] = sample.bands[entry.sensor]
+            total = sums.setdefault(entry.sensor, _Sums(values.shape[1]))
+            for values_t, valid in zip(values, mask_for(sample.valid, len(values)), strict=True):
+                total.add(values_t[:, valid])
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for entry in entries:
+        if entry.sensor in sums and sums[entry.sensor].count:
+            mean, std = sums[entry.sensor].moments()
+            numbers = zip(bands[entry.sensor], mean * entry.scale + entry.offset, std * entry.scale, strict=True)
+            found[entry.sensor] = {band: (float(m), float(s)) for band, m, s in numbers if s > 1e-12}
+    return found
+
+
+def _own_numbers(entry: SensorInput, sample: Sample) -> SensorInput:
+    """The entry with the mean and std of the sample's scene; bands that are constant there keep the data set's."""
+    own = sample.statistics.get(entry.sensor, {})
+    both = [own.get(band, pair) for band, *pair in zip(entry.bands, entry.mean, entry.std, strict=True)]
+    return replace(entry, mean=tuple(pair[0] for pair in both), std=tuple(pair[1] for pair in both))
 
 
 def _only(spec: InputSpec, entry: SensorInput, bands: Sequence[str]) -> InputSpec:
@@ -180,7 +243,9 @@ def _require_scale(entry: SensorInput, pairs: Sequence[tuple[tuple[float, float]
     numbers = f"mean {mean:.3g}, std {std:.3g}; the weights were trained with mean {usual:.3g}, std {spread:.3g}"
     trouble = f"{entry.sensor} is on another scale than the weights: {numbers} ({unit})"
     if unit == "dB" and usual < 0 < mean:
-        raise BandError(trouble, fix="bring it to dB (10 log10 of the power), or set train.normalise: dataset")
+        raise BandError(
+            trouble, fix="set quantity: power (or amplitude) in the image's entry, or train.normalise: dataset"
+        )
 
     def fits(factor: float, ratio: float, shift: float) -> bool:
         apart = abs(factor * mean - usual) / spread

@@ -29,6 +29,7 @@ from covermap.core.config import CloudConfig
 from covermap.core.errors import BandError, DataError, GridError
 from covermap.core.sensors import Sensor, band_in_file_name, common_name, find_sensor, name_bands, pick_bands
 from covermap.geo.align import read_onto
+from covermap.geo.band_source import BandSource, Quantity, calibrated
 from covermap.geo.clouds import CloudMask, find_mask
 from covermap.geo.cube import open_cube, open_patch_array
 from covermap.geo.delivered import find_granule
@@ -105,30 +106,6 @@ def grid_of(dataset: DatasetReader) -> Grid:
     if dataset not in _grids:
         _grids[dataset] = Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
     return _grids[dataset]
-
-
-@dataclass(frozen=True)
-class BandSource:
-    """Where one band of one date lies: file and 1-based band number; value = number in the file * gain + add.
-
-    minus: what is subtracted from it.
-    """
-
-    path: str
-    index: int
-    gain: float = 1.0
-    add: float = 0.0
-    minus: BandSource | None = None
-
-    @property
-    def parts(self) -> tuple[BandSource, ...]:
-        """The bands to read: one, or both sides of a difference."""
-        return (self,) if self.minus is None else (self, *self.minus.parts)
-
-    def rescaled(self, gain: float, add: float) -> BandSource:
-        """The same with every value * gain + add; of a difference both sides, so that only the gain is left."""
-        minus = self.minus and self.minus.rescaled(gain, add)
-        return replace(self, gain=self.gain * gain, add=self.add * gain + add, minus=minus)
 
 
 @dataclass(frozen=True)
@@ -270,13 +247,10 @@ class Raster:
         sources = tuple(tuple(source.rescaled(gain, add) for source in date) for date in self.sources)
         return replace(self, sources=sources, dtype="float32")
 
-
-def calibrated(values: npt.NDArray[Any], sources: Sequence[BandSource]) -> npt.NDArray[Any]:
-    """Numbers in the files (C, H, W) -> values, float32 where that changes them."""
-    if all((source.gain, source.add) == (1.0, 0.0) for source in sources):
-        return values
-    gain, add = (np.array(x, np.float32)[:, None, None] for x in zip(*((s.gain, s.add) for s in sources), strict=True))
-    return np.asarray(values.astype(np.float32) * gain + add)
+    def in_decibel(self, quantity: Quantity) -> Raster:
+        """The same with radar power or amplitude in dB; what the file lacks (nodata) is judged before."""
+        sources = tuple(tuple(source.in_decibel(quantity) for source in date) for date in self.sources)
+        return replace(self, sources=sources, dtype="float32")
 
 
 def read_plain(

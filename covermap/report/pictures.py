@@ -23,8 +23,9 @@ from covermap.core.legend import IGNORE, Legend
 from covermap.data.scene import Scene
 from covermap.data.split import PARTS, Split, Tile
 from covermap.geo.align import read_onto
+from covermap.geo.band_source import BandSource, calibrated
 from covermap.geo.grid import Grid, Window, partition
-from covermap.geo.raster import BandSource, Raster, calibrated, grid_of, open_dataset, valid_pixels
+from covermap.geo.raster import Raster, grid_of, open_dataset, valid_pixels
 
 Picture = npt.NDArray[np.uint8]
 

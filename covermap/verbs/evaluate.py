@@ -19,6 +19,7 @@ from covermap.core.progress import Say, silent
 from covermap.core.run import Run
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import PARTS, Split
+from covermap.data.stats import with_own_statistics
 from covermap.geo.grid import Window
 from covermap.infer import Lattice, highest, infer_block
 from covermap.metrics.confusion import Confusion
@@ -94,7 +95,8 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
                     f"the {name} maps {', '.join(model.legend.names)}; the labels hold {', '.join(legend.names)}",
                     fix="the legend was changed after training: train again with --overwrite",
                 )
-            confusion, loss = score(model, scenes, split, part, settings=run.config.predict)
+            own = with_own_statistics(scenes, model.spec)
+            confusion, loss = score(model, own, split, part, settings=run.config.predict)
             models[name] = {
                 "scores": confusion.scores() | {"nll": loss},
                 "per_class": confusion.table(model.legend.names),

@@ -34,6 +34,7 @@ from covermap.core.run import checksum
 from covermap.core.sensors import find_sensor
 from covermap.core.types import InputSpec
 from covermap.data.scene import Scene, open_scenes
+from covermap.data.stats import with_own_statistics
 from covermap.geo.area import Area, read_area
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window
@@ -180,11 +181,15 @@ def open_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -
     """The scene that a model with `spec` is shown; raises when bands, sensor, dates or pixel size do not fit."""
     first = spec.sensors[0].sensor
     offsets = {entry.sensor: "auto" if entry.auto_offset else 0.0 for entry in spec.sensors}
+    quantities = {entry.sensor: entry.quantity for entry in spec.sensors}
     named = []
     for image in images:
         sensor = image.sensor or (first if first != "image" else None)
-        # Scale and offset are the model's, whatever this image's entry says.
-        fixed = {"sensor": sensor, "scale": None, "offset": offsets.get(sensor or "image", "auto")}
+        # Scale, offset and dB are the model's, whatever this image's entry says.
+        key = sensor or "image"
+        fixed = {
+            "sensor": sensor, "scale": None, "offset": offsets.get(key, "auto"), "quantity": quantities.get(key)
+        }  # fmt: skip
         named.append(image.model_copy(update=fixed))
     scenes = open_scenes(DataConfig(image=named), labels=False)
     if len(scenes) > 1:
@@ -200,7 +205,7 @@ def open_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -
         spec.gsd_m if any_gsd else scene.grid.gsd_m,
         where=next(iter(scene.rasters.values())).name,
     )
-    return check_input(scene, spec)
+    return with_own_statistics([check_input(scene, spec)], spec)[0]
 
 
 def _in_units_of(spec: InputSpec, scene: Scene) -> Scene:
@@ -238,7 +243,7 @@ def _sums(model: str | Path, scene: Scene, aoi: str | Path | None, spec: InputSp
     sums |= {f"input {number}": checksum(path) for number, path in enumerate(files)}
     sums["remote"] = " ".join(path for path in scene.paths if is_remote(path))
     for key, raster in scene.rasters.items():
-        scaling = [[(s.gain, s.add) for s in date] for date in raster.sources]
+        scaling = [[(s.gain, s.add, s.quantity) for s in date] for date in raster.sources]
         masks = [mask and (mask.specification, mask.kinds) for mask in raster.clouds]
         sums[key] = repr((raster.bands, raster.nodata, raster.grid, scene.added.get(key), scaling, masks))
     if "dates" in spec.uses:
