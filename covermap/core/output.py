@@ -38,9 +38,9 @@ def writing(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # GDAL gives no error number, only the system's sentence.
-        text = str(error)
-        if error.errno in _FULL or "No space left" in text or "File too large" in text:
+        # GDAL gives no error number, at best the system's sentence.
+        text = str(error).removesuffix(" See previous exception for details.")
+        if error.errno in _FULL or "No space left" in text or "File too large" in text or _is_full(Path(path)):
             raise OutputError(
                 f"{path}: the disk is full", fix="free some space and run the same command again"
             ) from error
@@ -53,6 +53,12 @@ def writing(path: Path | str) -> Iterator[None]:
                 f"{path} cannot be written: {error.strerror}", fix="choose another output name"
             ) from error
         raise OutputError(f"{path} cannot be written: {text}", fix="check the folder and the free space") from error
+
+
+def _is_full(path: Path) -> bool:
+    """Whether the disk that a file was to be written to has less than a block of a raster left."""
+    folder = next((parent for parent in path.absolute().parents if parent.is_dir()), Path("/"))
+    return shutil.disk_usage(folder).free < 1 << 20
 
 
 @contextlib.contextmanager
