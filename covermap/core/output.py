@@ -40,7 +40,8 @@ def writing(path: Path | str) -> Iterator[None]:
     except OSError as error:
         # GDAL gives no error number, at best the system's sentence.
         text = str(error).removesuffix(" See previous exception for details.")
-        if error.errno in _FULL or "No space left" in text or "File too large" in text or _is_full(Path(path)):
+        full = error.errno in _FULL or (error.errno is None and _is_full(Path(path)))
+        if full or "No space left" in text or "File too large" in text:
             raise OutputError(
                 f"{path}: the disk is full", fix="free some space and run the same command again"
             ) from error
