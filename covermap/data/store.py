@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 
-from covermap.core.config import DataConfig
+from covermap.core.config import DataConfig, ImageConfig
 from covermap.core.engine import cores, map_unordered
-from covermap.core.errors import DataError, OutputError
+from covermap.core.errors import ConfigError, DataError, OutputError
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text, writing
 from covermap.core.progress import Tick, unseen
@@ -189,13 +189,13 @@ def _layers(piece: Piece, out: Path) -> tuple[dict[str, Any], list[Layer]]:
         entries = [image for image in scene.images if (image.sensor or "image") == sensor]
         added = scene.added.get(sensor) or (0.0,) * len(entries)
         for number, (image, add) in enumerate(zip(entries, added, strict=True)):
-            one = raster.of_date(number)
+            one = _numbers_of(raster.of_date(number), image)
             path = folder / f"{sensor}_{number + 1}.tif"
             layers.append(_image_layer(path, grid, one, add))
             offset = 0.0 if image.offset == "auto" and image.sensor == "sentinel2" else image.offset
             images.append({
                 "path": str(path.relative_to(out)), "sensor": image.sensor, "date": image.date, "scale": image.scale,
-                "offset": offset,
+                "offset": offset, "quantity": image.quantity,
             })  # fmt: skip
     labels = {}
     for name, file in piece.files.labels.items():
@@ -209,6 +209,18 @@ def _layers(piece: Piece, out: Path) -> tuple[dict[str, Any], list[Layer]]:
         **{key: getattr(piece.files, key) for key in ("part", "place", "chip_class", "chip_classes")},
     }  # fmt: skip
     return row, layers
+
+
+def _numbers_of(raster: Raster, image: ImageConfig) -> Raster:
+    """The raster with radar as it is in the files: a model has to know of the dB to take them of other scenes."""
+    if image.quantity is None:
+        return raster
+    if any(raster.differences):
+        raise ConfigError(
+            f"{raster.name}: differences of dB cannot be prepared",
+            fix="prepare the bands by themselves: leave the difference out of use",
+        )
+    return raster.in_decibel(None)
 
 
 def _image_layer(path: Path, grid: Grid, raster: Raster, add: float) -> Layer:

@@ -39,7 +39,7 @@ class BandSource:
         minus = self.minus and self.minus.rescaled(gain, add)
         return replace(self, gain=self.gain * gain, add=self.add * gain + add, minus=minus)
 
-    def in_decibel(self, quantity: Quantity) -> BandSource:
+    def in_decibel(self, quantity: Quantity | None) -> BandSource:
         """The same in dB; of a difference both sides, which makes it the ratio of them."""
         return replace(self, quantity=quantity, minus=self.minus and self.minus.in_decibel(quantity))
 

@@ -247,8 +247,8 @@ class Raster:
         sources = tuple(tuple(source.rescaled(gain, add) for source in date) for date in self.sources)
         return replace(self, sources=sources, dtype="float32")
 
-    def in_decibel(self, quantity: Quantity) -> Raster:
-        """The same with radar power or amplitude in dB; what the file lacks (nodata) is judged before."""
+    def in_decibel(self, quantity: Quantity | None) -> Raster:
+        """The same with radar power or amplitude in dB; None: as it is. Nodata is judged before."""
         sources = tuple(tuple(source.in_decibel(quantity) for source in date) for date in self.sources)
         return replace(self, sources=sources, dtype="float32")
 

@@ -8,10 +8,11 @@ import rasterio
 
 from covermap.core.config import DataConfig, ImageConfig
 from covermap.core.config_file import parse_config
-from covermap.core.errors import BandError
+from covermap.core.errors import BandError, ConfigError
 from covermap.data import miniature
 from covermap.data.scene import open_scenes
 from covermap.data.stats import normalise_sample, with_own_statistics
+from covermap.data.store import write_store
 from covermap.geo.band_source import LOWEST_DB
 from covermap.geo.raster import open_raster
 from covermap.models import read_card
@@ -120,3 +121,17 @@ def test_the_model_takes_decibels_and_its_own_numbers_of_a_new_scene(events, tmp
     with rasterio.open(tmp_path / "map.tif") as file:
         assert (file.read(1) == codes).mean() > 0.6
     assert evaluate(run)["models"]["network"]["scores"]["oa"] > 0.6
+
+
+def test_prepared_data_keep_power_and_say_so(events, tmp_path):
+    plain = config_of(events, quantity="power").data
+    write_store(plain, tmp_path / "store")
+    there = open_scenes(DataConfig(source="prepared", root=str(tmp_path / "store")))
+    for one, other in zip(open_scenes(plain), there, strict=True):
+        assert other.images[0].quantity == "power"
+        assert np.array_equal(
+            one.read(one.grid.window).image["sentinel1"], other.read(other.grid.window).image["sentinel1"]
+        )
+    both = plain.model_copy(update={"image": [plain.images[0].model_copy(update={"use": ["vv", "vv-vh"]})]})
+    with pytest.raises(ConfigError, match="differences of dB"):
+        write_store(both, tmp_path / "other")
