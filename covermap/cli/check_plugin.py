@@ -10,17 +10,18 @@ from covermap.cli import show
 
 
 def check_plugin(
-    kind: Annotated[str, typer.Argument(help="What it is: backbone or source.", metavar="KIND")],
+    kind: Annotated[str, typer.Argument(help="What it is: backbone, decoder, loss or source.", metavar="KIND")],
     name: Annotated[str, typer.Argument(help="A name from covermap models list, or my_file.py:Name.", metavar="NAME")],
     options: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of it: --option patch_px=8.")
     ] = None,
     as_json: show.AsJson = False,
 ) -> None:
-    """Check that a backbone or a data set's layout keeps what all parts rely on.
+    """Check that a backbone, decoder, loss or data set's layout keeps what all parts rely on.
 
-    A backbone (weights are random): sizes, places, dates, missing data, freezing. A layout: its miniature is read back,
-    missing files are named. Example: covermap check-plugin backbone my_file.py:MyBackbone
+    A backbone (weights are random): sizes, places, dates, missing data, freezing. A decoder: sizes, gradients, small
+    batches, learning. A loss: ignored pixels, extremes. A layout: its miniature is read back, missing files are named.
+    Example: covermap check-plugin backbone my_file.py:MyBackbone
     """
     from covermap.core.config_file import parse_option
     from covermap.verbs.check_plugin import check_plugin as examine

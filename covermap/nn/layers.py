@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -11,9 +12,11 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def conv_norm(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def conv_norm(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     """Convolution without bias, then batch norm; size is kept (divided by the stride)."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation=dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
 def conv_block(inputs: int, outputs: int) -> nn.Sequential:
@@ -21,6 +24,37 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         conv_norm(inputs, outputs), nn.ReLU(inplace=True), conv_norm(outputs, outputs), nn.ReLU(inplace=True)
     )
+
+
+def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, h, w) -> (B, C, *size), bilinear."""
+    if (x.shape[-2], x.shape[-1]) == size:
+        return x
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def join_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C_i, h_i, w_i), the first the finest -> (B, sum of C_i, h_0, w_0)."""
+    finest = (maps[0].shape[-2], maps[0].shape[-1])
+    return torch.cat([enlarge(x, finest) for x in maps], 1)
+
+
+class LenientNorm(nn.BatchNorm2d):
+    """Batch norm that takes its running numbers where a batch holds one value a channel, which has no variance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        if self.training and x.numel() == x.shape[1]:
+            return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def channels_last(network: nn.Module) -> nn.Module:

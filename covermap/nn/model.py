@@ -80,6 +80,14 @@ class Decoder(nn.Module, ABC):
 
     pyramid: ClassVar[bool] = False
 
+    def uses(self, num_maps: int) -> Sequence[int]:
+        """Positions of the maps that it reads, of `num_maps`."""
+        return range(num_maps)
+
+    def own_loss(self, features: Features, label: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Sum of losses and what to divide it by, for a decoder that is trained by more than its logits; else None."""
+        return None
+
     @abstractmethod
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
         """Features -> logits (B, K, *size)."""

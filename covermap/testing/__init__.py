@@ -5,7 +5,11 @@ every recipe.
 """
 
 from covermap.testing.backbone import check_backbone, random_batch, suitable_spec
+from covermap.testing.decoder import check_decoder, check_loss
 from covermap.testing.outcome import Outcome, require_conforming
 from covermap.testing.source import check_source
 
-__all__ = ["Outcome", "check_backbone", "check_source", "random_batch", "require_conforming", "suitable_spec"]
+__all__ = [
+    "Outcome", "check_backbone", "check_decoder", "check_loss", "check_source", "random_batch", "require_conforming",
+    "suitable_spec",
+]  # fmt: skip

@@ -9,7 +9,12 @@ from covermap import testing
 from covermap.core.errors import ConfigError, suggest
 from covermap.testing import Outcome
 
-_SUITES: dict[str, Callable[..., list[Outcome]]] = {"backbone": testing.check_backbone, "source": testing.check_source}
+_SUITES: dict[str, Callable[..., list[Outcome]]] = {
+    "backbone": testing.check_backbone,
+    "decoder": testing.check_decoder,
+    "loss": testing.check_loss,
+    "source": testing.check_source,
+}
 
 
 def check_plugin(kind: str, name: str, *, options: Mapping[str, Any] | None = None) -> list[Outcome]:

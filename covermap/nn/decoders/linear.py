@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from covermap.core.registry import register
 from covermap.core.types import Features
+from covermap.nn.layers import enlarge
 from covermap.nn.model import Decoder
 
 
@@ -35,8 +35,4 @@ class LinearDecoder(Decoder):
             logits = level(x)
             shape = (logits.shape[-2], logits.shape[-1])
             sums[shape] = sums[shape] + logits if shape in sums else logits
-        grown = [
-            part if shape == size else functional.interpolate(part, size=size, mode="bilinear", align_corners=False)
-            for shape, part in sums.items()
-        ]
-        return torch.stack(grown).sum(0)
+        return torch.stack([enlarge(part, size) for part in sums.values()]).sum(0)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.core.types import Features
-from covermap.nn.layers import conv_block
+from covermap.nn.layers import conv_block, enlarge
 from covermap.nn.model import Decoder
 
 
@@ -53,7 +53,4 @@ class UNetDecoder(Decoder):
         for skip, join in zip(reversed(features.maps[:-1]), reversed(self.joins), strict=True):
             x = functional.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = join(torch.cat([x, skip], 1))
-        logits: Tensor = self.classify(self.dropout(x))
-        if logits.shape[-2:] != size:
-            logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return logits
+        return enlarge(self.classify(self.dropout(x)), size)
