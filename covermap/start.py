@@ -25,7 +25,8 @@ from covermap.data.make_split import make_split
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split
 from covermap.data.stats import input_spec, with_own_statistics, with_statistics
-from covermap.hub import place_of, require_file
+from covermap.hub import checkpoint_sum, place_of, require_file
+from covermap.nn.adapt import adapt, load_adapter
 from covermap.nn.model import Model, build_model
 from covermap.nn.published import published_of
 
@@ -59,9 +60,10 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     if config.data.labels is None and config.data.source is None:
         raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
     weights = starting_weights(config.model, required=not resume)
-    if config.model.adapt == "frozen" and weights is None:
+    method = config.model.adaptation.method
+    if method != "full" and weights is None and not resume:
         raise ConfigError(
-            f"model.adapt: frozen keeps {config.model.backbone} at random weights, which nothing can be learnt from",
+            f"model.adapt: {method} keeps {config.model.backbone} at random weights, which nothing can be learnt from",
             fix="use adapt: full, or a backbone with published weights: covermap models list",
         )
     scenes = open_scenes(config.data)
@@ -118,9 +120,16 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     assert legend is not None
     weights = None if resume else ready.weights
     network = build_model(ready.spec, len(legend), **build_arguments(config.model), weights=weights)
-    if config.model.adapt == "frozen":
-        network.freeze()
+    settings = config.model.adaptation
+    ready.notes += adapt(network, settings)
+    if settings.adapter and not resume:
+        load_adapter(network, settings.adapter, base=adapter_base(config.model, weights))
     return network
+
+
+def adapter_base(config: ModelConfig, weights: Path | None) -> dict[str, str]:
+    """What low-rank updates belong to: the backbone and the checksum of the weights they were learnt on."""
+    return {"backbone": config.backbone, "weights": checkpoint_sum(weights) if weights else "none"}
 
 
 def _inputs(

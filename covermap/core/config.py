@@ -242,6 +242,32 @@ class SplitConfig(Section):
         return self
 
 
+Adaptation = Literal["full", "frozen", "head", "partial", "lora"]
+
+
+class AdaptConfig(Section):
+    """What of a network trains, and how."""
+
+    method: Adaptation = "full"
+    blocks: int = Field(4, ge=1, description="With partial: how many of the last blocks train.")
+    rank: int = Field(16, ge=1, le=1024, description="With lora: rank of the updates.")
+    alpha: int | None = Field(None, gt=0, description="With lora: updates are scaled by alpha / rank; default: rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="With lora: of what the updates see.")
+    targets: str | list[str] = Field(
+        "all", description="With lora: attention, mlp, all, or regular expressions for names of linear layers."
+    )
+    adapter: str | None = Field(None, description="With lora: a file adapter.safetensors to start from.")
+
+    @model_validator(mode="after")
+    def _settings_go_with_the_method(self) -> AdaptConfig:
+        for key, method in (
+            ("blocks", "partial"), *((key, "lora") for key in ("rank", "alpha", "dropout", "targets", "adapter"))
+        ):  # fmt: skip
+            if key in self.model_fields_set and self.method != method:
+                raise ValueError(f"model.adapt.{key} goes with method {method}, not with {self.method}")
+        return self
+
+
 class ModelConfig(Section):
     """The network."""
 
@@ -250,10 +276,20 @@ class ModelConfig(Section):
     weights: str = Field(
         "auto", description="What the backbone starts from: auto (published weights if it has them), none, or a file."
     )
-    adapt: Literal["full", "frozen"] = Field("full", description="frozen: the backbone stays as it is.")
+    adapt: Adaptation | AdaptConfig = Field(
+        "full",
+        description="What trains: full; frozen: all but the backbone; head: the classifier alone; partial: all but the "
+        "backbone's first blocks; lora: low-rank updates of its linear layers; or a section.",
+    )
     dates: Literal["mean", "max", "concat", "difference", "attention"] | None = Field(
         None, description="How the features of several dates become one; default: mean."
     )
+
+    @property
+    def adaptation(self) -> AdaptConfig:
+        """The section, also where one word was given."""
+        return self.adapt if isinstance(self.adapt, AdaptConfig) else AdaptConfig(method=self.adapt)
+
     backbone_options: dict[str, Any] = Field(default={}, description="Arguments of the backbone, e.g. widths.")
     decoder_options: dict[str, Any] = Field(default={}, description="Arguments of the decoder.")
     pixel_width: int = Field(0, ge=0, description="Channels of a second expert that sees single pixels only; 0: none.")
@@ -332,6 +368,12 @@ class TrainConfig(Section):
     )
     effective_beta: float | None = Field(
         None, ge=0, lt=1, description="b of class_weights: effective; default: 1 - 1 / mean n of the classes."
+    )
+    rates: dict[str, float] = Field(
+        default={}, description="Factors on lr by part, {backbone: 0.1} or any beginning of a tensor's name."
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="Factor on lr from each of the backbone's blocks to the one before it."
     )
     monitor: str = Field("val_miou", description="What the best checkpoint is chosen by: val_miou, val_loss, ...")
     patience: int | None = Field(None, ge=1, description="Epochs without gain until training stops.")

@@ -109,6 +109,7 @@ class Model(nn.Module):
         super().__init__()
         self.backbone, self.merge, self.neck, self.decoder, self.pixel = backbone, merge, neck, decoder, pixel
         self.spec, self.frozen = spec, False
+        self.still: tuple[str, ...] = ()
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, K, H, W) of a batch of windows (B, T, C, H, W) for each sensor."""
@@ -131,13 +132,24 @@ class Model(nn.Module):
 
     def freeze(self) -> None:
         """Keep the backbone as it is: no gradients, and its buffers (running means of norms) do not move either."""
-        self.frozen = True
-        self.backbone.requires_grad_(False).eval()
+        self.backbone.requires_grad_(False)
+        self.hold()
+
+    def hold(self) -> None:
+        """Keep every part without a trainable parameter in evaluation mode, so that its buffers do not move either."""
+        self.frozen = not any(p.requires_grad for p in self.backbone.parameters())
+        still: list[str] = []
+        for name, module in self.named_modules():
+            own = [p.requires_grad for p in module.parameters()]
+            if name and own and not any(own) and not name.startswith(tuple(f"{other}." for other in still)):
+                still.append(name)
+        self.still = tuple(still)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> Model:
         super().train(mode)
-        if self.frozen:
-            self.backbone.eval()
+        for name in self.still:
+            self.get_submodule(name).eval()
         return self
 
     def _join(self, context: Tensor, pixel: Tensor) -> Tensor:

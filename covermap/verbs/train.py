@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from covermap.core.config import RunConfig, TrainConfig
@@ -30,10 +29,11 @@ from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate
 from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, save_model
+from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
 from covermap.nn.layers import channels_last
 from covermap.nn.model import Model, make_part
 from covermap.nn.published import published_of
-from covermap.start import Prepared, build_arguments, build_network, prepare_run
+from covermap.start import Prepared, adapter_base, build_arguments, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import score
 
@@ -249,12 +249,16 @@ class Loop:
         model.facts.update({"epoch": self.epoch, **{key: round(value, 4) for key, value in scores.items()}})
         if self.accelerator.is_main_process:
             save_model(model, self.run.path("model"), build=build_arguments(self.run.config.model))
+            if has_lora(self.plain):
+                base = adapter_base(self.run.config.model, self.ready.weights)
+                save_adapter(self.plain, self.run.path("model/adapter.safetensors"), base=base)
 
     def current_model(self) -> NetworkModel:
         """The network as it is now (averaged weights where they are on), in evaluation mode, apart from training."""
         network = copy.deepcopy(self.plain)
         if self.average is not None:
             network.load_state_dict(self.average)
+        merge_lora(network)
         return NetworkModel(self.ready.spec, self.legend, network, self.facts, device=str(self.accelerator.device))
 
     def save(self) -> None:
@@ -336,11 +340,10 @@ def _accelerator(config: TrainConfig) -> Any:
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
 
 
-def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Weight decay acts on matrices and kernels, not on biases and norms."""
-    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def _optimiser(network: Model, config: TrainConfig) -> torch.optim.Optimizer:
+    groups = parameter_groups(
+        network, lr=config.lr, weight_decay=config.weight_decay, rates=config.rates, layer_decay=config.layer_decay
+    )
     if config.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
