@@ -51,6 +51,10 @@ def _tell(found: dict[str, object]) -> None:
     show.table([list(row.values()) for row in rows], list(rows[0]), title="labelled pixels")
     for key in ("scenes", "inputs", "distance_px", "windows_per_epoch", "memory"):
         typer.echo(f"{key.replace('_', ' ')}: {found[key]}")
+    targets = found["targets"]
+    assert isinstance(targets, list)
+    for target in targets:
+        typer.echo(f"target {target}")
     measured = found.get("leaks")
     if isinstance(measured, dict):
         typer.echo(measured["told"])

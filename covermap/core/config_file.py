@@ -129,6 +129,8 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
         changes["root"] = at(config.data.root)
     if config.data.labels:
         changes["labels"] = at(config.data.labels)
+    if config.data.target and config.data.target.path:
+        changes["target"] = config.data.target.model_copy(update={"path": at(config.data.target.path)})
     if isinstance(config.data.legend, str) and config.data.legend.endswith((".yaml", ".yml")):
         changes["legend"] = at(config.data.legend)
     files = {"path": config.split.path, "regions": config.split.regions}

@@ -16,10 +16,10 @@ import torch
 from torch.utils.data import Dataset
 
 from covermap.core.config import TrainConfig
-from covermap.core.errors import LabelError
+from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import IGNORE
 from covermap.core.types import Batch, InputSpec, Sample
-from covermap.data.augment import Warp, flip, vary
+from covermap.data.augment import Images, Warp, flip, vary
 from covermap.data.balance import Sampling
 from covermap.data.order import Order, plan_order
 from covermap.data.scene import Scene
@@ -106,7 +106,10 @@ def scene_bytes(scene: Scene) -> int:
 
 
 class TrainWindows(Dataset[dict[str, Any]]):
-    """Random training windows around labelled cells, augmented and normalised; call `start(epoch)` before an epoch."""
+    """Random training windows around labelled cells, augmented and normalised; call `start(epoch)` before an epoch.
+
+    targets: whether they come with the scenes' targets; raises ConfigError where augmentation would change these.
+    """
 
     def __init__(
         self,
@@ -119,10 +122,17 @@ class TrainWindows(Dataset[dict[str, Any]]):
         length: int,
         sampling: Sampling | None = None,
         cache_bytes: float = 0.0,
+        targets: bool = False,
     ) -> None:
         self._scenes, self._split, self._cells, self._spec, self._config = scenes, split, cells, spec, config
         self._sampling = sampling or Sampling(np.ones(len(cells)), np.ones(len(cells), np.int64))
-        self._length = length
+        self._length, self._targets = length, targets
+        warped = config.augment.scale or config.augment.rotation
+        if targets and warped and not all(scene.target and scene.target.turns for scene in scenes):
+            raise ConfigError(
+                "train.augment.scale and rotation would need a target of other ground than the window's",
+                fix="leave both out, or data.target's size_px, factor, per_chip and resampling: sum",
+            )
         self._held: dict[int, HeldScene] = {}
         self._order: Order | None = None
         if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
@@ -174,11 +184,12 @@ class TrainWindows(Dataset[dict[str, Any]]):
         window = Window(
             _first(row - down, size, area.row, area.height), _first(col - right, size, area.col, area.width), size, size
         )
-        held = self._held.get(cell.scene)
+        held, scene = self._held.get(cell.scene), self._scenes[cell.scene]
         if held is not None:
-            return held.read(window)
-        scene = self._scenes[cell.scene]
-        return replace(scene.read(window), label=self._split.labels(scene, window, "train"))
+            sample = held.read(window)
+        else:
+            sample = replace(scene.read(window), label=self._split.labels(scene, window, "train"))
+        return replace(sample, target=self._split.target(scene, window, "train")) if self._targets else sample
 
 
 def _first(wanted: int, size: int, start: int, length: int) -> int:
@@ -188,26 +199,24 @@ def _first(wanted: int, size: int, start: int, length: int) -> int:
 
 def collate(items: Sequence[Mapping[str, Any]]) -> Batch:
     """Items of TrainWindows as one Batch."""
-    samples: list[Sample] = [item["sample"] for item in items]
-    return Batch(
-        {key: torch.from_numpy(np.stack([item["image"][key] for item in items])) for key in items[0]["image"]},
-        torch.from_numpy(np.stack([item["valid"] for item in items])),
-        torch.from_numpy(np.stack([item["label"] for item in items]).astype(np.int64)),
-        tuple(sample.dates for sample in samples),
-        _locations(samples),
-        tuple(sample.key for sample in samples),
-    )
+    label = torch.from_numpy(np.stack([item["label"] for item in items]).astype(np.int64))
+    return replace(_batch([item["sample"] for item in items], [item["image"] for item in items]), label=label)
 
 
 def image_batch(samples: Sequence[Sample], spec: InputSpec) -> Batch:
     """Samples without labels as one Batch, for prediction."""
-    images = [normalise_sample(sample, spec) for sample in samples]
+    return _batch(samples, [normalise_sample(sample, spec) for sample in samples])
+
+
+def _batch(samples: Sequence[Sample], images: Sequence[Images]) -> Batch:
+    targets = [sample.target for sample in samples if sample.target is not None]
     return Batch(
         {key: torch.from_numpy(np.stack([image[key] for image in images])) for key in images[0]},
         torch.from_numpy(np.stack([sample.valid for sample in samples])),
         dates=tuple(sample.dates for sample in samples),
         location=_locations(samples),
         keys=tuple(sample.key for sample in samples),
+        target=torch.from_numpy(np.stack(targets)) if targets else None,
     )
 
 

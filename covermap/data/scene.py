@@ -19,6 +19,7 @@ from covermap.core.types import Sample
 from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import ChipLabels, RasterLabels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, SceneFiles, find_scenes
+from covermap.data.target import Target, open_target
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, similar_gsd
 from covermap.geo.raster import Raster, files_behind, open_dataset, open_raster, own_file, stack_dates
@@ -51,6 +52,7 @@ class Scene:
     part: str | None = None
     place: str | None = None
     channels: Mapping[str, Channels] = field(default_factory=dict)
+    target: Target | None = None
 
     @property
     def bands(self) -> dict[str, tuple[str, ...]]:
@@ -72,14 +74,18 @@ class Scene:
 
     @property
     def files(self) -> list[str]:
-        """All local files that the scene's pixels and labels come from."""
-        found = [file for raster in self.rasters.values() for path in raster.paths for file in files_behind(path)]
+        """All local files that the scene's pixels, labels and targets come from."""
+        rasters = [*self.rasters.values(), *(raster for raster, _ in (self.target.rasters if self.target else ()))]
+        found = [file for raster in rasters for path in raster.paths for file in files_behind(path)]
         if self.labels_path:
             found += [self.labels_path] if is_vector(self.labels_path) else files_behind(self.labels_path)
         return list(dict.fromkeys(found))
 
-    def read(self, window: Window, *, labels: bool = False) -> Sample:
-        """Values of all sensors, the pixels valid in all of them, and labels when asked; windows may reach outside."""
+    def read(self, window: Window, *, labels: bool = False, target: bool = False) -> Sample:
+        """Values of all sensors, the pixels valid in all of them, and labels and target when asked.
+
+        Windows may reach outside.
+        """
         image: dict[str, npt.NDArray[np.generic]] = {}
         masks = []
         for sensor, raster in self.rasters.items():
@@ -94,7 +100,8 @@ class Scene:
         valid = masks[0] if len(masks) == 1 else np.logical_and.reduce(np.broadcast_arrays(*masks))
         index = self.read_labels(window) if labels else None
         key = f"{self.name}:{window.row},{window.col}"
-        return Sample(image, valid, index, self.dates, self.grid.lat_lon(window), key, self.bands)
+        numbers = self.target.read(window) if target and self.target else None
+        return Sample(image, valid, index, self.dates, self.grid.lat_lon(window), key, self.bands, numbers)
 
     @property
     def dates(self) -> tuple[str | None, ...]:
@@ -181,8 +188,9 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
         labels = open_labels(target, grid=grid, config=config, legend=legend, image_name=image_name)
     notes += labels.notes if labels else []
     path = target.path if target and labels else None
+    numbers = open_target(files.targets, config.target, grid, labels, where=image_name)
     return Scene(
-        files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels
+        files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels, numbers
     )  # fmt: skip
 
 
@@ -309,6 +317,13 @@ def _in_order_of(first: Scene, scene: Scene) -> Scene:
             raise BandError(
                 f"scene {scene.name} has {', '.join(other)}, {first.name} has {', '.join(bands)}",
                 fix="give every scene the same bands and dates, or name them with use: [...]",
+            )
+    for one, other in ((first, scene), (scene, first)):
+        if one.target and (other.target is None or one.target.names != other.target.names):
+            have = ", ".join(other.target.names) if other.target else "none"
+            raise BandError(
+                f"scene {one.name} has the targets {', '.join(one.target.names)}, {other.name} has {have}",
+                fix="give every scene the same targets: data.target.bands and use",
             )
     rasters = {key: scene.rasters[key].select(r.bands) for key, r in first.rasters.items()}
     channels = {key: replace(made, names=first.bands[key]) for key, made in scene.channels.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,15 +55,59 @@ def input_spec(
 
 
 def _train_windows(
-    scenes: Sequence[Scene], split: Split, size_px: int, max_px: int, seed: int
+    scenes: Sequence[Scene], split: Split, size_px: int, max_px: int, seed: int, least: int = 256
 ) -> list[tuple[Scene, Window]]:
-    side = max(256, size_px)
+    side = max(least, size_px)
     found = [(s, w) for s in scenes for t in split.windows(s.name, "train") for w in partition(t, side, side)]
     keep = max(1, max_px // (side * side))
     if len(found) > keep:
         order = np.random.default_rng(seed).permutation(len(found))[:keep]
         found = [found[i] for i in sorted(order)]
     return found
+
+
+@dataclass(frozen=True)
+class TargetStatistic:
+    """A channel of the target in its unit over the train part: mean, std, range (NaN: nothing known), share unknown."""
+
+    name: str
+    unit: str
+    mean: float
+    std: float
+    low: float
+    high: float
+    unknown: float
+
+    def __str__(self) -> str:
+        if self.unknown == 1:
+            return f"{self.name}: not known anywhere in the train part"
+        numbers = f"mean {self.mean:.4g}, std {self.std:.4g}, from {self.low:.4g} to {self.high:.4g}"
+        return f"{self.name}: {numbers}{self.unit and ' ' + self.unit}, {self.unknown:.1%} not known"
+
+
+def target_statistics(
+    scenes: Sequence[Scene], split: Split, *, size_px: int, max_px: int = 1 << 26, seed: int = 0
+) -> list[TargetStatistic]:
+    """One for each channel of the scenes' target, in one pass over windows of the train part; none without a target."""
+    first = scenes[0].target
+    if first is None:
+        return []
+    sums, count = [_Sums(1) for _ in first.names], 0
+    low, high = np.full((2, len(sums)), np.nan)
+    for scene, window in _train_windows(scenes, split, size_px, max_px, seed, least=1):
+        numbers = split.target(scene, window, "train").reshape(len(sums), -1)
+        count += numbers.shape[1]
+        for channel, values in enumerate(numbers):
+            if (known := values[np.isfinite(values)]).size:
+                sums[channel].add(known[None])
+                low[channel], high[channel] = np.fmin(low[channel], known.min()), np.fmax(high[channel], known.max())
+    moments = [total.moments() for total in sums]
+    return [
+        TargetStatistic(name, unit, float(mean[0]), float(std[0]), *ends, 1 - total.count / max(count, 1))
+        for name, unit, (mean, std), total, *ends in zip(
+            first.names, first.units, moments, sums, low.tolist(), high.tolist(), strict=True
+        )
+    ]
 
 
 class _Sums:
@@ -89,6 +133,13 @@ class _Sums:
         self.second += (moved**2).sum(1)
         self.kept.append(values[:, :: max(1, values.shape[1] // 4096)].astype(np.float32))
 
+    def moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and std of each band; NaN where nothing was added."""
+        if self.shift is None:
+            return np.full_like(self.first, np.nan), np.full_like(self.first, np.nan)
+        mean = self.shift[:, 0] + self.first / self.count
+        return mean, np.sqrt(np.maximum(self.second / self.count - (self.first / self.count) ** 2, 0))
+
     def finish(
         self, normalise: str, *, where: str, bands: Sequence[str]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -97,8 +148,7 @@ class _Sums:
             raise DataError(f"{where}: the train part holds no valid pixel", fix="check nodata: covermap info IMAGE")
         if normalise == "none":
             return np.zeros(len(bands)), np.ones(len(bands))
-        mean = self.shift[:, 0] + self.first / self.count
-        std = np.sqrt(np.maximum(self.second / self.count - (self.first / self.count) ** 2, 0))
+        mean, std = self.moments()
         if normalise == "percentile":
             low, high = np.percentile(np.concatenate(self.kept, 1), (2, 98), axis=1)
             mean, std = (low + high) / 2, (high - low) / 2

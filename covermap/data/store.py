@@ -30,7 +30,7 @@ from affine import Affine
 
 from covermap.core.config import DataConfig
 from covermap.core.engine import cores, map_unordered
-from covermap.core.errors import DataError, OutputError
+from covermap.core.errors import ConfigError, DataError, OutputError
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text, writing
 from covermap.core.progress import Tick, unseen
@@ -108,6 +108,12 @@ def write_store(
     """
     out = Path(out)
     found = find_scenes(config)
+    path = config.target.path if config.target else None
+    if any(files.targets for files in found.scenes) and (path is None or (tiling and "*" in path)):
+        raise ConfigError(
+            "targets of a layout's own, and with tiles those of one file for each scene, are not prepared",
+            fix="leave them out here, or give one file for all: data.target.path without *",
+        )
     scenes = open_found(found, config)
     ledger = None if dry_run else _begin(out, _plan(config, tiling, scenes), overwrite=overwrite)
     tiles = [tile for scene in scenes for tile in cut(scene, tiling)] if tiling else None
