@@ -25,7 +25,7 @@ def flip(sample: Sample, symmetry: int) -> Sample:
     """One of the eight symmetries of the square (0: none), applied to image, valid, label and target alike."""
     quarter_turns, mirrored = symmetry % 4, symmetry >= 4
 
-    def turn(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def turn(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         values = np.rot90(values, quarter_turns, axes=(-2, -1))
         return values[..., ::-1] if mirrored else values
 
@@ -34,7 +34,7 @@ def flip(sample: Sample, symmetry: int) -> Sample:
         image={key: np.ascontiguousarray(turn(values)) for key, values in sample.image.items()},
         valid=np.ascontiguousarray(turn(sample.valid)).astype(bool),
         label=None if sample.label is None else np.ascontiguousarray(turn(sample.label)).astype(np.uint8),
-        target=sample.target if sample.target is None or sample.target.ndim == 1 else turn(sample.target).copy(),
+        target=sample.target if sample.target is None or sample.target.ndim == 1 else np.array(turn(sample.target)),
     )
 
 

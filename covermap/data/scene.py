@@ -318,13 +318,12 @@ def _in_order_of(first: Scene, scene: Scene) -> Scene:
                 f"scene {scene.name} has {', '.join(other)}, {first.name} has {', '.join(bands)}",
                 fix="give every scene the same bands and dates, or name them with use: [...]",
             )
-    for one, other in ((first, scene), (scene, first)):
-        if one.target and (other.target is None or one.target.names != other.target.names):
-            have = ", ".join(other.target.names) if other.target else "none"
-            raise BandError(
-                f"scene {one.name} has the targets {', '.join(one.target.names)}, {other.name} has {have}",
-                fix="give every scene the same targets: data.target.bands and use",
-            )
+    targets = [", ".join(one.target.names) if one.target else "none" for one in (first, scene)]
+    if targets[0] != targets[1]:
+        raise BandError(
+            f"scene {scene.name} has the targets {targets[1]}, {first.name} has {targets[0]}",
+            fix="give every scene the same: data.target.bands and use",
+        )
     rasters = {key: scene.rasters[key].select(r.bands) for key, r in first.rasters.items()}
     channels = {key: replace(made, names=first.bands[key]) for key, made in scene.channels.items()}
     return replace(scene, rasters=rasters, channels=channels)

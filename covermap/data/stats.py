@@ -93,21 +93,19 @@ def target_statistics(
     if first is None:
         return []
     sums, count = [_Sums(1) for _ in first.names], 0
-    low, high = np.full((2, len(sums)), np.nan)
+    ends = [(np.nan, np.nan) for _ in sums]
     for scene, window in _train_windows(scenes, split, size_px, max_px, seed, least=1):
         numbers = split.target(scene, window, "train").reshape(len(sums), -1)
         count += numbers.shape[1]
-        for channel, values in enumerate(numbers):
+        for i, values in enumerate(numbers):
             if (known := values[np.isfinite(values)]).size:
-                sums[channel].add(known[None])
-                low[channel], high[channel] = np.fmin(low[channel], known.min()), np.fmax(high[channel], known.max())
-    moments = [total.moments() for total in sums]
-    return [
-        TargetStatistic(name, unit, float(mean[0]), float(std[0]), *ends, 1 - total.count / max(count, 1))
-        for name, unit, (mean, std), total, *ends in zip(
-            first.names, first.units, moments, sums, low.tolist(), high.tolist(), strict=True
-        )
-    ]
+                sums[i].add(known[None])
+                ends[i] = float(np.fmin(ends[i][0], known.min())), float(np.fmax(ends[i][1], known.max()))
+    found = []
+    for name, unit, total, (low, high) in zip(first.names, first.units, sums, ends, strict=True):
+        mean, std = (float(moment[0]) for moment in total.moments())
+        found.append(TargetStatistic(name, unit, mean, std, low, high, 1 - total.count / max(count, 1)))
+    return found
 
 
 class _Sums:
