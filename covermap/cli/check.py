@@ -46,15 +46,13 @@ def load(config: str, settings: Sequence[str] | None, *, dry_run: bool) -> RunCo
 
 
 def _tell(found: dict[str, object]) -> None:
-    rows = found["classes"]
-    assert isinstance(rows, list)
-    show.table([list(row.values()) for row in rows], list(rows[0]), title="labelled pixels")
+    for key, title in (("classes", "labelled pixels"), ("targets", "targets in the train part")):
+        rows = found[key]
+        assert isinstance(rows, list)
+        if rows:
+            show.table([list(row.values()) for row in rows], list(rows[0]), title=title)
     for key in ("scenes", "inputs", "distance_px", "windows_per_epoch", "memory"):
         typer.echo(f"{key.replace('_', ' ')}: {found[key]}")
-    targets = found["targets"]
-    assert isinstance(targets, list)
-    for target in targets:
-        typer.echo(f"target {target}")
     measured = found.get("leaks")
     if isinstance(measured, dict):
         typer.echo(measured["told"])

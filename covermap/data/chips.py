@@ -78,21 +78,22 @@ class HeldScene:
 
     def read(self, window: Window) -> Sample:
         """Sample with labels; pixels outside of the scene are not valid."""
-        inside = window.intersect(self.grid.window)
-        rows, cols = inside.slices
-        images = {key: values[..., rows, cols] for key, values in self._sample.image.items()}
-        valid = self._sample.valid[..., rows, cols]
-        assert self._sample.label is not None
-        label = self._sample.label[rows, cols]
-        if inside != window:
-            at = inside.within(window)
-            after = (window.height - at.row - at.height, window.width - at.col - at.width)
-            margins = ((at.row, after[0]), (at.col, after[1]))
-            images = {key: np.pad(v, ((0, 0), (0, 0), *margins)) for key, v in images.items()}
-            valid = np.pad(valid, ((0, 0), *margins))
-            label = np.pad(label, margins, constant_values=IGNORE)
-        key = f"{self.name}:{window.row},{window.col}"
-        return Sample(images, valid, label, self._sample.dates, self.grid.lat_lon(window), key, self._sample.bands)
+        inside, whole = window.intersect(self.grid.window), self._sample
+        at = inside.within(window)
+        after = (window.height - at.row - at.height, window.width - at.col - at.width)
+        margins = ((at.row, after[0]), (at.col, after[1]))
+
+        def cut(values: npt.NDArray[Any], fill: int = 0) -> npt.NDArray[Any]:
+            part = values[..., *inside.slices]
+            around = ((0, 0),) * (values.ndim - 2) + margins
+            return part if inside == window else np.pad(part, around, constant_values=fill)
+
+        assert whole.label is not None
+        return replace(
+            whole, image={key: cut(values) for key, values in whole.image.items()}, valid=cut(whole.valid),
+            label=cut(whole.label, IGNORE), location=self.grid.lat_lon(window),
+            key=f"{self.name}:{window.row},{window.col}",
+        )  # fmt: skip
 
 
 def scene_bytes(scene: Scene) -> int:

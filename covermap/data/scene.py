@@ -75,7 +75,7 @@ class Scene:
     @property
     def files(self) -> list[str]:
         """All local files that the scene's pixels, labels and targets come from."""
-        rasters = [*self.rasters.values(), *(raster for raster, _ in (self.target.rasters if self.target else ()))]
+        rasters = [*self.rasters.values(), *(raster for raster, _ in (self.target.bands if self.target else ()))]
         found = [file for raster in rasters for path in raster.paths for file in files_behind(path)]
         if self.labels_path:
             found += [self.labels_path] if is_vector(self.labels_path) else files_behind(self.labels_path)

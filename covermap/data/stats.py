@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,23 +67,16 @@ def _train_windows(
     return found
 
 
-@dataclass(frozen=True)
-class TargetStatistic:
-    """A channel of the target in its unit over the train part: mean, std, range (NaN: nothing known), share unknown."""
+class TargetStatistic(NamedTuple):
+    """A channel of the target over the train part: numbers in its unit (NaN: nothing known), and the share unknown."""
 
-    name: str
+    target: str
     unit: str
     mean: float
     std: float
     low: float
     high: float
     unknown: float
-
-    def __str__(self) -> str:
-        if self.unknown == 1:
-            return f"{self.name}: not known anywhere in the train part"
-        numbers = f"mean {self.mean:.4g}, std {self.std:.4g}, from {self.low:.4g} to {self.high:.4g}"
-        return f"{self.name}: {numbers}{self.unit and ' ' + self.unit}, {self.unknown:.1%} not known"
 
 
 def target_statistics(

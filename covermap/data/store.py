@@ -108,8 +108,8 @@ def write_store(
     """
     out = Path(out)
     found = find_scenes(config)
-    path = config.target.path if config.target else None
-    if any(files.targets for files in found.scenes) and (path is None or (tiling and "*" in path)):
+    path = config.target and config.target.path
+    if any(files.targets for files in found.scenes) and (not path or (tiling and "*" in path)):
         raise ConfigError(
             "targets of a layout's own, and with tiles those of one file for each scene, are not prepared",
             fix="leave them out here, or give one file for all: data.target.path without *",

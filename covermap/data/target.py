@@ -29,42 +29,42 @@ Labels = RasterLabels | VectorLabels | ChipLabels
 
 @dataclass(frozen=True)
 class Target:
-    """The target of a scene: rasters of numbers with what is made of them, or labels whose shares it is.
+    """The target of a scene on `grid`: bands with what is made of their numbers, or labels whose shares it is.
 
-    grid: of the scene. size: the config that says on which pixels it is given. names, units: of its channels.
+    size: the config that says on which pixels it is given. names, units (empty: not known): of its channels.
     """
 
     grid: Grid
     size: TargetConfig
-    rasters: tuple[tuple[Raster, TargetConfig], ...] = ()
+    bands: tuple[tuple[Raster, TargetConfig], ...] = ()
     labels: Labels | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        shared = self.labels.legend.names if self.labels else ()
-        return (*(band for raster, _ in self.rasters for band in raster.bands), *shared)
+        return self.labels.legend.names if self.labels else tuple(raster.bands[0] for raster, _ in self.bands)
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Of each channel, empty where nobody says."""
-        known = (config.unit or "" for raster, config in self.rasters for _ in raster.bands)
-        return (*known, *(["share"] * len(self.labels.legend) if self.labels else []))
+        return ("share",) * len(self.names) if self.labels else tuple(config.unit or "" for _, config in self.bands)
 
     @property
     def turns(self) -> bool:
         """Whether a window may be scaled and turned with its target: numbers of its own pixels, and no amounts."""
         coarse = self.size.factor or self.size.size_px or self.size.per_chip
-        return not coarse and all(config.resampling == "mean" for _, config in self.rasters)
+        return not coarse and all(config.resampling == "mean" for _, config in self.bands)
 
     def grid_of(self, window: Window) -> Grid:
-        """The target's own pixels over a window: `size_px` of them, `factor` times as large, or those of the scene."""
+        """The target's own pixels over a window: `size_px` of them, `factor` times as large, or those of the scene.
+
+        They are counted from the window's corner, so windows at multiples of a whole factor show those of the scene.
+        """
+        here = self.grid.window_grid(window)
         if self.size.factor:
-            # Counted from the window's corner: windows at multiples of a whole factor show the pixels of the scene.
-            return self.grid.window_grid(window).coarsen(self.size.factor)
+            return here.coarsen(self.size.factor)
         side = 1 if self.size.per_chip else self.size.size_px
         height, width = (side, side) if side else (window.height, window.width)
         fit = Affine.scale(window.width / width, window.height / height)
-        return Grid(self.grid.crs, self.grid.window_grid(window).transform * fit, height, width)
+        return Grid(here.crs, here.transform * fit, height, width)
 
     def read(self, window: Window) -> npt.NDArray[np.float32]:
         """(C, h, w), or (C,) with per_chip; NaN where nothing is known."""
@@ -72,7 +72,7 @@ class Target:
         if self.labels:
             found = [read_resized(self._shares, self.grid, onto, "mean", name="labels")]
         else:
-            found = [_numbers(raster.select([band]), onto, c) for raster, c in self.rasters for band in raster.bands]
+            found = [_read_band(raster, onto, config) for raster, config in self.bands]
         numbers = np.concatenate(found).astype(np.float32)
         return numbers[:, 0, 0] if self.size.per_chip else numbers
 
@@ -84,17 +84,15 @@ class Target:
         return shares, np.broadcast_to(index != IGNORE, shares.shape)
 
 
-def _numbers(raster: Raster, onto: Grid, config: TargetConfig) -> npt.NDArray[np.float64]:
-    """(1, h, w): one band, from file numbers to the target's unit."""
+def _read_band(raster: Raster, onto: Grid, config: TargetConfig) -> npt.NDArray[np.float64]:
+    """(1, h, w), from the file's numbers to the target's unit."""
 
     def read(window: Window) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         values, valid = raster.read(window)
-        known, numbers = valid[0][None].copy(), values[0].astype(np.float64)
+        numbers = values[0].astype(np.float64)
         for code, meant in config.replace.items():
-            at = values[0] == code
-            known &= ~at if meant is None else True
-            numbers[at] = 0 if meant is None else meant
-        return numbers * config.scale + config.offset, known
+            numbers[values[0] == code] = np.nan if meant is None else meant
+        return numbers * config.scale + config.offset, valid & np.isfinite(numbers)
 
     return read_resized(read, raster.grid, onto, config.resampling, name=raster.name)
 
@@ -107,21 +105,19 @@ def open_target(
         if labels is None:
             raise ConfigError("data.target.shares are of classes, but there are no labels", fix="set data.labels")
         return Target(grid, size, labels=labels)
-    rasters = []
+    found = []
     for config in configs:
         assert config.path is not None
-        dataset = open_dataset(config.path) if config.variable is None else None
-        lone = dataset is not None and dataset.count == 1 and not dataset.descriptions[0]
-        bands = config.bands or (["target"] if lone else None)
-        raster = open_raster(config.path, bands=bands, nodata=config.nodata, variable=config.variable, clouds="none")
-        raster = raster.select(config.use) if config.use else raster
-        placed = None not in (raster.grid.crs, grid.crs)
-        if not raster.grid.is_same(grid) and (not placed or grid.overlap(raster.grid) == 0):
+        names = config.bands
+        if names is None and config.variable is None:
+            said = open_dataset(config.path).descriptions
+            names = ["target"] if said in ((None,), ("bands",)) else None
+        raster = open_raster(config.path, bands=names, nodata=config.nodata, variable=config.variable, clouds="none")
+        placed = None not in (raster.grid.crs, grid.crs) and grid.overlap(raster.grid) > 0
+        if not placed and not raster.grid.is_same(grid):
             raise GridError(
-                f"{raster.name} ({raster.grid.describe()}) "
-                + (f"does not overlap {where}" if placed else f"cannot be brought to {where}")
-                + f" ({grid.describe()})",
-                fix="check the CRS of both: covermap info TARGET IMAGE",
+                f"{raster.name} ({raster.grid.describe()}) cannot be brought to {where} ({grid.describe()})",
+                fix="both need a CRS and common ground: covermap info TARGET IMAGE",
             )
-        rasters.append((raster, config))
-    return Target(grid, size or TargetConfig(), tuple(rasters)) if rasters else None
+        found += [(raster.select([band]), config) for band in config.use or raster.bands]
+    return Target(grid, size or TargetConfig(), tuple(found)) if found else None

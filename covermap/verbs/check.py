@@ -58,7 +58,8 @@ def check(config: RunConfig, *, leaks: bool = False) -> dict[str, Any]:
         + (f"; ... {len(ready.scenes):,} in all" if len(ready.scenes) > SHOWN else ""),
         "inputs": "; ".join(f"{s.sensor}: {', '.join(s.bands)}" for s in ready.spec.sensors),
         "targets": [
-            str(each) for each in target_statistics(ready.scenes, ready.split, size_px=max(config.train.sizes_px))
+            {key: x if isinstance(x, str) else float(f"{x:.4g}") for key, x in row._asdict().items()}
+            for row in target_statistics(ready.scenes, ready.split, size_px=max(config.train.sizes_px))
         ],
         "distance_px": min(distances) if distances else "train and test share no scene",
         "windows_per_epoch": windows_per_epoch(config.train, ready),

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_refused(write_tif, tmp_path):
     with pytest.raises(ConfigError, match="there are no labels"):
         open_scenes(DataConfig(**pair, target=TargetConfig(shares=True)))
     far = write_tif("far.tif", np.ones((8, 8), "float32"), origin=(100_000, 5_000_000))
-    with pytest.raises(GridError, match=r"far.tif .* does not overlap a.tif"):
+    with pytest.raises(GridError, match=r"far.tif .* cannot be brought to a.tif"):
         open_scenes(DataConfig(**pair, target=TargetConfig(path=far)))
     nowhere = write_tif("nowhere.tif", np.ones((4, 4), "float32"), crs=None)
     with pytest.raises(GridError, match=r"nowhere.tif .* cannot be brought to a.tif"):
@@ -184,7 +184,7 @@ def test_statistics_are_numpys_over_the_train_part(placed):
     assert np.allclose([one.mean, one.std, one.low, one.high], [known.mean(), known.std(), known.min(), known.max()])
     tiles = sum(w.height * w.width for w in split.windows("image", "train"))
     assert np.isclose(one.unknown, 1 - mask.sum() / tiles)
-    assert (one.name, one.unit) == ("target", "m")
+    assert (one.target, one.unit) == ("target", "m")
 
 
 def test_a_class_model_trains_checks_and_is_prepared_beside_a_target(placed, tmp_path):
@@ -195,7 +195,7 @@ def test_a_class_model_trains_checks_and_is_prepared_beside_a_target(placed, tmp
     placed["train"] |= {"epochs": 1, "steps_per_epoch": 1}
     placed["baseline"] = False
     config = parse_config(placed)
-    assert check(config)["targets"][0].startswith("target: mean ")
+    assert check(config)["targets"][0]["unit"] == "m"
     train(config)
     prepare_scenes(config, tmp_path / "store")
     again = open_scenes(load_config(tmp_path / "store/covermap.yaml").data)[0]
@@ -218,12 +218,14 @@ def test_m3leo_gives_its_continuous_sets(tmp_path):
             built = np.full((1, 8, 8), 100 + i, "uint16")
             miniature.write(folder / "ghsbuilts-2020" / f"{chip}.tif", built, gsd_m=80, **here)
             agb = np.full((1, 8, 8), 60, "float32")
-            miniature.write_variable(folder / "biomass-2020" / f"{chip}.nc", agb, "agb", {"time": (2020,)}, gsd_m=80, **here)
+            miniature.write_variable(
+                folder / "biomass-2020" / f"{chip}.nc", agb, "agb", {"time": (2020,)}, gsd_m=80, **here
+            )
     sets = {"modis44b006veg": {}, "ghsbuilts-2020": None, "biomass-2020": {}}
     options = {"targets": sets, "aois": ["europe"]}
     data = {"source": "m3leo", "root": str(tmp_path), "options": options, "target": {"size_px": 6}}
     scenes = open_scenes(parse_config({"data": data}).data)
-    assert scenes[0].target.names == ("Percent_Tree_Cover_2020", "built_surface", "agb")
+    assert scenes[0].target.names == ("percent_tree_cover_2020", "built_surface", "agb")
     assert scenes[0].target.units == ("%", "m2", "Mg/ha")
     got = scenes[1].read(scenes[1].grid.window, target=True).target
     assert np.allclose(got[0, 0], [0, 0, 10, 10, np.nan, np.nan], equal_nan=True)
