@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from covermap.core.config import SCENE_REGIONS, RunConfig, Section
+from covermap.core.config import SCENE_REGIONS, RunConfig
 from covermap.core.errors import ConfigError, suggest
 
-S = TypeVar("S", bound="Section")
+S = TypeVar("S", bound=BaseModel)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

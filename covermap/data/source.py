@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from covermap.core.config import DataConfig, ImageConfig, TargetConfig, expand
+from covermap.core.config import DataConfig, ImageConfig, expand
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import find
+from covermap.core.target_config import TargetConfig
 from covermap.data.label_file import LabelFile
 
 PARTS = ("train", "val", "test")

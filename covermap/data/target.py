@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 
-from covermap.core.config import TargetConfig
 from covermap.core.errors import ConfigError, GridError
 from covermap.core.legend import IGNORE
+from covermap.core.target_config import TargetConfig
 from covermap.data.labels import ChipLabels, RasterLabels
 from covermap.geo.classes import class_shares
 from covermap.geo.grid import Grid, Window

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from covermap.core.config import DataConfig, TargetConfig, TrainConfig
+from covermap.core.config import DataConfig, TrainConfig
 from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import BandError, ConfigError, DataError, GridError
+from covermap.core.target_config import TargetConfig
 from covermap.data import miniature
 from covermap.data.chips import TrainWindows, collate, survey
 from covermap.data.make_split import make_split

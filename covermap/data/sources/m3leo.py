@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from covermap.core.config import ImageConfig, TargetConfig
+from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_section
 from covermap.core.errors import ConfigError, DataError, suggest
 from covermap.core.registry import register
+from covermap.core.target_config import TargetConfig
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
 from covermap.data.sar import (
