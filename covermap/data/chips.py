@@ -25,6 +25,7 @@ from covermap.data.order import Order, plan_order
 from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.data.stats import normalise_sample
+from covermap.data.target import Target
 from covermap.geo.grid import Window, partition
 
 
@@ -109,7 +110,7 @@ def scene_bytes(scene: Scene) -> int:
 class TrainWindows(Dataset[dict[str, Any]]):
     """Random training windows around labelled cells, augmented and normalised; call `start(epoch)` before an epoch.
 
-    targets: whether they come with the scenes' targets; raises ConfigError where augmentation would change these.
+    targets: whether they come with the scenes' targets; raises ConfigError where these would not lie on their windows.
     """
 
     def __init__(
@@ -128,12 +129,8 @@ class TrainWindows(Dataset[dict[str, Any]]):
         self._scenes, self._split, self._cells, self._spec, self._config = scenes, split, cells, spec, config
         self._sampling = sampling or Sampling(np.ones(len(cells)), np.ones(len(cells), np.int64))
         self._length, self._targets = length, targets
-        warped = config.augment.scale or config.augment.rotation
-        if targets and warped and not all(scene.target and scene.target.turns for scene in scenes):
-            raise ConfigError(
-                "train.augment.scale and rotation would need a target of other ground than the window's",
-                fix="leave both out, or data.target's size_px, factor, per_chip and resampling: sum",
-            )
+        if targets:
+            _require_targets(scenes[0].target, config)
         self._held: dict[int, HeldScene] = {}
         self._order: Order | None = None
         if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
@@ -162,7 +159,10 @@ class TrainWindows(Dataset[dict[str, Any]]):
         image = vary(normalise_sample(sample, self._spec), sample.valid, augment, rng, self._spec)
         # Where the image holds nothing there is nothing to learn from.
         assert sample.label is not None
-        label = np.where(sample.valid.any(0), sample.label, IGNORE)
+        seen = sample.valid.any(0)
+        label = np.where(seen, sample.label, IGNORE)
+        if sample.target is not None and sample.target.shape[-2:] == seen.shape:
+            sample = replace(sample, target=np.where(seen, sample.target, np.float32(np.nan)))
         return {"image": image, "valid": sample.valid, "label": label, "sample": sample}
 
     def size_of(self, number: int) -> int:
@@ -191,6 +191,23 @@ class TrainWindows(Dataset[dict[str, Any]]):
         else:
             sample = replace(scene.read(window), label=self._split.labels(scene, window, "train"))
         return replace(sample, target=self._split.target(scene, window, "train")) if self._targets else sample
+
+
+def _require_targets(target: Target | None, config: TrainConfig) -> None:
+    """Refuse what would leave a window's target beside its image; raises ConfigError."""
+    if target is None:
+        raise ConfigError("there are no targets", fix="set data.target")
+    if (config.augment.scale or config.augment.rotation) and not target.turns:
+        raise ConfigError(
+            "train.augment.scale and rotation would need a target of other ground than the window's",
+            fix="leave both out, or data.target's size_px, factor, per_chip and resampling: sum",
+        )
+    factor = target.size.factor or 1
+    if odd := [size for size in config.sizes_px if abs(size / factor - round(size / factor)) > 1e-6]:
+        raise ConfigError(
+            f"windows of {odd[0]} px do not hold a whole number of targets of {factor:g} px",
+            fix="set train.size_px to a multiple of data.target.factor",
+        )
 
 
 def _first(wanted: int, size: int, start: int, length: int) -> int:

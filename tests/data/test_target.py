@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 
 from covermap.core.config import DataConfig, TrainConfig
@@ -14,6 +15,8 @@ from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
 from covermap.data.stats import input_spec, target_statistics
 from covermap.geo.grid import Window
+from covermap.geo.resize import resize
+from covermap.models import load_model
 
 RNG = np.random.default_rng(0)
 
@@ -174,6 +177,20 @@ def test_a_coarse_target_tells_nothing_of_other_parts_and_does_not_turn(placed):
     assert data[0]["sample"].target.shape == (1, 8, 8)
     with pytest.raises(ConfigError, match="rotation"):
         training(placed, rotation=10)
+    placed["data"]["target"] |= {"factor": 5}
+    with pytest.raises(ConfigError, match="32 px do not hold a whole number of targets of 5 px"):
+        training(placed)
+
+
+def test_where_the_image_holds_nothing_there_is_nothing_to_learn(placed, write_tif):
+    image = np.full((3, 96, 128), 7, "uint16")
+    image[:, ::3] = 0
+    image[:, 1::3] = np.random.default_rng(0).integers(1, 99, (3, 32, 128))
+    placed["data"]["image"] = write_tif("image.tif", image, bands=["green", "red", "nir"], nodata=0)
+    _, _, data = training(placed)
+    for i in range(5):
+        sample = data[i]["sample"]
+        assert np.isnan(sample.target[0][~sample.valid[0]]).all()
 
 
 def test_statistics_are_numpys_over_the_train_part(placed):
@@ -234,3 +251,44 @@ def test_m3leo_gives_its_continuous_sets(tmp_path):
     assert np.allclose(got[2], 60)
     with pytest.raises(ConfigError, match="lidar-2020 is no known target"):
         open_scenes(DataConfig(source="m3leo", root=str(tmp_path), options={"targets": {"lidar-2020": {}}}))
+
+
+def test_a_model_trains_on_real_images_with_a_coarser_dem_that_is_also_its_target(shared, tmp_path):
+    """TerraMesh tiles of 224 px at 10 m; the DEM brought to 75 px of 29.9 m first."""
+    from covermap.verbs.train import train
+
+    folder = shared / "data" / "terramesh_examples"
+    for path in sorted((folder / "DEM").glob("*.tif"))[:2]:
+        with rasterio.open(path) as file:
+            high = file.read(1).astype("float64")
+            values = resize(high[None], high[None] > -1e9, *[np.linspace(0, 224, 76)] * 2, "mean")
+            assert np.isclose(values.mean(), high.mean(), rtol=1e-12)
+            miniature.write(
+                tmp_path / "dem" / path.name, values.astype("float32"), bands=["elevation"], gsd_m=2240 / 75,
+                origin=(file.bounds.left, file.bounds.top), epsg=file.crs.to_epsg(),
+            )  # fmt: skip
+        (tmp_path / "s2").mkdir(exist_ok=True)
+        for kind, to in (("S2L2A", "s2"), ("LULC", "lulc")):
+            (tmp_path / to).mkdir(exist_ok=True)
+            (tmp_path / to / path.name).symlink_to(folder / kind / path.name)
+    bands = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
+    raw = {
+        "output": str(tmp_path),
+        "data": {
+            "image": [
+                {"path": str(tmp_path / "s2/*.tif"), "sensor": "sentinel2", "bands": bands},
+                {"path": str(tmp_path / "dem/*.tif"), "sensor": "dem"},
+            ],
+            "labels": str(tmp_path / "lulc/*.tif"), "label_nodata": 0,
+            "target": {"path": str(tmp_path / "dem/*.tif"), "size_px": 33, "unit": "m"},
+        },
+        "split": {"block_px": 32}, "baseline": False, "model": {"backbone_options": {"widths": [8, 16]}},
+        "train": {"epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "size_px": 32},
+    }  # fmt: skip
+    config = parse_config(raw)
+    scene = open_scenes(config.data)[0]
+    sample = scene.read(Window(0, 0, 100, 100), target=True)
+    assert (sample.image["dem"].shape, sample.target.shape) == ((1, 1, 100, 100), (1, 33, 33))
+    assert abs(sample.target.mean() - sample.image["dem"].mean()) < 0.01 * (sample.target.std() + 1)
+    train(config)
+    assert {entry.sensor for entry in load_model(config.folder / "model").spec.sensors} == {"sentinel2", "dem"}
