@@ -35,7 +35,7 @@ class TargetConfig(BaseModel):
     def _settings_have_an_effect(self) -> TargetConfig:
         given = self.model_fields_set - {"path", "shares", "size_px", "factor", "per_chip"}
         if given and (self.path is None or self.shares):
-            raise ValueError(f"{', '.join(sorted(given))} go with path, not with shares or a layout's own target")
+            raise ValueError(f"{', '.join(sorted(given))}: only with path, not with shares or a layout's own target")
         if self.path is not None and self.shares:
             raise ValueError("name either path or shares")
         if sum(map(bool, (self.size_px, self.factor, self.per_chip))) > 1:

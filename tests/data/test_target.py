@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_refused(write_tif, tmp_path):
         open_scenes(DataConfig(**pair, target=TargetConfig(path=str(tmp_path / "y/*.tif"))))
     for wrong, said in (
         ({"path": dem, "shares": True}, "either path or shares"),
-        ({"shares": True, "scale": 2}, "scale go with path"),
+        ({"shares": True, "scale": 2}, "scale: only with path"),
         ({"path": dem, "size_px": 3, "factor": 2}, "exclude each other"),
         ({"path": dem, "resampling": "sum", "offset": 1}, "offset"),
         ({"path": dem, "size": 3}, "size_px"),
