@@ -46,9 +46,11 @@ def load(config: str, settings: Sequence[str] | None, *, dry_run: bool) -> RunCo
 
 
 def _tell(found: dict[str, object]) -> None:
-    rows = found["classes"]
-    assert isinstance(rows, list)
-    show.table([list(row.values()) for row in rows], list(rows[0]), title="labelled pixels")
+    for key, title in (("classes", "labelled pixels"), ("targets", "targets in the train part")):
+        rows = found[key]
+        assert isinstance(rows, list)
+        if rows:
+            show.table([list(row.values()) for row in rows], list(rows[0]), title=title)
     for key in ("scenes", "inputs", "distance_px", "windows_per_epoch", "memory"):
         typer.echo(f"{key.replace('_', ' ')}: {found[key]}")
     measured = found.get("leaks")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from covermap.core.errors import ConfigError, suggest
+from covermap.core.target_config import TargetConfig
 
 _Side = Annotated[int, Field(ge=8)]
 SCENE_REGIONS = ("scenes", "places")
@@ -119,6 +120,7 @@ class DataConfig(Section):
         "none", description="How labels on another grid are brought to the image's; none: refuse."
     )
     point_px: int = Field(1, ge=1, description="Side of the square that a point labels.")
+    target: TargetConfig | None = Field(None, description="Numbers beside the classes, or on which pixels they are.")
     sensor: str | None = Field(None, description="Short for image: [{path, sensor}].")
     bands: list[str] | None = Field(None, description="Short for image: [{path, bands}].")
     use: list[str] | None = Field(None, description="Short for image: [{path, use}].")

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from covermap.core.config import SCENE_REGIONS, RunConfig, Section
+from covermap.core.config import SCENE_REGIONS, RunConfig
 from covermap.core.errors import ConfigError, suggest
 
-S = TypeVar("S", bound="Section")
+S = TypeVar("S", bound=BaseModel)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -129,6 +129,8 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
         changes["root"] = at(config.data.root)
     if config.data.labels:
         changes["labels"] = at(config.data.labels)
+    if config.data.target and config.data.target.path:
+        changes["target"] = config.data.target.model_copy(update={"path": at(config.data.target.path)})
     if isinstance(config.data.legend, str) and config.data.legend.endswith((".yaml", ".yml")):
         changes["legend"] = at(config.data.legend)
     files = {"path": config.split.path, "regions": config.split.regions}

@@ -4,6 +4,7 @@ B batch   T dates   C bands of one sensor   H, W rows and columns   K classes
 image   {sensor: (B, T, C, H, W)}   normalised float32, 0 where not valid
 valid   (B, T, H, W)                bool, False where the image holds nothing
 label   (B, H, W)                   class index int64, IGNORE where unknown
+target  (B, C, h, w) or (B, C)      numbers to learn, float32 in their unit, NaN where unknown; h, w may be coarser
 maps    (B, C_i, H / S_i, W / S_i)  features, finest first
 logits  (B, K, H, W)
 """
@@ -121,7 +122,7 @@ class Sample:
     """One window as read: raw numbers per sensor (T, C, H, W), valid (T, H, W), label (H, W) or None.
 
     bands: names of the channels of each sensor. statistics: {sensor: {band: (mean, std)}} of its scene or place, for
-    models that are normalised by them.
+    models that are normalised by them. target: (C, h, w), or (C,) of a window as a whole.
     """
 
     image: dict[str, Array]
@@ -132,6 +133,7 @@ class Sample:
     key: str = ""
     bands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     statistics: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    target: npt.NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -147,20 +149,16 @@ class Batch:
     dates: tuple[tuple[str | None, ...], ...] = ()
     location: torch.Tensor | None = None
     keys: tuple[str, ...] = field(default=())
+    target: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.valid.shape[0])
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(
-            {name: x.to(device) for name, x in self.image.items()},
-            self.valid.to(device),
-            None if self.label is None else self.label.to(device),
-            self.dates,
-            None if self.location is None else self.location.to(device),
-            self.keys,
-        )
+        tensors = {key: getattr(self, key) for key in ("valid", "label", "location", "target")}
+        moved: dict[str, Any] = {key: x if x is None else x.to(device) for key, x in tensors.items()}
+        return replace(self, image={name: x.to(device) for name, x in self.image.items()}, **moved)
 
 
 @dataclass(frozen=True)

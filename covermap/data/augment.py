@@ -22,10 +22,10 @@ _TOUCH = 1e-4
 
 
 def flip(sample: Sample, symmetry: int) -> Sample:
-    """One of the eight symmetries of the square (0: none), applied to image, valid and label alike."""
+    """One of the eight symmetries of the square (0: none), applied to image, valid, label and target alike."""
     quarter_turns, mirrored = symmetry % 4, symmetry >= 4
 
-    def turn(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def turn(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         values = np.rot90(values, quarter_turns, axes=(-2, -1))
         return values[..., ::-1] if mirrored else values
 
@@ -34,6 +34,7 @@ def flip(sample: Sample, symmetry: int) -> Sample:
         image={key: np.ascontiguousarray(turn(values)) for key, values in sample.image.items()},
         valid=np.ascontiguousarray(turn(sample.valid)).astype(bool),
         label=None if sample.label is None else np.ascontiguousarray(turn(sample.label)).astype(np.uint8),
+        target=sample.target if sample.target is None or sample.target.ndim == 1 else np.array(turn(sample.target)),
     )
 
 
@@ -77,7 +78,7 @@ class Warp:
         return centre + cos * down + sin * right, centre - sin * down + cos * right
 
     def __call__(self, sample: Sample) -> Sample:
-        """A sample of `read_px` -> one of `size_px`: images bilinear (float32, 0 where not valid), labels nearest.
+        """A sample of `read_px` -> one of `size_px`: images bilinear (float32, 0 where not valid), others nearest.
 
         A pixel is valid where all that it is made of is; beyond the sample it is not, and its label is IGNORE. A warp
         that changes nothing gives the sample as it is.
@@ -97,14 +98,15 @@ class Warp:
             warped = _bilinear(clean.astype(np.float32), rows, cols)
             warped *= mask_for(valid, len(values))[:, None]
             image[key] = warped
-        label = None
+        last = self.read_px - 1
+        near = np.clip(np.rint(rows).astype(int), 0, last), np.clip(np.rint(cols).astype(int), 0, last)
+        inside = _within(rows, self.read_px, 0.5) & _within(cols, self.read_px, 0.5)
+        label = target = None
         if sample.label is not None:
-            near = np.rint(rows).astype(int), np.rint(cols).astype(int)
-            last = self.read_px - 1
-            found = sample.label[np.clip(near[0], 0, last), np.clip(near[1], 0, last)]
-            label = np.where(_within(rows, self.read_px, 0.5) & _within(cols, self.read_px, 0.5), found, IGNORE)
-            label = label.astype(np.uint8)
-        return replace(sample, image=image, valid=valid.copy(), label=label)
+            label = np.where(inside, sample.label[near], IGNORE).astype(np.uint8)
+        if sample.target is not None:
+            target = np.where(inside, sample.target[:, *near], np.float32(np.nan))
+        return replace(sample, image=image, valid=valid.copy(), label=label, target=target)
 
 
 def _within(at: npt.NDArray[np.float64], length: int, margin: float) -> npt.NDArray[np.bool_]:

@@ -16,15 +16,16 @@ import torch
 from torch.utils.data import Dataset
 
 from covermap.core.config import TrainConfig
-from covermap.core.errors import LabelError
+from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import IGNORE
 from covermap.core.types import Batch, InputSpec, Sample
-from covermap.data.augment import Warp, flip, vary
+from covermap.data.augment import Images, Warp, flip, vary
 from covermap.data.balance import Sampling
 from covermap.data.order import Order, plan_order
 from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.data.stats import normalise_sample
+from covermap.data.target import Target
 from covermap.geo.grid import Window, partition
 
 
@@ -78,22 +79,22 @@ class HeldScene:
 
     def read(self, window: Window) -> Sample:
         """Sample with labels; pixels outside of the scene are not valid."""
-        inside = window.intersect(self.grid.window)
-        rows, cols = inside.slices
-        images = {key: values[..., rows, cols] for key, values in self._sample.image.items()}
-        valid = self._sample.valid[..., rows, cols]
-        assert self._sample.label is not None
-        label = self._sample.label[rows, cols]
-        if inside != window:
-            at = inside.within(window)
-            after = (window.height - at.row - at.height, window.width - at.col - at.width)
-            margins = ((at.row, after[0]), (at.col, after[1]))
-            images = {key: np.pad(v, ((0, 0), (0, 0), *margins)) for key, v in images.items()}
-            valid = np.pad(valid, ((0, 0), *margins))
-            label = np.pad(label, margins, constant_values=IGNORE)
-        key = f"{self.name}:{window.row},{window.col}"
-        place = self.grid.lat_lon(window)
-        return replace(self._sample, image=images, valid=valid, label=label, location=place, key=key)
+        inside, whole = window.intersect(self.grid.window), self._sample
+        at = inside.within(window)
+        after = (window.height - at.row - at.height, window.width - at.col - at.width)
+        margins = ((at.row, after[0]), (at.col, after[1]))
+
+        def cut(values: npt.NDArray[Any], fill: int = 0) -> npt.NDArray[Any]:
+            part = values[..., *inside.slices]
+            around = ((0, 0),) * (values.ndim - 2) + margins
+            return part if inside == window else np.pad(part, around, constant_values=fill)
+
+        assert whole.label is not None
+        return replace(
+            whole, image={key: cut(values) for key, values in whole.image.items()}, valid=cut(whole.valid),
+            label=cut(whole.label, IGNORE), location=self.grid.lat_lon(window),
+            key=f"{self.name}:{window.row},{window.col}",
+        )  # fmt: skip
 
 
 def scene_bytes(scene: Scene) -> int:
@@ -107,7 +108,10 @@ def scene_bytes(scene: Scene) -> int:
 
 
 class TrainWindows(Dataset[dict[str, Any]]):
-    """Random training windows around labelled cells, augmented and normalised; call `start(epoch)` before an epoch."""
+    """Random training windows around labelled cells, augmented and normalised; call `start(epoch)` before an epoch.
+
+    targets: whether they come with the scenes' targets; raises ConfigError where these would not lie on their windows.
+    """
 
     def __init__(
         self,
@@ -120,10 +124,13 @@ class TrainWindows(Dataset[dict[str, Any]]):
         length: int,
         sampling: Sampling | None = None,
         cache_bytes: float = 0.0,
+        targets: bool = False,
     ) -> None:
         self._scenes, self._split, self._cells, self._spec, self._config = scenes, split, cells, spec, config
         self._sampling = sampling or Sampling(np.ones(len(cells)), np.ones(len(cells), np.int64))
-        self._length = length
+        self._length, self._targets = length, targets
+        if targets:
+            _require_targets(scenes[0].target, config)
         self._held: dict[int, HeldScene] = {}
         self._order: Order | None = None
         if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
@@ -152,7 +159,10 @@ class TrainWindows(Dataset[dict[str, Any]]):
         image = vary(normalise_sample(sample, self._spec), sample.valid, augment, rng, self._spec)
         # Where the image holds nothing there is nothing to learn from.
         assert sample.label is not None
-        label = np.where(sample.valid.any(0), sample.label, IGNORE)
+        seen = sample.valid.any(0)
+        label = np.where(seen, sample.label, IGNORE)
+        if sample.target is not None and sample.target.shape[-2:] == seen.shape:
+            sample = replace(sample, target=np.where(seen, sample.target, np.float32(np.nan)))
         return {"image": image, "valid": sample.valid, "label": label, "sample": sample}
 
     def size_of(self, number: int) -> int:
@@ -175,11 +185,29 @@ class TrainWindows(Dataset[dict[str, Any]]):
         window = Window(
             _first(row - down, size, area.row, area.height), _first(col - right, size, area.col, area.width), size, size
         )
-        held = self._held.get(cell.scene)
+        held, scene = self._held.get(cell.scene), self._scenes[cell.scene]
         if held is not None:
-            return held.read(window)
-        scene = self._scenes[cell.scene]
-        return replace(scene.read(window), label=self._split.labels(scene, window, "train"))
+            sample = held.read(window)
+        else:
+            sample = replace(scene.read(window), label=self._split.labels(scene, window, "train"))
+        return replace(sample, target=self._split.target(scene, window, "train")) if self._targets else sample
+
+
+def _require_targets(target: Target | None, config: TrainConfig) -> None:
+    """Refuse what would leave a window's target beside its image; raises ConfigError."""
+    if target is None:
+        raise ConfigError("there are no targets", fix="set data.target")
+    if (config.augment.scale or config.augment.rotation) and not target.turns:
+        raise ConfigError(
+            "train.augment.scale and rotation would need a target of other ground than the window's",
+            fix="leave both out, or data.target's size_px, factor, per_chip and resampling: sum",
+        )
+    factor = target.size.factor or 1
+    if odd := [size for size in config.sizes_px if abs(size / factor - round(size / factor)) > 1e-6]:
+        raise ConfigError(
+            f"windows of {odd[0]} px do not hold a whole number of targets of {factor:g} px",
+            fix="set train.size_px to a multiple of data.target.factor",
+        )
 
 
 def _first(wanted: int, size: int, start: int, length: int) -> int:
@@ -189,26 +217,24 @@ def _first(wanted: int, size: int, start: int, length: int) -> int:
 
 def collate(items: Sequence[Mapping[str, Any]]) -> Batch:
     """Items of TrainWindows as one Batch."""
-    samples: list[Sample] = [item["sample"] for item in items]
-    return Batch(
-        {key: torch.from_numpy(np.stack([item["image"][key] for item in items])) for key in items[0]["image"]},
-        torch.from_numpy(np.stack([item["valid"] for item in items])),
-        torch.from_numpy(np.stack([item["label"] for item in items]).astype(np.int64)),
-        tuple(sample.dates for sample in samples),
-        _locations(samples),
-        tuple(sample.key for sample in samples),
-    )
+    label = torch.from_numpy(np.stack([item["label"] for item in items]).astype(np.int64))
+    return replace(_batch([item["sample"] for item in items], [item["image"] for item in items]), label=label)
 
 
 def image_batch(samples: Sequence[Sample], spec: InputSpec) -> Batch:
     """Samples without labels as one Batch, for prediction."""
-    images = [normalise_sample(sample, spec) for sample in samples]
+    return _batch(samples, [normalise_sample(sample, spec) for sample in samples])
+
+
+def _batch(samples: Sequence[Sample], images: Sequence[Images]) -> Batch:
+    targets = [sample.target for sample in samples if sample.target is not None]
     return Batch(
         {key: torch.from_numpy(np.stack([image[key] for image in images])) for key in images[0]},
         torch.from_numpy(np.stack([sample.valid for sample in samples])),
         dates=tuple(sample.dates for sample in samples),
         location=_locations(samples),
         keys=tuple(sample.key for sample in samples),
+        target=torch.from_numpy(np.stack(targets)) if targets else None,
     )
 
 

@@ -19,6 +19,7 @@ from covermap.core.types import Sample
 from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import ChipLabels, RasterLabels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, SceneFiles, find_scenes
+from covermap.data.target import Target, open_target
 from covermap.geo.band_source import Quantity
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, similar_gsd
@@ -54,6 +55,7 @@ class Scene:
     place: str | None = None
     channels: Mapping[str, Channels] = field(default_factory=dict)
     statistics: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    target: Target | None = None
 
     @property
     def bands(self) -> dict[str, tuple[str, ...]]:
@@ -75,14 +77,18 @@ class Scene:
 
     @property
     def files(self) -> list[str]:
-        """All local files that the scene's pixels and labels come from."""
-        found = [file for raster in self.rasters.values() for path in raster.paths for file in files_behind(path)]
+        """All local files that the scene's pixels, labels and targets come from."""
+        rasters = [*self.rasters.values(), *(raster for raster, _ in (self.target.bands if self.target else ()))]
+        found = [file for raster in rasters for path in raster.paths for file in files_behind(path)]
         if self.labels_path:
             found += [self.labels_path] if is_vector(self.labels_path) else files_behind(self.labels_path)
         return list(dict.fromkeys(found))
 
-    def read(self, window: Window, *, labels: bool = False) -> Sample:
-        """Values of all sensors, the pixels valid in all of them, and labels when asked; windows may reach outside."""
+    def read(self, window: Window, *, labels: bool = False, target: bool = False) -> Sample:
+        """Values of all sensors, the pixels valid in all of them, and labels and target when asked.
+
+        Windows may reach outside.
+        """
         image: dict[str, npt.NDArray[np.generic]] = {}
         masks = []
         for sensor, raster in self.rasters.items():
@@ -98,7 +104,8 @@ class Scene:
         index = self.read_labels(window) if labels else None
         key = f"{self.name}:{window.row},{window.col}"
         place = self.grid.lat_lon(window)
-        return Sample(image, valid, index, self.dates, place, key, self.bands, self.statistics)
+        numbers = self.target.read(window) if target and self.target else None
+        return Sample(image, valid, index, self.dates, place, key, self.bands, self.statistics, numbers)
 
     @property
     def dates(self) -> tuple[str | None, ...]:
@@ -177,16 +184,18 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
             notes.append(f"{raster.name} is brought from {raster.grid.describe()} to {grid.describe()}")
     image_name = next(iter(stacked.values())).name
     labels: RasterLabels | VectorLabels | ChipLabels | None = None
-    target = files.labels.get("class")
+    classes = files.labels.get("class")
     if legend and files.chip_class is not None:
         code = legend.encode(np.array([files.chip_class]), unknown=config.unknown_codes, where=files.name)
-        labels, target = ChipLabels(grid, legend, int(code[0])), None
-    if target and legend:
-        labels = open_labels(target, grid=grid, config=config, legend=legend, image_name=image_name)
+        labels, classes = ChipLabels(grid, legend, int(code[0])), None
+    if classes and legend:
+        labels = open_labels(classes, grid=grid, config=config, legend=legend, image_name=image_name)
     notes += labels.notes if labels else []
-    path = target.path if target and labels else None
+    path = classes.path if classes and labels else None
+    numbers = open_target(files.targets, config.target, grid, labels, where=image_name)
     return Scene(
-        files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels
+        files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels,
+        target=numbers,
     )  # fmt: skip
 
 
@@ -330,6 +339,12 @@ def _in_order_of(first: Scene, scene: Scene) -> Scene:
                 f"scene {scene.name} has {', '.join(other)}, {first.name} has {', '.join(bands)}",
                 fix="give every scene the same bands and dates, or name them with use: [...]",
             )
+    targets = [", ".join(one.target.names) if one.target else "none" for one in (first, scene)]
+    if targets[0] != targets[1]:
+        raise BandError(
+            f"scene {scene.name} has the targets {targets[1]}, {first.name} has {targets[0]}",
+            fix="give every scene the same: data.target.bands and use",
+        )
     rasters = {key: scene.rasters[key].select(r.bands) for key, r in first.rasters.items()}
     channels = {key: replace(made, names=first.bands[key]) for key, made in scene.channels.items()}
     return replace(scene, rasters=rasters, channels=channels)

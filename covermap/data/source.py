@@ -12,13 +12,14 @@ import csv
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from covermap.core.config import DataConfig, ImageConfig, expand
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import find
+from covermap.core.target_config import TargetConfig
 from covermap.data.label_file import LabelFile
 
 PARTS = ("train", "val", "test")
@@ -31,6 +32,7 @@ class SceneFiles:
     labels: {what: file}; `class` is the class raster that training uses, others are change masks and the like.
     part: where the data set itself puts the scene (train, val, test). place: scenes of one place may overlap, so they
     never stand on two sides of a split. chip_class: one class for the whole scene; chip_classes: all that occur in it.
+    targets: files of numbers, channels one after the other; their pixels are those that the config says.
     """
 
     name: str
@@ -40,6 +42,7 @@ class SceneFiles:
     place: str | None = None
     chip_class: int | None = None
     chip_classes: tuple[int, ...] = ()
+    targets: tuple[TargetConfig, ...] = ()
 
 
 class Source(ABC):
@@ -81,13 +84,13 @@ class Found:
 def find_scenes(config: DataConfig) -> Found:
     """The files of all scenes of a config, by its layout or its patterns; raises DataError where they do not pair."""
     if config.source is None:
-        return Found(_by_pattern(config))
+        return Found(_with_targets(_by_pattern(config), config))
     kind = find("source", config.source)
     try:
         source: Source = kind(config.root, **config.options)
     except TypeError as error:
         raise ConfigError(f"data.options: {error}", fix=f"what {config.source} takes: covermap models show") from error
-    return Found(source.scenes(), source.legend, tuple(source.notes))
+    return Found(_with_targets(source.scenes(), config), source.legend, tuple(source.notes))
 
 
 def _by_pattern(config: DataConfig) -> list[SceneFiles]:
@@ -107,7 +110,7 @@ def _by_pattern(config: DataConfig) -> list[SceneFiles]:
             ]
             for stem in found[0]
         }
-    labels = _label_files(config, list(scenes)) if config.labels else {}
+    labels = _files_of(config.labels, list(scenes)) if config.labels else {}
     return [
         SceneFiles(name, tuple(images), {"class": LabelFile(labels[name])} if name in labels else {})
         for name, images in scenes.items()
@@ -142,13 +145,29 @@ def _with_clouds(image: ImageConfig, stem: str | None) -> ImageConfig:
     return image.with_clouds(str(files[stem]))
 
 
-def _label_files(config: DataConfig, stems: Sequence[str]) -> dict[str, str]:
-    assert config.labels is not None
-    files = expand(config.labels)
-    if "*" not in config.labels:
+def _with_targets(scenes: list[SceneFiles], config: DataConfig) -> list[SceneFiles]:
+    """The scenes with the config's target files; raises ConfigError and DataError for none or too many of them."""
+    target = config.target
+    own = [files.name for files in scenes if files.targets]
+    if target is None or (own and target.path is None and not target.shares):
+        return scenes
+    if own or (target.path is None and not target.shares):
+        what = "has targets of its own" if own else "has no targets, and data.target names none"
+        fix = "leave out data.options.targets" if own else "set data.target.path, or data.target.shares: true"
+        raise ConfigError(f"{config.source or 'the config'} {what}", fix=fix)
+    if target.path is None:
+        return scenes
+    paths = _files_of(target.path, [files.name for files in scenes])
+    return [replace(f, targets=(target.model_copy(update={"path": paths[f.name]}),)) for f in scenes]
+
+
+def _files_of(pattern: str, stems: Sequence[str]) -> dict[str, str]:
+    """{scene: its file}: that of its name, or the only one."""
+    files = expand(pattern)
+    if "*" not in pattern:
         return dict.fromkeys(stems, files[0])
     found = {Path(file).stem: file for file in files}
-    _require_same_stems(stems, list(found), "the images", config.labels)
+    _require_same_stems(stems, list(found), "the images", pattern)
     return found
 
 

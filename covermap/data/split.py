@@ -25,6 +25,7 @@ from covermap.core.output import write_text
 from covermap.data.scene import Scene
 from covermap.geo.grid import Window, partition
 from covermap.geo.rasterize import VectorLabels
+from covermap.geo.resize import read_resized
 
 PARTS = ("none", "train", "val", "test")
 ELSEWHERE = {"val elsewhere": 2, "test elsewhere": 3}
@@ -101,6 +102,24 @@ class Split:
             own = np.array([self._use_of_object(scene, number) for number in numbers.tolist()], np.uint8)
             parts = np.where(own[places].reshape(parts.shape) == parts, parts, np.uint8(0))
         return index, parts
+
+    def target(self, scene: Scene, window: Window, part: str) -> npt.NDArray[np.float32]:
+        """The scene's target (C, h, w) or (C,); NaN where any of a number's ground is not of the part.
+
+        Ground of another part must tell nothing; that beyond the scene does no harm.
+        """
+        assert scene.target is not None
+
+        def elsewhere(block: Window) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+            other = np.zeros((1, block.height, block.width), bool)
+            inside = block.intersect(scene.grid.window)
+            other[0][inside.within(block).slices] = self.part_mask(scene.name, inside) != PARTS.index(part)
+            return other, np.ones_like(other)
+
+        onto = scene.target.grid_of(window)
+        lost = read_resized(elsewhere, scene.grid, onto, "sum", name=scene.name)[0] > 1e-6
+        numbers = scene.target.read(window)
+        return np.where(lost if numbers.ndim == 3 else lost[0, 0], np.float32(np.nan), numbers)
 
     def _use_of_object(self, scene: Scene, number: int) -> int:
         """Index into PARTS; number 0 is no object."""

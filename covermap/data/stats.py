@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,9 +57,9 @@ def input_spec(
 
 
 def _train_windows(
-    scenes: Sequence[Scene], split: Split, size_px: int, max_px: int, seed: int
+    scenes: Sequence[Scene], split: Split, size_px: int, max_px: int, seed: int, least: int = 256
 ) -> list[tuple[Scene, Window]]:
-    side = max(256, size_px)
+    side = max(least, size_px)
     found = [(s, w) for s in scenes for t in split.windows(s.name, "train") for w in partition(t, side, side)]
     return _at_most(found, max_px, seed)
 
@@ -70,6 +71,41 @@ def _at_most(windows: list[tuple[Scene, Window]], max_px: int, seed: int) -> lis
         return windows
     keep = max(1, len(windows) * max_px // int(total[-1]))
     return [windows[i] for i in sorted(np.random.default_rng(seed).permutation(len(windows))[:keep])]
+
+
+class TargetStatistic(NamedTuple):
+    """A channel of the target over the train part: numbers in its unit (NaN: nothing known), and the share unknown."""
+
+    target: str
+    unit: str
+    mean: float
+    std: float
+    low: float
+    high: float
+    unknown: float
+
+
+def target_statistics(
+    scenes: Sequence[Scene], split: Split, *, size_px: int, max_px: int = 1 << 26, seed: int = 0
+) -> list[TargetStatistic]:
+    """One for each channel of the scenes' target, in one pass over windows of the train part; none without a target."""
+    first = scenes[0].target
+    if first is None:
+        return []
+    sums, count = [_Sums(1) for _ in first.names], 0
+    ends = [(np.nan, np.nan) for _ in sums]
+    for scene, window in _train_windows(scenes, split, size_px, max_px, seed, least=1):
+        numbers = split.target(scene, window, "train").reshape(len(sums), -1)
+        count += numbers.shape[1]
+        for i, values in enumerate(numbers):
+            if (known := values[np.isfinite(values)]).size:
+                sums[i].add(known[None])
+                ends[i] = float(np.fmin(ends[i][0], known.min())), float(np.fmax(ends[i][1], known.max()))
+    found = []
+    for name, unit, total, (low, high) in zip(first.names, first.units, sums, ends, strict=True):
+        mean, std = (float(moment[0]) for moment in total.moments())
+        found.append(TargetStatistic(name, unit, mean, std, low, high, 1 - total.count / max(count, 1)))
+    return found
 
 
 class _Sums:
@@ -96,10 +132,11 @@ class _Sums:
         self.kept.append(values[:, :: max(1, values.shape[1] // 4096)].astype(np.float32))
 
     def moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Mean and std of all values."""
-        assert self.shift is not None
-        mean = self.first / self.count
-        return self.shift[:, 0] + mean, np.sqrt(np.maximum(self.second / self.count - mean**2, 0))
+        """Mean and std of each band; NaN where nothing was added."""
+        if self.shift is None:
+            return np.full_like(self.first, np.nan), np.full_like(self.first, np.nan)
+        mean = self.shift[:, 0] + self.first / self.count
+        return mean, np.sqrt(np.maximum(self.second / self.count - (self.first / self.count) ** 2, 0))
 
     def finish(
         self, normalise: str, *, where: str, bands: Sequence[str]

@@ -108,6 +108,12 @@ def write_store(
     """
     out = Path(out)
     found = find_scenes(config)
+    path = config.target and config.target.path
+    if any(files.targets for files in found.scenes) and (not path or (tiling and "*" in path)):
+        raise ConfigError(
+            "targets of a layout's own, and with tiles those of one file for each scene, are not prepared",
+            fix="leave them out here, or give one file for all: data.target.path without *",
+        )
     scenes = open_found(found, config)
     ledger = None if dry_run else _begin(out, _plan(config, tiling, scenes), overwrite=overwrite)
     tiles = [tile for scene in scenes for tile in cut(scene, tiling)] if tiling else None

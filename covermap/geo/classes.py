@@ -221,7 +221,7 @@ def _pixel_ratio(grid: Grid, source: Grid, name: str) -> float:
     """How many source pixels one pixel at the grid's centre spans, in one direction."""
     require_crs_on_both(source.crs, grid.crs, name)
     middle = Window(grid.height // 2, grid.width // 2, 1, 1)
-    rows, cols = _corners(grid, source, middle)
+    rows, cols = corners(grid, source, middle)
     across = np.hypot(rows[0, 1] - rows[0, 0], cols[0, 1] - cols[0, 0])
     down = np.hypot(rows[1, 0] - rows[0, 0], cols[1, 0] - cols[0, 0])
     ratio = float(np.sqrt(across * down))
@@ -240,7 +240,7 @@ def _offset_px(grid: Grid, source: Grid, factor: int) -> tuple[int, int] | None:
     return (row, col) if place.is_same(fine) else None
 
 
-def _corners(grid: Grid, source: Grid, tile: Window) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def corners(grid: Grid, source: Grid, tile: Window) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Source rows and columns (float) of a tile's pixel corners, (H + 1, W + 1) each; inf where there is none."""
     cols, rows = np.meshgrid(
         np.arange(tile.col, tile.col + tile.width + 1), np.arange(tile.row, tile.row + tile.height + 1)
@@ -266,11 +266,11 @@ def _places(grid: Grid, source: Grid, tile: Window, factor: int) -> tuple[npt.ND
     The CRS change is done exactly at pixel corners and is straight inside a pixel. GDAL's warper is not used: it
     bends its approximation from block to block, so that blocks would differ from the whole.
     """
-    rows, cols = _corners(grid, source, tile)
-    return _spread(rows, factor), _spread(cols, factor)
+    rows, cols = corners(grid, source, tile)
+    return centres(rows, factor), centres(cols, factor)
 
 
-def _spread(corner: npt.NDArray[np.float64], factor: int) -> npt.NDArray[np.int32]:
+def centres(corner: npt.NDArray[np.float64], factor: int) -> npt.NDArray[np.int32]:
     """Bilinear values between corners (H + 1, W + 1) at the sub-pixels' centres, as whole pixel numbers."""
     height, width = corner.shape[0] - 1, corner.shape[1] - 1
     inner = (np.arange(factor) + 0.5) / factor

@@ -9,6 +9,7 @@ from covermap.core.config import RunConfig
 from covermap.core.registry import find
 from covermap.data.chips import scene_bytes
 from covermap.data.split import PARTS, min_distance_px, part_counts
+from covermap.data.stats import target_statistics
 from covermap.start import build_network, prepare_run
 from covermap.verbs.leaks import measure_leaks
 from covermap.verbs.train import windows_per_epoch
@@ -56,6 +57,10 @@ def check(config: RunConfig, *, leaks: bool = False) -> dict[str, Any]:
         "scenes": "; ".join(f"{s.name} ({s.grid.describe()})" for s in ready.scenes[:SHOWN])
         + (f"; ... {len(ready.scenes):,} in all" if len(ready.scenes) > SHOWN else ""),
         "inputs": "; ".join(f"{s.sensor}: {', '.join(s.bands)}" for s in ready.spec.sensors),
+        "targets": [
+            {key: x if isinstance(x, str) else float(f"{x:.4g}") for key, x in row._asdict().items()}
+            for row in target_statistics(ready.scenes, ready.split, size_px=max(config.train.sizes_px))
+        ],
         "distance_px": min(distances) if distances else "train and test share no scene",
         "windows_per_epoch": windows_per_epoch(config.train, ready),
         "memory": f"{held / 1e9:.2f} GB of pixels, {'held in memory' if fits else 'read from the files as needed'}",

@@ -14,7 +14,8 @@ from covermap.data.tiles import Tiling
 from covermap.geo.products import small_cache
 
 _OF_VECTORS = ("legend", "merge", "field", "layer", "epsg", "point_px")
-_ALWAYS = ("unknown_codes", "indices")
+_ALWAYS = ("unknown_codes", "indices", "target")
+"""Files of targets stay where they are: they are found by their place."""
 
 
 @small_cache()

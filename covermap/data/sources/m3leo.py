@@ -3,6 +3,7 @@
     AOI/AOI_partitions_aschips_HASH_splits_60bands_angle09_60-20-20.csv      identifier, split (train, val, test)
     AOI/AOI_partitions_aschips_HASH/DATASET-YEAR/IDENTIFIER.tif or .nc       s1grd, s1grdm, s2rgbm, gssic, gunw, srtmdem
                                     esaworldcover-2020/IDENTIFIER.tif        labels
+                                    biomass-2020, ghsbuilts-2020, modis44b006veg, srtmdem    targets
 
 A chip that some data set lacks, or whose file is damaged, is left out and named in the notes; nothing stands in for it.
 """
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from covermap.core.config import ImageConfig
+from covermap.core.config_file import parse_section
 from covermap.core.errors import ConfigError, DataError, suggest
 from covermap.core.registry import register
+from covermap.core.target_config import TargetConfig
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
 from covermap.data.sar import (
@@ -37,6 +40,15 @@ from covermap.geo.layers import read_layers
 
 COLOURS = tuple(f"{month:02d}_{colour}" for month in MONTHS for colour in ("red", "green", "blue"))
 LEGENDS = {"esaworldcover": "esa_worldcover"}
+TARGETS: dict[str, dict[str, Any]] = {
+    "biomass": {"variable": "agb", "bands": ["agb"], "unit": "Mg/ha"},
+    # Square metres in each pixel, so the sum is kept.
+    "ghsbuilts": {"bands": ["built_surface"], "unit": "m2", "resampling": "sum"},
+    # Water (200) has no trees; 253 is fill.
+    "modis44b006veg": {"use": ["Percent_Tree_Cover_2020"], "unit": "%", "replace": {200: 0, 253: None}},
+    "srtmdem": {"bands": ["elevation"], "unit": "m"},
+}
+"""What the folders of continuous targets hold."""
 
 
 class Product(Protocol):
@@ -85,6 +97,7 @@ class M3leo(Source):
     """A scene for each chip that all data sets have, region by region in the order of its table.
 
     inputs: {folder: settings of its product}. labels: folder of a class raster, or None. aois: regions, default all.
+    targets: {folder: settings as of data.target}: biomass-2020, ghsbuilts-2020, modis44b006veg, srtmdem.
     splits: pattern of the tables' names, where a region has several.
     """
 
@@ -100,12 +113,14 @@ class M3leo(Source):
         labels: str | None = "esaworldcover-2020",
         aois: Sequence[str] | None = None,
         splits: str = "*",
+        targets: Mapping[str, Mapping[str, Any] | None] | None = None,
     ) -> None:
         super().__init__(root)
         inputs = {"s1grd-2020": {}} if inputs is None else inputs
         if not isinstance(inputs, Mapping) or not inputs:
             raise ConfigError(f"data.options.inputs: {inputs!r} names no data set", fix="inputs: {s1grd-2020: {}}")
         self.products = {folder: _product(folder, settings) for folder, settings in inputs.items()}
+        self.targets = {folder: _target(folder, settings) for folder, settings in (targets or {}).items()}
         self.labels, self.aois, self.splits = labels, aois, splits
         self.legend = LEGENDS.get(labels.split("-")[0]) if labels else None
 
@@ -139,7 +154,7 @@ class M3leo(Source):
     def _region(self, aoi: str, table: Path) -> list[SceneFiles]:
         parts = read_parts(table)
         folder = table.parent / table.name.partition("_splits_")[0]
-        sets = [*self.products, *([self.labels] if self.labels else [])]
+        sets = [*self.products, *([self.labels] if self.labels else []), *self.targets]
         files = {name: _files(inside(folder, name)) for name in sets}
         for chip in parts:
             inside(folder, chip)
@@ -171,7 +186,10 @@ class M3leo(Source):
         if self.labels:
             read_layers(str(files[self.labels]))
             labels["class"] = LabelFile(str(files[self.labels]))
-        return SceneFiles(f"{aoi}_{chip}", tuple(images), labels, part)
+        for folder, target in self.targets.items():
+            read_layers(str(files[folder]), target.variable)
+        targets = tuple(t.model_copy(update={"path": str(files[folder])}) for folder, t in self.targets.items())
+        return SceneFiles(f"{aoi}_{chip}", tuple(images), labels, part, targets=targets)
 
     def _note(self, aoi: str, what: str, chips: Sequence[str]) -> None:
         if chips:
@@ -209,6 +227,14 @@ def _product(folder: str, settings: Mapping[str, Any] | None) -> Product:
     except TypeError as error:
         known = ", ".join(PRODUCTS[kind].__dataclass_fields__)  # type: ignore[attr-defined]
         raise ConfigError(f"data.options.inputs.{folder}: {error}", fix=f"its settings: {known or 'none'}") from error
+
+
+def _target(folder: str, settings: Mapping[str, Any] | None) -> TargetConfig:
+    kind = folder.split("-")[0]
+    if kind not in TARGETS:
+        raise ConfigError(f"data.options.targets: {folder} is no known target", fix=suggest(kind, TARGETS))
+    raw = {**TARGETS[kind], **(settings or {}), "path": folder}
+    return parse_section(TargetConfig, raw, where=f"data.options.targets.{folder}")
 
 
 def _year(folder: str) -> str:
