@@ -46,12 +46,13 @@ class Source(ABC):
     """A layout: its root folder and options in, scenes out.
 
     legend: what the class labels mean: a shipped name, {code: name} or a legend's dictionary; None: found in the files.
-    licence, url: of the data set.
+    licence, url: of the data set. records: where its files lie, as data.hosts reads it; only what is certain.
     """
 
     legend: str | Mapping[Any, Any] | None = None
     licence: ClassVar[str] = ""
     url: ClassVar[str] = ""
+    records: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -207,10 +208,10 @@ def require_pairs(first: Mapping[str, Path], second: Mapping[str, Path], *, firs
 
 
 def inside(root: Path, name: str) -> Path:
-    """A path that a table names below the root; raises DataError where it leaves it."""
+    """A path that a table, a host or an archive names below the root; raises DataError where it leaves it."""
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
-        raise DataError(f"{name} leads out of {root}", fix="paths in the data set's tables count from its folder")
+        raise DataError(f"{name} leads out of {root}", fix="names in tables and archives count from the folder")
     return path
 
 

@@ -42,6 +42,7 @@ class BigEarthNet(Source):
     legend: str | Mapping[Any, Any] | None = "corine"
     licence: ClassVar[str] = "CDLA-Permissive-1.0"
     url: ClassVar[str] = "https://bigearth.net"
+    records: ClassVar[tuple[str, ...]] = ("zenodo:12687186",)
 
     def __init__(self, root: str | Path, *, sensors: str = "sentinel2") -> None:
         super().__init__(root)

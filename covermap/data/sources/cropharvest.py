@@ -37,6 +37,7 @@ class CropHarvest(Source):
 
     licence: ClassVar[str] = "CC BY-SA 4.0"
     url: ClassVar[str] = "https://github.com/nasaharvest/cropharvest"
+    records: ClassVar[tuple[str, ...]] = ("zenodo:7257688",)
 
     def __init__(self, root: str | Path, *, sensors: Sequence[str] = tuple(SENSORS)) -> None:
         super().__init__(root)

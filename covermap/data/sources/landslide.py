@@ -45,6 +45,7 @@ class Landslide(Source):
     ]}  # fmt: skip
     licence: ClassVar[str] = "see the Zenodo record"
     url: ClassVar[str] = "https://zenodo.org/records/7248056"
+    records: ClassVar[tuple[str, ...]] = ("zenodo:7248056",)
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ from covermap.data.source import SceneFiles, Source, inside, read_parts
 from covermap.geo.layers import read_layers
 
 COLOURS = tuple(f"{month:02d}_{colour}" for month in MONTHS for colour in ("red", "green", "blue"))
+AOIS = ("china", "conus", "europe", "middleeast", "pakin", "southamerica")
 LEGENDS = {"esaworldcover": "esa_worldcover"}
 
 
@@ -91,6 +92,7 @@ class M3leo(Source):
     legend: str | Mapping[Any, Any] | None = None
     licence: ClassVar[str] = "see the data set's page for each of its parts"
     url: ClassVar[str] = "https://huggingface.co/M3LEO"
+    records: ClassVar[tuple[str, ...]] = tuple(f"hf:M3LEO-miniset/{aoi}" for aoi in AOIS)
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class TerraMesh(Source):
     ]}  # fmt: skip
     licence: ClassVar[str] = "CC BY-SA 4.0"
     url: ClassVar[str] = "https://huggingface.co/datasets/ibm-esa-geospatial/TerraMesh"
+    records: ClassVar[tuple[str, ...]] = ("hf:ibm-esa-geospatial/TerraMesh",)
 
     def __init__(
         self, root: str | Path, *, inputs: Sequence[str] = ("S2L2A", "S1RTC", "DEM"), labels: bool = True
