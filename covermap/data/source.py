@@ -97,13 +97,13 @@ def _by_pattern(config: DataConfig) -> list[SceneFiles]:
     if all(len(files) == 1 for files in found):
         paths = [next(iter(files.values())) for files in found]
         only = [image.model_copy(update={"path": path}) for image, path in zip(config.images, paths, strict=True)]
-        scenes = {next(iter(found[0])): [_with_clouds(image, None) for image in only]}
+        scenes = {next(iter(found[0])): [with_own_clouds(image, None) for image in only]}
     else:
         for image, files in zip(config.images[1:], found[1:], strict=True):
             _require_same_stems(list(found[0]), list(files), f"{config.images[0].path}", f"{image.path}")
         scenes = {
             stem: [
-                _with_clouds(i, stem).model_copy(update={"path": files[stem]})
+                with_own_clouds(i, stem).model_copy(update={"path": files[stem]})
                 for i, files in zip(config.images, found, strict=True)
             ]
             for stem in found[0]
@@ -128,19 +128,21 @@ def _image_files(image: ImageConfig) -> dict[str, str | list[str]]:
     return found
 
 
-def _with_clouds(image: ImageConfig, stem: str | None) -> ImageConfig:
+def with_own_clouds(image: ImageConfig, stem: str | None) -> ImageConfig:
     """The image with its own cloud file: that of a pattern with its stem, or the only one."""
     if "*" not in image.cloud_path:
         return image
     files = by_stem(Path(file) for file in expand(image.cloud_path))
     if stem is None and len(files) == 1:
         stem = next(iter(files))
-    if stem not in files:
+    own = [stem] if stem in files else [name for name in files if name.startswith((f"{stem}_", f"{stem}."))]
+    if len(own) != 1:
         raise DataError(
-            f"clouds: {image.cloud_path} ({len(files)} files) has none for {stem or image.path}",
-            fix="give both files of a pair the same name, and say clouds: {path: ..., specification: ...}",
+            f"clouds: {image.cloud_path} ({len(files)} files) has {len(own) or 'none'} for {stem or image.path}",
+            fix="name a mask as its image, or with an ending: a_SCL.tif for a.tif; what its name does not say, "
+            "say in clouds: {path: ..., specification: ...}",
         )
-    return image.with_clouds(str(files[stem]))
+    return image.with_clouds(str(files[own[0]]))
 
 
 def _label_files(config: DataConfig, stems: Sequence[str]) -> dict[str, str]:

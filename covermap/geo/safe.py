@@ -23,6 +23,8 @@ _TOP = re.compile(r"^(?:[^/]+/)?MTD_MSI(L1C|L2A)\.xml$")
 _FILE = re.compile(
     r"GRANULE/([^/]+)/IMG_DATA/(?:R\d0m/)?(?:L2A_)?T(\d\d[A-Z]{3})_\d{8}T\d{6}_(B\d[\dA]|SCL)(?:_(\d0)m)?\.(?:jp2|tif)$"
 )
+_MASK = re.compile(r"GRANULE/[^/]+/QI_DATA/MSK_CLASSI_B00\.(?:jp2|tif)$")
+"""The clouds of level 1C, since baseline 04.00; before, they are polygons (MSK_CLOUDS_B00.gml), which are not read."""
 _OFFSETS_SINCE = (4, 0)
 # The metadata number the bands in the order of the instrument: 7 is B08, 8 is B8A.
 _NATIVE = {band.native: band for band in find_sensor("sentinel2").bands}
@@ -63,7 +65,8 @@ def read_safe(path: Path) -> Granule:
         for native, band in _NATIVE.items()
         if native in chosen
     ]
-    clouds = package.path(chosen["SCL"][1]) if "SCL" in chosen else None
+    masks = [chosen["SCL"][1]] if "SCL" in chosen else [name for name in package.names if _MASK.search(name)]
+    clouds = package.path(masks[0]) if masks else None
     date = require_day(_text(about, "PRODUCT_START_TIME", where)[:10], f"{where}: PRODUCT_START_TIME")
     return Granule(root.name, "sentinel2", level, matches[0][1][2], date, tuple(bands), clouds, package.path(top))
 
