@@ -13,7 +13,7 @@ SHOWN = 50
 
 def fetch(
     what: Annotated[
-        str, typer.Argument(help="A layout, zenodo:RECORD, hf:ORG/NAME[@REVISION], drive:FILE_ID or https://...")
+        str, typer.Argument(help="A layout, zenodo:RECORD, hf:ORG/NAME\\[@REVISION], drive:FILE_ID or https://...")
     ],
     folder: Annotated[str, typer.Argument(help="Where the files go, or already are.")],
     download: Annotated[bool, typer.Option("--download", help="Fetch them; without it they are only listed.")] = False,
@@ -41,19 +41,14 @@ def fetch(
     if as_json:
         show.as_json(found)
         return
+    files = found["files"]
     if not quiet:
-        rows = [
-            [row["file"], "?" if row["bytes"] is None else row["bytes"], row["checksum"], row["state"]]
-            for row in found["files"][:SHOWN]
-        ]
-        show.table(rows, ["file", "bytes", "checksum", "state"])
-        if len(found["files"]) > SHOWN:
-            typer.echo(f"... and {len(found['files']) - SHOWN:,} more (--json shows all)")
+        rows = [["?" if value is None else value for value in row.values()] for row in files[:SHOWN]]
+        show.table(rows, list(files[0]))
+    if len(files) > SHOWN:
+        typer.echo(f"... and {len(files) - SHOWN:,} more (--json shows all)")
     typer.echo(
-        f"{len(found['files']):,} files, {found['bytes'] / 1e9:.2f} GB, {found['missing_bytes'] / 1e9:.2f} GB of them "
-        f"to fetch, {found['free_bytes'] / 1e9:.1f} GB free; licence: {found['licence']}; {found['page']}"
+        f"{len(files):,} files, {found['bytes'] / 1e9:.2f} GB, {found['missing'] / 1e9:.2f} GB of it not here, "
+        f"{found['free'] / 1e9:.1f} GB free; licence: {found['licence']}; {found['page']}"
     )
-    if found["unpacked"]:
-        typer.echo(f"{found['unpacked']:,} files unpacked")
-    if not download:
-        typer.echo("nothing was fetched: add --download")
+    typer.echo(f"{found['unpacked']:,} files unpacked" if download else "nothing was fetched: add --download")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import re
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -17,14 +18,11 @@ from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from covermap.core.errors import DataError
 from covermap.core.output import writing
 
-TRIES, BACK_OFF_S, TIMEOUT_S = 4, 1.0, 60
-CHUNK_BYTES = 1 << 20
-TOO_MANY = 429
+TRIES, BACK_OFF_S, TIMEOUT_S, CHUNK_BYTES = 4, 1.0, 60, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Remote:
 
 def request(url: str, *, token: str | None = None, headers: Mapping[str, str] | None = None) -> Any:
     """The open response of an http(s) address, asked again while the host is busy; raises DataError."""
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not url.startswith(("http://", "https://")):
         raise DataError(f"{url} is no http address", fix="give one that begins with https://")
     asked = urllib.request.Request(url, headers={"User-Agent": "covermap", **(headers or {})})
     if token:
@@ -53,24 +51,22 @@ def request(url: str, *, token: str | None = None, headers: Mapping[str, str] | 
         try:
             return urllib.request.urlopen(asked, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            if error.code < 500 and error.code != TOO_MANY:
-                raise _refusal(url, error.code) from error
-            reason = f"HTTP {error.code}, {error.reason}"
+            reason, code = f"HTTP {error.code}, {error.reason}", error.code
+            if code in (401, 403):
+                raise DataError(
+                    f"{url} is refused ({reason}): it is only for those who logged in or accepted its terms",
+                    fix="do so in a browser (Hugging Face: and hf auth login), or put the file there by hand",
+                ) from error
+            if code < 500 and code != 429:
+                raise DataError(f"{url} cannot be had ({reason})", fix="check the address in a browser") from error
         except (OSError, http.client.HTTPException) as error:
-            reason = f"no network: {getattr(error, 'reason', None) or error}"
+            reason = f"no network: {getattr(error, 'reason', error)}"
+            if isinstance(getattr(error, "reason", None), socket.gaierror):
+                break
     raise DataError(
         f"{url} cannot be reached ({reason})",
-        fix="try again later, or fetch it on a machine with a connection and put it there by hand",
+        fix="try again later, or fetch it on a machine with a connection and put the files there by hand",
     )
-
-
-def _refusal(url: str, code: int) -> DataError:
-    if code in (401, 403):
-        return DataError(
-            f"{url} is refused (HTTP {code}): it is only for those who logged in or accepted its terms",
-            fix="accept them in a browser, and log in (Hugging Face: hf auth login), or put the file there by hand",
-        )
-    return DataError(f"there is nothing at {url} (HTTP {code})", fix="check the address in a browser")
 
 
 def part_of(path: Path) -> Path:
@@ -93,8 +89,7 @@ def download(remote: Remote, path: Path, *, on_bytes: Callable[[int], None] = la
         path.parent.mkdir(parents=True, exist_ok=True)
         while not whole:
             before = size_of(part)
-            whole = before == remote.num_bytes and part.is_file()
-            whole = whole or _go_on(remote, part, on_bytes)
+            whole = (before == remote.num_bytes and part.is_file()) or _go_on(remote, part, on_bytes)
             idle = 0 if size_of(part) > before else idle + 1
             if not whole and idle == TRIES:
                 raise DataError(
@@ -102,8 +97,7 @@ def download(remote: Remote, path: Path, *, on_bytes: Callable[[int], None] = la
                     fix="the same command goes on from there",
                 )
         kind, _, wanted = remote.checksum.partition(":")
-        found = checksum(part, kind) if kind else wanted
-        if found != wanted.lower():
+        if kind and (found := checksum(part, kind)) != wanted.lower():
             part.unlink()
             raise DataError(
                 f"{remote.name} is not what its host says: its {kind} is {found}, not {wanted}",
@@ -114,46 +108,28 @@ def download(remote: Remote, path: Path, *, on_bytes: Callable[[int], None] = la
 
 
 def _go_on(remote: Remote, part: Path, on_bytes: Callable[[int], None]) -> bool:
-    """Add what the host sends to `part`; whether that was all of it."""
-    have = size_of(part)
-    if remote.num_bytes is not None and have > remote.num_bytes:
-        part.unlink()
-        have = 0
+    """Add what the host sends to `part`; whether that was all of it, and not a connection that broke."""
+    have, size = size_of(part), remote.num_bytes
+    have = 0 if size is None or have > size else have
     headers = {"Range": f"bytes={have}-"} if have else {}
     if have and not remote.checksum:  # nothing else would tell whether the host's file changed since
         headers["If-Range"] = formatdate(part.stat().st_mtime, usegmt=True)
-    with request(remote.url, token=remote.token, headers=headers) as response:
-        start, total = 0, response.headers["Content-Length"]
-        if response.status == 206:
-            place = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers["Content-Range"] or "")
-            start, total = (int(place[1]), place[2]) if place else (-1, None)
-        size = int(total) if total else remote.num_bytes
-        if start not in (0, have) or remote.num_bytes not in (None, size):
+    with request(remote.url, token=remote.token, headers=headers) as response, open(part, "ab") as file:
+        start = file.seek(file.truncate(have if response.status == 206 else 0))
+        place, left = response.headers["Content-Range"], response.headers["Content-Length"]
+        if (start and place and not place.startswith(f"bytes {start}-")) or size not in (None, start + int(left or 0)):
             raise DataError(f"{remote.url} sends another file than its host said", fix="try again, or later")
-        with open(part, "r+b" if start else "wb") as file:
-            file.seek(start)
-            try:
-                ended = _copy(response, file, on_bytes)
-            finally:
-                changed = response.headers["Last-Modified"]
-                file.flush()
-                if changed:
-                    when = parsedate_to_datetime(changed).timestamp()
-                    os.utime(part, (when, when))
-            return file.tell() == size if size is not None else ended
-
-
-def _copy(response: Any, file: Any, on_bytes: Callable[[int], None]) -> bool:
-    """Whether the response came to its end; else the connection broke."""
-    while True:
         try:
-            chunk = response.read(CHUNK_BYTES)
-        except (OSError, http.client.HTTPException):
+            while chunk := response.read(CHUNK_BYTES):
+                file.write(chunk)
+                on_bytes(file.tell())
+            return not left or file.tell() == start + int(left)
+        except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException):
             return False
-        if not chunk:
-            return True
-        file.write(chunk)
-        on_bytes(file.tell())
+        finally:
+            file.flush()
+            if response.headers["Last-Modified"]:
+                os.utime(part, (0, parsedate_to_datetime(response.headers["Last-Modified"]).timestamp()))
 
 
 def checksum(path: Path, kind: str) -> str:

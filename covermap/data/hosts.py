@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from covermap.core.download import Remote, request
-from covermap.core.errors import ConfigError, DataError
-from covermap.core.registry import find
+from covermap.core.errors import ConfigError, DataError, suggest
+from covermap.core.registry import find, names
 
 
 @dataclass(frozen=True)
@@ -33,49 +34,39 @@ class Offer:
 def find_offer(what: str) -> Offer:
     """The files of a record, an address or a layout; raises ConfigError (unknown), DataError (host, no record)."""
     kind, _, name = what.partition(":")
-    hosts: dict[str, Callable[[str], Offer]] = {
-        "zenodo": zenodo, "hf": hugging_face, "drive": _drive, "http": _address, "https": _address
-    }  # fmt: skip
-    if kind not in hosts:
+    hosts: dict[str, Callable[[str], Offer]] = {"zenodo": _zenodo, "hf": hugging_face, "drive": _drive}
+    if kind not in (*hosts, "http", "https"):
         return _of_layout(what)
     try:
-        return hosts[kind](what if kind.startswith("http") else name)
+        return hosts[kind](name) if kind in hosts else _address(what)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{kind} answers in an unknown way about {name}", fix="fetch it in a browser") from error
 
 
 def _of_layout(name: str) -> Offer:
-    try:
-        source = find("source", name)
-    except ConfigError as error:
-        raise ConfigError(
-            error.message, fix=f"{error.fix} Or give zenodo:RECORD, hf:ORG/NAME, drive:FILE_ID or https://..."
-        ) from error
+    """The files of all records of a layout, those of several each in a folder of the record's name."""
+    if ":" in name or name not in names("source"):
+        forms = "or zenodo:RECORD, hf:ORG/NAME[@REVISION], drive:FILE_ID, https://..."
+        raise ConfigError(f"{name!r} is no layout and no address", fix=f"{suggest(name, names('source'))} {forms}")
+    source = find("source", name)
     if not source.records:
+        form = (sys.modules[source.__module__].__doc__ or "").rstrip()
         raise DataError(
             f"no host is known that hands out {name} by itself",
-            fix=f"fetch it by hand from {source.url}, and put it as data/sources/{name}.py begins: "
-            + " ".join((source.__doc__ or "").split("\n\n")[0].split()),
+            fix=f"fetch it by hand from {source.url}. It is read in this form:\n\n{form}",
         )
-    offers = [find_offer(record) for record in source.records]
-    if len(offers) == 1:
-        return replace(offers[0], licence=source.licence)
-    folders = [PurePosixPath(record).name for record in source.records]
-    files = [
-        replace(file, name=f"{folder}/{file.name}")
-        for folder, offer in zip(folders, offers, strict=True)
-        for file in offer.files
-    ]
+    files: list[Remote] = []
+    for record in source.records:
+        folder = f"{PurePosixPath(record).name}/" if len(source.records) > 1 else ""
+        files += [replace(file, name=folder + file.name) for file in find_offer(record).files]
     return Offer(source.url, source.licence, tuple(files))
 
 
-def zenodo(record: str) -> Offer:
-    """The files of a Zenodo record (developers.zenodo.org, records); raises DataError."""
+def _zenodo(record: str) -> Offer:
+    """developers.zenodo.org, records."""
     base = os.environ.get("COVERMAP_ZENODO", "https://zenodo.org").rstrip("/")
     about, _ = _json(f"{base}/api/records/{quote(record, safe='')}")
     files = [Remote(file["key"], file["links"]["self"], file["size"], file["checksum"]) for file in about["files"]]
-    if not files:
-        raise DataError(f"the Zenodo record {record} shows no files", fix=f"ask for access at {base}/records/{record}")
     return Offer(f"{base}/records/{record}", about["metadata"].get("license", {}).get("id", "not stated"), tuple(files))
 
 
@@ -90,44 +81,32 @@ def hugging_face(repo: str, *, kind: str = "datasets") -> Offer:
     token, address = get_token(), f"{base}/api/{kind}/{quote(repo)}"
     about, _ = _json(f"{address}/revision/{quote(revision or 'main', safe='')}", token)
     page = f"{base}/datasets/{repo}" if kind == "datasets" else f"{base}/{repo}"
-    files = [
-        Remote(
-            row["path"], f"{page}/resolve/{about['sha']}/{quote(row['path'])}", row["size"],
-            f"sha256:{row['lfs']['oid']}" if row.get("lfs") else f"git:{row['oid']}", token,
-        )
-        for row in _pages(f"{address}/tree/{about['sha']}?recursive=true", base, token)
-        if row["type"] == "file"
-    ]  # fmt: skip
-    return Offer(page, (about.get("cardData") or {}).get("license") or "not stated", tuple(files))
-
-
-def _pages(address: str, base: str, token: str | None) -> Iterator[dict[str, Any]]:
-    while address.startswith(base + "/"):
-        rows, link = _json(address, token)
-        yield from rows
-        following = re.search(r'<([^>]+)>; *rel="next"', link)
+    files, address = [], f"{address}/tree/{about['sha']}?recursive=true"
+    while address:
+        rows, links = _json(address, token if address.startswith(base + "/") else None)
+        for row in (row for row in rows if row["type"] == "file"):
+            checksum = f"sha256:{row['lfs']['oid']}" if row.get("lfs") else f"git:{row['oid']}"
+            url = f"{page}/resolve/{about['sha']}/{quote(row['path'])}"
+            files.append(Remote(row["path"], url, row["size"], checksum, token))
+        following = re.search(r'<([^>]+)>; *rel="next"', links)
         address = following[1] if following else ""
+    return Offer(page, (about.get("cardData") or {}).get("license") or "not stated", tuple(files))
 
 
 def _drive(number: str) -> Offer:
     base = os.environ.get("COVERMAP_DRIVE", "https://drive.usercontent.google.com").rstrip("/")
-    page = f"https://drive.google.com/file/d/{number}"
-    offer = _address(f"{base}/download?id={quote(number, safe='')}&export=download&confirm=t", whole=False)
-    return replace(offer, page=page)
+    return _address(f"{base}/download?id={quote(number, safe='')}&export=download&confirm=t", pages=False)
 
 
-def _address(url: str, *, whole: bool = True) -> Offer:
-    """The file at an address; whole: a page is a file, too."""
+def _address(url: str, *, pages: bool = True) -> Offer:
+    """The file at an address; pages: also an HTML page, which Google Drive shows in place of a file."""
     with request(url) as response:
-        if not whole and response.headers.get_content_type() == "text/html":
-            raise DataError(
-                f"{url} shows a page, not a file: it is not public, or was fetched too often",
-                fix="fetch it in a browser",
-            )
-        named = response.headers.get_filename() or unquote(urlsplit(url).path)
+        if not pages and response.headers.get_content_type() == "text/html":
+            raise DataError(f"{url} shows a page: it is not public, or asked for too often", fix="use a browser")
+        name = response.headers.get_filename() or unquote(urlsplit(url).path)
         size = response.headers["Content-Length"]
-    name = named.rstrip("/").rpartition("/")[2] or "download"
-    return Offer(url, "not stated", (Remote(name, url, int(size) if size else None),))
+    file = Remote(name.rstrip("/").rpartition("/")[2] or "download", url, int(size) if size else None)
+    return Offer(url, "not stated", (file,))
 
 
 def _json(url: str, token: str | None = None) -> tuple[Any, str]:

@@ -58,11 +58,11 @@ def _scored_once(split: Split, scenes: Sequence[Scene]) -> Split:
 
     Tiles that overlap by half and do not say where they lie (WUSU) would be scored up to four times.
     """
-    places = Counter(scene.place for scene in scenes if scene.place and scene.grid.crs is None)
+    places = Counter(scene.place or "" for scene in scenes if scene.place and scene.rasters and not scene.grid.crs)
     held = {tile.scene for tile in split.tiles if tile.part in ("val", "test")}
     seen: set[tuple[str | None, bytes]] = set()
     again = []
-    for scene in (scene for scene in scenes if places[scene.place] > 1 and scene.name in held):
+    for scene in (scene for scene in scenes if places[scene.place or ""] > 1 and scene.name in held):
         for window in partition(scene.grid.window, -(-scene.grid.height // 2), -(-scene.grid.width // 2)):
             shown = [np.ascontiguousarray(values) for values in scene.read(window).image.values()]
             digest = scene.place, hashlib.sha256(b"".join(values.tobytes() for values in shown)).digest()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,6 +40,12 @@ class SceneFiles:
     place: str | None = None
     chip_class: int | None = None
     chip_classes: tuple[int, ...] = ()
+
+
+def numbered(name: str, classes: Sequence[str], *, first: int = 1, **more: Any) -> dict[str, Any]:
+    """A legend with running codes in the order of the names; 0 is unlabelled unless `more` says another nodata."""
+    listed = [{"code": code, "name": each} for code, each in enumerate(classes, first)]
+    return {"name": name, "nodata": 0, "classes": listed, **more}
 
 
 class Source(ABC):
@@ -207,6 +213,44 @@ def require_pairs(first: Mapping[str, Path], second: Mapping[str, Path], *, firs
                 f"{len(lone)} {have} without {lack}: {', '.join(map(str, lone[:5]))}{' ...' if len(lone) > 5 else ''}",
                 fix="restore the missing files, or take these away",
             )
+
+
+def rgb(path: Path, date: str | None = None) -> ImageConfig:
+    """A picture in natural colours."""
+    return ImageConfig(path=str(path), sensor="rgb", bands=["red", "green", "blue"], date=date)
+
+
+def is_series(dates: str) -> bool:
+    """Whether the option `dates` says series, not single; raises ConfigError for anything else."""
+    if dates not in ("single", "series"):
+        raise ConfigError(f"data.options.dates: {dates!r} is not known", fix="single or series")
+    return dates == "series"
+
+
+def by_place(
+    images: Iterable[tuple[str, ImageConfig]],
+    labels: Callable[[str, Sequence[ImageConfig]], dict[str, LabelFile]],
+    *,
+    series: bool,
+) -> list[SceneFiles]:
+    """Images of (place, image) as a scene for each place with all its dates, or one for each date, in order.
+
+    Raises DataError for two images of one place and day.
+    """
+    places: dict[str, dict[str, ImageConfig]] = {}
+    for place, image in images:
+        other = places.setdefault(place, {}).setdefault(str(image.date), image)
+        if other is not image:
+            raise DataError(
+                f"{other.path} and {image.path} are of one tile and one day: {place}, {image.date}",
+                fix="keep one product of each tile and day",
+            )
+    found = []
+    for place, dates in sorted(places.items()):
+        ordered = tuple(image for _, image in sorted(dates.items()))
+        scenes = {place: ordered} if series else {f"{place}_{image.date}": (image,) for image in ordered}
+        found += [SceneFiles(name, own, labels(place, own), place=place) for name, own in scenes.items()]
+    return found
 
 
 def inside(root: Path, name: str) -> Path:

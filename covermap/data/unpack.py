@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import shutil
 import stat
@@ -10,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import replacing
@@ -24,50 +25,37 @@ MAX_GROWTH = 200
 def unpack(archive: Path, folder: Path) -> int:
     """Unpack into a folder, leaving files of the same size alone; gives the number of files.
 
-    Raises DataError for an archive that is damaged, far too large, or holds links or names that lead out.
+    Raises DataError for an archive that is damaged, far too large, or holds links or names that lead out; OutputError.
     """
-    most = MAX_GROWTH * archive.stat().st_size + (1 << 20)
     try:
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as pack:
-                entries = [
-                    (i.filename, i.file_size, "folder" if i.is_dir() else _kind(i.external_attr >> 16))
-                    for i in pack.infolist()
+                kinds = [
+                    (i, i.is_dir(), stat.S_IFMT(i.external_attr >> 16) in (0, stat.S_IFREG)) for i in pack.infolist()
                 ]
-                return _write(archive, entries, pack.open, folder, most)
+                files = [(i.filename, i.file_size, plain) for i, is_folder, plain in kinds if not is_folder]
+                return _write(archive, files, pack.open, folder)
         with tarfile.open(archive) as tape:
-            members = [(m.name, m.size, "folder" if m.isdir() else "file" if m.isreg() else "link") for m in tape]
-            return _write(archive, members, tape.extractfile, folder, most)
+            files = [(member.name, member.size, member.isreg()) for member in tape if not member.isdir()]
+            return _write(archive, files, tape.extractfile, folder)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise DataError(f"{archive} cannot be unpacked: {error}", fix="fetch it again with --overwrite") from error
 
 
-def _kind(mode: int) -> str:
-    return "file" if stat.S_IFMT(mode) in (0, stat.S_IFREG) else "link"
-
-
 def _write(
-    archive: Path,
-    entries: Sequence[tuple[str, int, str]],
-    read: Callable[[str], IO[bytes] | Any],
-    folder: Path,
-    most: int,
+    archive: Path, files: Sequence[tuple[str, int, bool]], read: Callable[[str], IO[bytes] | None], folder: Path
 ) -> int:
-    files = [(name, inside(folder, name), size) for name, size, kind in entries if kind == "file"]
-    links = [name for name, _, kind in entries if kind == "link"]
-    if links:
-        raise DataError(f"{archive} holds links or devices: {', '.join(links[:3])}", fix="unpack it by hand")
-    needed, free = sum(size for _, _, size in files), shutil.disk_usage(folder).free
-    if needed > most:
-        raise DataError(
-            f"{archive} would grow to {needed:,} bytes, more than {MAX_GROWTH} times its size", fix="unpack it by hand"
-        )
+    places = {inside(folder, name): (name, size) for name, size, _ in files}
+    needed, free = sum(size for _, size, _ in files), shutil.disk_usage(folder).free
+    links = [name for name, _, plain in files if not plain]
+    if links or needed > MAX_GROWTH * archive.stat().st_size + (1 << 20):
+        odd = f"holds links or devices: {', '.join(links[:3])}" if links else f"would grow to {needed:,} bytes"
+        raise DataError(f"{archive} {odd}", fix="look into it, and unpack it by hand")
     if needed > free:
         raise OutputError(f"{archive} needs {needed:,} bytes, {free:,} are free", fix="free some space")
-    for name, path, size in files:
+    for path, (name, size) in places.items():
         if not (path.is_file() and path.stat().st_size == size):
-            with replacing(path) as partial:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with read(name) as packed, open(partial, "wb") as file:
-                    shutil.copyfileobj(packed, file)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as partial, read(name) or io.BytesIO() as packed, open(partial, "wb") as file:
+                shutil.copyfileobj(packed, file)
     return len(files)

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from covermap.core.errors import DataError
 from covermap.core.sensors import find_sensor
-from covermap.geo.granule import ARCHIVES, Granule, GranuleBand, Package, only, parse_xml, require_day
+from covermap.geo.granule import ARCHIVES, Granule, GranuleBand, Package, number_of, only, parse_xml, require_day
 
 _TOP = re.compile(r"^(?:[^/]+/)?MTD_MSI(L1C|L2A)\.xml$")
 _FILE = re.compile(
@@ -76,11 +76,16 @@ def _scaling(
 ) -> dict[str, tuple[float, float]]:  # fmt: skip
     """{band: (gain, add)} of the bands that are there; raises DataError where the metadata does not say it."""
     names = {"L1C": ("QUANTIFICATION_VALUE",), "L2A": ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")}
-    divisor = _number(next((text for name in names[level] for text in _texts(about, name)), ""), names[level][0], where)
+    divisor = number_of(
+        next((text for name in names[level] for text in _texts(about, name)), ""), f"{where}: {names[level][0]}"
+    )
     if divisor <= 0:
         raise DataError(f"{where}: {names[level][0]} is {divisor:g}", fix="download it again")
     tag = "RADIO_ADD_OFFSET" if level == "L1C" else "BOA_ADD_OFFSET"
-    offsets = {element.get("band_id", ""): _number(element.text or "", tag, where) for element in _elements(about, tag)}
+    offsets = {
+        element.get("band_id", ""): number_of(element.text or "", f"{where}: {tag}")
+        for element in _elements(about, tag)
+    }
     number = {native: str(i) for i, native in enumerate(_NATIVE)}
     baseline = _text(about, "PROCESSING_BASELINE", where)
     numbers = re.fullmatch(r"(\d\d)\.(\d\d)", baseline)
@@ -110,10 +115,3 @@ def _text(about: ElementTree.Element, name: str, where: str) -> str:
     if not found:
         raise DataError(f"{where} does not say {name}", fix="download it again")
     return found[0]
-
-
-def _number(text: str, name: str, where: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{where}: {name} is {text!r}, a number is needed", fix="download it again") from error

@@ -28,64 +28,58 @@ def fetch(
 ) -> dict[str, Any]:
     """List the files of `what` (see data.hosts), and with `wanted` fetch them into a folder.
 
-    only: patterns of their names. on_progress counts megabytes. Returns {what, page, licence, files, bytes,
-    missing_bytes, free_bytes, unpacked}. Raises DataError (host), OutputError (no space, another file is there).
+    only: patterns of their names. on_progress counts megabytes. Returns {what, page, licence, files, bytes, missing,
+    free, unpacked}, sizes in bytes. Raises DataError (host), OutputError (no space, another file is there).
     """
     offer, folder = find_offer(what), Path(folder)
     chosen = [file for file in offer.files if not only or any(_matches(file.name, pattern) for pattern in only)]
     if not chosen:
         names = ", ".join(file.name for file in offer.files[:5])
-        raise DataError(f"none of the {len(offer.files)} files is like {' or '.join(only)}", fix=f"there are {names}")
+        fix = f"there are {names}" if names else f"are its files open to all? {offer.page}"
+        raise DataError(f"{what}: none of {len(offer.files)} files is like {' or '.join(only) or '*'}", fix=fix)
     places = {inside(folder, file.name): file for file in chosen}
     if len(places) < len(chosen) or folder.resolve() in places:
         raise DataError(f"{what} offers two files of one name, or one without", fix="fetch them in a browser")
-    here = {path: not overwrite and path.is_file() for path in places}
-    rows = [_row(path, file, here[path]) for path, file in places.items()]
     existing = next(each for each in (folder, *folder.resolve().parents) if each.is_dir())
-    found: dict[str, Any] = {
-        "what": what, "page": offer.page, "licence": offer.licence, "files": rows,
-        "bytes": sum(file.num_bytes or 0 for file in chosen), "missing_bytes": sum(row["missing"] for row in rows),
-        "free_bytes": shutil.disk_usage(existing).free, "unpacked": 0,
-    }  # fmt: skip
-    if not wanted:
-        return found
-    if found["missing_bytes"] > found["free_bytes"]:
+    total, free = sum(file.num_bytes or 0 for file in chosen), shutil.disk_usage(existing).free
+    missing = total - sum(_have(path, file, overwrite) for path, file in places.items())
+    if wanted and missing > free:
         raise OutputError(
-            f"{found['missing_bytes']:,} bytes are needed in {folder}, {found['free_bytes']:,} are free",
+            f"{missing:,} bytes are needed in {folder}, {free:,} are free",
             fix="free some space, or take some of the files: --only PATTERN",
         )
-    _fetch(places, here, on_progress)
-    for row in rows:
-        row["state"], row["missing"] = "here", 0
-    archives = [path for path in places if unpacked and path.name.lower().endswith(ENDINGS)]
-    return found | {"missing_bytes": 0, "unpacked": sum(unpack(path, path.parent) for path in archives)}
+    before = count = 0
+
+    def tick(done: int) -> None:
+        on_progress((before + done) >> 20, total >> 20)
+
+    for path, file in places.items() if wanted else ():
+        if overwrite or not path.is_file():
+            download(file, path, on_bytes=tick)
+        before += size_of(path)
+    for path in places if wanted and unpacked else ():
+        count += unpack(path, path.parent) if path.name.lower().endswith(ENDINGS) else 0
+    files = [
+        {"file": file.name, "bytes": file.num_bytes, "checksum": file.checksum, "here": _have(path, file, False)}
+        for path, file in places.items()
+    ]
+    return {
+        "what": what, "page": offer.page, "licence": offer.licence, "files": files, "bytes": total,
+        "missing": 0 if wanted else missing, "free": free, "unpacked": count,
+    }  # fmt: skip
 
 
 def _matches(name: str, pattern: str) -> bool:
     return fnmatch(name, pattern) or fnmatch(PurePosixPath(name).name, pattern)
 
 
-def _row(path: Path, file: Remote, here: bool) -> dict[str, Any]:
-    """A file of the list; raises OutputError where another one has its name."""
-    have, size = (size_of(path) if here else size_of(part_of(path))), file.num_bytes
-    if here and size not in (None, have):
+def _have(path: Path, file: Remote, overwrite: bool) -> int:
+    """Bytes of a file that are here; raises OutputError where another one has its name."""
+    if overwrite or not path.is_file():
+        return size_of(part_of(path))
+    if file.num_bytes not in (None, size_of(path)):
         raise OutputError(
-            f"{path} has {have:,} bytes, the host's {file.name} {size:,}", fix="move it away, or add --overwrite"
+            f"{path} has {size_of(path):,} bytes, the host's {file.name} {file.num_bytes:,}",
+            fix="move it away, or add --overwrite",
         )
-    missing = 0 if here else max(0, (size or 0) - have)
-    state = "here" if here else f"{have:,} bytes are here" if have else ""
-    return {"file": file.name, "bytes": size, "checksum": file.checksum, "state": state, "missing": missing}
-
-
-def _fetch(places: dict[Path, Remote], here: dict[Path, bool], on_progress: Tick) -> None:
-    total = sum(file.num_bytes or 0 for file in places.values()) >> 20
-    before = 0
-
-    def tick(done: int) -> None:
-        on_progress((before + done) >> 20, total)
-
-    for path, file in places.items():
-        if not here[path]:
-            download(file, path, on_bytes=tick)
-        before += size_of(path)
-        tick(0)
+    return size_of(path)

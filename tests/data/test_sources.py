@@ -313,7 +313,7 @@ def test_hls_of_both_satellites_by_the_names_of_their_bands(tmp_path):
         valid = series.read(series.grid.window).valid
         assert np.flatnonzero(valid[0, 3]).tolist() == list(clear)
         assert valid[1].all()
-    with pytest.raises(ConfigError, match=r"clouds 'b.tif' is not known"):
+    with pytest.raises(ConfigError, match=r"clouds: 'b.tif' is not known"):
         find("source", "hls")(tmp_path, clouds="b.tif")
     label = series.read_labels(series.grid.window)
     assert series.legend.names[label[0, 0]] == "Rangeland"

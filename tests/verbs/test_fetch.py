@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import signal
 import sys
 import tarfile
 import threading
@@ -131,7 +132,7 @@ def test_nothing_is_fetched_unless_it_is_said(host, covermap, tmp_path):
     assert (code, json.loads(out)["bytes"]) == (0, 4)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.csv"]
     code, _, err = covermap("fetch", "zenodo:7", tmp_path / "new", "--only", "*.tif")
-    assert (code, "none of the 2 files is like *.tif" in err) == (1, True)
+    assert (code, "none of 2 files is like" in err) == (1, True)
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(host, tmp_path):
@@ -143,26 +144,30 @@ def test_a_broken_connection_is_taken_up_where_it_broke(host, tmp_path):
     assert [asked for path, asked, _ in host.seen if "content" in path] == [
         None, None, None, "bytes=1000000-", "bytes=2500000-"
     ]  # fmt: skip
-    assert found["files"][0]["state"] == "here"
-    assert fetch("zenodo:7", tmp_path, wanted=True)["missing_bytes"] == 0
+    assert found["files"][0]["here"] == len(BYTES)
+    assert fetch("zenodo:7", tmp_path, wanted=True)["missing"] == 0
     assert len(host.seen) == 7  # the list only
 
 
 def test_stopped_by_hand_it_goes_on(host, covermap, tmp_path, monkeypatch):
     zenodo(host, {"a.bin": BYTES})
-    read, times = downloads._copy, []
 
-    def stop(response, file, on_bytes):
-        file.write(response.read(700_000))
-        raise KeyboardInterrupt
+    def stop(url, **given):
+        response = request(url, **given)
+        if "content" not in url:
+            return response
+        pieces = [response.read(700_000)]
+        response.read = lambda size: pieces.pop() if pieces else signal.raise_signal(signal.SIGINT)
+        return response
 
-    monkeypatch.setattr(downloads, "_copy", stop)
+    request = downloads.request
+    monkeypatch.setattr(downloads, "request", stop)
     code, _, err = covermap("fetch", "zenodo:7", tmp_path, "--download", "-q")
     assert (code, "the same command goes on" in err) == (3, True)
-    monkeypatch.setattr(downloads, "_copy", lambda *at: times.append(at[1].tell()) or read(*at))
-    assert "700,000 bytes are here" in covermap("fetch", "zenodo:7", tmp_path)[1]
+    monkeypatch.setattr(downloads, "request", request)
+    assert "700,000" in covermap("fetch", "zenodo:7", tmp_path)[1]
     assert covermap("fetch", "zenodo:7", tmp_path, "--download", "-q")[0] == 0
-    assert times == [700_000]
+    assert host.seen[-1][1] == "bytes=700000-"
     assert (tmp_path / "a.bin").read_bytes() == BYTES
 
 
@@ -225,7 +230,7 @@ def test_weights_come_by_the_same_way(host, tmp_path, monkeypatch):
         hub.require_sum(path, published)
     path.unlink()
     del host.sent_on[f"/{published.repo}/resolve/abc/{published.file}"]
-    with pytest.raises(ModelError, match=r"there is nothing at .* \(HTTP 404\)"):
+    with pytest.raises(ModelError, match=r"cannot be had \(HTTP 404"):
         hub.pull("presto", published)
 
 
@@ -237,13 +242,13 @@ def test_addresses_and_drive_name_their_files(host, tmp_path):
     assert fetch("drive:1abc", tmp_path, wanted=True)["files"][0]["file"] == "CD.zip"
     assert "/download?id=1abc&export=download&confirm=t" in [path for path, *_ in host.seen]
     host.files["/download"] = (b"<html>", {"Content-Type": "text/html; charset=utf-8"})
-    with pytest.raises(DataError, match="shows a page, not a file"):
+    with pytest.raises(DataError, match="shows a page"):
         fetch("drive:1abc", tmp_path)
 
 
 def test_hosts_that_refuse_or_are_not_there(host, tmp_path):
     host.errors["/x"] = [403, 401]
-    for message in ("only for those who logged in", "only for those", "nothing at .* .HTTP 404"):
+    for message in ("only for those who logged in", "only for those", "cannot be had .HTTP 404"):
         with pytest.raises(DataError, match=message):
             fetch(f"{host.base}/x", tmp_path)
     host.errors["/x"] = [503] * 4
@@ -326,7 +331,7 @@ def test_archives_that_mean_harm_are_refused_before_anything_is_written(tmp_path
     for name in ("../x", "/x", "a/../../x"):
         with pytest.raises(DataError, match="leads out of"):
             unpack(packed(tmp_path / f"out.{ending}", {"good": b"1", name: b"2"}), to)
-    with pytest.raises(DataError, match="more than 200 times its size"):
+    with pytest.raises(DataError, match="would grow to 30,000,000 bytes"):
         unpack(packed(tmp_path / f"bomb.{ending}", {"zeros": bytes(30_000_000)}), to)
     torn = packed(tmp_path / f"torn.{ending}", {"a": BYTES})
     torn.write_bytes(torn.read_bytes()[:100_000])

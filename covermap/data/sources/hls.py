@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source
+from covermap.data.source import SceneFiles, Source, by_place, is_series
 
 BANDS = ("blue", "green", "red", "nir_narrow", "swir1", "swir2")
 FILES = {"S30": ("B02", "B03", "B04", "B8A", "B11", "B12"), "L30": ("B02", "B03", "B04", "B05", "B06", "B07")}
@@ -40,34 +40,26 @@ class Hls(Source):
     clouds: auto (the Fmask of each date masks them) or none.
     """
 
-    legend: str | Mapping[Any, Any] | None = "esri_io"
-    licence: ClassVar[str] = "HLS: no restriction (NASA); labels CC BY 4.0 (Esri, Impact Observatory)"
-    url: ClassVar[str] = "https://lpdaac.usgs.gov/products/hlss30v002"
+    legend = "esri_io"
+    licence = "HLS: no restriction (NASA); labels CC BY 4.0 (Esri, Impact Observatory)"
+    url = "https://lpdaac.usgs.gov/products/hlss30v002"
 
     def __init__(self, root: str | Path, *, dates: str = "single", clouds: str = "auto") -> None:
         super().__init__(root)
-        if dates not in ("single", "series") or clouds not in ("auto", "none"):
-            raise ConfigError(
-                f"data.options: dates {dates!r} or clouds {clouds!r} is not known",
-                fix="dates: single or series; clouds: auto or none",
-            )
-        self.series, self.clouds = dates == "series", clouds
+        if clouds not in ("auto", "none"):
+            raise ConfigError(f"data.options.clouds: {clouds!r} is not known", fix="auto or none")
+        self.series, self.clouds = is_series(dates), clouds
 
     def scenes(self) -> list[SceneFiles]:
-        found: list[SceneFiles] = []
         granules = self._granules()
         bare = sum("Fmask" not in files for dates in granules.values() for files in dates.values())
         self.notes = [f"{bare} products have no Fmask: their clouds are not masked"] if bare else []
-        for tile, dates in granules.items():
-            images = [_image(files, tile, date, self.clouds) for date, files in dates.items()]
-            if self.series:
-                found.append(SceneFiles(tile, tuple(images), self._label(tile, list(dates)), place=tile))
-            else:
-                found += [
-                    SceneFiles(f"{tile}_{image.date}", (image,), self._label(tile, [str(image.date)]), place=tile)
-                    for image in images
-                ]
-        return found
+        images = [
+            (tile, _image(files, tile, date, self.clouds))
+            for tile, dates in granules.items()
+            for date, files in dates.items()
+        ]
+        return by_place(images, self._label, series=self.series)
 
     def _granules(self) -> Granules:
         """{tile: {date: {band: path}}}, in order; raises DataError where there is none or one twice."""
@@ -88,9 +80,9 @@ class Hls(Source):
             raise DataError(f"{self.root} has no HLS.S30.T*.B02.tif or HLS.L30.T*.B02.tif", fix="give data.root")
         return {tile: dict(sorted(dates.items())) for tile, dates in sorted(found.items())}
 
-    def _label(self, tile: str, dates: list[str]) -> dict[str, LabelFile]:
+    def _label(self, tile: str, images: Sequence[ImageConfig]) -> dict[str, LabelFile]:
         """The map of the tile's zone and the year of its last date; raises DataError."""
-        year = int(dates[-1][:4])
+        year = int(str(images[-1].date)[:4])
         for path in sorted(self.root.rglob("*_*0101-*0101.tif")):
             match = _LABEL.match(path.stem)
             if match and match[1] == tile[:3] and int(match[2]) <= year < int(match[3]):

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError, suggest
@@ -89,10 +89,9 @@ class M3leo(Source):
     splits: pattern of the tables' names, where a region has several.
     """
 
-    legend: str | Mapping[Any, Any] | None = None
-    licence: ClassVar[str] = "see the data set's page for each of its parts"
-    url: ClassVar[str] = "https://huggingface.co/M3LEO"
-    records: ClassVar[tuple[str, ...]] = tuple(f"hf:M3LEO-miniset/{aoi}" for aoi in AOIS)
+    licence = "see the data set's page for each of its parts"
+    url = "https://huggingface.co/M3LEO"
+    records = tuple(f"hf:M3LEO-miniset/{aoi}" for aoi in AOIS)
 
     def __init__(
         self,
