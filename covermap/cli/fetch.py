@@ -48,7 +48,10 @@ def fetch(
     if len(files) > SHOWN:
         typer.echo(f"... and {len(files) - SHOWN:,} more (--json shows all)")
     typer.echo(
-        f"{len(files):,} files, {found['bytes'] / 1e9:.2f} GB, {found['missing'] / 1e9:.2f} GB of it not here, "
+        f"{len(files):,} files, {found['bytes'] / 1e6:,.1f} MB, {found['missing'] / 1e6:,.1f} MB of it not here, "
         f"{found['free'] / 1e9:.1f} GB free; licence: {found['licence']}; {found['page']}"
     )
-    typer.echo(f"{found['unpacked']:,} files unpacked" if download else "nothing was fetched: add --download")
+    if not download:
+        typer.echo("nothing was fetched: add --download")
+    elif unpack:
+        typer.echo(f"{found['unpacked']:,} files unpacked")
