@@ -1,7 +1,7 @@
 """Where published weights lie on this machine, and how they get here.
 
 Looked for in this order: COVERMAP_WEIGHTS/NAME/FILE (default ~/.cache/covermap/weights), then the cache of the Hugging
-Face hub. Nothing is downloaded unless it is asked for: `covermap models pull NAME`.
+Face hub. Nothing is downloaded unless it is asked for: `covermap models pull NAME` puts it in the first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
-from covermap.core.errors import ModelError
+from covermap.core.download import checksum, download
+from covermap.core.errors import DataError, ModelError
+from covermap.data.hosts import hugging_face
 from covermap.nn.published import Published
 from covermap.nn.weights import parts_of
 
@@ -33,11 +35,10 @@ def find_file(name: str, published: Published) -> Path | None:
 
     for file in _forms(published.file):
         by_hand = place_of(name, published).with_name(PurePosixPath(file).name)
-        if by_hand.is_file():
-            return by_hand
         cached = try_to_load_from_cache(published.repo, file)
-        if isinstance(cached, str):
-            return Path(cached)
+        for path in (by_hand, *([Path(cached)] if isinstance(cached, str) else [])):
+            if path.is_file() and all(part.is_file() for part in parts_of(path)):
+                return path
     return None
 
 
@@ -54,9 +55,9 @@ def require_file(name: str, published: Published) -> Path:
 
 
 def pull(name: str, published: Published) -> Path:
-    """Download a published file, with progress and resumption, unless it is here; gives its path.
+    """Download a published file, going on where it stopped, unless it is here; gives its path.
 
-    Raises ModelError: nothing published, offline, not allowed, not enough space.
+    Raises ModelError (nothing published, offline, not allowed) and OutputError (no space).
     """
     if not published.repo:
         raise ModelError(f"no weights of {name} have been published", fix="covermap models list shows which have")
@@ -65,40 +66,27 @@ def pull(name: str, published: Published) -> Path:
 
 
 def _download(name: str, published: Published) -> Path:
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
-
+    """The file, or what repositories have in its place: the other format, or a large one in parts."""
     try:
-        return _fetch(published)
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{published.repo} is only for those who accepted its licence ({published.licence})",
-            fix=f"accept it at https://huggingface.co/{published.repo}, then: hf auth login",
-        ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        offered = {file.name: file for file in hugging_face(published.repo, kind="models").files}
+        file = next((form for form in _forms(published.file) if form in offered), None)
+        if file is None:
+            raise DataError("the repository does not hold it")
+        found = download(offered[file], place_of(name, published).with_name(PurePosixPath(file).name))
+        for part in parts_of(found):
+            if not part.is_file():
+                download(offered[str(PurePosixPath(file).with_name(part.name))], part)
+        return found
+    except (DataError, KeyError, TypeError) as error:
+        reason = error.message if isinstance(error, DataError) else f"what the hub says of it lacks {error}"
+        consent = (
+            f"accept its licence ({published.licence}) at https://huggingface.co/{published.repo}, then hf auth login; "
+        )
         raise ModelError(
             f"{published.file} of {published.repo} cannot be downloaded ({reason})",
-            fix=f"on a machine with a connection fetch {_address(published)}, and put it at "
-            f"{place_of(name, published)}",
+            fix=f"{consent if published.gated else ''}on a machine with a connection fetch {_address(published)}, "
+            f"and put it at {place_of(name, published)}",
         ) from error
-
-
-def _fetch(published: Published) -> Path:
-    """The file, or what repositories have in its place: the other format, or a large one in parts."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    for file in _forms(published.file):
-        try:
-            found = Path(hf_hub_download(published.repo, file))
-            for part in parts_of(found):
-                hf_hub_download(published.repo, str(PurePosixPath(file).with_name(part.name)))
-            return found
-        except LocalEntryNotFoundError:  # no connection
-            raise
-        except EntryNotFoundError as error:
-            missing = error
-    raise missing
 
 
 def _forms(file: str) -> list[str]:
@@ -130,5 +118,4 @@ def checkpoint_sum(path: str | Path) -> str:
     parts = parts_of(Path(path))
     if parts:
         return hashlib.sha256("\n".join(checkpoint_sum(part) for part in parts).encode()).hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return checksum(Path(path), "sha256")

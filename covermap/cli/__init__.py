@@ -19,6 +19,7 @@ from covermap.cli import (
     demo,
     doctor,
     evaluate,
+    fetch,
     info,
     init,
     legend,
@@ -63,6 +64,7 @@ app.command()(info.info)
 app.command()(init.init)
 app.command()(check.check)
 app.add_typer(models.app, name="models")
+app.command()(fetch.fetch)
 app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(evaluate.evaluate)

@@ -26,7 +26,8 @@ def check(config: show.Config, settings: show.Set = None, leaks: Leaks = False, 
     from covermap.core.config_file import load_config
     from covermap.verbs.check import check as examine
 
-    found = examine(load_config(config, settings or ()), leaks=leaks)
+    with show.progress("measuring leaks", quiet=as_json) as tick:
+        found = examine(load_config(config, settings or ()), leaks=leaks, on_progress=tick)
     if as_json:
         show.as_json(found)
     else:

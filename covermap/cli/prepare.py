@@ -45,7 +45,7 @@ def prepare(
     sensor: Annotated[str | None, typer.Option(help="Sensor that names the bands.")] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in file order.")] = None,
     clouds: Annotated[
-        str, typer.Option(help="Cloudy pixels are nodata: auto (of a product), none, or a file.")
+        str, typer.Option(help="Cloudy pixels are nodata: auto (of a product), none, FILE or SPECIFICATION:FILE.")
     ] = "auto",
     composite: Annotated[
         str | None, typer.Option(help="Several dates (PATH or PATH@DATE) as one: median, mean, max-ndvi.")

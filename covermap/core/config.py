@@ -20,6 +20,8 @@ from covermap.core.target_config import TargetConfig
 _Side = Annotated[int, Field(ge=8)]
 SCENE_REGIONS = ("scenes", "places")
 """What split.regions may say instead of a file."""
+SHORT = ("sensor", "bands", "use", "nodata", "clouds")
+"""What a single image may say beside its path, without an entry of its own."""
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 S = TypeVar("S", bound="Section")
 
@@ -34,12 +36,19 @@ class CloudConfig(Section):
     """What is masked as cloudy in an image, by a classification on any grid."""
 
     path: str = Field("auto", description="File or pattern; auto: the one that the product holds; none: no masking.")
-    specification: Literal["scl", "qa_pixel", "fmask", "mask"] | None = Field(
+    specification: Literal["scl", "qa_pixel", "fmask", "classi", "mask"] | None = Field(
         None, description="How it is written; default: by the file's name. mask: 0 is clear, all else is cloud."
     )
     kinds: list[str] | None = Field(
         None, description="Default: those of cloud, dilated, cirrus, shadow, defective that the file tells apart."
     )
+
+    @staticmethod
+    def of(text: str) -> CloudConfig:
+        """What an option says: auto, none, a file or pattern, or SPECIFICATION:FILE."""
+        kind, colon, path = text.partition(":")
+        known = colon and kind in ("scl", "qa_pixel", "fmask", "classi", "mask")
+        return CloudConfig.model_validate({"path": path, "specification": kind} if known else {"path": text})
 
 
 class ImageConfig(Section):
@@ -125,6 +134,7 @@ class DataConfig(Section):
     bands: list[str] | None = Field(None, description="Short for image: [{path, bands}].")
     use: list[str] | None = Field(None, description="Short for image: [{path, use}].")
     nodata: float | None = Field(None, description="Short for image: [{path, nodata}].")
+    clouds: str | CloudConfig | None = Field(None, description="Short for image: [{path, clouds}].")
 
     @model_validator(mode="after")
     def _either_files_or_a_layout(self) -> DataConfig:
@@ -141,7 +151,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _short_form_only_with_one_path(self) -> DataConfig:
         if not isinstance(self.image, str):
-            for key in ("sensor", "bands", "use", "nodata"):
+            for key in SHORT:
                 if getattr(self, key) is not None:
                     raise ValueError(f"data.{key} goes with one image path; with a list write it inside each entry")
         return self
@@ -151,7 +161,8 @@ class DataConfig(Section):
         """The image sources, the short form written out; none with a layout, which has its own for each scene."""
         if not isinstance(self.image, str):
             return self.image or []
-        return [ImageConfig(path=self.image, sensor=self.sensor, bands=self.bands, use=self.use, nodata=self.nodata)]
+        said = {key: value for key in SHORT if (value := getattr(self, key)) is not None}
+        return [ImageConfig(path=self.image, **said)]
 
 
 class Box(Section):

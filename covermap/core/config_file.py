@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from covermap.core.config import SCENE_REGIONS, RunConfig
+from covermap.core.config import SCENE_REGIONS, SHORT, RunConfig
 from covermap.core.errors import ConfigError, suggest
 
 S = TypeVar("S", bound=BaseModel)
@@ -122,7 +122,7 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
         ).with_clouds(image.cloud_path if image.cloud_path in ("auto", "none") else at(image.cloud_path))
         for image in config.data.images
     ]
-    changes: dict[str, Any] = {"sensor": None, "bands": None, "use": None, "nodata": None}
+    changes: dict[str, Any] = dict.fromkeys(SHORT)
     if images:
         changes["image"] = images
     if config.data.root:

@@ -12,7 +12,7 @@ from covermap.core.config import CloudConfig, ImageConfig
 from covermap.core.config_file import parse_section
 from covermap.core.errors import ConfigError, DataError
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, inside
+from covermap.data.source import SceneFiles, Source, by_place, inside, is_series
 from covermap.geo.granule import Granule
 
 Delivered = tuple[Path, Granule]
@@ -38,9 +38,7 @@ class GranuleSource(Source):
         labels: str | None = None,
     ) -> None:
         super().__init__(root)
-        if dates not in ("single", "series"):
-            raise ConfigError(f"data.options.dates: {dates!r} is not known", fix="single or series")
-        self.series, self.wanted = dates == "series", {"sensor": sensor, "level": level}
+        self.series, self.wanted = is_series(dates), {"sensor": sensor, "level": level}
         self.use = list(use) if use is not None else None
         self.clouds = (
             clouds if isinstance(clouds, str) else parse_section(CloudConfig, clouds, where="data.options.clouds")
@@ -52,29 +50,16 @@ class GranuleSource(Source):
         """Every product below the root with what its metadata says; raises DataError for damaged ones."""
 
     def scenes(self) -> list[SceneFiles]:
-        chosen = self._chosen()
-        tiles: dict[str, dict[str, ImageConfig]] = {}
-        for path, granule in chosen:
-            dates = tiles.setdefault(granule.tile, {})
-            if granule.date in dates:
-                raise DataError(
-                    f"{dates[granule.date].path} and {path} are of one tile and one day",
-                    fix="keep one product of each tile and day",
-                )
-            dates[granule.date] = ImageConfig(
-                path=str(path), sensor=granule.sensor, date=granule.date, use=self.use, clouds=self.clouds
+        images = [
+            (
+                granule.tile,
+                ImageConfig(path=str(path), sensor=granule.sensor, date=granule.date, use=self.use, clouds=self.clouds),
             )
-        scenes = []
-        for tile, dates in sorted(tiles.items()):
-            images = [dates[date] for date in sorted(dates)]
-            labels = self._labels(tile)
-            if self.series:
-                scenes.append(SceneFiles(tile, tuple(images), labels, place=tile))
-            else:
-                scenes += [SceneFiles(f"{tile}_{image.date}", (image,), labels, place=tile) for image in images]
-        return scenes
+            for path, granule in self._chosen()
+        ]
+        return by_place(images, self._labels, series=self.series)
 
-    def _labels(self, tile: str) -> dict[str, LabelFile]:
+    def _labels(self, tile: str, images: Sequence[ImageConfig]) -> dict[str, LabelFile]:
         """The labels of a tile; raises DataError where they are missing."""
         if not self.labels:
             return {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from rasterio.warp import transform_bounds
 from covermap.data.blocks import ground_of
 from covermap.data.scene import Scene
 from covermap.data.split import PARTS, Split, Tile
+from covermap.geo.grid import partition
 from covermap.geo.rasterize import VectorLabels
 
 OTHER_IMAGES = "parts show the same ground in different images: the scores are of other images, not places"
@@ -46,7 +49,28 @@ def with_shared_ground(split: Split, scenes: Sequence[Scene], named: Mapping[str
     split = replace(split, dropped=_shared_objects(split, scenes))
     if split.dropped:
         notes.append(f"{len(split.dropped):,} polygons lie in several scenes and are used in one part only")
-    return replace(split, notes=(*split.notes, *dict.fromkeys(notes)))
+    split = replace(split, notes=(*split.notes, *dict.fromkeys(notes)))
+    return _scored_once(split, scenes)
+
+
+def _scored_once(split: Split, scenes: Sequence[Scene]) -> Split:
+    """The split without the quarters of held tiles that an earlier tile of the place shows, pixel by pixel.
+
+    Tiles that overlap by half and do not say where they lie (WUSU) would be scored up to four times.
+    """
+    places = Counter(scene.place or "" for scene in scenes if scene.place and scene.rasters and not scene.grid.crs)
+    held = {tile.scene for tile in split.tiles if tile.part in ("val", "test")}
+    seen: set[tuple[str | None, bytes]] = set()
+    again = []
+    for scene in (scene for scene in scenes if places[scene.place or ""] > 1 and scene.name in held):
+        for window in partition(scene.grid.window, -(-scene.grid.height // 2), -(-scene.grid.width // 2)):
+            shown = [np.ascontiguousarray(values) for values in scene.read(window).image.values()]
+            digest = scene.place, hashlib.sha256(b"".join(values.tobytes() for values in shown)).digest()
+            if digest in seen and any(np.ptp(values) > 0 for values in shown):
+                again.append(Tile(scene.name, window, "none"))
+            seen.add(digest)
+    note = f"{len(again):,} quarters of tiles show what another tile of the place shows: they are scored once"
+    return replace(split, tiles=split.tiles + tuple(again), notes=(*split.notes, *([note] if again else [])))
 
 
 def _same_place_in_two_parts(scenes: Sequence[Scene], named: Mapping[str, str]) -> bool:

@@ -244,6 +244,8 @@ def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) ->
         variable=image.variable, tiles=image.tiles, bounds=image.bounds, clouds=image.clouds,
     )  # fmt: skip
     notes += _cloud_notes(raster)
+    if image.cloud_path == "auto" and not any(raster.clouds) and find_granule(image.path):
+        notes.append(f"{raster.name}: no mask of its clouds is read (level 1C before baseline 04.00 has polygons)")
     # The user's own offset is applied with the scale, not here. All bands are asked, also those that are not used.
     asked = image.offset == "auto" and image.sensor == "sentinel2" and find_granule(image.path) is None
     added = float(-sentinel2_offset(raster)) if asked else 0.0
@@ -297,7 +299,7 @@ def _cloud_notes(raster: Raster, side: int = 512) -> list[str]:
     for mask in filter(None, raster.clouds):
         dataset = open_dataset(mask.path)
         shape = min(side, dataset.height), min(side, dataset.width)
-        codes = dataset.read(1, out_shape=shape)
+        codes = dataset.read(mask.indexes, out_shape=(len(mask.indexes), *shape))
         filled = replace(mask, kinds=()).clear(codes) if mask.specification != "mask" else np.ones(shape, bool)
         share = 1 - mask.clear(codes)[filled].mean() if filled.any() else 0.0
         notes.append(f"{Path(mask.path).name}: about {share:.0%} is masked as {', '.join(mask.kinds)}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,16 +45,23 @@ class SceneFiles:
     targets: tuple[TargetConfig, ...] = ()
 
 
+def numbered(name: str, classes: Sequence[str], *, first: int = 1, **more: Any) -> dict[str, Any]:
+    """A legend with running codes in the order of the names; 0 is unlabelled unless `more` says another nodata."""
+    listed = [{"code": code, "name": each} for code, each in enumerate(classes, first)]
+    return {"name": name, "nodata": 0, "classes": listed, **more}
+
+
 class Source(ABC):
     """A layout: its root folder and options in, scenes out.
 
     legend: what the class labels mean: a shipped name, {code: name} or a legend's dictionary; None: found in the files.
-    licence, url: of the data set.
+    licence, url: of the data set. records: where its files lie, as data.hosts reads it; only what is certain.
     """
 
     legend: str | Mapping[Any, Any] | None = None
     licence: ClassVar[str] = ""
     url: ClassVar[str] = ""
+    records: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -99,13 +106,13 @@ def _by_pattern(config: DataConfig) -> list[SceneFiles]:
     if all(len(files) == 1 for files in found):
         paths = [next(iter(files.values())) for files in found]
         only = [image.model_copy(update={"path": path}) for image, path in zip(config.images, paths, strict=True)]
-        scenes = {next(iter(found[0])): [_with_clouds(image, None) for image in only]}
+        scenes = {next(iter(found[0])): [with_own_clouds(image, None) for image in only]}
     else:
         for image, files in zip(config.images[1:], found[1:], strict=True):
             _require_same_stems(list(found[0]), list(files), f"{config.images[0].path}", f"{image.path}")
         scenes = {
             stem: [
-                _with_clouds(i, stem).model_copy(update={"path": files[stem]})
+                with_own_clouds(i, stem).model_copy(update={"path": files[stem]})
                 for i, files in zip(config.images, found, strict=True)
             ]
             for stem in found[0]
@@ -130,19 +137,21 @@ def _image_files(image: ImageConfig) -> dict[str, str | list[str]]:
     return found
 
 
-def _with_clouds(image: ImageConfig, stem: str | None) -> ImageConfig:
+def with_own_clouds(image: ImageConfig, stem: str | None) -> ImageConfig:
     """The image with its own cloud file: that of a pattern with its stem, or the only one."""
     if "*" not in image.cloud_path:
         return image
     files = by_stem(Path(file) for file in expand(image.cloud_path))
     if stem is None and len(files) == 1:
         stem = next(iter(files))
-    if stem not in files:
+    own = [stem] if stem in files else [name for name in files if name.startswith((f"{stem}_", f"{stem}."))]
+    if len(own) != 1:
         raise DataError(
-            f"clouds: {image.cloud_path} ({len(files)} files) has none for {stem or image.path}",
-            fix="give both files of a pair the same name, and say clouds: {path: ..., specification: ...}",
+            f"clouds: {image.cloud_path} ({len(files)} files) has {len(own) or 'none'} for {stem or image.path}",
+            fix="name a mask as its image, or with an ending: a_SCL.tif for a.tif; what its name does not say, "
+            "say in clouds: {path: ..., specification: ...}",
         )
-    return image.with_clouds(str(files[stem]))
+    return image.with_clouds(str(files[own[0]]))
 
 
 def _with_targets(scenes: list[SceneFiles], config: DataConfig) -> list[SceneFiles]:
@@ -225,11 +234,49 @@ def require_pairs(first: Mapping[str, Path], second: Mapping[str, Path], *, firs
             )
 
 
+def rgb(path: Path, date: str | None = None) -> ImageConfig:
+    """A picture in natural colours."""
+    return ImageConfig(path=str(path), sensor="rgb", bands=["red", "green", "blue"], date=date)
+
+
+def is_series(dates: str) -> bool:
+    """Whether the option `dates` says series, not single; raises ConfigError for anything else."""
+    if dates not in ("single", "series"):
+        raise ConfigError(f"data.options.dates: {dates!r} is not known", fix="single or series")
+    return dates == "series"
+
+
+def by_place(
+    images: Iterable[tuple[str, ImageConfig]],
+    labels: Callable[[str, Sequence[ImageConfig]], dict[str, LabelFile]],
+    *,
+    series: bool,
+) -> list[SceneFiles]:
+    """Images of (place, image) as a scene for each place with all its dates, or one for each date, in order.
+
+    Raises DataError for two images of one place and day.
+    """
+    places: dict[str, dict[str, ImageConfig]] = {}
+    for place, image in images:
+        other = places.setdefault(place, {}).setdefault(str(image.date), image)
+        if other is not image:
+            raise DataError(
+                f"{other.path} and {image.path} are of one tile and one day: {place}, {image.date}",
+                fix="keep one product of each tile and day",
+            )
+    found = []
+    for place, dates in sorted(places.items()):
+        ordered = tuple(image for _, image in sorted(dates.items()))
+        scenes = {place: ordered} if series else {f"{place}_{image.date}": (image,) for image in ordered}
+        found += [SceneFiles(name, own, labels(place, own), place=place) for name, own in scenes.items()]
+    return found
+
+
 def inside(root: Path, name: str) -> Path:
-    """A path that a table names below the root; raises DataError where it leaves it."""
+    """A path that a table, a host or an archive names below the root; raises DataError where it leaves it."""
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
-        raise DataError(f"{name} leads out of {root}", fix="paths in the data set's tables count from its folder")
+        raise DataError(f"{name} leads out of {root}", fix="names in tables and archives count from the folder")
     return path
 
 

@@ -3,6 +3,7 @@
 scl       Sentinel-2 L2A scene classification, codes 0 to 11 (ESA S2-PDGS-TAS-DI-PSD, scene classification map)
 qa_pixel  Landsat Collection 2 pixel quality, bits (USGS LSDS-1618 and LSDS-1619)
 fmask     Harmonized Landsat Sentinel-2 v2.0, bits (NASA, HLS user guide v2.0)
+classi    Sentinel-2 L1C MSK_CLASSI since baseline 04.00, bands of 0 or 1: opaque cloud, cirrus, snow (same document)
 mask      a plain mask: 0 is clear, anything else is cloud
 """
 
@@ -32,15 +33,17 @@ CODES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 BITS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "qa_pixel": {"dilated": (1,), "cirrus": (2,), "cloud": (3,), "shadow": (4,), "snow": (5,), "water": (7,)},
     "fmask": {"cloud": (1,), "dilated": (2,), "shadow": (3,), "snow": (4,), "water": (5,)},
+    "classi": {"cloud": (0,), "cirrus": (1,), "snow": (2,)},
 }
-"""{specification: {kind: bits}}."""
+"""{specification: {kind: bits}}; of classi the band, from 0."""
 
 CLOUDY = ("cloud", "dilated", "cirrus", "shadow", "defective")
 """The kinds that are masked unless others are named, as far as a specification knows them: clouds with their margin,
 thin cirrus, shadows, and pixels without a good measurement. Snow and water are land cover."""
 
 SPECIFICATIONS = (*CODES, *BITS, "mask")
-_IN_NAMES = {"scl": r"(?<![a-z])scl(?![a-z])", "qa_pixel": r"qa_pixel", "fmask": r"(?<![a-z])fmask(?![a-z])"}
+_IN_NAMES = {"scl": r"(?<![a-z])scl(?![a-z])", "qa_pixel": r"qa_pixel", "fmask": r"(?<![a-z])fmask(?![a-z])",
+             "classi": r"msk_classi"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,16 @@ class CloudMask:
             )
         return CloudMask(path, named, tuple(kinds))
 
-    def clear(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Codes (H, W) -> True where none of the kinds holds, and the file holds something; raises DataError."""
+    @property
+    def indexes(self) -> list[int]:
+        """The bands of the file that say it."""
+        return [1, 2, 3] if self.specification == "classi" else [1]
+
+    def clear(self, layers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Layers (C, H, W) -> True where none of the kinds holds, and the file holds something; raises DataError."""
+        codes = layers[0]
+        if self.specification == "classi":
+            codes = sum((layer > 0).astype(np.uint8) << bit for bit, layer in enumerate(layers))
         if codes.dtype.kind not in "iu":
             raise DataError(
                 f"{self.path} holds {codes.dtype} numbers, {self.specification} whole ones", fix="name another file"
@@ -87,7 +98,7 @@ class CloudMask:
             return ~np.isin(codes, [0, *(code for kind in self.kinds for code in table[kind])])
         table = BITS[self.specification]
         wrong = sum(1 << bit for kind in self.kinds for bit in table[kind])
-        empty = (codes & 1) > 0 if self.specification == "qa_pixel" else codes == 255
+        empty = (codes & 1) > 0 if self.specification == "qa_pixel" else codes == 255  # no classi is 255
         return np.asarray(((codes & wrong) == 0) & ~empty)
 
 

@@ -145,6 +145,14 @@ def require_day(text: str, what: str) -> str:
         raise DataError(f"{what} {text!r} is no date", fix="download it again") from error
 
 
+def number_of(text: str, what: str) -> float:
+    """A number of the metadata; raises DataError."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DataError(f"{what} is {text!r}, a number is needed", fix="download it again") from error
+
+
 def archive_of(path: str) -> str | None:
     """The archive that a path for GDAL leads into."""
     for prefix in ARCHIVES.values():

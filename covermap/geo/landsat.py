@@ -17,7 +17,7 @@ from pathlib import Path
 
 from covermap.core.errors import DataError
 from covermap.core.sensors import find_sensor
-from covermap.geo.granule import ARCHIVES, Granule, GranuleBand, Package, only, parse_xml, require_day
+from covermap.geo.granule import ARCHIVES, Granule, GranuleBand, Package, number_of, only, parse_xml, require_day
 
 _MTL = re.compile(r"^(?:[^/]+/)?([A-Z]{2}\d\d_[^/]+)_MTL\.(txt|json|xml)$", re.IGNORECASE)
 _SENSORS = {"LT04": "landsat5", "LT05": "landsat5", "LE07": "landsat7", "LC08": "landsat8", "LO08": "landsat8",
@@ -98,11 +98,7 @@ def _value(groups: Groups, group: str, key: str, where: str) -> str:
 
 
 def _number(groups: Groups, group: str, key: str, where: str) -> float:
-    text = _value(groups, group, key, where)
-    try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{where}: {key} is {text!r}, a number is needed", fix="download it again") from error
+    return number_of(_value(groups, group, key, where), f"{where}: {key}")
 
 
 def parse_mtl(content: bytes, name: str, *, where: str) -> dict[str, dict[str, str]]:

@@ -170,8 +170,8 @@ class Raster:
                 valid[t] &= good
             mask = self.clouds[t] if self.clouds else None
             if mask:
-                codes, known = self._read_file(mask.path, [1], window, codes=True)
-                valid[t] &= known & mask.clear(codes[0])
+                codes, known = self._read_file(mask.path, mask.indexes, window, codes=True)
+                valid[t] &= known & mask.clear(codes)
         return values, valid
 
     def _read_file(

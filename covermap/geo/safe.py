@@ -17,12 +17,14 @@ from xml.etree import ElementTree
 
 from covermap.core.errors import DataError
 from covermap.core.sensors import find_sensor
-from covermap.geo.granule import ARCHIVES, Granule, GranuleBand, Package, only, parse_xml, require_day
+from covermap.geo.granule import ARCHIVES, Granule, GranuleBand, Package, number_of, only, parse_xml, require_day
 
 _TOP = re.compile(r"^(?:[^/]+/)?MTD_MSI(L1C|L2A)\.xml$")
 _FILE = re.compile(
     r"GRANULE/([^/]+)/IMG_DATA/(?:R\d0m/)?(?:L2A_)?T(\d\d[A-Z]{3})_\d{8}T\d{6}_(B\d[\dA]|SCL)(?:_(\d0)m)?\.(?:jp2|tif)$"
 )
+_MASK = re.compile(r"GRANULE/[^/]+/QI_DATA/MSK_CLASSI_B00\.(?:jp2|tif)$")
+"""The clouds of level 1C, since baseline 04.00; before, they are polygons (MSK_CLOUDS_B00.gml), which are not read."""
 _OFFSETS_SINCE = (4, 0)
 # The metadata number the bands in the order of the instrument: 7 is B08, 8 is B8A.
 _NATIVE = {band.native: band for band in find_sensor("sentinel2").bands}
@@ -63,7 +65,8 @@ def read_safe(path: Path) -> Granule:
         for native, band in _NATIVE.items()
         if native in chosen
     ]
-    clouds = package.path(chosen["SCL"][1]) if "SCL" in chosen else None
+    masks = [chosen["SCL"][1]] if "SCL" in chosen else [name for name in package.names if _MASK.search(name)]
+    clouds = package.path(masks[0]) if masks else None
     date = require_day(_text(about, "PRODUCT_START_TIME", where)[:10], f"{where}: PRODUCT_START_TIME")
     return Granule(root.name, "sentinel2", level, matches[0][1][2], date, tuple(bands), clouds, package.path(top))
 
@@ -73,11 +76,16 @@ def _scaling(
 ) -> dict[str, tuple[float, float]]:  # fmt: skip
     """{band: (gain, add)} of the bands that are there; raises DataError where the metadata does not say it."""
     names = {"L1C": ("QUANTIFICATION_VALUE",), "L2A": ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")}
-    divisor = _number(next((text for name in names[level] for text in _texts(about, name)), ""), names[level][0], where)
+    divisor = number_of(
+        next((text for name in names[level] for text in _texts(about, name)), ""), f"{where}: {names[level][0]}"
+    )
     if divisor <= 0:
         raise DataError(f"{where}: {names[level][0]} is {divisor:g}", fix="download it again")
     tag = "RADIO_ADD_OFFSET" if level == "L1C" else "BOA_ADD_OFFSET"
-    offsets = {element.get("band_id", ""): _number(element.text or "", tag, where) for element in _elements(about, tag)}
+    offsets = {
+        element.get("band_id", ""): number_of(element.text or "", f"{where}: {tag}")
+        for element in _elements(about, tag)
+    }
     number = {native: str(i) for i, native in enumerate(_NATIVE)}
     baseline = _text(about, "PROCESSING_BASELINE", where)
     numbers = re.fullmatch(r"(\d\d)\.(\d\d)", baseline)
@@ -107,10 +115,3 @@ def _text(about: ElementTree.Element, name: str, where: str) -> str:
     if not found:
         raise DataError(f"{where} does not say {name}", fix="download it again")
     return found[0]
-
-
-def _number(text: str, name: str, where: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{where}: {name} is {text!r}, a number is needed", fix="download it again") from error

@@ -6,6 +6,7 @@ import importlib.util
 from typing import Any
 
 from covermap.core.config import RunConfig
+from covermap.core.progress import Tick, unseen
 from covermap.core.registry import find
 from covermap.data.chips import scene_bytes
 from covermap.data.split import PARTS, min_distance_px, part_counts
@@ -20,7 +21,7 @@ LARGE_PX = 1 << 25
 """Scenes up to this size are held whole to measure distances: about 1 GB."""
 
 
-def check(config: RunConfig, *, leaks: bool = False) -> dict[str, Any]:
+def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen) -> dict[str, Any]:
     """Open, split and measure the data of a config; raises whatever training would raise before its first step.
 
     leaks: also measure what a random split would feign (see measure_leaks).
@@ -47,9 +48,8 @@ def check(config: RunConfig, *, leaks: bool = False) -> dict[str, Any]:
     distances = [d for scene in small if (d := min_distance_px(ready.split, scene)) is not None]
     held = sum(scene_bytes(scene) for scene in ready.scenes)
     fits = held <= config.train.cache_gb * 1e9
-    measured = (
-        measure_leaks(config.split, ready.scenes, ready.spec, size_px=max(config.train.sizes_px)) if leaks else None
-    )
+    size_px = max(config.train.sizes_px)
+    measured = leaks and measure_leaks(config.split, ready.scenes, ready.spec, size_px=size_px, on_progress=on_progress)
     return {
         "classes": [
             {"class": name, **{part: int(counts[part][i]) for part in PARTS[1:]}} for i, name in enumerate(legend.names)

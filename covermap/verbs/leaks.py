@@ -17,6 +17,7 @@ import numpy.typing as npt
 from covermap.core.config import SplitConfig
 from covermap.core.errors import LabelError
 from covermap.core.legend import IGNORE
+from covermap.core.progress import Tick, unseen
 from covermap.core.types import InputSpec
 from covermap.data.labels import ChipLabels
 from covermap.data.make_split import LEAKY, make_split
@@ -52,7 +53,9 @@ class _Pixels:
     unit: npt.NDArray[np.int64]
 
 
-def measure_leaks(config: SplitConfig, scenes: Sequence[Scene], spec: InputSpec, *, size_px: int) -> dict[str, Any]:
+def measure_leaks(
+    config: SplitConfig, scenes: Sequence[Scene], spec: InputSpec, *, size_px: int, on_progress: Tick = unseen
+) -> dict[str, Any]:
     """Overall accuracy and mean IoU by a random and a blocked split, the gap in accuracy with a 95 % interval.
 
     The interval is Student's t over the repeats; their variance is corrected for the pixels that they share (Nadeau and
@@ -63,6 +66,7 @@ def measure_leaks(config: SplitConfig, scenes: Sequence[Scene], spec: InputSpec,
     assert legend is not None
     random, blocked, ratios = [], [], []
     for seed in range(REPEATS):
+        on_progress(seed, REPEATS)
         parts = _by_blocks(config, scenes, pixels, size_px, seed)
         train, test = parts == TRAIN, parts == TEST
         if min(train.sum(), test.sum()) < 10 or len(np.unique(pixels.classes[train])) < 2:
@@ -70,6 +74,7 @@ def measure_leaks(config: SplitConfig, scenes: Sequence[Scene], spec: InputSpec,
         blocked.append(_score(pixels, parts, len(legend), seed))
         random.append(_score(pixels, _by_lot(pixels, parts, seed), len(legend), seed))
         ratios.append(test.sum() / train.sum())
+    on_progress(REPEATS, REPEATS)
     if len(blocked) < 3:
         raise LabelError(
             f"the labels could be divided by blocks only {len(blocked)} times of {REPEATS}, too few to measure leaks",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import DataConfig, ImageConfig, expand, parse_date
+from covermap.core.config import CloudConfig, DataConfig, ImageConfig, expand, parse_date
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
 from covermap.core.legend import IGNORE, Legend, load_legend
@@ -20,6 +20,7 @@ from covermap.core.sensors import find_sensor
 from covermap.data.label_file import LabelFile
 from covermap.data.labels import RasterLabels, infer_legend, is_vector
 from covermap.data.scene import Scene, open_scenes
+from covermap.data.source import with_own_clouds
 from covermap.geo.composite import composite as composite_of
 from covermap.geo.composite import require_method
 from covermap.geo.delivered import find_granule
@@ -183,7 +184,10 @@ def _image(
     bands: Sequence[str] | None, clouds: str,
 ) -> Layer:  # fmt: skip
     own = open_raster(
-        source, sensor=find_sensor(sensor) if sensor else None, bands=bands or _any_names(source), clouds=clouds
+        source,
+        sensor=find_sensor(sensor) if sensor else None,
+        bands=bands or _any_names(source),
+        clouds=CloudConfig.of(clouds),
     )
     grid = _target(own.grid, like, gsd_m)
     if own.grid.overlap(grid) == 0:
@@ -214,9 +218,9 @@ def _dated(
     sources: Sequence[str], dates: str | None, sensor: str | None, bands: Sequence[str] | None, clouds: str
 ) -> tuple[list[ImageConfig], int]:
     """An entry for each image of the period, by date, and the number of the others; raises ConfigError, DataError."""
-    if clouds not in ("auto", "none"):
+    if clouds not in ("auto", "none") and "*" not in clouds:
         raise ConfigError(
-            "--composite takes --clouds auto or none", fix="mask plain images with covermap prepare first"
+            "--composite takes --clouds auto, none or a pattern: each date has its own", fix="--clouds 'masks/*.tif'"
         )
     found = []
     for text in sources:
@@ -226,7 +230,8 @@ def _dated(
             granule = find_granule(path)
             date = said or (granule.date if granule else None)
             names = list(bands) if bands else None if sensor else _any_names(path)
-            found.append(ImageConfig(path=path, sensor=sensor, bands=names, date=date, clouds=clouds))
+            image = ImageConfig(path=path, sensor=sensor, bands=names, date=date, clouds=CloudConfig.of(clouds))
+            found.append(with_own_clouds(image, Path(path).stem))
     nameless = [image.path for image in found if image.date is None]
     if dates is None:
         return sorted(found, key=lambda image: image.date or ""), 0

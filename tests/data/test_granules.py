@@ -181,6 +181,33 @@ def test_offsets_of_level_1c(tmp_path, l1c):
     assert np.array_equal(values, same)
 
 
+def test_level_1c_is_masked_by_its_own_classification(tmp_path, l1c):
+    """Baseline 04.00 and later: three bands of 0 or 1 at 60 m, opaque cloud, cirrus, snow."""
+    notes = open_scenes(DataConfig(image=[ImageConfig(path=str(l1c))]))[0].notes
+    assert any("level 1C before baseline 04.00 has polygons" in note for note in notes)
+    with zipfile.ZipFile(l1c) as archive:
+        archive.extractall(tmp_path / "out")
+    folder = next((tmp_path / "out").iterdir())
+    qi = next((folder / "GRANULE").iterdir()) / "QI_DATA"
+    qi.mkdir()
+    layers = np.zeros((3, 4, 4), "uint8")
+    for i in range(3):
+        layers[i, 1, i] = 1
+    with rasterio.open(
+        qi / "MSK_CLASSI_B00.jp2", "w", driver="JP2OpenJPEG", count=3, height=4, width=4, dtype="uint8",
+        crs="EPSG:32632", transform=from_origin(600_000, 5_700_000, 60, 60), QUALITY="100", REVERSIBLE="YES",
+    ) as file:  # fmt: skip
+        file.write(layers)
+    for clouds, masked in (("auto", [0, 1]), ({"kinds": ["snow"]}, [2]), ({"kinds": ["cloud"]}, [0]), ("none", [])):
+        scene = open_scenes(DataConfig(image=str(folder), clouds=clouds))[0]
+        valid = scene.read(scene.grid.window).valid[0]
+        assert np.flatnonzero(~valid[7, ::6]).tolist() == masked
+        assert valid[12:].all()
+    assert find("source", "safe")(tmp_path / "out").scenes()[0].images[0].clouds == "auto"
+    told = open_scenes(DataConfig(image=str(folder)))[0].notes
+    assert "MSK_CLASSI_B00.jp2: about 12% is masked as cloud, cirrus" in told
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

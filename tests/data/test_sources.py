@@ -1,6 +1,7 @@
 """Layouts of data sets. Paths and codes are those of the data sets' pages, written here, not by our miniature writers."""
 
 import csv
+import itertools
 import json
 import os
 import pickle
@@ -13,11 +14,13 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
-from covermap.core.config import DataConfig
+from covermap.core.config import DataConfig, SplitConfig
 from covermap.core.errors import ConfigError, DataError, LabelError
 from covermap.core.registry import find, names
+from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
 from covermap.data.source import inside
+from covermap.data.split import Split, part_counts
 from covermap.testing import check_source
 
 
@@ -87,6 +90,33 @@ def test_wusu_series_and_the_merged_variant(wusu):
     assert files.labels["bcd:2015-2016"].path.endswith("change/BCD/HS1516_2.tif")
     assert files.labels["scd:2016-2018"].path.endswith("change/SCD/HS1618_2.tif")
     assert files.labels["class:2016"].path.endswith("class/HS16_2.tif")
+
+
+@pytest.mark.parametrize("dates", ["single", "series"])
+def test_wusu_pixels_that_two_tiles_show_are_scored_once(tmp_path, dates):
+    """Nine tiles at every half of a side, cut from a ground of 64 x 64 px, in any order; each pixel counts once."""
+    rng = np.random.default_rng(0)
+    grounds = {year: rng.integers(0, 255, (4, 64, 64)).astype("uint8") for year in ("15", "16", "18")}
+    codes = rng.choice([1, 2, 3], (64, 64)).astype("uint8")
+    corners = [(row, col) for row in (0, 16, 32) for col in (0, 16, 32)]
+    for part in ("train", "test"):
+        for number, at in enumerate(rng.permutation(len(corners)).tolist(), 1):
+            row, col = corners[at]
+            cut = slice(None), slice(row, row + 32), slice(col, col + 32)
+            for year, ground in grounds.items():
+                picture = ground[:, :, ::-1] if part == "train" else ground
+                put(tmp_path / f"{part}/HS/imgs/HS{year}_{number}.tif", picture[cut])
+                put(tmp_path / f"{part}/HS/class/HS{year}_{number}.tif", codes[cut[1:]])
+            for pair, kind in itertools.product(("1516", "1618"), ("BCD", "SCD")):
+                put(tmp_path / f"{part}/HS/change/{kind}/HS{pair}_{number}.tif", codes[cut[1:]])
+    scenes = open_scenes(DataConfig(source="wusu", root=str(tmp_path), options={"dates": dates}))
+    split = make_split(scenes, SplitConfig(method="source", val=0.0), size_px=16)
+    times = 3 if dates == "single" else 1
+    assert part_counts(split, scenes)["test"].sum() == times * codes.size
+    assert part_counts(split, scenes)["train"].sum() == times * 9 * 32 * 32
+    assert any("are scored once" in note for note in split.notes)
+    split.save(tmp_path / "split.csv")
+    assert part_counts(Split.load(tmp_path / "split.csv"), scenes)["test"].sum() == times * codes.size
 
 
 def test_wusu_names_what_is_missing(wusu):
@@ -263,7 +293,6 @@ def test_hls_of_both_satellites_by_the_names_of_their_bands(tmp_path):
     ):  # fmt: skip
         for i, band in enumerate(bands):
             put(tmp_path / f"a/HLS.{product}.v2.0.{band}.tif", image + 1000 * i + number)
-        put(tmp_path / f"a/HLS.{product}.v2.0.Fmask.tif", image)
     put(tmp_path / "a/HLS.S30.T31TCG.2018123T105031.v2.0.B08.tif", image)  # not one of the six
     put(tmp_path / "lulc/31T_20180101-20190101.tif", np.full((8, 8), 11, "uint8"))
     put(tmp_path / "lulc/31T_20190101-20200101.tif", np.full((8, 8), 2, "uint8"))
@@ -272,6 +301,20 @@ def test_hls_of_both_satellites_by_the_names_of_their_bands(tmp_path):
     series = open_scenes(DataConfig(source="hls", root=str(tmp_path), options={"dates": "series"}))[0]
     values = series.read(series.grid.window).image["hls"]
     assert (values[1, 3] - values[1, 0] == 3000).all()  # B05 of Landsat is the narrow near infrared
+    assert find("source", "hls")(tmp_path).scenes()[0].images[0].clouds == "auto"
+    fmask = np.array([[0, 2, 4, 8, 16, 32, 192, 255]] * 8, "uint8")
+    put(tmp_path / "a/HLS.S30.T31TCG.2018123T105031.v2.0.Fmask.tif", fmask)
+    source = find("source", "hls")(tmp_path, dates="series")
+    assert source.scenes()
+    assert source.notes == ["1 products have no Fmask: their clouds are not masked"]
+    for clouds, clear in (("auto", [0, 4, 5, 6]), ("none", range(8))):
+        options = {"dates": "series", "clouds": clouds}
+        series = open_scenes(DataConfig(source="hls", root=str(tmp_path), options=options))[0]
+        valid = series.read(series.grid.window).valid
+        assert np.flatnonzero(valid[0, 3]).tolist() == list(clear)
+        assert valid[1].all()
+    with pytest.raises(ConfigError, match=r"clouds: 'b.tif' is not known"):
+        find("source", "hls")(tmp_path, clouds="b.tif")
     label = series.read_labels(series.grid.window)
     assert series.legend.names[label[0, 0]] == "Rangeland"
     (tmp_path / "a/HLS.L30.T31TCG.2018365T103512.v2.0.B06.tif").unlink()

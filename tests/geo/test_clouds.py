@@ -27,14 +27,14 @@ def image_of(write_tif, name="a.tif", size=8):
 )  # fmt: skip
 def test_what_is_clear_by_default(specification, codes, clear):
     codes = np.array([codes], "uint16")
-    seen = CloudMask.of("x.tif", specification).clear(codes)
+    seen = CloudMask.of("x.tif", specification).clear(codes[None])
     assert codes[seen].tolist() == clear
 
 
 def test_kinds_are_chosen_by_name():
     codes = np.array([[21824, 22280, 23888, 30048]], "uint16")
-    assert CloudMask.of("a_QA_PIXEL.TIF", kinds=["snow"]).clear(codes).tolist() == [[True, True, True, False]]
-    assert CloudMask.of("a_QA_PIXEL.TIF", kinds=["shadow", "cloud"]).clear(codes).sum() == 2
+    assert CloudMask.of("a_QA_PIXEL.TIF", kinds=["snow"]).clear(codes[None]).tolist() == [[True, True, True, False]]
+    assert CloudMask.of("a_QA_PIXEL.TIF", kinds=["shadow", "cloud"]).clear(codes[None]).sum() == 2
     for kinds in (["defective"], []):
         with pytest.raises(ConfigError, match=r"qa_pixel has .*dilated, cirrus, cloud, shadow, snow, water"):
             CloudMask.of("a_QA_PIXEL.TIF", kinds=kinds)
@@ -56,9 +56,9 @@ def test_numbers_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match=r"clouds\.tif does not say how .*\n.*scl . qa_pixel"):
         CloudMask.of("clouds.tif")
     with pytest.raises(DataError, match="holds the code 100, scl ends at 11"):
-        CloudMask.of("scl.tif").clear(np.array([[100]], "uint8"))
+        CloudMask.of("scl.tif").clear(np.array([[[100]]], "uint8"))
     with pytest.raises(DataError, match="holds float32 numbers"):
-        CloudMask.of("scl.tif").clear(np.zeros((1, 1), "float32"))
+        CloudMask.of("scl.tif").clear(np.zeros((1, 1, 1), "float32"))
 
 
 def test_a_mask_on_another_grid_is_taken_by_the_nearest_pixel(write_tif):
@@ -112,5 +112,9 @@ def test_paths_of_masks_count_from_the_configs_folder(tmp_path):
     }
     images = parse_config(raw, base=tmp_path).data.images
     assert [i.cloud_path for i in images] == ["auto", "none", str(tmp_path / "b_SCL.tif"), str(tmp_path / "c.tif")]
+    short = {"image": "a.tif", "clouds": {"path": "c.tif", "specification": "mask"}}
+    assert parse_config({"data": short}, base=tmp_path).data.images[0].cloud_path == str(tmp_path / "c.tif")
+    with pytest.raises(ConfigError, match=r"data\.clouds goes with one image path"):
+        parse_config({"data": {"image": [{"path": "a.tif"}], "clouds": "none"}})
     with pytest.raises(ConfigError, match=r"unknown key .*kind"):
         parse_config({"data": {"image": [{"path": "a.tif", "clouds": {"kind": ["snow"]}}]}})

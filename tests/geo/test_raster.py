@@ -2,6 +2,7 @@ import functools
 import http.server
 import multiprocessing
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from rasterio.shutil import copy as copy_raster
 
 from covermap.core.errors import BandError, DataError, GridError, OutputError
 from covermap.core.sensors import find_sensor
+from covermap.data import miniature
 from covermap.geo.grid import Grid, Window, windows
+from covermap.geo.plain import PlainFile
 from covermap.geo.raster import open_raster, stack_dates
 from covermap.geo.writer import RasterWriter
 from covermap.report.pictures import read_overview
@@ -185,18 +188,67 @@ def test_a_truncated_file_names_itself_and_the_place(write_tif, tmp_path):
         open_raster(path).read(Window(350, 0, 50, 400))
 
 
-def _sum_of(raster):
-    return int(raster.read()[0].sum())
+def _wrong_windows(raster, want, seed):
+    """Windows out of forty drawn by lot whose numbers are not those of the file."""
+    rng = np.random.default_rng(seed)
+    height, width = want.shape[1:]
+    wrong = 0
+    for _ in range(40):
+        row, col = int(rng.integers(height - 40)), int(rng.integers(width - 40))
+        window = Window(row, col, int(rng.integers(1, 40)), int(rng.integers(1, 40)))
+        wrong += not np.array_equal(raster.read(window)[0][0], want[(slice(None), *window.slices)])
+    return wrong
 
 
-def test_handles_opened_before_a_fork_do_not_disturb_each_other(write_tif):
-    values = RNG.integers(0, 255, (1, 512, 512)).astype("uint8")
-    raster = open_raster(write_tif("k.tif", values, bands=["red"], tiled=True, blockxsize=64, blockysize=64))
-    raster.read(Window(0, 0, 10, 10))
-    context = multiprocessing.get_context("fork")
-    with context.Pool(4) as pool:
-        sums = pool.map(_sum_of, [raster] * 12)
-    assert set(sums) == {int(values.sum())}
+def _compressed(write_tif, values):
+    return write_tif("k.tif", values, bands=["red", "nir"], tiled=True, blockxsize=32, blockysize=32, compress="lzw")
+
+
+def _as_mosaic(write_tif, values):
+    cut = values[:, :, :300], values[:, :, 300:]
+    return [
+        write_tif(f"m{i}.tif", part, bands=["red", "nir"], origin=(500_000 + 3000 * i, 5_000_000), compress="deflate",
+                  tiled=True, blockxsize=32, blockysize=32)
+        for i, part in enumerate(cut)
+    ]  # fmt: skip
+
+
+def _plain(write_tif, values):
+    grid = open_raster(_compressed(write_tif, values)).grid
+    file = PlainFile(Path(write_tif("p.tif", values[:1, :1, :1])), grid, ("red", "nir"), "uint16", 0)
+    file.path.unlink()
+    file.write([(grid.window, values, np.ones(values.shape[1:], bool))])
+    file.finish()
+    return str(file.path)
+
+
+def _netcdf(write_tif, values):
+    path = Path(write_tif("n.tif", values[:1, :1, :1])).with_suffix(".nc")
+    miniature.write_variable(path, values, "v", {"band": ["red", "nir"]})
+    return str(path)
+
+
+@pytest.mark.parametrize("form", [_compressed, _as_mosaic, _plain, _netcdf])
+def test_handles_opened_before_a_fork_do_not_disturb_each_other(write_tif, form):
+    """The parent reads first and goes on reading beside four forked and two spawned processes."""
+    values = RNG.integers(1, 60_000, (2, 500, 600)).astype("uint16")
+    path = form(write_tif, values)
+    given = {"variable": "v", "bands": ["red", "nir"]} if form is _netcdf else {"tiles": form is _as_mosaic}
+    raster = open_raster(path, **given)
+    assert _wrong_windows(raster, values, 0) == 0
+    pools = [multiprocessing.get_context("fork").Pool(4), multiprocessing.get_context("spawn").Pool(2)]
+    try:
+        found = [
+            pool.starmap_async(_wrong_windows, [(raster, values, seed) for seed in range(1, 13)], chunksize=1)
+            for pool in pools
+        ]
+        beside = [_wrong_windows(raster, values, seed) for seed in range(20, 40)]
+        assert [each for async_ in found for each in async_.get(120)] == [0] * 24
+        assert beside == [0] * 20
+    finally:
+        for pool in pools:
+            pool.terminate()
+            pool.join()
 
 
 def test_dates_are_stacked_by_band_name_not_by_order(write_tif):

@@ -72,7 +72,9 @@ def test_the_method_of_the_config_changes_little_and_check_measures_when_asked(w
     found, raw = measured(write_tif, codes, image)
     again, _ = measured(write_tif, codes, image, method="kfold", folds=3)
     assert again["gap_oa"] == pytest.approx(found["gap_oa"], abs=0.03)
-    checked = check(parse_config(raw | {"baseline": False}), leaks=True)
+    ticks = []
+    checked = check(parse_config(raw | {"baseline": False}), leaks=True, on_progress=lambda *at: ticks.append(at))
+    assert ticks[-1] == (8, 8)
     assert checked["leaks"]["leaks"]
     assert "leaks" not in check(parse_config(raw | {"baseline": False}))
 

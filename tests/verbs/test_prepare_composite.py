@@ -74,6 +74,31 @@ def test_a_period_is_chosen_by_date(dates, tmp_path):
     assert not (tmp_path / "b.tif").exists()
 
 
+def test_every_date_has_the_mask_of_its_name(write_tif, tmp_path):
+    values = np.full((3, 1, 40, 40), 100, "uint16") * np.arange(1, 4, dtype="uint16").reshape(3, 1, 1, 1)
+    paths = [write_tif(f"d{t}.tif", v, bands=["red"]) for t, v in enumerate(values)]
+    for t in range(3):
+        mask = np.zeros((40, 40), "uint8")
+        mask[10 * t : 10 * (t + 1)] = 1
+        write_tif(f"masks/d{t}_cloud.tif", mask)
+    clouds = f"mask:{tmp_path}/masks/*.tif"
+    prepare(paths, tmp_path / "out.tif", composite="mean", clouds=clouds)
+    found = read(tmp_path / "out.tif")[0]
+    assert [found[10 * i, 0] for i in range(4)] == pytest.approx([250, 200, 150, 200])
+    prepare(paths[0], tmp_path / "one.tif", clouds=f"mask:{tmp_path}/masks/d0_cloud.tif")
+    with rasterio.open(tmp_path / "one.tif") as one:
+        assert (one.read(1)[:10] == 0).all()
+        assert (one.read(1)[10:] == 100).all()
+    write_tif("masks/d1_other.tif", np.zeros((40, 40), "uint8"))
+    for given, message in (
+        (clouds, r"has 2 for d1\n.*name a mask as its image"),
+        (f"{tmp_path}/masks/d0*.tif", "has none for d1"),
+        (f"{tmp_path}/masks/d0_cloud.tif", "auto, none or a pattern: each date has its own"),
+    ):
+        with pytest.raises((ConfigError, DataError), match=message):
+            prepare(paths, tmp_path / "b.tif", composite="mean", clouds=given)
+
+
 def test_clouds_of_products_are_left_out_and_filled(tmp_path, monkeypatch, capsys):
     """One product is without clouds: under the clouds of the other the composite is that product's."""
     find("source", "safe").write_miniature(tmp_path / "s2")

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError
@@ -39,9 +38,10 @@ class BigEarthNet(Source):
     sensors: sentinel2, sentinel1, or both (patches that have a partner).
     """
 
-    legend: str | Mapping[Any, Any] | None = "corine"
-    licence: ClassVar[str] = "CDLA-Permissive-1.0"
-    url: ClassVar[str] = "https://bigearth.net"
+    legend = "corine"
+    licence = "CDLA-Permissive-1.0"
+    url = "https://bigearth.net"
+    records = ("zenodo:12687186",)
 
     def __init__(self, root: str | Path, *, sensors: str = "sentinel2") -> None:
         super().__init__(root)

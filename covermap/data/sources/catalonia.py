@@ -8,9 +8,7 @@ Ten bands, reflectance times 1e4; labels ten times finer, 0 outside of the borde
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError
@@ -30,9 +28,9 @@ class Catalonia(Source):
     `test: 8` trains on the other months.
     """
 
-    legend: str | Mapping[Any, Any] | None = "catalonia"
-    licence: ClassVar[str] = "labels CC BY 4.0 (ICGC), images Copernicus"
-    url: ClassVar[str] = "https://www.icgc.cat"
+    legend = "catalonia"
+    licence = "labels CC BY 4.0 (ICGC), images Copernicus"
+    url = "https://www.icgc.cat"
 
     def __init__(self, root: str | Path, *, dates: str = "series", test: int | None = None) -> None:
         super().__init__(root)

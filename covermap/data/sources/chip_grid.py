@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -40,7 +40,7 @@ class ChipGrid(Source):
     bands, angle, shares: see bands_at_angle. splits: a table (identifier, split) instead of bands.
     """
 
-    licence: ClassVar[str] = "that of the rasters"
+    licence = "that of the rasters"
 
     def __init__(
         self,

@@ -12,7 +12,6 @@ import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError
@@ -35,8 +34,9 @@ _NAME = re.compile(r"^(\d+-[\w-]+)_(\d{4}-\d\d-\d\d)_(\d{4}-\d\d-\d\d)$")
 class CropHarvest(Source):
     """A scene of twelve dates for each file. sensors: of sentinel1, sentinel2, era5 and dem."""
 
-    licence: ClassVar[str] = "CC BY-SA 4.0"
-    url: ClassVar[str] = "https://github.com/nasaharvest/cropharvest"
+    licence = "CC BY-SA 4.0"
+    url = "https://github.com/nasaharvest/cropharvest"
+    records = ("zenodo:7257688",)
 
     def __init__(self, root: str | Path, *, sensors: Sequence[str] = tuple(SENSORS)) -> None:
         super().__init__(root)

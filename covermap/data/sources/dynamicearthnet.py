@@ -8,9 +8,8 @@ The label belongs to the first day of its month. Snow is hardly ever there and i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -19,21 +18,18 @@ from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, inside
+from covermap.data.source import PARTS, SceneFiles, Source, inside, numbered
 
 CLASSES = ("impervious surface", "agriculture", "forest", "wetland", "soil", "water", "snow")
-PARTS = ("train", "val", "test")
 
 
 @register("source", "dynamicearthnet")
 class DynamicEarthNet(Source):
     """A scene for each place and month: the picture of the month's first day."""
 
-    legend: str | Mapping[Any, Any] | None = {"name": "dynamicearthnet", "nodata": 0, "ignore": [7], "classes": [
-        {"code": code, "name": name} for code, name in enumerate(CLASSES[:6], 1)
-    ]}  # fmt: skip
-    licence: ClassVar[str] = "labels CC BY-SA 4.0, images Planet"
-    url: ClassVar[str] = "https://mediatum.ub.tum.de/1650201"
+    legend = numbered("dynamicearthnet", CLASSES[:6], ignore=[7])
+    licence = "labels CC BY-SA 4.0, images Planet"
+    url = "https://mediatum.ub.tum.de/1650201"
 
     def scenes(self) -> list[SceneFiles]:
         tables = [(part, self.root / f"{part}.txt") for part in PARTS if (self.root / f"{part}.txt").is_file()]

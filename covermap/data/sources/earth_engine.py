@@ -9,9 +9,8 @@ is there for any image, holds the class codes of NAME.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
 from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_section
@@ -33,9 +32,8 @@ class EarthEngine(Source):
     appended to a name for its labels.
     """
 
-    legend: str | Mapping[Any, Any] | None = None
-    licence: ClassVar[str] = "that of the exported data"
-    url: ClassVar[str] = "https://developers.google.com/earth-engine/guides/exporting_images"
+    licence = "that of the exported data"
+    url = "https://developers.google.com/earth-engine/guides/exporting_images"
 
     def __init__(
         self,

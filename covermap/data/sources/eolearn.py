@@ -14,7 +14,6 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from covermap.core.errors import ConfigError, DataError, suggest
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, inside, natural
+from covermap.data.source import SceneFiles, Source, inside, natural, numbered
 from covermap.geo.layers import read_layers
 
 CLASSES = ("cultivated land", "forest", "grassland", "shrubland", "water", "wetland", "tundra", "artificial surface",
@@ -39,11 +38,9 @@ class EoLearn(Source):
     can run code.
     """
 
-    legend: str | Mapping[Any, Any] | None = {"name": "eolearn", "nodata": 0, "classes": [
-        {"code": code, "name": name} for code, name in enumerate(CLASSES, 1)
-    ]}  # fmt: skip
-    licence: ClassVar[str] = "example patches: MIT (eo-learn), Copernicus; land use of Slovenia (RABA)"
-    url: ClassVar[str] = "https://github.com/sentinel-hub/eo-learn"
+    legend = numbered("eolearn", CLASSES)
+    licence = "example patches: MIT (eo-learn), Copernicus; land use of Slovenia (RABA)"
+    url = "https://github.com/sentinel-hub/eo-learn"
 
     def __init__(
         self,

@@ -8,32 +8,26 @@ is unlabelled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 
-from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, by_stem, list_files, natural, require_pairs
+from covermap.data.source import PARTS, SceneFiles, Source, by_stem, list_files, natural, numbered, require_pairs, rgb
 
 CLASSES = ("water", "grass", "building", "greenhouse", "road", "bridge", "other", "bare land", "woodland")
-PARTS = ("train", "val", "test")
 
 
 @register("source", "hiucd")
 class HiUcd(Source):
     """A scene of two years for each picture that has a mask of them, the classes of the later year as its own."""
 
-    legend: str | Mapping[Any, Any] | None = {"name": "hiucd", "nodata": 0, "classes": [
-        {"code": code, "name": name} for code, name in enumerate(CLASSES, 1)
-    ]}  # fmt: skip
-    licence: ClassVar[str] = "academic use only"
-    url: ClassVar[str] = "https://github.com/Daisy-7/Hi-UCD-S"
+    legend = numbered("hiucd", CLASSES)
+    licence = "academic use only"
+    url = "https://github.com/Daisy-7/Hi-UCD-S"
 
     def scenes(self) -> list[SceneFiles]:
         parts = [part for part in PARTS if (self.root / part / "image").is_dir()]
@@ -56,7 +50,7 @@ class HiUcd(Source):
             for stem in sorted(first, key=natural):
                 labels = {f"class:{year}": LabelFile(str(masks[stem]), band=i) for i, year in enumerate(years, 1)}
                 labels |= {"class": labels[f"class:{years[1]}"], "change": LabelFile(str(masks[stem]), band=3)}
-                images = tuple(_image(each[stem], year) for each, year in zip((first, second), years, strict=True))
+                images = tuple(rgb(each[stem], year) for each, year in zip((first, second), years, strict=True))
                 found.append(SceneFiles(f"{part}_{pair.name}_{stem}", images, labels, part, f"{part} {stem}"))
         if not pairs:
             self.notes.append(f"{part} has no masks: it is left out")
@@ -73,7 +67,3 @@ class HiUcd(Source):
                     miniature.write(root / part / "image" / year / f"{number}.png", picture, origin=None)
                 mask = np.stack([before, after, 1 + (before != after)]).astype("uint8")
                 miniature.write(root / part / "mask" / "2018_2019" / f"{number}.png", mask, origin=None)
-
-
-def _image(path: Path, year: str) -> ImageConfig:
-    return ImageConfig(path=str(path), sensor="rgb", bands=["red", "green", "blue"], date=year)

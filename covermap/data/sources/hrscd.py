@@ -9,18 +9,17 @@ Department, year of the flight and the corner in km make a name: pictures and ma
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from covermap.core.config import ImageConfig
-from covermap.core.errors import ConfigError, DataError
+from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, list_files, require_pairs
+from covermap.data.source import SceneFiles, Source, is_series, list_files, numbered, require_pairs
 
-CODES = {1: "artificial surface", 2: "agricultural area", 3: "forest", 4: "wetland", 5: "water"}
+CLASSES = ("artificial surface", "agricultural area", "forest", "wetland", "water")
 YEARS = ("2006", "2012")
 _NAME = re.compile(r"^(\d\d)-\d{4}-(\d{4}-\d{4})")
 
@@ -29,17 +28,13 @@ _NAME = re.compile(r"^(\d\d)-\d{4}-(\d{4}-\d{4})")
 class Hrscd(Source):
     """dates: series (a scene of both years for each place, with the classes of 2012) or single (one for each year)."""
 
-    legend: str | Mapping[Any, Any] | None = {"name": "hrscd", "nodata": 0, "classes": [
-        {"code": code, "name": name} for code, name in CODES.items()
-    ]}  # fmt: skip
-    licence: ClassVar[str] = "images: IGN, open licence Etalab; labels: CC BY-NC-SA 4.0, no commercial use"
-    url: ClassVar[str] = "https://rcdaudt.github.io/hrscd"
+    legend = numbered("hrscd", CLASSES)
+    licence = "images: IGN, open licence Etalab; labels: CC BY-NC-SA 4.0, no commercial use"
+    url = "https://rcdaudt.github.io/hrscd"
 
     def __init__(self, root: str | Path, *, dates: str = "series") -> None:
         super().__init__(root)
-        if dates not in ("single", "series"):
-            raise ConfigError(f"data.options.dates: {dates!r} is not known", fix="single or series")
-        self.series = dates == "series"
+        self.series = is_series(dates)
 
     def scenes(self) -> list[SceneFiles]:
         images = {year: self._files(f"images_{year}/{year}") for year in YEARS}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -43,8 +43,8 @@ END
 class Landsat(GranuleSource):
     """A scene for each path and row with all its dates; options as in GranuleSource."""
 
-    licence: ClassVar[str] = "public domain (USGS)"
-    url: ClassVar[str] = "https://www.usgs.gov/landsat-missions/landsat-collection-2"
+    licence = "public domain (USGS)"
+    url = "https://www.usgs.gov/landsat-missions/landsat-collection-2"
 
     def products(self) -> list[Delivered]:
         every = sorted(path for path in self.root.rglob("*_MTL.*") if is_landsat(path))

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, list_files
+from covermap.data.source import SceneFiles, Source, list_files, numbered
 from covermap.geo.cube import read_metadata
 
 EVENTS = {
@@ -40,11 +39,10 @@ class Landslide(Source):
     pickle: read metadata that can run code.
     """
 
-    legend: str | Mapping[Any, Any] | None = {"name": "landslide", "nodata": None, "classes": [
-        {"code": 0, "name": "no landslide"}, {"code": 1, "name": "landslide"},
-    ]}  # fmt: skip
-    licence: ClassVar[str] = "see the Zenodo record"
-    url: ClassVar[str] = "https://zenodo.org/records/7248056"
+    legend = numbered("landslide", ("no landslide", "landslide"), first=0, nodata=None)
+    licence = "see the Zenodo record"
+    url = "https://zenodo.org/records/7248056"
+    records = ("zenodo:7248056",)
 
     def __init__(
         self,

@@ -9,27 +9,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
-from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, by_stem, list_files, natural, require_pairs
-
-PARTS = ("train", "val", "test")
+from covermap.data.source import PARTS, SceneFiles, Source, by_stem, list_files, natural, require_pairs, rgb
 
 
 @register("source", "levir")
 class Levir(Source):
     """A scene of two dates for each pair; the mask is its label `change`."""
 
-    legend: str | Mapping[Any, Any] | None = None
-    licence: ClassVar[str] = "academic use only"
-    url: ClassVar[str] = "https://justchenhao.github.io/LEVIR"
+    licence = "academic use only"
+    url = "https://justchenhao.github.io/LEVIR"
 
     def scenes(self) -> list[SceneFiles]:
         folders = [(part, self.root / part) for part in PARTS if (self.root / part / "A").is_dir()]
@@ -46,7 +40,7 @@ class Levir(Source):
         return [
             SceneFiles(
                 f"{part}_{stem}" if part and not stem.startswith(part) else stem,
-                tuple(_image(path) for path in (first[stem], second[stem])),
+                tuple(rgb(path) for path in (first[stem], second[stem])),
                 {"change": LabelFile(str(masks[stem]))},
                 part or _part(stem),
             )
@@ -72,7 +66,3 @@ def _part(stem: str) -> str:
     if match is None:
         raise DataError(f"{stem}.png is not named like train_1.png", fix="restore the data set's names")
     return match[1]
-
-
-def _image(path: Path) -> ImageConfig:
-    return ImageConfig(path=str(path), sensor="rgb", bands=["red", "green", "blue"])

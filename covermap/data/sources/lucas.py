@@ -8,9 +8,7 @@ Six bands, reflectance from 0 to 1: blue, green, red, narrow near infrared, two 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
@@ -26,9 +24,9 @@ TABLE = "chips_LC_class.csv"
 class Lucas(Source):
     """A scene for each chip, with the class of the whole chip from the table."""
 
-    legend: str | Mapping[Any, Any] | None = "lucas_italy"
-    licence: ClassVar[str] = "LUCAS: free reuse with attribution (Eurostat)"
-    url: ClassVar[str] = "https://ec.europa.eu/eurostat/web/lucas"
+    legend = "lucas_italy"
+    licence = "LUCAS: free reuse with attribution (Eurostat)"
+    url = "https://ec.europa.eu/eurostat/web/lucas"
 
     def scenes(self) -> list[SceneFiles]:
         strata = self._strata()

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_section
@@ -39,6 +39,7 @@ from covermap.data.source import SceneFiles, Source, inside, read_parts
 from covermap.geo.layers import read_layers
 
 COLOURS = tuple(f"{month:02d}_{colour}" for month in MONTHS for colour in ("red", "green", "blue"))
+AOIS = ("china", "conus", "europe", "middleeast", "pakin", "southamerica")
 LEGENDS = {"esaworldcover": "esa_worldcover"}
 TARGETS: dict[str, dict[str, Any]] = {
     "biomass": {"variable": "agb", "bands": ["agb"], "unit": "Mg/ha"},
@@ -101,9 +102,9 @@ class M3leo(Source):
     splits: pattern of the tables' names, where a region has several.
     """
 
-    legend: str | Mapping[Any, Any] | None = None
-    licence: ClassVar[str] = "see the data set's page for each of its parts"
-    url: ClassVar[str] = "https://huggingface.co/M3LEO"
+    licence = "see the data set's page for each of its parts"
+    url = "https://huggingface.co/M3LEO"
+    records = tuple(f"hf:M3LEO-miniset/{aoi}" for aoi in AOIS)
 
     def __init__(
         self,

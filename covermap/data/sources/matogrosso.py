@@ -11,14 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, list_files
+from covermap.data.source import SceneFiles, Source, list_files, numbered
 
 CLASSES = ("Cerrado", "Fallow_Cotton", "Forest", "Pasture", "Soy_Corn", "Soy_Cotton", "Soy_Fallow", "Soy_Millet",
            "Soy_Sunflower")  # fmt: skip
@@ -29,11 +28,9 @@ _NAME = re.compile(r"^\w+_MODIS_(\w+)_([A-Z0-9]+)_(\d{4}-\d\d-\d\d)$")
 class MatoGrosso(Source):
     """A scene for each tile. bands: of each date, by name; default: all."""
 
-    legend: str | Mapping[Any, Any] | None = {"name": "matogrosso", "nodata": 0, "classes": [
-        {"code": code, "name": name} for code, name in enumerate(CLASSES, 1)
-    ]}  # fmt: skip
-    licence: ClassVar[str] = "GPL-2 (package sits); MODIS: no restriction (NASA)"
-    url: ClassVar[str] = "https://github.com/e-sensing/sits"
+    legend = numbered("matogrosso", CLASSES)
+    licence = "GPL-2 (package sits); MODIS: no restriction (NASA)"
+    url = "https://github.com/e-sensing/sits"
 
     def __init__(self, root: str | Path, *, bands: Sequence[str] | None = None) -> None:
         super().__init__(root)

@@ -9,9 +9,7 @@ Thirteen bands at 10, 20 and 60 m; the change mask lies on the grid of the first
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
@@ -35,9 +33,8 @@ class Oscd(Source):
     images, labels: folders below the root that hold the cities; default: those that are there.
     """
 
-    legend: str | Mapping[Any, Any] | None = None
-    licence: ClassVar[str] = "images Copernicus; masks CC BY-NC-SA 4.0: no commercial use"
-    url: ClassVar[str] = "https://rcdaudt.github.io/oscd"
+    licence = "images Copernicus; masks CC BY-NC-SA 4.0: no commercial use"
+    url = "https://rcdaudt.github.io/oscd"
 
     def __init__(self, root: str | Path, *, images: str | None = None, labels: str | None = None) -> None:
         super().__init__(root)

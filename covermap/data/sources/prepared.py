@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from covermap.core.config import DataConfig, ImageConfig
 from covermap.core.registry import register
@@ -18,9 +18,8 @@ from covermap.data.store import read_manifest, write_store
 class Prepared(Source):
     """The scenes or tiles of the folder, with the parts and places that their first layout gave them."""
 
-    legend: str | Mapping[Any, Any] | None = None
-    licence: ClassVar[str] = "that of the data it was made from"
-    url: ClassVar[str] = ""
+    licence = "that of the data it was made from"
+    url = ""
 
     def __init__(self, root: str | Path) -> None:
         super().__init__(root)

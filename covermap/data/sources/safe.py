@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +37,8 @@ _META = """<?xml version="1.0" encoding="UTF-8"?>
 class Safe(GranuleSource):
     """A scene for each MGRS tile with all its dates; options as in GranuleSource."""
 
-    licence: ClassVar[str] = "Copernicus Sentinel data: free and open, name the source"
-    url: ClassVar[str] = "https://dataspace.copernicus.eu"
+    licence = "Copernicus Sentinel data: free and open, name the source"
+    url = "https://dataspace.copernicus.eu"
 
     def products(self) -> list[Delivered]:
         folders = [path for path in sorted(self.root.rglob("*.SAFE")) if path.is_dir() and is_safe(path)]

@@ -14,12 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import Colour, LabelFile
-from covermap.data.source import SceneFiles, Source, by_stem, list_files, natural, require_pairs
+from covermap.data.source import SceneFiles, Source, by_stem, list_files, natural, require_pairs, rgb
 
 COLOURS: dict[Colour, int] = {
     (255, 255, 255): 0, (0, 0, 255): 1, (128, 128, 128): 2, (0, 128, 0): 3, (0, 255, 0): 4, (128, 0, 0): 5,
@@ -54,7 +53,7 @@ class Second(Source):
         found = []
         for stem in sorted(first, key=natural):
             before, after = (LabelFile(str(each[stem]), colours=COLOURS) for each in (label1, label2))
-            images = tuple(_image(each[stem]) for each in (first, second))
+            images = tuple(rgb(each[stem]) for each in (first, second))
             labels = {"class": after, "class:1": before, "class:2": after}
             found.append(SceneFiles(f"{part}_{stem}", images, labels, part))
         return found
@@ -62,8 +61,8 @@ class Second(Source):
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:
         table = np.zeros((7, 3), np.uint8)
-        for rgb, code in COLOURS.items():
-            table[code] = rgb
+        for colour, code in COLOURS.items():
+            table[code] = colour
         for part in ("train", "test"):
             for number in (3, 12):
                 before = miniature.patches(range(1, 7), 64, 64, seed=seed + number)
@@ -74,7 +73,3 @@ class Second(Source):
                     seen = np.where(before != after, codes, 0)
                     colours = table[seen].transpose(2, 0, 1)
                     miniature.write(root / part / f"label{date}" / f"{number:05d}.png", colours, origin=None)
-
-
-def _image(path: Path) -> ImageConfig:
-    return ImageConfig(path=str(path), sensor="rgb", bands=["red", "green", "blue"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
@@ -21,7 +21,7 @@ from covermap.core.registry import register
 from covermap.core.sensors import common_name, find_sensor
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source
+from covermap.data.source import SceneFiles, Source, by_place, is_series
 from covermap.geo.stac import REMOTE, Query, StacImage, describe_item, search
 from covermap.geo.vector import read_table
 
@@ -35,8 +35,8 @@ class Stac(Source):
     with the labels of all scenes.
     """
 
-    licence: ClassVar[str] = "as the catalogue's collections say"
-    url: ClassVar[str] = "https://stacspec.org"
+    licence = "as the catalogue's collections say"
+    url = "https://stacspec.org"
 
     def __init__(
         self,
@@ -57,8 +57,6 @@ class Stac(Source):
         if not self.remote:
             super().__init__(root)
         self.catalogue, self.notes = str(root), []
-        if dates not in ("single", "series"):
-            raise ConfigError(f"data.options.dates: {dates!r} is not known", fix="single or series; period: first/last")
         if bbox is not None and not (len(bbox) == 4 and bbox[0] < bbox[2] and bbox[1] < bbox[3]):
             raise ConfigError(f"data.options.bbox: {list(bbox)}", fix="west, south, east, north in degrees")
         if period:
@@ -67,37 +65,22 @@ class Stac(Source):
             raise ConfigError("data.options: bbox and area both say where", fix="leave one out")
         place = _shape_of(area) if area else box(*bbox) if bbox is not None else None
         self.query = Query(tuple(collections), place, period, max_cloud, limit)
-        self.series, self.sensor, self.labels = dates == "series", sensor, labels
+        self.series, self.sensor, self.labels = is_series(dates), sensor, labels
         self.use = list(use) if use is not None else None
 
     def scenes(self) -> list[SceneFiles]:
         catalogue = self.catalogue
         if not self.remote:
-            found = [path for name in ("catalog.json", "collection.json") if (path := self.root / name).is_file()]
-            if not found:
+            there = [path for name in ("catalog.json", "collection.json") if (path := self.root / name).is_file()]
+            if not there:
                 raise DataError(f"{self.root} has no catalog.json", fix="give the catalogue's folder, or an API's URL")
-            catalogue = str(found[0])
+            catalogue = str(there[0])
         items, notes = search(catalogue, self.query)
         self.notes += notes
         root = None if self.remote else self.root
-        tiles: dict[str, dict[str, ImageConfig]] = {}
-        for image in (describe_item(item, sensor=self.sensor, root=root) for item in items):
-            dates = tiles.setdefault(image.tile, {})
-            if image.date in dates:
-                raise DataError(
-                    f"two items are of {image.tile} on {image.date}, one is {image.name}",
-                    fix="narrow the search: collections, period",
-                )
-            dates[image.date] = self._image(image)
+        found = [describe_item(item, sensor=self.sensor, root=root) for item in items]
         labels = {"class": LabelFile(self.labels)} if self.labels else {}
-        scenes = []
-        for tile, dates in sorted(tiles.items()):
-            images = [dates[date] for date in sorted(dates)]
-            if self.series:
-                scenes.append(SceneFiles(tile, tuple(images), labels, place=tile))
-            else:
-                scenes += [SceneFiles(f"{tile}_{image.date}", (image,), labels, place=tile) for image in images]
-        return scenes
+        return by_place(((image.tile, self._image(image)) for image in found), lambda *_: labels, series=self.series)
 
     def _image(self, image: StacImage) -> ImageConfig:
         """Only the files of the bands in use: each one is a request. Raises DataError where one is missing."""

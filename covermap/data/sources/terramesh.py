@@ -8,16 +8,16 @@ Some files hold Sentinel-2's +1000; it is found in each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError, suggest
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, by_stem, list_files, natural, require_pairs
+from covermap.data.source import SceneFiles, Source, by_stem, list_files, natural, numbered, require_pairs
 
 L1C = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
 BANDS = {
@@ -32,11 +32,10 @@ CLASSES = ("water", "trees", "flooded vegetation", "crops", "built area", "bare 
 class TerraMesh(Source):
     """A scene for each tile. inputs: folders of images, one level of Sentinel-2 at most; labels: whether LULC is."""
 
-    legend: str | Mapping[Any, Any] | None = {"name": "terramesh", "nodata": 0, "classes": [
-        {"code": code, "name": name} for code, name in enumerate(CLASSES, 1)
-    ]}  # fmt: skip
-    licence: ClassVar[str] = "CC BY-SA 4.0"
-    url: ClassVar[str] = "https://huggingface.co/datasets/ibm-esa-geospatial/TerraMesh"
+    legend = numbered("terramesh", CLASSES)
+    licence = "CC BY-SA 4.0"
+    url = "https://huggingface.co/datasets/ibm-esa-geospatial/TerraMesh"
+    records = ("hf:ibm-esa-geospatial/TerraMesh",)
 
     def __init__(
         self, root: str | Path, *, inputs: Sequence[str] = ("S2L2A", "S1RTC", "DEM"), labels: bool = True

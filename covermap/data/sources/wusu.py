@@ -9,16 +9,14 @@ overlap by half, so they are kept together; train and test are halves of the sce
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 from covermap.core.config import ImageConfig
-from covermap.core.errors import ConfigError, DataError
+from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import SceneFiles, Source, by_stem, list_files, require_pairs
+from covermap.data.source import SceneFiles, Source, by_stem, is_series, list_files, require_pairs
 
 CITIES, YEARS = ("HS", "JA"), ("15", "16", "18")
 DATES = {
@@ -38,15 +36,13 @@ class Wusu(Source):
     merged: the ten classes of the variant in which buildings and water bodies are one class each.
     """
 
-    legend: str | Mapping[Any, Any] | None = "wusu"
-    licence: ClassVar[str] = "ODbL, and academic use only"
-    url: ClassVar[str] = "https://github.com/AngieNikki/openWUSU"
+    legend = "wusu"
+    licence = "ODbL, and academic use only"
+    url = "https://github.com/AngieNikki/openWUSU"
 
     def __init__(self, root: str | Path, *, dates: str = "single", merged: bool = False) -> None:
         super().__init__(root)
-        if dates not in ("single", "series"):
-            raise ConfigError(f"data.options.dates: {dates!r} is not known", fix="single or series")
-        self.series, self.legend = dates == "series", "wusu_merged" if merged else "wusu"
+        self.series, self.legend = is_series(dates), "wusu_merged" if merged else "wusu"
 
     def scenes(self) -> list[SceneFiles]:
         found: list[SceneFiles] = []
