@@ -115,6 +115,10 @@ class DataConfig(Section):
     align: Literal["none", "nearest", "mode", "weighted_mode"] = Field(
         "none", description="How labels on another grid are brought to the image's; none: refuse."
     )
+    leave_out: str | list[str] = Field(
+        default=[],
+        description="Names of scenes, or of files without partner, that are not used; or a text file of them.",
+    )
     point_px: int = Field(1, ge=1, description="Side of the square that a point labels.")
     sensor: str | None = Field(None, description="Short for image: [{path, sensor}].")
     bands: list[str] | None = Field(None, description="Short for image: [{path, bands}].")
@@ -140,6 +144,19 @@ class DataConfig(Section):
                 if getattr(self, key) is not None:
                     raise ValueError(f"data.{key} goes with one image path; with a list write it inside each entry")
         return self
+
+    @property
+    def left_out(self) -> list[str]:
+        """The names in leave_out, or in its file, one a line; raises ConfigError where there is no such file."""
+        if not isinstance(self.leave_out, str):
+            return self.leave_out
+        try:
+            lines = Path(self.leave_out).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"data.leave_out: {self.leave_out} cannot be read", fix="give a text file, or a list: [name, name]"
+            ) from error
+        return [line.strip() for line in lines if line.strip()]
 
     @property
     def images(self) -> list[ImageConfig]:

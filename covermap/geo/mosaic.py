@@ -12,7 +12,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from covermap.core.errors import BandError, DataError, GridError
+from covermap.core.errors import BandError, DataError, GridError, UnreadableError
 from covermap.geo.grid import Grid, Window
 
 _TYPES = {
@@ -92,7 +92,7 @@ def _look(path: str) -> _Tile:
                 alpha = [path for kind in file.colorinterp if kind == ColorInterp.alpha]
                 tile = _Tile(path, grid, tuple(file.descriptions), tuple(file.dtypes), file.nodata)
     except (RasterioError, OSError) as error:
-        raise DataError(f"{path} is not a raster that can be read: {error}", fix="download it again") from error
+        raise UnreadableError(f"{path} is not a raster that can be read: {error}", fix="download it again") from error
     if alpha or set(tile.dtypes) - set(_TYPES) or grid.transform.is_identity:
         what = "an alpha band" if alpha else "no place" if grid.transform.is_identity else f"numbers {tile.dtypes[0]}"
         raise DataError(f"{path} has {what}: it cannot be joined with others", fix="join the files with gdalbuildvrt")

@@ -11,7 +11,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from covermap.core.errors import DataError, suggest
+from covermap.core.errors import DataError, UnreadableError, suggest
 
 _ADDRESS = re.compile(r'^NETCDF:"(.+)":(.+)$')
 
@@ -42,7 +42,7 @@ def address(path: str, variable: str) -> str:
             with rasterio.open(whole) as file:
                 placed = not file.transform.is_identity
     except (RasterioError, OSError, KeyError) as error:
-        raise DataError(f"{path} is not a netCDF file that can be read: {error}", fix="copy it again") from error
+        raise UnreadableError(f"{path} is not a netCDF file that can be read: {error}", fix="copy it again") from error
     if not placed:
         raise DataError(
             f"{path}: {variable} has no regular x and y coordinates, so which row is the first is not known",

@@ -26,7 +26,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.config import CloudConfig
-from covermap.core.errors import BandError, DataError, GridError
+from covermap.core.errors import BandError, DataError, GridError, UnreadableError
 from covermap.core.sensors import Sensor, band_in_file_name, common_name, find_sensor, name_bands, pick_bands
 from covermap.geo.align import read_onto
 from covermap.geo.clouds import CloudMask, find_mask
@@ -79,7 +79,7 @@ def open_dataset(path: str) -> DatasetReader:
             opener = {".npz": open_cube, ".npy": open_patch_array}.get(Path(file).suffix, rasterio.open)
             dataset = opener(path)
     except (RasterioError, OSError) as error:
-        raise DataError(
+        raise UnreadableError(
             f"{file} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + file
         ) from error
     if dataset.count == 0:
@@ -203,16 +203,10 @@ class Raster:
         dataset = open_dataset(path)
         nodata = self.nodata if self.nodata is not None and not codes else dataset.nodata
         resampling = "nearest" if codes else self.resampling
-        try:
-            if grid_of(dataset).is_same(self.grid):
-                return read_plain(dataset, indexes, window, nodata, masked=self.masked)
+        if grid_of(dataset).is_same(self.grid):
+            return read_plain(dataset, indexes, window, nodata, masked=self.masked)
+        with _naming_damage(path, window):
             return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=resampling)
-        except (RasterioError, OSError) as error:
-            which = f"{own_file(path)} or a file beside it" if is_mosaic(path) else path
-            raise DataError(
-                f"{which} is damaged near row {window.row}, column {window.col}: {error}",
-                fix="copy it again from its source",
-            ) from error
 
     def of_date(self, number: int) -> Raster:
         """One of the dates alone, with its own cloud mask."""
@@ -271,6 +265,19 @@ class Raster:
         return replace(self, sources=sources, dtype="float32")
 
 
+@contextlib.contextmanager
+def _naming_damage(path: str, window: Window) -> Iterator[None]:
+    """Turn what GDAL says of a damaged block into UnreadableError."""
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        which = f"{own_file(path)} or a file beside it" if is_mosaic(path) else path
+        raise UnreadableError(
+            f"{which} is damaged near row {window.row}, column {window.col}: {error}",
+            fix="copy it again from its source, or leave it out: covermap check CONFIG --audit --out FOLDER finds all",
+        ) from error
+
+
 def calibrated(values: npt.NDArray[Any], sources: Sequence[BandSource]) -> npt.NDArray[Any]:
     """Numbers in the files (C, H, W) -> values, float32 where that changes them."""
     if all((source.gain, source.add) == (1.0, 0.0) for source in sources):
@@ -282,12 +289,16 @@ def calibrated(values: npt.NDArray[Any], sources: Sequence[BandSource]) -> npt.N
 def read_plain(
     dataset: DatasetReader, indexes: Sequence[int], window: Window, nodata: float | None, *, masked: bool = True
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """values (C, H, W), valid (H, W) of a window on the dataset's own grid; 0 and False outside of it."""
+    """values (C, H, W), valid (H, W) of a window on the dataset's own grid; 0 and False outside of it.
+
+    Raises UnreadableError naming the file when a part of it is damaged.
+    """
     inside = window.intersect(Window(0, 0, dataset.height, dataset.width))
     if inside == window:
-        values = dataset.read(list(indexes), window=window.rasterio)
-        good = valid_pixels(values, nodata)
-        return values, good & _mask(dataset, window) if masked else good
+        with _naming_damage(dataset.name, window):
+            values = dataset.read(list(indexes), window=window.rasterio)
+            good = valid_pixels(values, nodata)
+            return values, good & _mask(dataset, window) if masked else good
     values = np.zeros(
         (len(indexes), window.height, window.width), np.result_type(*(dataset.dtypes[i - 1] for i in indexes))
     )

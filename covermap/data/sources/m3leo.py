@@ -32,7 +32,7 @@ from covermap.data.sar import (
     SeasonalBackscatter,
     by_name,
 )
-from covermap.data.source import SceneFiles, Source, inside, read_parts
+from covermap.data.source import SceneFiles, Source, inside, read_parts, tell_audit
 from covermap.geo.layers import read_layers
 
 COLOURS = tuple(f"{month:02d}_{colour}" for month in MONTHS for colour in ("red", "green", "blue"))
@@ -154,7 +154,7 @@ class M3leo(Source):
                 found.append(self._scene(aoi, chip, part, {name: chips[chip] for name, chips in files.items()}))
             except DataError as error:
                 damaged.append(f"{chip} ({error.message})")
-        self._note(aoi, "chips that cannot be used", damaged)
+        self._note(aoi, "chips that cannot be used", damaged, kind="unreadable")
         return found
 
     def _scene(self, aoi: str, chip: str, part: str, files: Mapping[str, Path]) -> SceneFiles:
@@ -173,10 +173,11 @@ class M3leo(Source):
             labels["class"] = LabelFile(str(files[self.labels]))
         return SceneFiles(f"{aoi}_{chip}", tuple(images), labels, part)
 
-    def _note(self, aoi: str, what: str, chips: Sequence[str]) -> None:
+    def _note(self, aoi: str, what: str, chips: Sequence[str], *, kind: str = "no partner") -> None:
         if chips:
             listed = ", ".join(chips[:5]) + (" ..." if len(chips) > 5 else "")
             self.notes.append(f"{aoi}: left out {len(chips)} {what}: {listed}")
+            tell_audit(kind, self.notes[-1])
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:
