@@ -124,14 +124,17 @@ def _scan(audit: Audit, on_progress: Tick) -> None:
     shares = {i: -(-len(list(_windows(scene.grid.window))) // JOB_WINDOWS) for i, scene in enumerate(scenes)}
     jobs = [(i, k) for i, n in shares.items() for k in range(n)]
 
-    def read(job: tuple[int, int]) -> None:
+    def read(job: tuple[int, int]) -> list[tuple[tuple[int, int], Raster, list[_Seen]]]:
         i, k = job
-        for number, file in enumerate(f for raster in scenes[i].rasters.values() for f in raster.by_file()):
-            files[i, number] = file
-            seen[i, number] += [_look(file, window) for window in list(_windows(file.grid.window))[k :: shares[i]]]
+        mine = [file for raster in scenes[i].rasters.values() for file in raster.by_file()]
+        windows = [list(_windows(file.grid.window))[k :: shares[i]] for file in mine]
+        return [((i, n), file, [_look(file, w) for w in windows[n]]) for n, file in enumerate(mine)]
 
-    for done, _ in enumerate(map_unordered(read, jobs, workers=cores()), 1):
+    for done, found in enumerate(map_unordered(read, jobs, workers=cores()), 1):
         on_progress(done, len(jobs))
+        for key, file, rows in found:
+            files[key] = file
+            seen[key] += rows
     bad, same = set(), defaultdict(list)
     for i, scene in enumerate(scenes):
         mine = {files[key]: sorted(seen[key]) for key in sorted(files) if key[0] == i}

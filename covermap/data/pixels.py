@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from covermap.core.errors import LabelError
 from covermap.core.legend import IGNORE
-from covermap.core.types import InputSpec
+from covermap.core.types import InputSpec, SensorInput
 from covermap.data.labels import ChipLabels
 from covermap.data.scene import Scene
 from covermap.data.stats import normalise_sample
@@ -66,6 +66,16 @@ def sample_pixels(scenes: Sequence[Scene], spec: InputSpec, *, max_px: int, max_
     whole = np.array([isinstance(scene.labels, ChipLabels) for scene in scenes])[scene_of]
     unit = np.where(whole, scene_of, len(scenes) + np.arange(len(y)))
     return Pixels([(scenes[i], window) for i, window in labelled], x, y, window_of, row, col, unit)
+
+
+def plain_spec(scene: Scene) -> InputSpec:
+    """An input of the numbers as they are, which is all that trees need."""
+    sensors = [
+        SensorInput(key, bands, (0.0,) * len(bands), (1.0,) * len(bands), clip=np.inf,
+                    num_dates=len(scene.rasters[key].sources))
+        for key, bands in scene.bands.items()
+    ]  # fmt: skip
+    return InputSpec(tuple(sensors), scene.grid.gsd_m)
 
 
 def pixel_features(

@@ -1,0 +1,141 @@
+"""How far labels lie beside their image: by how many pixels their class edges must move to fit the image's edges.
+
+The gradient of the image is correlated with the outlines of the classes at all shifts up to REACH_PX, over many tiles.
+The peak counts where it is higher than those of labels paired with other tiles' images, so that flat or unrelated data
+says nothing. For labels with outlines only: not for points and whole chips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from covermap.core.legend import IGNORE
+from covermap.data.labels import ChipLabels
+from covermap.data.scene import Scene
+from covermap.geo.grid import Window, partition
+from covermap.geo.rasterize import VectorLabels
+
+REACH_PX, TILE_PX, MAX_TILES, MIN_TILES = 6, 96, 400, 6
+PERMUTATIONS, DRAWS = 49, 100
+SMALL_PX = 16
+"""Polygons of fewer pixels (median) are points: their outline shows nothing."""
+Floats = npt.NDArray[np.float64]
+
+
+class Shift(NamedTuple):
+    """rows, cols: what labels must be moved by (down, right), each +- error in px; None where it cannot be told.
+
+    correlation: of edges at the peak. p: share of false pairings that reach it. surface (2 REACH_PX + 1)^2: correlation
+    by rows and columns of the shift.
+    """
+
+    rows: float | None
+    cols: float | None
+    error: float
+    correlation: float
+    p: float
+    num_tiles: int
+    surface: Floats
+
+
+def find_shifts(scenes: Sequence[Scene]) -> dict[str, Shift]:
+    """The shift of all scenes together under "", and of each scene with enough tiles under its name."""
+    fit = [s for s in scenes if s.labels is not None and not isinstance(s.labels, ChipLabels) and not _small(s)]
+    places = [(s, w) for s in fit for w in partition(s.grid.window, TILE_PX, TILE_PX)]
+    tiles: dict[str, list[tuple[Floats, Floats]]] = {}
+    kept = 0
+    for number in np.random.default_rng(0).permutation(len(places)).tolist():
+        scene, window = places[number]
+        tile = None if kept == MAX_TILES else _edges(scene, window)
+        if tile is not None:
+            tiles.setdefault(scene.name, []).append(tile)
+            kept += 1
+    groups = {"": [tile for some in tiles.values() for tile in some]}
+    groups |= {name: some for name, some in sorted(tiles.items()) if len(tiles) > 1}
+    return {name: measure_shift(some) for name, some in groups.items() if len(some) >= MIN_TILES}
+
+
+def _small(scene: Scene) -> bool:
+    labels = scene.labels
+    return isinstance(labels, VectorLabels) and float(np.median(shapely.area(labels.shapes))) < SMALL_PX
+
+
+def _edges(scene: Scene, window: Window) -> tuple[Floats, Floats] | None:
+    """Image gradient and class outlines (2, TILE_PX, TILE_PX): values centred, and where they are known; or None."""
+    index = scene.read_labels(window)
+    # Between polygons lies what nobody looked at, but their outlines were drawn on an image; a raster's gaps were not.
+    known = np.ones(index.shape, bool) if isinstance(scene.labels, VectorLabels) else index != IGNORE
+    lines, inner = np.zeros(index.shape), known.copy()
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differ = (index[one] != index[other]) & known[one] & known[other]
+        lines[one] = np.maximum(lines[one], differ)
+        lines[other] = np.maximum(lines[other], differ)
+    if lines.sum() < TILE_PX / 2:
+        return None
+    sample = scene.read(window)
+    seen = sample.valid.any(0)
+    for axis in (0, 1):
+        seen = seen & np.roll(seen, 1, axis) & np.roll(seen, -1, axis)
+    seen[[0, -1]] = seen[:, [0, -1]] = False
+    if seen.sum() < seen.size / 4:
+        return None
+    slope = np.zeros(index.shape)
+    for values in sample.image.values():
+        count = np.maximum(sample.valid.sum(0), 1)
+        for band in np.where(sample.valid[:, None], values, 0).sum(0, dtype=np.float64) / count:
+            steep = np.hypot(*np.gradient(band))
+            slope += steep / max(float(steep[seen].mean()), 1e-9)
+    slope = np.minimum(slope, np.percentile(slope[seen], 95))
+    return _placed(slope, seen), _placed(lines, inner)
+
+
+def _placed(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    out = np.zeros((2, TILE_PX, TILE_PX))
+    height, width = values.shape
+    out[0, :height, :width] = np.where(known, values - values[known].mean(), 0) / max(values[known].std(), 1e-9)
+    out[1, :height, :width] = known
+    return out
+
+
+def measure_shift(tiles: Sequence[tuple[Floats, Floats]]) -> Shift:
+    """The shift of edges (see _edges) of several tiles together."""
+    side = TILE_PX + 2 * REACH_PX
+    image, lines = (np.fft.rfft2(np.array(part, np.float32), (side, side)) for part in zip(*tiles, strict=True))
+    image, lines = image.astype(np.complex64), lines.astype(np.complex64).conj()
+    rng, count = np.random.default_rng(0), len(tiles)
+
+    def surface(order: npt.NDArray[np.int64], weights: Floats) -> Floats:
+        product, pairs = np.einsum("t,tcij,tcij->cij", weights, image[order], lines)
+        both = [np.fft.irfft2(part, (side, side)) for part in (product, pairs)]
+        near = [np.roll(part, (REACH_PX, REACH_PX), (0, 1))[: 2 * REACH_PX + 1, : 2 * REACH_PX + 1] for part in both]
+        return np.asarray(near[0] / np.maximum(near[1], 1))
+
+    same, ones = np.arange(count), np.ones(count)
+    found = surface(same, ones)
+    peak = float(found.max())
+    false = [surface(rng.permutation(count), ones).max() for _ in range(PERMUTATIONS)]
+    p = (1 + sum(other >= peak for other in false)) / (1 + PERMUTATIONS)
+    draws = [_peak(surface(same, rng.multinomial(count, ones / count).astype(float))) for _ in range(DRAWS)]
+    rows, cols = _peak(found)
+    error = float(np.sqrt(np.mean([(r - rows) ** 2 + (c - cols) ** 2 for r, c in draws])))
+    told = p <= 1 / (1 + PERMUTATIONS) + 1e-9 and max(abs(rows), abs(cols)) < REACH_PX and error < 1
+    return Shift(rows if told else None, cols if told else None, error, peak, p, count, found)
+
+
+def _peak(surface: Floats) -> tuple[float, float]:
+    """Place of the highest point, by a parabola through its neighbours in each direction."""
+    at = np.unravel_index(int(surface.argmax()), surface.shape)
+    place = []
+    for axis, centre in enumerate(at):
+        line = surface[:, at[1]] if axis == 0 else surface[at[0]]
+        fine = 0.0
+        if 0 < centre < len(line) - 1:
+            low, top, high = line[centre - 1 : centre + 2]
+            fine = float((low - high) / (2 * (low - 2 * top + high))) if low - 2 * top + high < 0 else 0.0
+        place.append(float(centre) - REACH_PX + fine)
+    return place[0], place[1]
