@@ -40,7 +40,7 @@ def check(
     """Check a config and its data before training: classes in each part, distances, warnings, memory, windows.
 
     Examples: covermap check covermap.yaml --set split.val=0.1 --leaks ·
-    covermap check covermap.yaml --audit --out audit/, then: train covermap.yaml --set data.leave_out=audit/leave_out.txt
+    covermap check covermap.yaml --audit --out audit/, then train with --set data.leave_out=audit/leave_out.txt
     """
     from covermap.core.config_file import load_config
 

@@ -187,8 +187,11 @@ def _judge_file(audit: Audit, name: str, file: Raster, rows: Sequence[_Seen]) ->
     if not valid:
         audit.add("no data", f"{path} holds no valid pixel", [path], 1, [name])
         return True
-    low, high = np.min([row.low for row in rows if row.valid], 0), np.max([row.high for row in rows if row.valid], 0)
-    flat = [band for band, one, other in zip(file.bands, low, high, strict=True) if one == other]
+    ends: dict[str, set[float]] = {}  # of a band of several dates in one file: weather may be alike on each
+    for row in (row for row in rows if row.valid):
+        for band, low, high in zip(file.bands, row.low, row.high, strict=True):
+            ends.setdefault(band, set()).update((low, high))
+    flat = [band for band, values in ends.items() if len(values) == 1]
     if flat and valid >= MIN_PX:
         audit.add("constant channel", f"{path}: {', '.join(flat)} has one value everywhere", [path], len(flat))
     return False

@@ -78,9 +78,9 @@ def _edges(scene: Scene, window: Window) -> tuple[Floats, Floats] | None:
     if lines.sum() < TILE_PX / 2:
         return None
     sample = scene.read(window)
-    seen = sample.valid.any(0)
+    seen = np.asarray(sample.valid.any(0))
     for axis in (0, 1):
-        seen = seen & np.roll(seen, 1, axis) & np.roll(seen, -1, axis)
+        seen &= np.roll(seen, 1, axis) & np.roll(seen, -1, axis)
     seen[[0, -1]] = seen[:, [0, -1]] = False
     if seen.sum() < seen.size / 4:
         return None
@@ -106,7 +106,7 @@ def measure_shift(tiles: Sequence[tuple[Floats, Floats]]) -> Shift:
     """The shift of edges (see _edges) of several tiles together."""
     side = TILE_PX + 2 * REACH_PX
     image, lines = (np.fft.rfft2(np.array(part, np.float32), (side, side)) for part in zip(*tiles, strict=True))
-    image, lines = image.astype(np.complex64), lines.astype(np.complex64).conj()
+    lines = lines.conj()
     rng, count = np.random.default_rng(0), len(tiles)
 
     def surface(order: npt.NDArray[np.int64], weights: Floats) -> Floats:
@@ -123,7 +123,7 @@ def measure_shift(tiles: Sequence[tuple[Floats, Floats]]) -> Shift:
     draws = [_peak(surface(same, rng.multinomial(count, ones / count).astype(float))) for _ in range(DRAWS)]
     rows, cols = _peak(found)
     error = float(np.sqrt(np.mean([(r - rows) ** 2 + (c - cols) ** 2 for r, c in draws])))
-    told = p <= 1 / (1 + PERMUTATIONS) + 1e-9 and max(abs(rows), abs(cols)) < REACH_PX and error < 1
+    told = p <= 1 / (1 + PERMUTATIONS) + 1e-9 and max(abs(rows), abs(cols)) < REACH_PX and error < 0.5
     return Shift(rows if told else None, cols if told else None, error, peak, p, count, found)
 
 

@@ -1,4 +1,4 @@
-"""`check --audit`: faults of the data, doubtful labels and labels that lie beside their image, before anything trains."""
+"""`check --audit`: faults of the data, doubtful labels and labels beside their image, before anything trains."""
 
 from __future__ import annotations
 
