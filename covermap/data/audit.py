@@ -121,13 +121,13 @@ def _scan(audit: Audit, on_progress: Tick) -> None:
     scenes = audit.scenes
     files: dict[tuple[int, int], Raster] = {}
     seen: dict[tuple[int, int], list[_Seen]] = defaultdict(list)
-    shares = {i: -(-len(list(_windows(scene.grid.window))) // JOB_WINDOWS) for i, scene in enumerate(scenes)}
+    shares = {i: -(-len(_windows(scene.grid.window)) // JOB_WINDOWS) for i, scene in enumerate(scenes)}
     jobs = [(i, k) for i, n in shares.items() for k in range(n)]
 
     def read(job: tuple[int, int]) -> list[tuple[tuple[int, int], Raster, list[_Seen]]]:
         i, k = job
         mine = [file for raster in scenes[i].rasters.values() for file in raster.by_file()]
-        windows = [list(_windows(file.grid.window))[k :: shares[i]] for file in mine]
+        windows = [_windows(file.grid.window)[k :: shares[i]] for file in mine]
         return [((i, n), file, [_look(file, w) for w in windows[n]]) for n, file in enumerate(mine)]
 
     for done, found in enumerate(map_unordered(read, jobs, workers=cores()), 1):
@@ -152,8 +152,8 @@ def _scan(audit: Audit, on_progress: Tick) -> None:
     audit.scenes = [scene for scene in scenes if scene.name not in bad]
 
 
-def _windows(area: Window) -> Any:
-    return partition(area, BLOCK_PX, BLOCK_PX)
+def _windows(area: Window) -> list[Window]:
+    return list(partition(area, BLOCK_PX, BLOCK_PX))
 
 
 def _look(file: Raster, window: Window) -> _Seen:
@@ -162,15 +162,12 @@ def _look(file: Raster, window: Window) -> _Seen:
     except UnreadableError as error:
         return _Seen(window, damage=error.message)
     checksum = hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).digest()
-    nan = inf = np.zeros(len(values), int)
-    if values.dtype.kind == "f":
-        nodata = file.nodata if file.nodata is not None else open_dataset(file.paths[0]).nodata
-        nan = nan if nodata is not None and np.isnan(nodata) else np.isnan(values).sum((1, 2))
-        inf = np.isinf(values).sum((1, 2))
-    if not valid.any():
-        return _Seen(window, checksum, nan, inf)
-    known = values[:, valid]
-    return _Seen(window, checksum, nan, inf, known.min(1).astype(float), known.max(1).astype(float), int(valid.sum()))
+    nodata = file.nodata if file.nodata is not None else open_dataset(file.paths[0]).nodata
+    empty = nodata is not None and np.isnan(nodata)
+    nan = np.zeros(len(values), int) if empty else np.isnan(values).sum((1, 2))
+    known = values[:, valid].astype(float)
+    low, high = (known.min(1), known.max(1)) if valid.any() else (np.inf, -np.inf)
+    return _Seen(window, checksum, nan, np.isinf(values).sum((1, 2)), low, high, int(valid.sum()))
 
 
 def _judge_file(audit: Audit, name: str, file: Raster, rows: Sequence[_Seen]) -> bool:
@@ -235,18 +232,16 @@ def _judge_offsets(audit: Audit, scenes: Sequence[Scene]) -> None:
 def _judge_labels(audit: Audit, config: RunConfig) -> None:
     """Codes of the files, pixels of each class by scene and part, scenes without labels, ground in two parts."""
     _judge_codes(audit, error=config.data.unknown_codes == "error")
-    empty = {}
-    for scene in audit.scenes:
-        counts = sum(block.counts for block in cut([scene], BLOCK_PX, {})) if scene.labels else np.zeros(1, int)
-        audit.classes[scene.name] = np.asarray(counts)
-        if not np.any(counts):
-            empty[scene.name] = scene.labels_path or own_file(scene.paths[0])
-    for kind, has in (("no partner", False), ("nothing labelled", True)):
-        names = [s.name for s in audit.scenes if s.name in empty and (s.labels is not None) == has]
-        if names:
-            told = f"{len(names)} of {len(audit.scenes)} scenes have {'no labelled pixel' if has else 'no labels'}"
-            audit.add(kind, told, [empty[name] for name in names], len(names), names)
     labelled = [scene for scene in audit.scenes if scene.labels is not None]
+    for scene in labelled:
+        audit.classes[scene.name] = np.sum([block.counts for block in cut([scene], BLOCK_PX, {})], 0)
+    bare = [scene for scene in audit.scenes if scene.labels is None]
+    empty = [scene for scene in labelled if not audit.classes[scene.name].any()]
+    for kind, what, found in (("no partner", "labels", bare), ("nothing labelled", "labelled pixel", empty)):
+        if found:
+            files = [s.labels_path or own_file(s.paths[0]) for s in found]
+            told = f"{len(found)} of {len(audit.scenes)} scenes have no {what}"
+            audit.add(kind, told, files, len(found), [scene.name for scene in found])
     try:
         audit.split = make_split(labelled, config.split, size_px=max(config.train.sizes_px)) if labelled else None
     except CovermapError as error:
@@ -306,9 +301,7 @@ def _in_two_parts(split: Split, one: Scene, two: Scene, window: Window) -> int:
     other = split.part_mask(two.name, there) if not there.is_empty else mine
     if len({*np.unique(mine).tolist(), *np.unique(other).tolist()} - {0}) < 2 or other is mine:
         return 0
-    here, place, theirs = one.grid.window_grid(window), two.grid.window_grid(there), np.zeros_like(mine)
-    reproject(
-        other, theirs, src_transform=place.transform, src_crs=place.crs, dst_transform=here.transform,
-        dst_crs=here.crs,
-    )  # fmt: skip
+    here, place = one.grid.window_grid(window), two.grid.window_grid(there)
+    known = {"src_transform": place.transform, "src_crs": place.crs}
+    theirs, _ = reproject(other, np.zeros_like(mine), dst_transform=here.transform, dst_crs=here.crs, **known)
     return int(((mine > 0) & (theirs > 0) & (mine != theirs)).sum())

@@ -21,7 +21,7 @@ from covermap.geo.grid import Window, partition
 from covermap.geo.rasterize import VectorLabels
 
 REACH_PX, TILE_PX, MAX_TILES, MIN_TILES = 6, 96, 400, 6
-PERMUTATIONS, DRAWS = 49, 100
+PERMUTATIONS, DRAWS, MAX_ERROR_PX = 49, 100, 0.5
 SMALL_PX = 16
 """Polygons of fewer pixels (median) are points: their outline shows nothing."""
 Floats = npt.NDArray[np.float64]
@@ -30,34 +30,38 @@ Floats = npt.NDArray[np.float64]
 class Shift(NamedTuple):
     """rows, cols: what labels must be moved by (down, right), each +- error in px; None where it cannot be told.
 
-    correlation: of edges at the peak. p: share of false pairings that reach it. surface (2 REACH_PX + 1)^2: correlation
-    by rows and columns of the shift.
+    correlation: of edges at the peak. surface (2 REACH_PX + 1)^2: that at each shift, by rows and columns.
     """
 
     rows: float | None
     cols: float | None
     error: float
     correlation: float
-    p: float
     num_tiles: int
     surface: Floats
+
+    @property
+    def told(self) -> str:
+        """The shift in words."""
+        if self.rows is None or self.cols is None:
+            return f"it cannot be told whether labels lie on their image (edges agree by {self.correlation:.2f})"
+        return (
+            f"class edges fit the image best when labels are moved by {self.rows:+.1f} px down and {self.cols:+.1f} px "
+            f"right (+-{self.error:.1f}; edges agree by {self.correlation:.2f})"
+        )
 
 
 def find_shifts(scenes: Sequence[Scene]) -> dict[str, Shift]:
     """The shift of all scenes together under "", and of each scene with enough tiles under its name."""
     fit = [s for s in scenes if s.labels is not None and not isinstance(s.labels, ChipLabels) and not _small(s)]
     places = [(s, w) for s in fit for w in partition(s.grid.window, TILE_PX, TILE_PX)]
-    tiles: dict[str, list[tuple[Floats, Floats]]] = {}
-    kept = 0
+    groups: dict[str, list[tuple[Floats, Floats]]] = {"": []}
     for number in np.random.default_rng(0).permutation(len(places)).tolist():
-        scene, window = places[number]
-        tile = None if kept == MAX_TILES else _edges(scene, window)
+        tile = _edges(*places[number]) if len(groups[""]) < MAX_TILES else None
         if tile is not None:
-            tiles.setdefault(scene.name, []).append(tile)
-            kept += 1
-    groups = {"": [tile for some in tiles.values() for tile in some]}
-    groups |= {name: some for name, some in sorted(tiles.items()) if len(tiles) > 1}
-    return {name: measure_shift(some) for name, some in groups.items() if len(some) >= MIN_TILES}
+            for name in ("", places[number][0].name)[: min(2, len(fit))]:
+                groups.setdefault(name, []).append(tile)
+    return {name: _measure(tiles) for name, tiles in groups.items() if len(tiles) >= MIN_TILES}
 
 
 def _small(scene: Scene) -> bool:
@@ -79,8 +83,7 @@ def _edges(scene: Scene, window: Window) -> tuple[Floats, Floats] | None:
         return None
     sample = scene.read(window)
     seen = np.asarray(sample.valid.any(0))
-    for axis in (0, 1):
-        seen &= np.roll(seen, 1, axis) & np.roll(seen, -1, axis)
+    seen[1:-1, 1:-1] &= seen[:-2, 1:-1] & seen[2:, 1:-1] & seen[1:-1, :-2] & seen[1:-1, 2:]  # the gradient looks there
     seen[[0, -1]] = seen[:, [0, -1]] = False
     if seen.sum() < seen.size / 4:
         return None
@@ -102,8 +105,8 @@ def _placed(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     return out
 
 
-def measure_shift(tiles: Sequence[tuple[Floats, Floats]]) -> Shift:
-    """The shift of edges (see _edges) of several tiles together."""
+def _measure(tiles: Sequence[tuple[Floats, Floats]]) -> Shift:
+    """The shift of several tiles' edges together: peak, spread over redrawn tiles, height beside false pairings."""
     side = TILE_PX + 2 * REACH_PX
     image, lines = (np.fft.rfft2(np.array(part, np.float32), (side, side)) for part in zip(*tiles, strict=True))
     lines = lines.conj()
@@ -119,12 +122,12 @@ def measure_shift(tiles: Sequence[tuple[Floats, Floats]]) -> Shift:
     found = surface(same, ones)
     peak = float(found.max())
     false = [surface(rng.permutation(count), ones).max() for _ in range(PERMUTATIONS)]
-    p = (1 + sum(other >= peak for other in false)) / (1 + PERMUTATIONS)
     draws = [_peak(surface(same, rng.multinomial(count, ones / count).astype(float))) for _ in range(DRAWS)]
     rows, cols = _peak(found)
-    error = float(np.sqrt(np.mean([(r - rows) ** 2 + (c - cols) ** 2 for r, c in draws])))
-    told = p <= 1 / (1 + PERMUTATIONS) + 1e-9 and max(abs(rows), abs(cols)) < REACH_PX and error < 0.5
-    return Shift(rows if told else None, cols if told else None, error, peak, p, count, found)
+    error = float(np.sqrt(((np.array(draws) - (rows, cols)) ** 2).sum(1).mean()))
+    if not any(other >= peak for other in false) and max(abs(rows), abs(cols)) < REACH_PX and error < MAX_ERROR_PX:
+        return Shift(rows, cols, error, peak, count, found)
+    return Shift(None, None, error, peak, count, found)
 
 
 def _peak(surface: Floats) -> tuple[float, float]:

@@ -206,10 +206,13 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
     Raises DataError where there is none.
     """
+    if not folder.is_dir():
+        there = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+        raise DataError(f"there is no folder {folder}", fix=suggest(folder.name, there))
     found = [
         path for path in folder.iterdir()
         if path.suffix.lower() in suffixes and not path.name.startswith((".", "._")) and path.is_file()
-    ] if folder.is_dir() else []  # fmt: skip
+    ]  # fmt: skip
     if not found:
         raise DataError(f"{folder} holds no {' or '.join(suffixes)} files", fix="is this the data set's folder?")
     return sorted(found, key=lambda path: natural(path.name))

@@ -36,7 +36,7 @@ def _tiles(noise: Noise) -> list[dict[str, Any]]:
     for tile in [tile for tile in noise.tiles if tile.suspects][:SHOWN_TILES]:
         legend = tile.scene.legend
         assert legend is not None
-        found = noise.expert.judge(tile.scene, tile.window)
+        found = noise.judge(tile.scene, tile.window)
         label = tile.scene.read_labels(tile.window)
         shown.append({
             "scene": tile.scene.name, "window": tile.window, "suspects": tile.suspects, "labelled": tile.labelled,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ from covermap.core.errors import CovermapError
 from covermap.core.output import claim, write_text
 from covermap.core.progress import Tick
 from covermap.core.run import plain
-from covermap.data.audit import Audit, audit_data
+from covermap.data.audit import audit_data
 from covermap.data.noise import Noise, find_noise
 from covermap.data.pixels import plain_spec
 from covermap.data.shift import Shift, find_shifts
@@ -29,75 +29,40 @@ from covermap.verbs.leaks import measure_leaks
 SHIFTED_PX = 0.75
 """From so many pixels on, and three times the error, labels beside their image are a fault."""
 SHOWN_TILES, MAP_SCENES = 200, 20
-Progress = Callable[[str], AbstractContextManager[Tick]]
 
 
 def audit(
     config: RunConfig,
     *,
-    progress: Progress,
+    progress: Callable[[str], AbstractContextManager[Tick]],
     out: str | Path | None = None,
     leaks: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Everything that `check --audit` says, as plain values; with `out` also as tables, suspects' maps and a page.
+    """Everything that `check --audit` says, as plain values; with `out` also a page, tables and maps of the suspects.
 
     Raises OutputError for a folder that holds an audit. What cannot be measured on faulty data is a note.
     """
-    folder = Path(out) if out else None
-    if folder:
-        claim(folder / "audit.html", overwrite=overwrite)
+    page = claim(Path(out) / "audit.html", overwrite=overwrite) if out else None
     with progress("reading files") as tick:
         found = audit_data(config, on_progress=tick)
-    scenes = [scene for scene in found.scenes if scene.labels is not None]
     noise, shifts, measured = None, dict[str, Shift](), None
-    if scenes:
+    if scenes := [scene for scene in found.scenes if scene.labels is not None]:
         spec = plain_spec(scenes[0])
         try:
             shifts = find_shifts(scenes)
-            _judge_shifts(found, shifts)
             if leaks:
                 measured = measure_leaks(config.split, scenes, spec, size_px=max(config.train.sizes_px))
             with progress("judging labels") as tick:
                 noise = find_noise(scenes, spec, on_progress=tick)
         except CovermapError as error:
             found.notes.append(f"not all could be measured: {error.message}")
-    result = _result(found, noise, shifts, measured)
-    if folder:
-        _write(folder, result, found, noise)
-        write_page(folder / "audit.html", config.name, result, noise, shifts)
-    return result
-
-
-def _judge_shifts(found: Audit, shifts: dict[str, Shift]) -> None:
-    files = {scene.name: [scene.labels_path or ""] for scene in found.scenes}
     for name, shift in shifts.items():
-        size = np.hypot(shift.rows or 0, shift.cols or 0)
-        if size >= max(SHIFTED_PX, 3 * shift.error):
-            told = f"{name or 'all scenes together'}: {tell_shift(shift)}"
-            found.add("labels shifted", told, files.get(name, ()))
-
-
-def tell_shift(shift: Shift) -> str:
-    """A shift in a sentence."""
-    if shift.rows is None or shift.cols is None:
-        return f"it cannot be told whether labels lie on their image (edges agree by {shift.correlation:.2f})"
-    return (
-        f"class edges fit the image best when labels are moved by {shift.rows:+.1f} px down and {shift.cols:+.1f} px "
-        f"right (+-{shift.error:.1f}; edges agree by {shift.correlation:.2f})"
-    )
-
-
-def _result(
-    found: Audit, noise: Noise | None, shifts: dict[str, Shift], measured: dict[str, Any] | None
-) -> dict[str, Any]:
-    legend = next((scene.legend for scene in found.scenes if scene.legend), None)
-    names = legend.names if legend else ()
-    if shifts:
-        said = tell_shift(shifts[""])
-    else:
-        said = "no class edges to hold beside the image's: it cannot be told whether labels lie on their image"
-    return {
+        if np.hypot(shift.rows or 0, shift.cols or 0) >= max(SHIFTED_PX, 3 * shift.error):
+            files = [s.labels_path or s.name for s in scenes if name in ("", s.name)]
+            found.add("labels shifted", f"{name or 'all scenes together'}: {shift.told}", files, len(files))
+    names = scenes[0].legend.names if scenes and scenes[0].legend else ()
+    result = {
         "faults": [asdict(fault) for fault in found.faults],
         "classes": [
             {"class": name, **{part: int(counts[i]) for part, counts in found.parts.items()},
@@ -106,54 +71,53 @@ def _result(
         ],
         "scenes": {scene: dict(zip(names, counts.tolist(), strict=False)) for scene, counts in found.classes.items()},
         "noise": _noise(noise, names) if noise else None,
-        "shift": {"told": said, "scenes": {key: shift._asdict() for key, shift in shifts.items()}},
+        "shift": {
+            "told": shifts[""].told if shifts else "class edges are too few to tell whether labels lie on their image",
+            "scenes": {key: shift._asdict() for key, shift in shifts.items()},
+        },
         "leaks": measured,
-        "notes": list(dict.fromkeys(found.notes)),
+        "notes": list(dict.fromkeys(found.notes if names else [*found.notes, "no scene has labels of classes"])),
+    }  # fmt: skip
+    if page:
+        _write(page.parent, result, config.data.left_out, noise)
+        write_page(page, config.name, result, noise, shifts)
+    return result
+
+
+def _noise(noise: Noise, names: Sequence[str]) -> dict[str, Any]:
+    """Suspects by pairs of classes, the most first, and the worst tiles."""
+    counts, wrong = noise.pairs.sum(1), noise.pairs - np.diag(noise.pairs.diagonal())
+    order = sorted(np.argwhere(wrong).tolist(), key=lambda pair: -int(wrong[tuple(pair)]))
+    sample = f" (a sample of {noise.share:.0%} of the tiles)" if noise.share < 1 else ""
+    share = float(wrong.sum() / max(counts.sum(), 1))
+    return {
+        "told": f"{share:.1%} of {counts.sum():,} labels look like another class to a model of other ground{sample}",
+        "share": share,
+        "pairs": [
+            {"labelled": names[i], "looks_like": names[j], "pixels": int(wrong[i, j]), "share": wrong[i, j] / counts[i]}
+            for i, j in order
+        ],
+        "tiles": [
+            {"scene": tile.scene.name, **tile.window._asdict(), "labelled": tile.labelled, "suspects": tile.suspects,
+             "margin": tile.margin}
+            for tile in noise.tiles[:SHOWN_TILES]
+        ],
     }  # fmt: skip
 
 
-def _noise(noise: Noise, names: Any) -> dict[str, Any]:
-    """Suspects by pairs of classes, the most first, and the worst tiles."""
-    counts, wrong = noise.pairs.sum(1), noise.pairs - np.diag(noise.pairs.diagonal())
-    pairs = [
-        {"labelled": names[i], "looks_like": names[j], "pixels": int(wrong[i, j]), "share": wrong[i, j] / counts[i]}
-        for i, j in sorted(np.argwhere(wrong).tolist(), key=lambda pair: -int(wrong[tuple(pair)]))
-    ]
-    tiles = [
-        {"scene": tile.scene.name, **dict(zip(("row", "col", "height", "width"), tile.window, strict=True)),
-         "labelled": tile.labelled, "suspects": tile.suspects, "margin": tile.margin}
-        for tile in noise.tiles[:SHOWN_TILES]
-    ]  # fmt: skip
-    share = float(wrong.sum() / max(counts.sum(), 1))
-    told = f"{share:.1%} of {counts.sum():,} labels look like another class to a model that saw only other ground"
-    if noise.share < 1:
-        told += f" (a sample of {noise.share:.0%} of the tiles)"
-    return {"told": told, "share": share, "pairs": pairs, "tiles": tiles}
-
-
-def _write(folder: Path, result: dict[str, Any], found: Audit, noise: Noise | None) -> None:
-    """audit.json, faults.csv, leave_out.txt, suspects.csv, and margins of labels as GeoTIFFs of the worst scenes."""
+def _write(folder: Path, result: dict[str, Any], left_out: Sequence[str], noise: Noise | None) -> None:
+    """audit.json, leave_out.txt, suspects.csv, and the margins of the labels of the worst scenes as GeoTIFFs."""
     write_text(folder / "audit.json", json.dumps(plain(result), indent=1))
-    names = dict.fromkeys(name for fault in found.faults for name in fault.leave_out)
+    names = dict.fromkeys([*left_out, *(name for fault in result["faults"] for name in fault["leave_out"])])
     write_text(folder / "leave_out.txt", "".join(f"{name}\n" for name in names))
-    faults = [
-        {**row, "files": "; ".join(row["files"]), "leave_out": "; ".join(row["leave_out"])} for row in result["faults"]
-    ]
-    tables = {"faults.csv": faults, "suspects.csv": noise and result["noise"]["tiles"]}
-    for name, rows in tables.items():
-        text = io.StringIO()
-        if rows:
-            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        write_text(folder / name, text.getvalue())
-    worst = list({tile.scene.name: tile.scene for tile in noise.tiles}.values())[:MAP_SCENES] if noise else []
-    for scene in worst:
-        assert noise is not None
-        path = folder / "suspects" / f"{scene.name}.tif"
-        with RasterWriter(
-            path, scene.grid, bands=["margin"], dtype="float32", nodata=float("nan"), overwrite=True
-        ) as file:
-            for tile in noise.tiles:
-                if tile.scene.name == scene.name:
-                    file.write(tile.window, noise.expert.judge(scene, tile.window).margin)
+    if noise is None or not noise.tiles:
+        return
+    text, rows = io.StringIO(), result["noise"]["tiles"]
+    csv.writer(text, lineterminator="\n").writerows([list(rows[0]), *(row.values() for row in rows)])
+    write_text(folder / "suspects.csv", text.getvalue())
+    for name in list(dict.fromkeys(tile.scene.name for tile in noise.tiles))[:MAP_SCENES]:
+        tiles = [tile for tile in noise.tiles if tile.scene.name == name]
+        path, grid = folder / "suspects" / f"{name}.tif", tiles[0].scene.grid
+        with RasterWriter(path, grid, bands=["margin"], dtype="float32", nodata=np.nan, overwrite=True) as file:
+            for tile in tiles:
+                file.write(tile.window, noise.judge(tile.scene, tile.window).margin)

@@ -225,7 +225,7 @@ def test_tables_and_folders_are_checked(root):
         root / "europe" / NAME / "s1grd-2020" / "3c200000000a1.tif",
         root / "europe" / NAME / "gssic-2020" / "3c200000000a1.tif",
     )
-    with pytest.raises(DataError, match="are one chip"):
+    with pytest.raises(DataError, match="have one name"):
         source(root, inputs={"gssic-2020": {}}).scenes()
     with pytest.raises(DataError, match="no region asia"):
         source(root, aois=["asia"]).scenes()

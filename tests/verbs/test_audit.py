@@ -78,7 +78,11 @@ def test_clean_data_has_no_faults(chips):
     found = audit_data(load_config(chips))
     assert not found.faults
     assert [int(sum(counts)) for counts in found.classes.values()] == [1024] * 8
-    assert {part: int(sum(counts)) for part, counts in found.parts.items()} == {"train": 5120, "val": 1024, "test": 2048}
+    assert {part: int(sum(counts)) for part, counts in found.parts.items()} == {
+        "train": 5120,
+        "val": 1024,
+        "test": 2048,
+    }
 
 
 SEEDS = {
@@ -117,7 +121,9 @@ def test_many_faults_are_reported_at_once_and_the_exit_code_is_one(chips, write_
     write_tif("masks/extra.tif", np.ones((32, 32), "uint8"))
     codes, image = landscape(40, 40, seed=9)
     write_tif("images/c4.tif", image, bands=BANDS, nodata=0, origin=(504_000, 5_000_000))
-    code = app(["check", str(chips), "--audit", "--json", "--quiet", "--out", str(folder / "out")], standalone_mode=False)
+    code = app(
+        ["check", str(chips), "--audit", "--json", "--quiet", "--out", str(folder / "out")], standalone_mode=False
+    )
     assert code == 1
     told = json.loads(capsys.readouterr().out)
     kinds = {}
@@ -221,7 +227,7 @@ def test_the_worst_twentieth_of_the_labels_holds_most_flips(generated, side):
     noise = find_noise(scenes, plain_spec(scene))
     margin = np.full((384, 384), np.nan)
     for tile in noise.tiles:
-        margin[tile.window.slices] = noise.expert.judge(scene, tile.window).margin
+        margin[tile.window.slices] = noise.judge(scene, tile.window).margin
     assert len(noise.tiles) == (384 // TILE_PX) ** 2
     worst = margin <= np.nanquantile(margin, 0.05)
     assert flipped[worst].sum() / flipped.sum() > 0.5

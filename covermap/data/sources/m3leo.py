@@ -32,7 +32,7 @@ from covermap.data.sar import (
     SeasonalBackscatter,
     by_name,
 )
-from covermap.data.source import SceneFiles, Source, inside, read_parts, tell_audit
+from covermap.data.source import SceneFiles, Source, by_stem, inside, list_files, read_parts, tell_audit
 from covermap.geo.layers import read_layers
 
 COLOURS = tuple(f"{month:02d}_{colour}" for month in MONTHS for colour in ("red", "green", "blue"))
@@ -140,7 +140,7 @@ class M3leo(Source):
         parts = read_parts(table)
         folder = table.parent / table.name.partition("_splits_")[0]
         sets = [*self.products, *([self.labels] if self.labels else [])]
-        files = {name: _files(inside(folder, name)) for name in sets}
+        files = {name: by_stem(list_files(inside(folder, name), (".tif", ".nc"))) for name in sets}
         for chip in parts:
             inside(folder, chip)
         for name, chips in files.items():
@@ -216,18 +216,3 @@ def _year(folder: str) -> str:
     """`s1grd-2020` -> 2020; empty for a folder without a year."""
     match = re.search(r"-(\d{4})$", folder)
     return match[1] if match else ""
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """{identifier: file}, sorted; raises DataError for a folder that is not there, and for two files of one chip."""
-    if not folder.is_dir():
-        listed = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
-        raise DataError(f"there is no folder {folder}", fix=suggest(folder.name, listed))
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in (".tif", ".nc") or path.name.startswith("."):
-            continue
-        if path.stem in found:
-            raise DataError(f"{found[path.stem].name} and {path.name} in {folder} are one chip", fix="keep one of them")
-        found[path.stem] = path
-    return found
