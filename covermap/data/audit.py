@@ -119,35 +119,34 @@ def audit_data(config: RunConfig, *, on_progress: Tick = unseen) -> Audit:
 def _scan(audit: Audit, on_progress: Tick) -> None:
     """Read all image files and judge them; scenes that cannot be used are taken out of the audit."""
     scenes = audit.scenes
-    files: dict[tuple[int, int], Raster] = {}
+    files: dict[int, list[Raster]] = {}
     seen: dict[tuple[int, int], list[_Seen]] = defaultdict(list)
     shares = {i: -(-len(_windows(scene.grid.window)) // JOB_WINDOWS) for i, scene in enumerate(scenes)}
     jobs = [(i, k) for i, n in shares.items() for k in range(n)]
 
-    def read(job: tuple[int, int]) -> list[tuple[tuple[int, int], Raster, list[_Seen]]]:
+    def read(job: tuple[int, int]) -> tuple[int, list[Raster], list[list[_Seen]]]:
         i, k = job
         mine = [file for raster in scenes[i].rasters.values() for file in raster.by_file()]
-        windows = [_windows(file.grid.window)[k :: shares[i]] for file in mine]
-        return [((i, n), file, [_look(file, w) for w in windows[n]]) for n, file in enumerate(mine)]
+        return i, mine, [[_look(file, w) for w in _windows(file.grid.window)[k :: shares[i]]] for file in mine]
 
-    for done, found in enumerate(map_unordered(read, jobs, workers=cores()), 1):
+    for done, (i, mine, found) in enumerate(map_unordered(read, jobs, workers=cores()), 1):
         on_progress(done, len(jobs))
-        for key, file, rows in found:
-            files[key] = file
-            seen[key] += rows
+        files[i] = mine
+        for number, rows in enumerate(found):
+            seen[i, number] += rows
     bad, same = set(), defaultdict(list)
     for i, scene in enumerate(scenes):
-        mine = {files[key]: sorted(seen[key]) for key in sorted(files) if key[0] == i}
-        unusable = [_judge_file(audit, scene.name, file, rows) for file, rows in mine.items()]
+        by_file = [sorted(seen[i, number]) for number in range(len(files[i]))]
+        unusable = [_judge_file(audit, scene.name, *pair) for pair in zip(files[i], by_file, strict=True)]
         bad |= {scene.name} if any(unusable) else set()
-        if any(np.any(row.low < row.high) for rows in mine.values() for row in rows):
-            same[tuple(row.checksum for rows in mine.values() for row in rows)].append(scene)
+        if any(np.any(row.low < row.high) for rows in by_file for row in rows):
+            same[tuple(row.checksum for rows in by_file for row in rows)].append(scene)
     for first, *others in same.values():
         if others:
             told = f"{', '.join(s.name for s in (first, *others))} hold the same pixels"
             paths = [own_file(s.paths[0]) for s in (first, *others)]
             audit.add("duplicate", told, paths, len(others), [s.name for s in others])
-    _judge_folders(audit, list(files.values()))
+    _judge_folders(audit, [file for i in sorted(files) for file in files[i]])
     _judge_offsets(audit, scenes)
     audit.scenes = [scene for scene in scenes if scene.name not in bad]
 

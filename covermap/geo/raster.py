@@ -289,10 +289,7 @@ def calibrated(values: npt.NDArray[Any], sources: Sequence[BandSource]) -> npt.N
 def read_plain(
     dataset: DatasetReader, indexes: Sequence[int], window: Window, nodata: float | None, *, masked: bool = True
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """values (C, H, W), valid (H, W) of a window on the dataset's own grid; 0 and False outside of it.
-
-    Raises UnreadableError naming the file when a part of it is damaged.
-    """
+    """values (C, H, W), valid (H, W) of a window on the dataset's grid; 0, False outside. Raises UnreadableError."""
     inside = window.intersect(Window(0, 0, dataset.height, dataset.width))
     if inside == window:
         with _naming_damage(dataset.name, window):

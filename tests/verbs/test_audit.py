@@ -12,6 +12,7 @@ from affine import Affine
 from covermap.cli import app
 from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import ConfigError, DataError
+from covermap.core.registry import find
 from covermap.data.audit import audit_data
 from covermap.data.noise import TILE_PX, find_noise
 from covermap.data.pixels import plain_spec
@@ -119,7 +120,7 @@ def test_many_faults_are_reported_at_once_and_the_exit_code_is_one(chips, write_
     (folder / "masks/c2.tif").unlink()
     (folder / "images/c3.tif").write_bytes(b"no raster")
     write_tif("masks/extra.tif", np.ones((32, 32), "uint8"))
-    codes, image = landscape(40, 40, seed=9)
+    image = landscape(40, 40, seed=9)[1]
     write_tif("images/c4.tif", image, bands=BANDS, nodata=0, origin=(504_000, 5_000_000))
     code = app(
         ["check", str(chips), "--audit", "--json", "--quiet", "--out", str(folder / "out")], standalone_mode=False
@@ -243,3 +244,27 @@ def test_shifted_labels_are_found(generated, rows, cols):
 def test_labels_that_have_nothing_to_do_with_the_image_tell_no_shift(generated):
     found = find_shifts(labelled(generated, lambda codes: np.rot90(codes)))[""]
     assert found.rows is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "pattern", "kind"),
+    [("m3leo", "**/gssic-2020/*.nc", "unreadable"), ("m3leo", "**/s1grd-2020/*.tif", "unreadable"),
+     ("prepared", "**/class.tif", "checksum"), ("wusu", "**/imgs/*.tif", "unreadable")],
+)  # fmt: skip
+def test_damaged_files_of_layouts_are_faults(tmp_path, layout, pattern, kind):
+    options = {"options": {"inputs": {"s1grd-2020": {}, "gssic-2020": {}}}} if layout == "m3leo" else {}
+    found = {}
+    for name in ("whole", "damaged"):
+        (tmp_path / name).mkdir()
+        find("source", layout).write_miniature(tmp_path / name)
+        path = sorted((tmp_path / name).glob(pattern))[0]
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 2] ^= name == "damaged"
+        path.write_bytes(raw[:200] if (name, kind) == ("damaged", "unreadable") else raw)
+        data = {"source": layout, "root": str(tmp_path / name), **options}
+        config = parse_config({"data": data, "train": {"size_px": 16}})
+        found[name] = [fault for fault in audit_data(config).faults if fault.kind in ("unreadable", "checksum")]
+    assert not found["whole"]
+    (fault,) = found["damaged"]
+    assert (fault.kind, fault.count) == (kind, 1)
+    assert path.name in " ".join(fault.files) or path.stem in fault.told
