@@ -79,7 +79,7 @@ def _tell_audit(found: dict[str, Any]) -> None:
         if rows:
             show.table([list(row.values()) for row in rows[:SHOWN]], list(rows[0]), title=title)
     for told in (found["noise"], found["shift"], found["leaks"]):
-        if told:
+        if told and found["classes"]:
             typer.echo(told["told"])
     for note in found["notes"]:
         typer.echo(f"note: {note}")

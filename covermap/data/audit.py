@@ -64,7 +64,9 @@ class Audit:
     parts: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
     def add(self, kind: str, told: str, files: Sequence[str], count: int = 1, names: Sequence[str] = ()) -> None:
-        """Keep a fault, once."""
+        """Keep a fault, once, with its files in words."""
+        if files and not any(file in told for file in files):
+            told += f": {', '.join(files[:5])}" + (" ..." if len(files) > 5 else "")
         fault = Fault(kind, told, tuple(files), int(count), tuple(names))
         self.faults += [fault] if fault not in self.faults else []
 
@@ -105,7 +107,8 @@ def audit_data(config: RunConfig, *, on_progress: Tick = unseen) -> Audit:
             labels = False
         audit.scenes = open_found(found, data, labels=labels, refuse=audit.refuse)
     except CovermapError as error:
-        audit.add("cannot be opened", error.message, ())
+        if error.message not in [fault.told for fault in audit.faults]:
+            audit.add("cannot be opened", error.message, ())
         return audit
     audit.notes += dict.fromkeys(note for scene in audit.scenes for note in scene.notes)
     _scan(audit, on_progress)

@@ -72,11 +72,11 @@ def audit(
         "scenes": {scene: dict(zip(names, counts.tolist(), strict=False)) for scene, counts in found.classes.items()},
         "noise": _noise(noise, names) if noise else None,
         "shift": {
-            "told": shifts[""].told if shifts else "class edges are too few to tell whether labels lie on their image",
+            "told": shifts[""].told if shifts else "too few class edges to tell whether labels lie on the image",
             "scenes": {key: shift._asdict() for key, shift in shifts.items()},
         },
         "leaks": measured,
-        "notes": list(dict.fromkeys(found.notes if names else [*found.notes, "no scene has labels of classes"])),
+        "notes": list(dict.fromkeys([*found.notes, *(["no scene has labels of classes"] if not names else [])])),
     }  # fmt: skip
     if page:
         _write(page.parent, result, config.data.left_out, noise)
