@@ -113,7 +113,7 @@ def shift_surface(surface: npt.NDArray[np.float64]) -> str:
         axes.axhline(0, color="white", lw=0.6)
         axes.axvline(0, color="white", lw=0.6)
         axes.set(xlabel="labels moved right (px)", ylabel="labels moved down (px)")
-        figure.colorbar(shown, ax=axes, label="edges agree")
+        figure.colorbar(shown, ax=axes, label="edges agree", fraction=0.046)
         return _svg_uri(figure)
 
 

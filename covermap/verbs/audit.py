@@ -100,7 +100,7 @@ def _noise(noise: Noise, names: Sequence[str]) -> dict[str, Any]:
         "tiles": [
             {"scene": tile.scene.name, **tile.window._asdict(), "labelled": tile.labelled, "suspects": tile.suspects,
              "margin": tile.margin}
-            for tile in noise.tiles[:SHOWN_TILES]
+            for tile in [tile for tile in noise.tiles if tile.suspects][:SHOWN_TILES]
         ],
     }  # fmt: skip
 
@@ -113,7 +113,7 @@ def _write(folder: Path, result: dict[str, Any], left_out: Sequence[str], noise:
     if noise is None or not noise.tiles:
         return
     text, rows = io.StringIO(), result["noise"]["tiles"]
-    csv.writer(text, lineterminator="\n").writerows([list(rows[0]), *(row.values() for row in rows)])
+    csv.writer(text, lineterminator="\n").writerows([*(list(row) for row in rows[:1]), *(row.values() for row in rows)])
     write_text(folder / "suspects.csv", text.getvalue())
     for name in list(dict.fromkeys(tile.scene.name for tile in noise.tiles))[:MAP_SCENES]:
         tiles = [tile for tile in noise.tiles if tile.scene.name == name]
