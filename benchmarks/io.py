@@ -137,7 +137,7 @@ def random_reader(scene: Any, places: list[list[int]], count: int) -> Callable[[
 
 def ordered_reader(scene: Any, count: int) -> Callable[[int], None]:
     """The windows of a training data set, read in its order, without labels and normalisation as the other sides."""
-    from covermap.core.config import TrainConfig
+    from covermap.core.train_config import TrainConfig
     from covermap.core.types import InputSpec, SensorInput
     from covermap.data.chips import TrainWindows, survey
     from covermap.data.split import Split, Tile

@@ -18,9 +18,9 @@ import numpy as np
 import rasterio
 import torch
 
-from covermap.core.config import PredictConfig
 from covermap.core.engine import cores
 from covermap.core.legend import Legend
+from covermap.core.train_config import PredictConfig
 from covermap.core.types import InputSpec, SensorInput
 from covermap.data.chips import image_batch
 from covermap.data.simulate import BANDS, LEGEND, SceneRecipe, SimulatedScene
@@ -86,7 +86,7 @@ def forward_seconds(model_folder: Path, image: Path, settings: PredictConfig, th
 def peak_mb(model: Path, image: Path, out: Path) -> float:
     """Peak resident memory of a predict call in a process of its own."""
     code = (
-        "import sys\nfrom covermap.core.config import PredictConfig\n"
+        "import sys\nfrom covermap.core.train_config import PredictConfig\n"
         "from covermap.verbs.predict import predict\n"
         "predict(sys.argv[1], sys.argv[2], sys.argv[3], settings=PredictConfig(workers=1), overwrite=True)\n"
         # Not getrusage: its peak is inherited from the process that started this one.

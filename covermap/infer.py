@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import PredictConfig
+from covermap.core.train_config import PredictConfig
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.chips import image_batch
 from covermap.data.indices import Channels, reach

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from accelerate import init_empty_weights
 
-from covermap.core.config import ModelConfig, RunConfig
+from covermap.core.config import RunConfig
 from covermap.core.errors import ConfigError, LabelError
+from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
 from covermap.data.augment import require_effect
 from covermap.data.balance import Sampling, plan_sampling

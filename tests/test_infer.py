@@ -6,8 +6,8 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covermap.core.config import PredictConfig
 from covermap.core.legend import Legend
+from covermap.core.train_config import PredictConfig
 from covermap.core.types import InputSpec, SensorInput
 from covermap.data.scene import Scene
 from covermap.geo.grid import Grid, Window

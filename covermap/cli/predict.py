@@ -66,8 +66,8 @@ def predict(
     Examples: covermap predict runs/gewata image.tif map.tif ·
     covermap predict model/ image.tif map.tif --aoi district.gpkg --probabilities --workers 2
     """
-    from covermap.core.config import PredictConfig
     from covermap.core.config_file import parse_section
+    from covermap.core.train_config import PredictConfig
     from covermap.verbs.predict import predict as work
 
     folder = Path(model) / "model" if (Path(model) / "model" / "config.json").is_file() else Path(model)

@@ -10,26 +10,19 @@ import datetime
 import glob
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from covermap.core.errors import ConfigError, suggest
+from covermap.core.errors import ConfigError
+from covermap.core.section import Section
 from covermap.core.target_config import TargetConfig
+from covermap.core.train_config import ForestConfig, ModelConfig, PredictConfig, TrainConfig
 
-_Side = Annotated[int, Field(ge=8)]
 SCENE_REGIONS = ("scenes", "places")
 """What split.regions may say instead of a file."""
 SHORT = ("sensor", "bands", "use", "nodata", "clouds")
 """What a single image may say beside its path, without an entry of its own."""
-_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
-S = TypeVar("S", bound="Section")
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values cannot be changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class CloudConfig(Section):
@@ -128,6 +121,10 @@ class DataConfig(Section):
     align: Literal["none", "nearest", "mode", "weighted_mode"] = Field(
         "none", description="How labels on another grid are brought to the image's; none: refuse."
     )
+    leave_out: str | list[str] = Field(
+        default=[],
+        description="Names of scenes, or of files without partner, that are not used; or a text file of them.",
+    )
     point_px: int = Field(1, ge=1, description="Side of the square that a point labels.")
     target: TargetConfig | None = Field(None, description="Numbers beside the classes, or on which pixels they are.")
     sensor: str | None = Field(None, description="Short for image: [{path, sensor}].")
@@ -155,6 +152,19 @@ class DataConfig(Section):
                 if getattr(self, key) is not None:
                     raise ValueError(f"data.{key} goes with one image path; with a list write it inside each entry")
         return self
+
+    @property
+    def left_out(self) -> list[str]:
+        """The names in leave_out, or in its file, one a line; raises ConfigError where there is no such file."""
+        if not isinstance(self.leave_out, str):
+            return self.leave_out
+        try:
+            lines = Path(self.leave_out).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"data.leave_out: {self.leave_out} cannot be read", fix="give a text file, or a list: [name, name]"
+            ) from error
+        return [line.strip() for line in lines if line.strip()]
 
     @property
     def images(self) -> list[ImageConfig]:
@@ -252,195 +262,6 @@ class SplitConfig(Section):
             raise ValueError("split.region_field goes with split.regions: a file of polygons")
         if self.method == "regions" and self.regions in SCENE_REGIONS:
             raise ValueError(f"split.regions: {self.regions} goes with kfold; test names scenes and places without it")
-        return self
-
-
-Adaptation = Literal["full", "frozen", "head", "partial", "lora"]
-
-
-class AdaptConfig(Section):
-    """What of a network trains, and how."""
-
-    method: Adaptation = "full"
-    blocks: int = Field(4, ge=1, description="With partial: how many of the last blocks train.")
-    rank: int = Field(16, ge=1, le=1024, description="With lora: rank of the updates.")
-    alpha: int | None = Field(None, gt=0, description="With lora: updates are scaled by alpha / rank; default: rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="With lora: of what the updates see.")
-    targets: str | list[str] = Field(
-        "all", description="With lora: attention, mlp, all, or regular expressions for names of linear layers."
-    )
-    adapter: str | None = Field(None, description="With lora: a file adapter.safetensors to start from.")
-
-    @model_validator(mode="after")
-    def _settings_go_with_the_method(self) -> AdaptConfig:
-        for key, method in (
-            ("blocks", "partial"), *((key, "lora") for key in ("rank", "alpha", "dropout", "targets", "adapter"))
-        ):  # fmt: skip
-            if key in self.model_fields_set and self.method != method:
-                raise ValueError(f"model.adapt.{key} goes with method {method}, not with {self.method}")
-        return self
-
-
-class ModelConfig(Section):
-    """The network."""
-
-    backbone: str = Field("unet", description="A name (covermap models list), or my_file.py:Name.")
-    decoder: str = "unet"
-    weights: str = Field(
-        "auto", description="What the backbone starts from: auto (published weights if it has them), none, or a file."
-    )
-    adapt: Adaptation | AdaptConfig = Field(
-        "full",
-        description="What trains: full; frozen: all but the backbone; head: the classifier alone; partial: all but the "
-        "backbone's first blocks; lora: low-rank updates of its linear layers; or a section.",
-    )
-    dates: Literal["mean", "max", "concat", "difference", "attention"] | None = Field(
-        None, description="How the features of several dates become one; default: mean."
-    )
-
-    @property
-    def adaptation(self) -> AdaptConfig:
-        """The section, also where one word was given."""
-        return self.adapt if isinstance(self.adapt, AdaptConfig) else AdaptConfig(method=self.adapt)
-
-    backbone_options: dict[str, Any] = Field(default={}, description="Arguments of the backbone, e.g. widths.")
-    decoder_options: dict[str, Any] = Field(default={}, description="Arguments of the decoder.")
-    pixel_width: int = Field(0, ge=0, description="Channels of a second expert that sees single pixels only; 0: none.")
-
-
-class ForestConfig(Section):
-    """The baseline on single pixels; false instead of this section turns it off."""
-
-    trees: int = Field(300, ge=1)
-    samples: int = Field(40_000, ge=1, description="Training pixels, drawn from the train part.")
-    balanced: bool = True
-
-
-class AugmentConfig(Section):
-    """What is done to training windows."""
-
-    flips: bool = Field(True, description="The eight symmetries of the square.")
-    scale: tuple[Annotated[float, Field(ge=0.25)], Annotated[float, Field(le=2)]] | None = Field(
-        None, description="Smallest and largest side of the ground seen, in usual ones, up to [0.25, 2]."
-    )
-    rotation: float = Field(0.0, ge=0, le=180, description="Largest random rotation in degrees, either way.")
-    brightness: float = Field(0.0, ge=0, description="Std of a random gain per window and offset per band.")
-    noise: float = Field(0.0, ge=0, description="Std of noise per pixel, in units of the normalised image.")
-    speckle: float = Field(0.0, ge=0, description="Looks of speckle laid on radar backscatter, e.g. 8; 0: none.")
-    drop_bands: float = Field(0.0, ge=0, lt=1, description="Chance of each band to be left out of a window; one stays.")
-    permute_bands: float = Field(0.0, ge=0, le=1, description="Share of the windows with a sensor's bands exchanged.")
-    drop_sensors: float = Field(
-        0.0, ge=0, lt=1, description="Share of the batches that lack one sensor, so that prediction can do without."
-    )
-
-    @field_validator("scale")
-    @classmethod
-    def _smaller_first(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value and value[0] > value[1]:
-            raise ValueError("the smaller scale comes first, for example [0.5, 2]")
-        return value
-
-
-class RareConfig(Section):
-    """Cells that hold rare classes are seen more often, augmented anew each time."""
-
-    classes: list[str] = Field(min_length=1, description="Names of the rare classes.")
-    share: float = Field(0.05, ge=0, lt=1, description="A cell counts if one of them has more of its labels than this.")
-    copies: int = Field(5, ge=1, description="Further windows for each one of such a cell.")
-
-
-class TrainConfig(Section):
-    """The training loop."""
-
-    epochs: int = Field(30, ge=1)
-    steps_per_epoch: int | None = Field(None, ge=1, description="Default: as many as cover the labelled area once.")
-    batch_size: int = Field(8, ge=1)
-    accumulate: int = Field(1, ge=1, description="Batches per optimiser step.")
-    size_px: _Side | Annotated[list[_Side], Field(min_length=1)] = Field(
-        128, description="Side of a training window, or several: each batch has one of them, drawn at random."
-    )
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
-    warmup: float = Field(0.05, ge=0, lt=1, description="Share of all steps with a rising rate.")
-    plateau_factor: float = Field(0.5, gt=0, lt=1)
-    plateau_patience: int = Field(5, ge=0)
-    clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: no limit.")
-    precision: Literal["float32", "fp16", "bf16"] = "float32"
-    ema: float = Field(0.0, ge=0, lt=1, description="Decay of averaged weights, e.g. 0.99; 0: off.")
-    loss: str = "cross_entropy"
-    loss_options: dict[str, Any] = Field(default={}, description="Arguments of the loss, e.g. label_smoothing: 0.1.")
-    sampling: Literal["uniform", "balanced", "sqrt"] = Field(
-        "uniform", description="Windows lie around cells drawn alike, or by class: classes alike, or by root of pixels."
-    )
-    rare: RareConfig | None = Field(None, description="Rare classes of which more windows are drawn.")
-    class_weights: Literal["none", "balanced", "sqrt", "inverse", "effective"] | list[float] = Field(
-        "sqrt",
-        description="By the train part's pixels n: 1, N / (K n), its root, 1 / n, (1 - b) / (1 - b^n); or given.",
-    )
-    effective_beta: float | None = Field(
-        None, ge=0, lt=1, description="b of class_weights: effective; default: 1 - 1 / mean n of the classes."
-    )
-    rates: dict[str, float] = Field(
-        default={}, description="Factors on lr by part, {backbone: 0.1} or any beginning of a tensor's name."
-    )
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="Factor on lr from each of the backbone's blocks to the one before it."
-    )
-    monitor: str = Field("val_miou", description="What the best checkpoint is chosen by: val_miou, val_loss, ...")
-    patience: int | None = Field(None, ge=1, description="Epochs without gain until training stops.")
-    validate_every: int = Field(1, ge=1, description="Epochs between two validations.")
-    normalise: Literal["auto", "pretrained", "dataset", "scene", "percentile", "none"] = Field(
-        "auto",
-        description="Whose mean and std: those that published weights were trained with (auto, if there are any), the "
-        "data's own, those of each scene or place (event) by itself, or the 2nd and 98th percentile as -1 and 1.",
-    )
-    augment: AugmentConfig = AugmentConfig()
-    workers: int = Field(0, ge=0, description="Processes that read windows.")
-    cache_gb: float = Field(2.0, ge=0, description="Scenes smaller than this are held in memory.")
-    tensorboard: bool = False
-    seed: int = 0
-    device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:1.")
-
-    @property
-    def sizes_px(self) -> tuple[int, ...]:
-        """Sides of training windows, one or several."""
-        return tuple(self.size_px) if isinstance(self.size_px, list) else (self.size_px,)
-
-    @model_validator(mode="after")
-    def _beta_has_an_effect(self) -> TrainConfig:
-        if self.effective_beta is not None and self.class_weights != "effective":
-            raise ValueError("train.effective_beta has no effect without class_weights: effective")
-        return self
-
-    @field_validator("monitor")
-    @classmethod
-    def _known_monitor(cls, value: str) -> str:
-        known = ("val_miou", "val_oa", "val_macro_f1", "val_loss")
-        if value not in known:
-            raise ValueError(f"{value!r} is not measured; {suggest(value, known)}")
-        return value
-
-
-class PredictConfig(Section):
-    """How a scene is predicted."""
-
-    size_px: int | None = Field(None, ge=16, description="Side of a window; default: 256, or the model's own.")
-    overlap_px: int | None = Field(None, ge=0, description="Shared by neighbouring windows; default: a tenth of it.")
-    block_px: int = Field(
-        2048, ge=16, description="Rows of the block that a worker owns; it has twice as many columns."
-    )
-    batch_size: int = Field(4, ge=1)
-    workers: int | None = Field(None, ge=1, description="Threads; default: one for each core.")
-    confidence: bool = True
-    probabilities: bool = False
-    device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:1.")
-
-    @model_validator(mode="after")
-    def _overlap_fits_the_window(self) -> PredictConfig:
-        if self.overlap_px is not None and self.overlap_px >= (self.size_px or 256):
-            raise ValueError(f"overlap_px {self.overlap_px} must be below the window size {self.size_px or 256}")
         return self
 
 

@@ -127,6 +127,8 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
         changes["image"] = images
     if config.data.root:
         changes["root"] = at(config.data.root)
+    if isinstance(config.data.leave_out, str):  # the names themselves: a run does not depend on the file
+        changes["leave_out"] = config.data.model_copy(update={"leave_out": at(config.data.leave_out)}).left_out
     if config.data.labels:
         changes["labels"] = at(config.data.labels)
     if config.data.target and config.data.target.path:

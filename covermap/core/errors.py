@@ -5,7 +5,8 @@
     ├── DataError       a raster, label file or table cannot be used
     │   ├── GridError   places do not fit: CRS, GSD, extent, alignment
     │   ├── BandError   a band or sensor is missing, double or unknown
-    │   └── LabelError  codes, classes, fields or splits of the labels
+    │   ├── LabelError  codes, classes, fields or splits of the labels
+    │   └── UnreadableError  a file or a part of it is damaged
     ├── ModelError      a model folder or checkpoint is damaged or does not fit the data
     ├── OutputError     something cannot be written: exists, read-only, full
     └── MissingExtra    an optional package is not installed
@@ -57,6 +58,10 @@ class BandError(DataError):
 
 class LabelError(DataError):
     """Codes, classes, fields or splits of the labels do not fit."""
+
+
+class UnreadableError(DataError):
+    """A file or a part of it is damaged."""
 
 
 class ModelError(CovermapError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from covermap.core.section import Section
 
 
-class TargetConfig(BaseModel):
+class TargetConfig(Section):
     """Numbers to be learnt: of a raster (biomass, elevation), or the share of each class; a layout may give its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str | None = Field(None, description="One file for all scenes, or a pattern with * of files named as they.")
     shares: bool = Field(False, description="Instead of path: the share of each class of the labels.")

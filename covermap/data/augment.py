@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from covermap.core.config import AugmentConfig
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
 from covermap.core.sensors import SENSORS
+from covermap.core.train_config import AugmentConfig
 from covermap.core.types import InputSpec, Sample, SensorInput, mask_for
 
 Images = dict[str, npt.NDArray[np.float32]]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import RareConfig
 from covermap.core.errors import ConfigError, suggest
+from covermap.core.train_config import RareConfig
 
 Counts = npt.NDArray[np.integer[Any]]
 """(N, K): labelled pixels of each class in each cell, block or chip; for chips of one class, 1 in its column."""

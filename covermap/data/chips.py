@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from covermap.core.config import TrainConfig
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import IGNORE
+from covermap.core.train_config import TrainConfig
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.augment import Images, Warp, flip, vary
 from covermap.data.balance import Sampling

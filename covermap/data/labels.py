@@ -15,7 +15,7 @@ from rasterio.io import DatasetReader
 
 from covermap.core.config import DataConfig
 from covermap.core.engine import cores, map_unordered
-from covermap.core.errors import GridError, LabelError
+from covermap.core.errors import GridError, LabelError, UnreadableError
 from covermap.core.legend import IGNORE, PALETTE, LandClass, Legend, load_legend
 from covermap.data.label_file import LabelFile
 from covermap.geo.classes import count_classes, rare_class_weights, read_classes
@@ -164,8 +164,21 @@ def find_legend(config: DataConfig, paths: Sequence[str], *, own: str | Mapping[
     elif all(vector):
         legend = infer_vector_legend(paths, config.field, layer=config.layer, epsg=config.epsg)
     else:
-        legend = Legend.union([infer_legend(path, nodata=config.label_nodata) for path in paths])
+        legend = Legend.union(_infer_legends(paths, config.label_nodata))
     return legend.merge(config.merge) if config.merge else legend
+
+
+def _infer_legends(paths: Sequence[str], nodata: int | None) -> list[Legend]:
+    """The legends of label rasters; one that cannot be read has none, unless none of them can."""
+    found, lost = [], []
+    for path in paths:
+        try:
+            found.append(infer_legend(path, nodata=nodata))
+        except UnreadableError as error:
+            lost.append(error)
+    if not found:
+        raise lost[0]
+    return found
 
 
 def infer_legend(path: str, *, nodata: int | None = None, every: int = 1) -> Legend:

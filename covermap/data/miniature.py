@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 from rasterio.shutil import copy
 from rasterio.transform import from_origin
@@ -65,12 +63,10 @@ def write(
     if origin is not None:
         profile["transform"] = from_origin(*origin, gsd_m, gsd_m)
         profile["crs"] = f"EPSG:{epsg}" if epsg else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", **profile) as file:
-            file.write(values)
-            for i, name in enumerate(bands, 1):
-                file.set_band_description(i, name)
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values)
+        for i, name in enumerate(bands, 1):
+            file.set_band_description(i, name)
     for side in path.parent.glob(path.name + ".aux.xml"):
         side.unlink()
 

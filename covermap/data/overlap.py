@@ -32,7 +32,7 @@ def with_shared_ground(split: Split, scenes: Sequence[Scene], named: Mapping[str
     for tile in split.tiles:
         tiles.setdefault(tile.scene, []).append(tile)
     holding = {tile.scene for tile in split.tiles if tile.part in ("val", "test")}
-    for scene, other in _neighbours(scenes, holding, split.buffer_px):
+    for scene, other in neighbours(scenes, holding, split.buffer_px):
         given = scene.name in named or other.name in named
         two_parts = given and named.get(scene.name) != named.get(other.name)
         if given if by_user else two_parts and ground_of(scene) == ground_of(other):
@@ -82,7 +82,7 @@ def _same_place_in_two_parts(scenes: Sequence[Scene], named: Mapping[str, str]) 
     return any(len(found) > 1 for found in parts.values())
 
 
-def _neighbours(scenes: Sequence[Scene], holding: Set[str], buffer_px: int) -> list[tuple[Scene, Scene]]:
+def neighbours(scenes: Sequence[Scene], holding: Set[str], buffer_px: int) -> list[tuple[Scene, Scene]]:
     """Pairs of scenes of which the first, grown by the buffer, overlaps the second, one of `holding`, on the ground."""
     placed = [scene for scene in scenes if scene.grid.crs is not None]
     if len(placed) < 2:

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.config import DataConfig, ImageConfig
-from covermap.core.errors import BandError, ConfigError, GridError
+from covermap.core.errors import BandError, ConfigError, CovermapError, GridError, UnreadableError
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.sensors import find_sensor
 from covermap.core.types import Sample
 from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import ChipLabels, RasterLabels, find_legend, is_vector, open_labels
-from covermap.data.source import Found, SceneFiles, find_scenes
+from covermap.data.source import Found, Refuse, SceneFiles, find_scenes
 from covermap.data.target import Target, open_target
 from covermap.geo.band_source import Quantity
 from covermap.geo.delivered import find_granule
@@ -136,16 +136,37 @@ def open_scenes(config: DataConfig, *, labels: bool = True) -> list[Scene]:
     return open_found(find_scenes(config), config, labels=labels)
 
 
-def open_found(found: Found, config: DataConfig, *, labels: bool = True) -> list[Scene]:
-    """The scenes of a layout; the config says how labels are read and aligned."""
+def open_found(found: Found, config: DataConfig, *, labels: bool = True, refuse: Refuse | None = None) -> list[Scene]:
+    """The scenes of a layout; the config says how labels are read and aligned.
+
+    Of several scenes those whose files cannot be read are left out and named in the notes; nothing stands in for them.
+    refuse: takes whatever is wrong with a scene, which is then left out.
+    """
     paths = [files.labels["class"].path for files in found.scenes if "class" in files.labels] if labels else []
     chips = sum(files.chip_class is not None for files in found.scenes) if labels else 0
     legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths or chips else None
-    scenes = [_open_scene(files, config, legend) for files in found.scenes]
+    scenes: list[Scene] = []
+    lost: list[CovermapError] = []
+    for files in found.scenes:
+        try:
+            scene = _open_scene(files, config, legend)
+            scenes.append(_in_order_of(scenes[0] if scenes else scene, scene))
+        except CovermapError as error:
+            if refuse is not None:
+                kind = "unreadable" if isinstance(error, UnreadableError) else "does not fit"
+                refuse(kind, error, [str(image.path) for image in files.images], [files.name])
+            elif not isinstance(error, UnreadableError):
+                raise
+            lost.append(error)
+    if not scenes:
+        raise lost[0]
     scenes[0].notes[:0] = found.notes  # what the layout left out, said once
+    if lost and refuse is None:
+        listed = "; ".join(error.message for error in lost[:5]) + (" ..." if len(lost) > 5 else "")
+        scenes[0].notes.append(f"left out {len(lost)} of {len(found.scenes)} scenes that cannot be read: {listed}")
     if chips:
         scenes[0].notes.append(f"{chips:,} chips have one class each, which counts for all of their pixels")
-    return [_in_order_of(scenes[0], scene) for scene in scenes]
+    return scenes
 
 
 def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) -> Scene:

@@ -12,12 +12,13 @@ import csv
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from covermap.core.config import DataConfig, ImageConfig, expand
-from covermap.core.errors import ConfigError, DataError
+from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
 from covermap.core.registry import find
 from covermap.core.target_config import TargetConfig
 from covermap.data.label_file import LabelFile
@@ -88,8 +89,64 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def find_scenes(config: DataConfig) -> Found:
-    """The files of all scenes of a config, by its layout or its patterns; raises DataError where they do not pair."""
+class Refuse(Protocol):
+    """Takes an error with what kind it is of, its files, and the names by which data.leave_out mends it."""
+
+    def __call__(self, kind: str, error: CovermapError, files: Sequence[str], names: Sequence[str]) -> None: ...
+
+
+def _raise(kind: str, error: CovermapError, files: Sequence[str], names: Sequence[str]) -> None:
+    raise error
+
+
+@dataclass
+class _Pairing:
+    """How strictly files are paired while a layout lists its scenes, and what data.leave_out names."""
+
+    names: Sequence[str] = ()
+    refuse: Refuse = _raise
+    met: set[str] = field(default_factory=set)
+
+    def leaves_out(self, name: str) -> bool:
+        self.met |= {name} & set(self.names)
+        return name in self.names
+
+
+_STRICT = _Pairing()
+_pairing: ContextVar[_Pairing] = ContextVar("_pairing", default=_STRICT)
+
+
+def tell_audit(kind: str, message: str) -> None:
+    """Hand what a layout leaves out by itself to whoever collects all that is wrong (data.audit), if anyone does."""
+    if (take := _pairing.get().refuse) is not _raise:
+        take(kind, DataError(message), (), ())
+
+
+def find_scenes(config: DataConfig, *, refuse: Refuse = _raise) -> Found:
+    """The files of all scenes of a config, by its layout or its patterns, without those of data.leave_out.
+
+    Raises DataError where files do not pair, or hands it to `refuse`; ConfigError for names that are not there.
+    """
+    pairing = _Pairing(config.left_out, refuse)
+    token = _pairing.set(pairing)
+    try:
+        found = _find(config)
+    finally:
+        _pairing.reset(token)
+    kept = [files for files in found.scenes if not pairing.leaves_out(files.name)]
+    if unknown := [name for name in pairing.names if name not in pairing.met]:
+        raise ConfigError(
+            f"data.leave_out names {len(unknown)} that do not exist: {', '.join(unknown[:5])}",
+            fix=suggest(unknown[0], [files.name for files in found.scenes]),
+        )
+    if not kept:
+        raise DataError("no scene is left to use", fix="check the data's folder, and data.leave_out")
+    listed = ", ".join(pairing.names[:5]) + (" ..." if len(pairing.names) > 5 else "")
+    note = [f"left out {len(pairing.names)} by name: {listed}"] if pairing.names else []
+    return replace(found, scenes=kept, notes=(*found.notes, *note))
+
+
+def _find(config: DataConfig) -> Found:
     if config.source is None:
         return Found(_with_targets(_by_pattern(config), config))
     kind = find("source", config.source)
@@ -103,13 +160,14 @@ def find_scenes(config: DataConfig) -> Found:
 def _by_pattern(config: DataConfig) -> list[SceneFiles]:
     """One file for each image source: one scene, whatever the files are called; else scenes by the files' stems."""
     found = [_image_files(image) for image in config.images]
+    labels = _files_of(config.labels, found[0], "labels") if config.labels else {}
     if all(len(files) == 1 for files in found):
         paths = [next(iter(files.values())) for files in found]
         only = [image.model_copy(update={"path": path}) for image, path in zip(config.images, paths, strict=True)]
         scenes = {next(iter(found[0])): [with_own_clouds(image, None) for image in only]}
     else:
         for image, files in zip(config.images[1:], found[1:], strict=True):
-            _require_same_stems(list(found[0]), list(files), f"{config.images[0].path}", f"{image.path}")
+            require_pairs(found[0], files, first_name=f"files of {config.images[0].path}", second_name=f"{image.path}")
         scenes = {
             stem: [
                 with_own_clouds(i, stem).model_copy(update={"path": files[stem]})
@@ -117,24 +175,16 @@ def _by_pattern(config: DataConfig) -> list[SceneFiles]:
             ]
             for stem in found[0]
         }
-    labels = _files_of(config.labels, list(scenes)) if config.labels else {}
     return [
         SceneFiles(name, tuple(images), {"class": LabelFile(labels[name])} if name in labels else {})
         for name, images in scenes.items()
     ]
 
 
-def _image_files(image: ImageConfig) -> dict[str, str | list[str]]:
+def _image_files(image: ImageConfig) -> dict[str, Any]:
     if isinstance(image.path, list):
         return {Path(image.path[0]).stem: image.path}
-    files = expand(image.path)
-    found: dict[str, str | list[str]] = {Path(file).stem: file for file in files}
-    if len(found) < len(files):
-        raise DataError(
-            f"{image.path}: {len(files)} files have only {len(found)} different names",
-            fix="give each scene its own name",
-        )
-    return found
+    return {stem: str(path) for stem, path in by_stem(map(Path, expand(image.path))).items()}
 
 
 def with_own_clouds(image: ImageConfig, stem: str | None) -> ImageConfig:
@@ -166,28 +216,18 @@ def _with_targets(scenes: list[SceneFiles], config: DataConfig) -> list[SceneFil
         raise ConfigError(f"{config.source or 'the config'} {what}", fix=fix)
     if target.path is None:
         return scenes
-    paths = _files_of(target.path, [files.name for files in scenes])
-    return [replace(f, targets=(target.model_copy(update={"path": paths[f.name]}),)) for f in scenes]
+    named: dict[str, Any] = {files.name: files for files in scenes}
+    paths = _files_of(target.path, named, "targets")
+    return [replace(files, targets=(target.model_copy(update={"path": paths[name]}),)) for name, files in named.items()]
 
 
-def _files_of(pattern: str, stems: Sequence[str]) -> dict[str, str]:
+def _files_of(pattern: str, images: dict[str, Any], what: str) -> dict[str, str]:
     """{scene: its file}: that of its name, or the only one."""
-    files = expand(pattern)
     if "*" not in pattern:
-        return dict.fromkeys(stems, files[0])
-    found = {Path(file).stem: file for file in files}
-    _require_same_stems(stems, list(found), "the images", pattern)
-    return found
-
-
-def _require_same_stems(first: Sequence[str], second: Sequence[str], first_name: str, second_name: str) -> None:
-    lone = sorted(set(first) ^ set(second))
-    if lone:
-        raise DataError(
-            f"{first_name} ({len(first)} files) and {second_name} ({len(second)} files) do not pair by name: "
-            f"{', '.join(lone[:5])}{' ...' if len(lone) > 5 else ''} stand alone",
-            fix="give both files of a pair the same name, or narrow the pattern",
-        )
+        return dict.fromkeys(images, expand(pattern)[0])
+    found = by_stem(map(Path, expand(pattern)))
+    require_pairs(images, found, first_name="images", second_name=f"{what} in {pattern}")
+    return {stem: str(path) for stem, path in found.items()}
 
 
 def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -195,10 +235,13 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
     Raises DataError where there is none.
     """
+    if not folder.is_dir():
+        there = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+        raise DataError(f"there is no folder {folder}", fix=suggest(folder.name, there))
     found = [
         path for path in folder.iterdir()
         if path.suffix.lower() in suffixes and not path.name.startswith((".", "._")) and path.is_file()
-    ] if folder.is_dir() else []  # fmt: skip
+    ]  # fmt: skip
     if not found:
         raise DataError(f"{folder} holds no {' or '.join(suffixes)} files", fix="is this the data set's folder?")
     return sorted(found, key=lambda path: natural(path.name))
@@ -210,28 +253,35 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
-    """{stem: path}; raises DataError for two files with one name."""
+    """{stem: path}; refuses two files with one name."""
     found: dict[str, Path] = {}
     for path in paths:
+        if _pairing.get().leaves_out(path.name):
+            continue
         if path.stem in found:
-            raise DataError(
-                f"{found[path.stem]} and {path} have one name", fix="keep one of them, or give each its own name"
-            )
+            message = f"{found[path.stem]} and {path} have one name"
+            error = DataError(message, fix="keep one of them, or give each its own name")
+            _pairing.get().refuse("same name", error, [str(found[path.stem]), str(path)], [path.name])
+            continue
         found[path.stem] = path
     return found
 
 
-def require_pairs(first: Mapping[str, Path], second: Mapping[str, Path], *, first_name: str, second_name: str) -> None:
-    """Raise DataError that names what stands alone on either side."""
+def require_pairs(first: dict[str, Any], second: dict[str, Any], *, first_name: str, second_name: str) -> None:
+    """Refuse what stands alone on either side, by file; what is left out by name or refused softly is taken away."""
+    pairing = _pairing.get()
     for mine, other, have, lack in (
         (first, second, first_name, second_name), (second, first, second_name, first_name),
     ):  # fmt: skip
-        lone = [mine[stem] for stem in mine if stem not in other]
+        alone = {stem: mine.pop(stem) for stem in list(mine) if stem not in other}
+        lone = {stem: file for stem, file in alone.items() if not pairing.leaves_out(stem)}
         if lone:
-            raise DataError(
-                f"{len(lone)} {have} without {lack}: {', '.join(map(str, lone[:5]))}{' ...' if len(lone) > 5 else ''}",
-                fix="restore the missing files, or take these away",
+            listed = ", ".join(map(str, list(lone.values())[:5])) + (" ..." if len(lone) > 5 else "")
+            error = DataError(
+                f"{len(lone)} {have} without {lack}: {listed}",
+                fix="restore the missing files, or take these away, or name them in data.leave_out",
             )
+            pairing.refuse("no partner", error, list(map(str, lone.values())), list(lone))
 
 
 def rgb(path: Path, date: str | None = None) -> ImageConfig:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import from_bounds
 
-from covermap.core.errors import DataError
+from covermap.core.errors import DataError, UnreadableError
 
 _held: weakref.WeakKeyDictionary[DatasetReader, MemoryFile] = weakref.WeakKeyDictionary()
 
@@ -28,7 +28,7 @@ def open_cube(path: str) -> DatasetReader:
         with np.load(path, allow_pickle=False) as file:
             values = file["arr_0"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no .npz file with an array arr_0 ({error})", fix="copy it again") from error
+        raise UnreadableError(f"{path} is no .npz file with an array arr_0 ({error})", fix="copy it again") from error
     if values.ndim != 3 or values.dtype.kind not in "iuf":
         raise DataError(f"{path}: arr_0 {values.shape} is not layers x rows x columns of numbers", fix="copy it again")
     about = read_metadata(Path(path))
@@ -43,7 +43,7 @@ def open_patch_array(path: str) -> DatasetReader:
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no .npy file of numbers ({error})", fix="copy it again") from error
+        raise UnreadableError(f"{path} is no .npy file of numbers ({error})", fix="copy it again") from error
     if not isinstance(values, np.ndarray) or values.ndim not in (3, 4) or values.dtype.kind not in "iufb":
         shape = getattr(values, "shape", "")
         raise DataError(f"{path} {shape} is no array (T, H, W, C) or (H, W, C) of numbers", fix="copy it again")

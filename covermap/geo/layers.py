@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rasterio.errors import RasterioError
 
-from covermap.core.errors import DataError
+from covermap.core.errors import DataError, UnreadableError
 from covermap.geo.netcdf import address, band_dimensions
 from covermap.geo.raster import open_dataset
 
@@ -40,6 +40,6 @@ def read_layers(path: str, variable: str | None = None) -> Layers:
         for row, col in ((0, 0), (dataset.height - 1, dataset.width - 1)):
             dataset.read([1, dataset.count], window=((row, row + 1), (col, col + 1)))
     except (RasterioError, OSError) as error:
-        raise DataError(f"{path} is damaged: {error}", fix="copy it again from its source") from error
+        raise UnreadableError(f"{path} is damaged: {error}", fix="copy it again from its source") from error
     places = tuple(band_dimensions(dataset)) if variable is not None else ()
     return Layers(tuple(name or "" for name in dataset.descriptions), places)

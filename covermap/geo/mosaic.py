@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import html
-import warnings
 import xml.etree.ElementTree as xml
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
-from covermap.core.errors import BandError, DataError, GridError
+from covermap.core.errors import BandError, DataError, GridError, UnreadableError
 from covermap.geo.grid import Grid, Window
 
 _TYPES = {
@@ -85,14 +84,12 @@ def nearest_window(grid: Grid, bounds: tuple[float, float, float, float]) -> Win
 
 def _look(path: str) -> _Tile:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
-                grid = Grid(file.crs, file.transform, file.height, file.width)
-                alpha = [path for kind in file.colorinterp if kind == ColorInterp.alpha]
-                tile = _Tile(path, grid, tuple(file.descriptions), tuple(file.dtypes), file.nodata)
+        with rasterio.open(path) as file:
+            grid = Grid(file.crs, file.transform, file.height, file.width)
+            alpha = [path for kind in file.colorinterp if kind == ColorInterp.alpha]
+            tile = _Tile(path, grid, tuple(file.descriptions), tuple(file.dtypes), file.nodata)
     except (RasterioError, OSError) as error:
-        raise DataError(f"{path} is not a raster that can be read: {error}", fix="download it again") from error
+        raise UnreadableError(f"{path} is not a raster that can be read: {error}", fix="download it again") from error
     if alpha or set(tile.dtypes) - set(_TYPES) or grid.transform.is_identity:
         what = "an alpha band" if alpha else "no place" if grid.transform.is_identity else f"numbers {tile.dtypes[0]}"
         raise DataError(f"{path} has {what}: it cannot be joined with others", fix="join the files with gdalbuildvrt")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from pathlib import Path
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
-from covermap.core.errors import DataError, suggest
+from covermap.core.errors import DataError, UnreadableError, suggest
 
 _ADDRESS = re.compile(r'^NETCDF:"(.+)":(.+)$')
 
@@ -30,19 +29,17 @@ def address(path: str, variable: str) -> str:
     if not Path(path).is_file():
         raise DataError(f"there is no file {path}", fix="check the path; paths in a config count from its folder")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
-                inner = {name.rpartition(":")[2] for name in file.subdatasets} or {file.tags(1)["NETCDF_VARNAME"]}
-            found = sorted(name for name in inner if variable in (name, name.rpartition("/")[2]))
-            if len(found) != 1:
-                what = "has no variable" if not found else "has in several groups the variable"
-                raise DataError(f"{path} {what} {variable!r}: {', '.join(sorted(inner))}", fix=suggest(variable, inner))
-            whole = f'NETCDF:"{path}":{found[0]}'
-            with rasterio.open(whole) as file:
-                placed = not file.transform.is_identity
+        with rasterio.open(path) as file:
+            inner = {name.rpartition(":")[2] for name in file.subdatasets} or {file.tags(1)["NETCDF_VARNAME"]}
+        found = sorted(name for name in inner if variable in (name, name.rpartition("/")[2]))
+        if len(found) != 1:
+            what = "has no variable" if not found else "has in several groups the variable"
+            raise DataError(f"{path} {what} {variable!r}: {', '.join(sorted(inner))}", fix=suggest(variable, inner))
+        whole = f'NETCDF:"{path}":{found[0]}'
+        with rasterio.open(whole) as file:
+            placed = not file.transform.is_identity
     except (RasterioError, OSError, KeyError) as error:
-        raise DataError(f"{path} is not a netCDF file that can be read: {error}", fix="copy it again") from error
+        raise UnreadableError(f"{path} is not a netCDF file that can be read: {error}", fix="copy it again") from error
     if not placed:
         raise DataError(
             f"{path}: {variable} has no regular x and y coordinates, so which row is the first is not known",

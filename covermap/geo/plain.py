@@ -20,7 +20,6 @@ from rasterio.errors import RasterioError
 
 from covermap.core.output import writing
 from covermap.geo.grid import Grid, Window
-from covermap.geo.raster import place_may_be_unknown
 
 SIDE_PX = 256
 
@@ -61,7 +60,7 @@ class PlainFile:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with place_may_be_unknown(), self._open() as file:
+                with self._open() as file:
                     for window, values, valid in blocks:
                         stored = self._stored(values, valid)
                         file.write(stored, window=window.rasterio)
@@ -107,5 +106,5 @@ class PlainFile:
 
     def read_sum(self, window: Window) -> int:
         """CRC-32 of a window of the finished file, as `write` gave it."""
-        with place_may_be_unknown(), rasterio.open(self.path) as file:
+        with rasterio.open(self.path) as file:
             return zlib.crc32(file.read(window=window.rasterio))

@@ -17,7 +17,6 @@ import json
 import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError  # what GDAL's copy raises; rasterio has no public name for it
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
 
@@ -164,9 +163,8 @@ def _copy_as_cog(
 
 @contextmanager
 def small_cache() -> Iterator[None]:
-    """GDAL with little memory; a map without a place (tiles of a benchmark) is no reason to warn."""
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    """GDAL with little memory."""
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         yield
 
 

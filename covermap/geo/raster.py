@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -22,11 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.config import CloudConfig
-from covermap.core.errors import BandError, DataError, GridError
+from covermap.core.errors import BandError, DataError, GridError, UnreadableError
 from covermap.core.sensors import Sensor, band_in_file_name, common_name, find_sensor, name_bands, pick_bands
 from covermap.geo.align import read_onto
 from covermap.geo.band_source import BandSource, Quantity, calibrated
@@ -76,11 +75,11 @@ def open_dataset(path: str) -> DatasetReader:
         store.move_to_end(key)
         return store[key]
     try:
-        with rasterio.Env(**(_REMOTE if is_remote(path) else _LOCAL)), place_may_be_unknown():
+        with rasterio.Env(**(_REMOTE if is_remote(path) else _LOCAL)):
             opener = {".npz": open_cube, ".npy": open_patch_array}.get(Path(file).suffix, rasterio.open)
             dataset = opener(path)
     except (RasterioError, OSError) as error:
-        raise DataError(
+        raise UnreadableError(
             f"{file} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + file
         ) from error
     if dataset.count == 0:
@@ -91,14 +90,6 @@ def open_dataset(path: str) -> DatasetReader:
     while len(store) > _MAX_OPEN:
         store.popitem(last=False)[1].close()
     return dataset
-
-
-@contextlib.contextmanager
-def place_may_be_unknown() -> Iterator[None]:
-    """Files without georeference are fine here (benchmark tiles); where a place is needed, that is checked."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
 
 
 def grid_of(dataset: DatasetReader) -> Grid:
@@ -180,16 +171,10 @@ class Raster:
         dataset = open_dataset(path)
         nodata = self.nodata if self.nodata is not None and not codes else dataset.nodata
         resampling = "nearest" if codes else self.resampling
-        try:
-            if grid_of(dataset).is_same(self.grid):
-                return read_plain(dataset, indexes, window, nodata, masked=self.masked)
+        if grid_of(dataset).is_same(self.grid):
+            return read_plain(dataset, indexes, window, nodata, masked=self.masked)
+        with _naming_damage(path, window):
             return read_onto(dataset, indexes, self.grid.window_grid(window), nodata=nodata, resampling=resampling)
-        except (RasterioError, OSError) as error:
-            which = f"{own_file(path)} or a file beside it" if is_mosaic(path) else path
-            raise DataError(
-                f"{which} is damaged near row {window.row}, column {window.col}: {error}",
-                fix="copy it again from its source",
-            ) from error
 
     def of_date(self, number: int) -> Raster:
         """One of the dates alone, with its own cloud mask."""
@@ -253,15 +238,29 @@ class Raster:
         return replace(self, sources=sources, dtype="float32")
 
 
+@contextlib.contextmanager
+def _naming_damage(path: str, window: Window) -> Iterator[None]:
+    """Turn what GDAL says of a damaged block into UnreadableError."""
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        which = f"{own_file(path)} or a file beside it" if is_mosaic(path) else path
+        raise UnreadableError(
+            f"{which} is damaged near row {window.row}, column {window.col}: {error}",
+            fix="copy it again from its source, or leave it out: covermap check CONFIG --audit --out FOLDER finds all",
+        ) from error
+
+
 def read_plain(
     dataset: DatasetReader, indexes: Sequence[int], window: Window, nodata: float | None, *, masked: bool = True
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """values (C, H, W), valid (H, W) of a window on the dataset's own grid; 0 and False outside of it."""
+    """values (C, H, W), valid (H, W) of a window on the dataset's grid; 0, False outside. Raises UnreadableError."""
     inside = window.intersect(Window(0, 0, dataset.height, dataset.width))
     if inside == window:
-        values = dataset.read(list(indexes), window=window.rasterio)
-        good = valid_pixels(values, nodata)
-        return values, good & _mask(dataset, window) if masked else good
+        with _naming_damage(dataset.name, window):
+            values = dataset.read(list(indexes), window=window.rasterio)
+            good = valid_pixels(values, nodata)
+            return values, good & _mask(dataset, window) if masked else good
     values = np.zeros(
         (len(indexes), window.height, window.width), np.result_type(*(dataset.dtypes[i - 1] for i in indexes))
     )

@@ -13,7 +13,6 @@ import rasterio
 
 from covermap.core.output import claim, replacing
 from covermap.geo.grid import Grid, Window
-from covermap.geo.raster import place_may_be_unknown
 
 
 class RasterWriter:
@@ -61,8 +60,7 @@ class RasterWriter:
 
     def __enter__(self) -> RasterWriter:
         self._partial = self._replacing.__enter__()
-        with place_may_be_unknown():
-            self._dataset = rasterio.open(self._partial, "w", **self._profile)
+        self._dataset = rasterio.open(self._partial, "w", **self._profile)
         self._dataset.update_tags(**self._tags)
         for i, name in enumerate(self._bands, 1):
             self._dataset.set_band_description(i, name)

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from covermap.core.config import AdaptConfig
 from covermap.core.errors import ConfigError, ModelError, suggest
 from covermap.core.output import replacing
+from covermap.core.train_config import AdaptConfig
 from covermap.nn.model import Model
 
 LINEARS = {"attention": r"(attn|attention)\.", "mlp": r"(mlp|fc\d|pwconv|linear)", "all": ""}

@@ -104,6 +104,19 @@ def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
         return _svg_uri(figure)
 
 
+def shift_surface(surface: npt.NDArray[np.float64]) -> str:
+    """Correlation of edges (N, N) by how far labels are moved, from -N // 2 to N // 2 px down and right."""
+    reach = len(surface) // 2
+    with _style():
+        figure, (axes,) = _new((_PAIR_IN, 4.2), (0.6, 0.9, 0.5, 0.1))
+        shown = axes.imshow(surface, extent=(-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5), cmap="cividis")
+        axes.axhline(0, color="white", lw=0.6)
+        axes.axvline(0, color="white", lw=0.6)
+        axes.set(xlabel="labels moved right (px)", ylabel="labels moved down (px)")
+        figure.colorbar(shown, ax=axes, label="edges agree", fraction=0.046)
+        return _svg_uri(figure)
+
+
 def learning_curves(rows: Sequence[Mapping[str, Any]], chosen: int | None = None) -> str:
     """Loss, validation scores and learning rate over epochs from log rows; a line marks the chosen epoch."""
     panels: list[tuple[str, dict[str, tuple[str, str]]]] = [

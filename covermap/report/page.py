@@ -50,17 +50,8 @@ def write_report(run: Run) -> Path:
     Raises OutputError when it cannot be written. Data that can no longer be opened are named in the report.
     """
     pieces = Pieces(run)
-    environment = Environment(
-        loader=PackageLoader("covermap", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {
-        "percent": percent, "score": score, "count": count, "hectares": hectares, "seconds": seconds,
-    }  # fmt: skip
-    page = environment.get_template("page.html").render(
+    page = render(
+        "page.html",
         name=run.config.name,
         folder=shlex.quote(str(run.folder)),
         evaluate=_evaluate_command(pieces),
@@ -88,6 +79,18 @@ def write_report(run: Run) -> Path:
         confidence_colours=pictures.CONFIDENCE_COLOURS,
     )
     return write_text(run.path("report.html"), page)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page of this folder with its values in it."""
+    environment = Environment(
+        loader=PackageLoader("covermap", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
+    environment.filters |= {
+        "percent": percent, "score": score, "count": count, "hectares": hectares, "seconds": seconds,
+    }  # fmt: skip
+    return environment.get_template(template).render(**values)
 
 
 @dataclass

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import ForestConfig
 from covermap.core.legend import IGNORE
 from covermap.core.run import Run
+from covermap.core.train_config import ForestConfig
 from covermap.core.types import InputSpec, Sample
 from covermap.data.scene import Scene
 from covermap.data.split import Split

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import PredictConfig
 from covermap.core.errors import ConfigError, DataError, LabelError, suggest
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text
 from covermap.core.progress import Say, silent
 from covermap.core.run import Run
+from covermap.core.train_config import PredictConfig
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import PARTS, Split
 from covermap.data.stats import with_own_statistics

@@ -8,7 +8,6 @@ lot is knowledge of the neighbourhood, which new ground does not give (Roberts e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,41 +15,20 @@ import numpy.typing as npt
 
 from covermap.core.config import SplitConfig
 from covermap.core.errors import LabelError
-from covermap.core.legend import IGNORE
 from covermap.core.progress import Tick, unseen
 from covermap.core.types import InputSpec
-from covermap.data.labels import ChipLabels
 from covermap.data.make_split import LEAKY, make_split
+from covermap.data.pixels import Pixels, sample_pixels
 from covermap.data.scene import Scene
 from covermap.data.split import PARTS
-from covermap.data.stats import normalise_sample
-from covermap.geo.grid import Window, partition
 from covermap.metrics.confusion import Confusion
 from covermap.ml.forest import fit_forest
 
 REPEATS, TEST_SHARE, TREES = 8, 0.25, 40
-MAX_PX, MAX_WINDOWS, WINDOW_PX = 8000, 250, 32
-REACH_PX = (2, 7)
-"""The means of so many rows and columns to each side of a pixel are features, because a network sees them, too."""
+MAX_PX = 8000
 TRAIN, TEST = PARTS.index("train"), PARTS.index("test")
 STUDENT_T = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
 """97.5 % quantiles by degrees of freedom."""
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    """Labelled pixels: features (N, F), classes (N,), and for each the window it lies in and its row and column there.
-
-    unit: what a draw by lot moves as a whole: the pixel, or the chip where a chip has one class.
-    """
-
-    windows: list[tuple[Scene, Window]]
-    features: npt.NDArray[np.float32]
-    classes: npt.NDArray[np.uint8]
-    window: npt.NDArray[np.int64]
-    row: npt.NDArray[np.int64]
-    col: npt.NDArray[np.int64]
-    unit: npt.NDArray[np.int64]
 
 
 def measure_leaks(
@@ -61,7 +39,7 @@ def measure_leaks(
     The interval is Student's t over the repeats; their variance is corrected for the pixels that they share (Nadeau and
     Bengio 2003). Raises LabelError where blocks leave too little to compare, MissingExtra without scikit-learn.
     """
-    pixels = _sample(scenes, spec)
+    pixels = sample_pixels(scenes, spec, max_px=MAX_PX)
     legend = scenes[0].legend
     assert legend is not None
     random, blocked, ratios = [], [], []
@@ -83,58 +61,8 @@ def measure_leaks(
     return _summary(np.array(random), np.array(blocked), float(np.mean(ratios)))
 
 
-def _sample(scenes: Sequence[Scene], spec: InputSpec) -> _Pixels:
-    """Pixels of windows drawn over all scenes, so many from each that they lie as near to each other as labels do."""
-    rng = np.random.default_rng(0)
-    places = [(i, w) for i, scene in enumerate(scenes) for w in partition(scene.grid.window, WINDOW_PX, WINDOW_PX)]
-    labelled: list[tuple[int, Window]] = []
-    for number in rng.permutation(len(places)).tolist():
-        i, window = places[number]
-        if (scenes[i].read_labels(window) != IGNORE).any():
-            labelled.append((i, window))
-        if len(labelled) == MAX_WINDOWS:
-            break
-    each = -(-MAX_PX // max(1, len(labelled)))
-    rows = []
-    for number, (i, window) in enumerate(labelled):
-        features, index = _features(scenes[i], window, spec)
-        row, col = np.nonzero(index != IGNORE)
-        chosen = rng.permutation(len(row))[:each]
-        row, col = row[chosen], col[chosen]
-        rows.append((features[:, row, col].T, index[row, col], np.full(len(row), number), row, col))
-    if sum(len(found[1]) for found in rows) < 40:
-        raise LabelError("there are fewer than 40 labelled pixels to measure leaks with", fix="add labels")
-    x, y, window_of, row, col = (np.concatenate(part) for part in zip(*rows, strict=True))
-    scene_of = np.array([i for i, _ in labelled])[window_of]
-    whole = np.array([isinstance(scene.labels, ChipLabels) for scene in scenes])[scene_of]
-    unit = np.where(whole, scene_of, len(scenes) + np.arange(len(y)))
-    return _Pixels([(scenes[i], window) for i, window in labelled], x, y, window_of, row, col, unit)
-
-
-def _features(scene: Scene, window: Window, spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Bands of all sensors and dates with their means around each pixel (F, H, W), and labels where there is image."""
-    reach = max(REACH_PX)
-    sample = scene.read(window.pad(reach))
-    bands = np.concatenate(
-        [values.reshape(-1, *values.shape[2:]) for values in normalise_sample(sample, spec).values()]
-    )
-    inside = (slice(reach, reach + window.height), slice(reach, reach + window.width))
-    layers = [bands, *(_mean_around(bands, px) for px in REACH_PX)]
-    seen = np.asarray(sample.valid.any(0))[inside]
-    label = np.where(seen, scene.read_labels(window), np.uint8(IGNORE))
-    return np.concatenate([layer[:, inside[0], inside[1]] for layer in layers]), label
-
-
-def _mean_around(bands: npt.NDArray[np.float32], px: int) -> npt.NDArray[np.float32]:
-    """(C, H, W): the mean of the square that reaches px to each side; margins of the array repeat its edge."""
-    side = 2 * px + 1
-    padded = np.pad(bands, ((0, 0), (px, px), (px, px)), mode="edge")
-    squares = np.lib.stride_tricks.sliding_window_view(padded, side, axis=1).mean(-1, dtype=np.float32)
-    return np.asarray(np.lib.stride_tricks.sliding_window_view(squares, side, axis=2).mean(-1, dtype=np.float32))
-
-
 def _by_blocks(
-    config: SplitConfig, scenes: Sequence[Scene], pixels: _Pixels, size_px: int, seed: int
+    config: SplitConfig, scenes: Sequence[Scene], pixels: Pixels, size_px: int, seed: int
 ) -> npt.NDArray[np.uint8]:
     """The part (N,) of each pixel by blocks with the config's buffer; all 0 where this draw leaves a part empty."""
     sizes = {} if config.method in LEAKY else {"block_px": config.block_px, "buffer_px": config.buffer_px}
@@ -151,7 +79,7 @@ def _by_blocks(
     return parts
 
 
-def _by_lot(pixels: _Pixels, parts: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
+def _by_lot(pixels: Pixels, parts: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
     """The same pixels, as many of them (or of whole chips, nearly) in test, drawn without regard to where they lie."""
     used = np.flatnonzero(parts)
     units, place = np.unique(pixels.unit[used], return_inverse=True)
@@ -164,7 +92,7 @@ def _by_lot(pixels: _Pixels, parts: npt.NDArray[np.uint8], seed: int) -> npt.NDA
     return drawn
 
 
-def _score(pixels: _Pixels, parts: npt.NDArray[np.uint8], num_classes: int, seed: int) -> tuple[float, float]:
+def _score(pixels: Pixels, parts: npt.NDArray[np.uint8], num_classes: int, seed: int) -> tuple[float, float]:
     """Overall accuracy and mean IoU on the test pixels of a forest fitted on the train pixels."""
     train, test = parts == TRAIN, parts == TEST
     forest = fit_forest(

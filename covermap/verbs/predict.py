@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from covermap import __version__
-from covermap.core.config import DataConfig, ImageConfig, PredictConfig
+from covermap.core.config import DataConfig, ImageConfig
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import BandError, DataError, OutputError
 from covermap.core.legend import Legend
@@ -32,6 +32,7 @@ from covermap.core.output import claim, replacing, write_text, writing
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import checksum
 from covermap.core.sensors import find_sensor
+from covermap.core.train_config import PredictConfig
 from covermap.core.types import InputSpec
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.stats import with_own_statistics

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from covermap.core.config import RunConfig, TrainConfig
+from covermap.core.config import RunConfig
 from covermap.core.errors import ConfigError, CovermapError, MissingExtra, ModelError
 from covermap.core.output import replacing
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
+from covermap.core.train_config import TrainConfig
 from covermap.core.types import Batch
 from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate

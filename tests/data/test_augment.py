@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covermap.core.config import AugmentConfig, TrainConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
+from covermap.core.train_config import AugmentConfig, TrainConfig
 from covermap.core.types import InputSpec, Sample, SensorInput
 from covermap.data.augment import Warp, flip, require_effect, vary
 from covermap.data.chips import TrainWindows, collate, survey

@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pytest
 
-from covermap.core.config import RareConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
+from covermap.core.train_config import RareConfig
 from covermap.data.balance import balanced_subset, class_weights, plan_sampling
 from covermap.data.chips import TrainWindows, survey
 from covermap.data.make_split import make_split

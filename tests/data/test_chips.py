@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from covermap.core.config import TrainConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import DataError
 from covermap.core.legend import IGNORE
+from covermap.core.train_config import TrainConfig
 from covermap.core.types import InputSpec, Sample, SensorInput
 from covermap.data.chips import TrainWindows, collate, survey
 from covermap.data.make_split import make_split

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from covermap.core.config import DataConfig, TrainConfig
+from covermap.core.config import DataConfig
+from covermap.core.train_config import TrainConfig
 from covermap.core.types import InputSpec, SensorInput
 from covermap.data.chips import TrainWindows, survey
 from covermap.data.order import AT_ONCE, plan_order

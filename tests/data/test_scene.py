@@ -95,7 +95,7 @@ def test_patterns_pair_by_name_and_refuse_what_stands_alone(write_tif):
         sample = scene.read(Window(0, 0, 8, 8), labels=True)
         assert sample.image["image"][0, 0, 0, 0] == ord(scene.name)
     write_tif("y/d.tif", np.ones((8, 8), "uint8"))
-    with pytest.raises(DataError, match=r"do not pair by name: d stand alone"):
+    with pytest.raises(DataError, match=r"1 labels in .* without images: .*/y/d\.tif"):
         open_scenes(DataConfig(image=x, labels=y))
 
 
@@ -164,7 +164,7 @@ def test_scenes_with_bands_in_another_order_are_read_by_name(write_tif):
 def test_files_of_one_name_in_several_folders_do_not_become_one_scene(write_tif):
     for folder in ("a", "b"):
         path = write_tif(f"r/{folder}/image.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
-    with pytest.raises(DataError, match="2 files have only 1 different names"):
+    with pytest.raises(DataError, match="have one name"):
         open_scenes(DataConfig(image=path.rsplit("/", 2)[0] + "/*/image.tif"))
 
 

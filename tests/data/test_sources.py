@@ -5,14 +5,12 @@ import itertools
 import json
 import os
 import pickle
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning
 
 from covermap.core.config import DataConfig, SplitConfig
 from covermap.core.errors import ConfigError, DataError, LabelError
@@ -34,12 +32,10 @@ def put(path, values, *, alpha=False):
         "height": values.shape[1],
         "width": values.shape[2],
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", **profile, dtype=values.dtype) as file:
-            file.write(values)
-            if alpha:
-                file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    with rasterio.open(path, "w", **profile, dtype=values.dtype) as file:
+        file.write(values)
+        if alpha:
+            file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
 
 
 @pytest.mark.parametrize("name", names("source"))

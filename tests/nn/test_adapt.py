@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from covermap.core.config import AdaptConfig
 from covermap.core.errors import ConfigError, ModelError
+from covermap.core.train_config import AdaptConfig
 from covermap.core.types import InputSpec, SensorInput
 from covermap.nn.adapt import (
     adapt,

@@ -9,11 +9,12 @@ import pytest
 import rasterio
 
 from covermap.cli import main
-from covermap.core.config import AugmentConfig, ImageConfig, PredictConfig
+from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError
 from covermap.core.legend import IGNORE
 from covermap.core.registry import find
+from covermap.core.train_config import AugmentConfig, PredictConfig
 from covermap.data import miniature
 from covermap.data.chips import TrainWindows
 from covermap.models import read_card

@@ -99,7 +99,7 @@ def test_a_draw_by_lot_keeps_the_sizes_and_moves_chips_whole(write_tif, tmp_path
     scenes = open_scenes(DataConfig(source="lucas", root=str(tmp_path)))
     split = make_split(scenes, SplitConfig(), size_px=16)
     spec = input_spec(scenes, split, normalise="dataset", size_px=16)
-    pixels = leaks._sample(scenes, spec)
+    pixels = leaks.sample_pixels(scenes, spec, max_px=leaks.MAX_PX)
     parts = leaks._by_blocks(SplitConfig(), scenes, pixels, 16, 0)
     drawn = leaks._by_lot(pixels, parts, 0)
     for chip in np.unique(pixels.window):

@@ -16,10 +16,11 @@ import rasterio.shutil
 import torch
 from shapely.geometry import Polygon
 
-from covermap.core.config import ImageConfig, PredictConfig
+from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, GridError, ModelError, OutputError
 from covermap.core.run import Run
+from covermap.core.train_config import PredictConfig
 from covermap.data.scene import open_scenes
 from covermap.data.split import Split
 from covermap.geo.grid import Window
@@ -127,7 +128,7 @@ def test_a_killed_prediction_is_continued_with_the_same_bytes(model, image, tmp_
     predict(model / "model", image, whole / "map.tif", settings=SMALL)
     code = (
         "import sys, time, covermap.verbs.predict as p\n"
-        "from covermap.core.config import PredictConfig\n"
+        "from covermap.core.train_config import PredictConfig\n"
         "real = p._predict_block\n"
         "def slow(*a):\n    time.sleep(0.3)\n    return real(*a)\n"
         "p._predict_block = slow\n"

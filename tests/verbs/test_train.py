@@ -9,10 +9,11 @@ import rasterio
 import torch
 from shapely import box
 
-from covermap.core.config import ImageConfig, PredictConfig
+from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, LabelError, ModelError, OutputError
 from covermap.core.run import Run
+from covermap.core.train_config import PredictConfig
 from covermap.data.chips import image_batch
 from covermap.geo.grid import Window
 from covermap.models import load_model

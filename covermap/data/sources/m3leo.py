@@ -35,7 +35,7 @@ from covermap.data.sar import (
     SeasonalBackscatter,
     by_name,
 )
-from covermap.data.source import SceneFiles, Source, inside, read_parts
+from covermap.data.source import SceneFiles, Source, by_stem, inside, list_files, read_parts, tell_audit
 from covermap.geo.layers import read_layers
 
 COLOURS = tuple(f"{month:02d}_{colour}" for month in MONTHS for colour in ("red", "green", "blue"))
@@ -156,7 +156,7 @@ class M3leo(Source):
         parts = read_parts(table)
         folder = table.parent / table.name.partition("_splits_")[0]
         sets = [*self.products, *([self.labels] if self.labels else []), *self.targets]
-        files = {name: _files(inside(folder, name)) for name in sets}
+        files = {name: by_stem(list_files(inside(folder, name), (".tif", ".nc"))) for name in sets}
         for chip in parts:
             inside(folder, chip)
         for name, chips in files.items():
@@ -170,7 +170,7 @@ class M3leo(Source):
                 found.append(self._scene(aoi, chip, part, {name: chips[chip] for name, chips in files.items()}))
             except DataError as error:
                 damaged.append(f"{chip} ({error.message})")
-        self._note(aoi, "chips that cannot be used", damaged)
+        self._note(aoi, "chips that cannot be used", damaged, kind="unreadable")
         return found
 
     def _scene(self, aoi: str, chip: str, part: str, files: Mapping[str, Path]) -> SceneFiles:
@@ -192,10 +192,11 @@ class M3leo(Source):
         targets = tuple(t.model_copy(update={"path": str(files[folder])}) for folder, t in self.targets.items())
         return SceneFiles(f"{aoi}_{chip}", tuple(images), labels, part, targets=targets)
 
-    def _note(self, aoi: str, what: str, chips: Sequence[str]) -> None:
+    def _note(self, aoi: str, what: str, chips: Sequence[str], *, kind: str = "no partner") -> None:
         if chips:
             listed = ", ".join(chips[:5]) + (" ..." if len(chips) > 5 else "")
             self.notes.append(f"{aoi}: left out {len(chips)} {what}: {listed}")
+            tell_audit(kind, self.notes[-1])
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:
@@ -242,18 +243,3 @@ def _year(folder: str) -> str:
     """`s1grd-2020` -> 2020; empty for a folder without a year."""
     match = re.search(r"-(\d{4})$", folder)
     return match[1] if match else ""
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """{identifier: file}, sorted; raises DataError for a folder that is not there, and for two files of one chip."""
-    if not folder.is_dir():
-        listed = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
-        raise DataError(f"there is no folder {folder}", fix=suggest(folder.name, listed))
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in (".tif", ".nc") or path.name.startswith("."):
-            continue
-        if path.stem in found:
-            raise DataError(f"{found[path.stem].name} and {path.name} in {folder} are one chip", fix="keep one of them")
-        found[path.stem] = path
-    return found

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from covermap.core.config import ImageConfig
-from covermap.core.errors import ConfigError, DataError, suggest
+from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
@@ -51,7 +51,7 @@ class TerraMesh(Source):
 
     def scenes(self) -> list[SceneFiles]:
         folders = [*self.inputs, *(["LULC"] if self.labels else [])]
-        files = {name: by_stem(list_files(self._folder(name), (".tif", ".tiff"))) for name in folders}
+        files = {name: by_stem(list_files(self.root / name, (".tif", ".tiff"))) for name in folders}
         first = self.inputs[0]
         for name in folders[1:]:
             require_pairs(files[first], files[name], first_name=f"{first} tiles", second_name=f"{name} tiles")
@@ -67,13 +67,6 @@ class TerraMesh(Source):
             )
             for tile in sorted(files[first], key=natural)
         ]
-
-    def _folder(self, name: str) -> Path:
-        folder = self.root / name
-        if not folder.is_dir():
-            there = [path.name for path in self.root.iterdir() if path.is_dir()]
-            raise DataError(f"there is no folder {folder}", fix=suggest(name, there))
-        return folder
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:
