@@ -20,6 +20,7 @@ from covermap.core.sensors import find_sensor
 from covermap.data.label_file import LabelFile
 from covermap.data.labels import RasterLabels, infer_legend, is_vector
 from covermap.data.scene import Scene, open_scenes
+from covermap.geo.classes import BLOCK_PX as LABEL_BLOCK_PX
 from covermap.geo.composite import composite as composite_of
 from covermap.geo.composite import require_method
 from covermap.geo.delivered import find_granule
@@ -156,9 +157,8 @@ def _label_raster(source: str, like: str, grid: Grid, legend: Legend | None, met
     config = DataConfig(image=source, labels=source, align=method if method in CATEGORICAL else "mode")
 
     def layer(legend: Legend) -> Layer:
-        return _label_layer(
-            RasterLabels.open(LabelFile(source), grid=grid, legend=legend, config=config, image_name=like), legend
-        )
+        labels = RasterLabels.open(LabelFile(source), grid=grid, legend=legend, config=config, image_name=like)
+        return replace(_label_layer(labels, legend), block_px=LABEL_BLOCK_PX)
 
     if legend:
         return layer(legend)
