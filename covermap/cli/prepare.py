@@ -51,6 +51,9 @@ def prepare(
         str | None, typer.Option(help="Several dates (PATH or PATH@DATE) as one: median, mean, max-ndvi.")
     ] = None,
     dates: Annotated[str | None, typer.Option(help="With --composite: only this period, first/last.")] = None,
+    report_loss: Annotated[
+        bool, typer.Option("--report-loss", help="Labels: what each class loses by each method; takes longer.")
+    ] = False,
     tile: Tile = None,
     overlap: Overlap = 0,
     edge: Edge = "shift",
@@ -61,6 +64,7 @@ def prepare(
     overwrite: show.Overwrite = False,
     dry_run: show.DryRun = False,
     quiet: show.Quiet = False,
+    as_json: show.AsJson = False,
 ) -> None:
     """Bring an image, several dates of it or labels onto one grid as a single GeoTIFF; or all data of a config at once.
 
@@ -80,13 +84,19 @@ def prepare(
     from covermap.verbs.prepare import prepare as align
 
     with show.progress("aligning", quiet=quiet or dry_run) as tick:
-        told = align(
+        done = align(
             source, out, like=like, gsd_m=gsd, resampling=resampling, field=field, layer=layer, epsg=epsg,
             legend=legend, sensor=sensor, bands=show.listed(bands), clouds=clouds, composite=composite, dates=dates,
-            overwrite=overwrite, dry_run=dry_run, on_progress=tick,
+            report_loss=report_loss, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
         )  # fmt: skip
-    for line in told:
+    rows = [loss.row() for loss in done.losses]
+    if as_json:
+        show.as_json({"out": out, "told": done.told, "classes": rows})
+        return
+    for line in done.told:
         typer.echo(line)
+    if rows:
+        show.table([list(row.values()) for row in rows], list(rows[0]), title="Share of the labelled pixels")
 
 
 def _tiling(

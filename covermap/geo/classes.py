@@ -108,6 +108,31 @@ def read_classes(
     return out
 
 
+def read_by_method(
+    path: str | Path,
+    grid: Grid,
+    legend: Legend,
+    *,
+    window: Window,
+    weights: Sequence[float],
+    nodata: float | None = None,
+    unknown: str = "error",
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """{method: what `read_classes` gives}, for all methods from one reading of the fine pixels."""
+    found = {method: np.full((window.height, window.width), IGNORE, np.uint8) for method in METHODS}
+    for tile, index, factor in _read_fine(path, grid, window, legend, "mode", nodata, unknown):
+        for method, out in found.items():
+            mine = weights if method == "weighted_mode" else None
+            out[tile.within(window).slices] = reduce_classes(index, factor, len(legend), method=method, weights=mine)
+    source = grid_of(open_dataset(str(path)))
+    if _offset_px(grid, source, max(1, round(_pixel_ratio(grid, source, str(path))))) is None:
+        # Centres of pixels do not fall on the fine pixels that the others are counted from.
+        found["nearest"] = read_classes(
+            path, grid, legend, window=window, method="nearest", nodata=nodata, unknown=unknown
+        )
+    return found
+
+
 def count_classes(
     path: str | Path, grid: Grid, legend: Legend, *, nodata: float | None = None, unknown: str = "error"
 ) -> npt.NDArray[np.int64]:
@@ -123,7 +148,8 @@ def count_classes(
         return found
 
     blocks = list(partition(grid.window, BLOCK_PX, BLOCK_PX))
-    return np.sum(list(map_unordered(count, blocks, workers=cores())), axis=0)[: len(legend)]
+    counts = np.stack(list(map_unordered(count, blocks, workers=cores())))
+    return np.asarray(counts.sum(0)[: len(legend)])
 
 
 def _check_method(method: str, weights: Sequence[float] | None, num_classes: int) -> None:

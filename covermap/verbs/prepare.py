@@ -14,13 +14,15 @@ from covermap.core.config import DataConfig, ImageConfig, expand, parse_date
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
 from covermap.core.legend import IGNORE, Legend, load_legend
-from covermap.core.output import claim
+from covermap.core.output import claim, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.sensors import find_sensor
+from covermap.data.class_loss import ClassLoss, as_csv, class_losses
 from covermap.data.label_file import LabelFile
 from covermap.data.labels import RasterLabels, infer_legend, is_vector
 from covermap.data.scene import Scene, open_scenes
 from covermap.geo.classes import BLOCK_PX as LABEL_BLOCK_PX
+from covermap.geo.classes import METHODS, count_classes, rare_class_weights, read_by_method
 from covermap.geo.composite import composite as composite_of
 from covermap.geo.composite import require_method
 from covermap.geo.delivered import find_granule
@@ -30,7 +32,6 @@ from covermap.geo.raster import files_behind, grid_of, open_dataset, open_raster
 from covermap.geo.rasterize import VectorLabels
 from covermap.geo.writer import RasterWriter
 
-CATEGORICAL = ("mode", "nearest", "weighted_mode")
 CONTINUOUS = ("bilinear", "nearest", "cubic", "average")
 BLOCK_PX = 1024
 COMPOSITE_BYTES = 1 << 28
@@ -51,6 +52,16 @@ class Layer:
     block_px: int = BLOCK_PX
     again: Callable[[], Layer] | None = None
     """What to write where codes turn up that this layer does not know."""
+    losses: Callable[[npt.NDArray[np.int64]], list[ClassLoss]] = lambda counts: []
+    """What each class loses, where that was asked."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Sentences about the result, and what each class lost, where that was asked."""
+
+    told: list[str]
+    losses: Sequence[ClassLoss] = ()
 
 
 @small_cache()
@@ -70,22 +81,26 @@ def prepare(
     clouds: str = "auto",
     composite: str | None = None,
     dates: str | None = None,
+    report_loss: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: Tick = unseen,
-) -> list[str]:
+) -> Outcome:
     """Write `source` on the grid of `like`, or on its own at `gsd_m`; returns sentences about the result.
 
     Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. composite: several
     sources (PATH, PATH@DATE, patterns) as one image by median, mean or max-ndvi over their valid pixels; dates: only
-    those in the period first/last. Memory: a block a core. Raises ConfigError (options that do not go together),
-    GridError (no overlap), OutputError (exists, is an input).
+    those in the period first/last. report_loss: count what each method loses of the classes of a label raster, and
+    write it beside the result as NAME.classes.csv. Memory: a block a core. Raises ConfigError (options that do not go
+    together), GridError (no overlap), OutputError (exists, is an input).
     """
     out = claim(out, overwrite=overwrite, dry_run=dry_run)
     sources = [source] if isinstance(source, str) else list(source)
     known = load_legend(legend) if legend else None
     if gsd_m is not None and gsd_m <= 0:
         raise ConfigError(f"--gsd {gsd_m:g} is no pixel size", fix="give metres, for example --gsd 10")
+    if report_loss and (composite or field or dates):
+        raise ConfigError("--report-loss counts the pixels of a label raster", fix="leave the other options out")
     if composite is not None:
         if known or field:
             raise ConfigError("--composite goes with images, not with labels", fix="leave --legend and --field out")
@@ -101,32 +116,38 @@ def prepare(
         grid = _grid_of(like)
         labels = VectorLabels.open(source, field=field, grid=grid, legend=known, layer=layer, epsg=epsg)
         found = _label_layer(labels, labels.legend)
-    elif resampling in ("mode", "weighted_mode") or known:
+    elif resampling in ("mode", "weighted_mode") or known or report_loss:
         grid = _target(grid_of(open_dataset(source)), like, gsd_m)
-        found = _label_raster(source, like or source, grid, known, resampling)
+        found = _label_raster(source, like or source, grid, known, resampling, report_loss=report_loss)
     elif resampling in CONTINUOUS:
         found = _image(source, like, gsd_m, resampling, sensor, bands, clouds)
     else:
-        listed = ", ".join(dict.fromkeys((*CONTINUOUS, *CATEGORICAL)))
+        listed = ", ".join(dict.fromkeys((*CONTINUOUS, *METHODS)))
         raise ConfigError(f"--resampling {resampling} is not known", fix=f"use one of {listed}")
     return _finish(found, out, [source, like], overwrite, dry_run, on_progress)
 
 
 def _finish(
     found: Layer, out: Path, inputs: Sequence[str | None], overwrite: bool, dry_run: bool, on_progress: Tick
-) -> list[str]:
+) -> Outcome:
     """Write a layer unless it would replace an input; raises OutputError."""
     if out.resolve() in {Path(file).resolve() for path in inputs if path for file in _files(path)}:
         raise OutputError(f"{out} is an input of this call", fix="give the result another name")
     told = [f"{out}: {found.grid.describe()}, {', '.join(found.bands)}", *(f"note: {note}" for note in found.notes)]
     if dry_run:
-        return told
+        return Outcome(told)
     try:
-        return told + _write(found, out, overwrite, on_progress)
+        counts = _write(found, out, overwrite, on_progress)
     except LabelError:
         if found.again is None:
             raise
-        return told + _write(found.again(), out, overwrite, on_progress)
+        found = found.again()
+        counts = _write(found, out, overwrite, on_progress)
+    told += found.describe(counts)
+    losses = found.losses(counts)
+    if losses:
+        told.append(f"losses: {write_text(out.with_suffix('.classes.csv'), as_csv(losses))}")
+    return Outcome(told, losses)
 
 
 def _files(path: str) -> list[str]:
@@ -153,17 +174,40 @@ def _target(own: Grid, like: str | None, gsd_m: float | None) -> Grid:
     return own.coarsen(gsd_m / own.gsd_m) if gsd_m else own
 
 
-def _label_raster(source: str, like: str, grid: Grid, legend: Legend | None, method: str) -> Layer:
-    config = DataConfig(image=source, labels=source, align=method if method in CATEGORICAL else "mode")
+def _label_raster(
+    source: str, like: str, grid: Grid, legend: Legend | None, method: str, *, report_loss: bool
+) -> Layer:  # fmt: skip
+    config = DataConfig(image=source, labels=source, align=method if method in METHODS else "mode")
 
     def layer(legend: Legend) -> Layer:
         labels = RasterLabels.open(LabelFile(source), grid=grid, legend=legend, config=config, image_name=like)
-        return replace(_label_layer(labels, legend), block_px=LABEL_BLOCK_PX)
+        found = replace(_label_layer(labels, legend), block_px=LABEL_BLOCK_PX)
+        return _with_losses(found, labels, legend) if report_loss else found
 
-    if legend:
-        return layer(legend)
+    if legend or report_loss:
+        return layer(legend or infer_legend(source))
     # Reading everything twice, first for its codes, would take nearly twice as long: a part mostly shows them all.
     return replace(layer(infer_legend(source, every=8)), again=lambda: layer(infer_legend(source)))
+
+
+def _with_losses(layer: Layer, labels: RasterLabels, legend: Legend) -> Layer:
+    """The same, counted before and by each method after: counts (method, 256)."""
+    how: dict[str, Any] = {"nodata": labels.nodata, "unknown": labels.unknown}
+    before = count_classes(labels.source, layer.grid, legend, **how)
+    weights = rare_class_weights(before)
+
+    def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        found = read_by_method(labels.source, layer.grid, legend, window=window, weights=weights, **how)
+        counts = [np.bincount(index.ravel(), minlength=256) for index in found.values()]
+        return legend.decode(found[labels.align]), np.stack(counts)
+
+    def losses(counts: npt.NDArray[np.int64]) -> list[ClassLoss]:
+        return class_losses(legend, before, dict(zip(METHODS, counts[:, : len(legend)], strict=True)))
+
+    def describe(counts: npt.NDArray[np.int64]) -> list[str]:
+        return layer.describe(counts[METHODS.index(labels.align)])
+
+    return replace(layer, read=read, describe=describe, losses=losses)
 
 
 def _label_layer(labels: RasterLabels | VectorLabels, legend: Legend) -> Layer:
@@ -282,8 +326,8 @@ def _composite_layer(scene: Scene, key: str, method: str) -> Layer:
     return Layer(grid, raster.bands, "float32", float("nan"), read, describe, block_px=block)
 
 
-def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> list[str]:
-    """Blocks are read by all cores, and written in their order: the same call gives the same bytes."""
+def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> npt.NDArray[np.int64]:
+    """Blocks are read by all cores, and written in their order: the same call gives the same bytes; returns counts."""
     blocks = list(partition(layer.grid.window, layer.block_px, layer.block_px))
     counts: Any = 0
     early: dict[int, npt.NDArray[Any]] = {}
@@ -300,4 +344,4 @@ def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> list[
                 writer.write(blocks[written], early.pop(written))
                 written += 1
                 on_progress(written, len(blocks))
-    return layer.describe(counts)
+    return np.asarray(counts)
