@@ -23,37 +23,46 @@ MinLabelled = Annotated[float, typer.Option(help="Smallest share with a label.",
 DropOnly = Annotated[
     str | None, typer.Option(help="Leave out tiles of these classes alone: water,snow.", rich_help_panel=_TILES)
 ]
+Source = Annotated[
+    list[str],
+    typer.Argument(
+        help="Image, folder of bands, product, labels, elevation; several with --composite; or CONFIG.yaml."
+    ),
+]
+Composite = Annotated[
+    str | None, typer.Option(help="Several dates (PATH or PATH@DATE) as one: median, mean, max-ndvi.")
+]
+Dates = Annotated[str | None, typer.Option(help="With --composite: only this period, first/last.")]
+ReportLoss = Annotated[
+    bool, typer.Option("--report-loss", help="Labels: what each class loses by each method; takes three times as long.")
+]
+Terrain = Annotated[str | None, typer.Option(help="Of elevation, instead of itself: slope,aspect in degrees.")]
+Legend = Annotated[str | None, typer.Option(help="Legend of labels; default: from the file.")]
+Sensor = Annotated[str | None, typer.Option(help="Sensor that names the bands.")]
+Bands = Annotated[str | None, typer.Option(help="Band names in file order.")]
+Clouds = Annotated[str, typer.Option(help="Cloudy pixels are nodata: auto (of a product), none, or a file.")]
+Resampling = Annotated[
+    str, typer.Option(help="Images: bilinear, nearest, cubic, average. Labels: mode, nearest, weighted_mode.")
+]
 
 
 def prepare(
-    source: Annotated[
-        list[str],
-        typer.Argument(
-            help="Image, folder of bands, SAFE or Landsat product, labels; several with --composite; or CONFIG.yaml."
-        ),
-    ],
+    source: Source,
     out: Annotated[str, typer.Argument(help="GeoTIFF to write; of a config a folder.")],
     like: Annotated[str | None, typer.Option(help="Raster whose grid is taken.")] = None,
     gsd: Annotated[float | None, typer.Option(help="Pixel size in metres, on the source's own grid.")] = None,
-    resampling: Annotated[
-        str, typer.Option(help="Images: bilinear, nearest, cubic, average. Labels: mode, nearest, weighted_mode.")
-    ] = "bilinear",
+    resampling: Resampling = "bilinear",
     field: Annotated[str | None, typer.Option(help="Class field of polygons or points.")] = None,
     layer: show.Layer = None,
     epsg: show.Epsg = None,
-    legend: Annotated[str | None, typer.Option(help="Legend of labels; default: from the file.")] = None,
-    sensor: Annotated[str | None, typer.Option(help="Sensor that names the bands.")] = None,
-    bands: Annotated[str | None, typer.Option(help="Band names in file order.")] = None,
-    clouds: Annotated[
-        str, typer.Option(help="Cloudy pixels are nodata: auto (of a product), none, or a file.")
-    ] = "auto",
-    composite: Annotated[
-        str | None, typer.Option(help="Several dates (PATH or PATH@DATE) as one: median, mean, max-ndvi.")
-    ] = None,
-    dates: Annotated[str | None, typer.Option(help="With --composite: only this period, first/last.")] = None,
-    report_loss: Annotated[
-        bool, typer.Option("--report-loss", help="Labels: what each class loses by each method; takes longer.")
-    ] = False,
+    legend: Legend = None,
+    sensor: Sensor = None,
+    bands: Bands = None,
+    clouds: Clouds = "auto",
+    composite: Composite = None,
+    dates: Dates = None,
+    report_loss: ReportLoss = False,
+    terrain: Terrain = None,
     tile: Tile = None,
     overlap: Overlap = 0,
     edge: Edge = "shift",
@@ -74,6 +83,7 @@ def prepare(
     Examples: covermap prepare labels.tif out.tif --like image.tif --resampling mode ·
     covermap prepare bands/ image.tif --sensor sentinel2 ·
     covermap prepare fields.gpkg labels.tif --like image.tif --field crop ·
+    covermap prepare dem.tif terrain.tif --terrain slope,aspect ·
     covermap prepare s2/*.SAFE summer.tif --composite median --dates 2023-06-01/2023-08-31 ·
     covermap prepare covermap.yaml prepared/ --tile 256 --overlap 32
     """
@@ -87,7 +97,8 @@ def prepare(
         done = align(
             source, out, like=like, gsd_m=gsd, resampling=resampling, field=field, layer=layer, epsg=epsg,
             legend=legend, sensor=sensor, bands=show.listed(bands), clouds=clouds, composite=composite, dates=dates,
-            report_loss=report_loss, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
+            report_loss=report_loss, terrain=show.listed(terrain), overwrite=overwrite, dry_run=dry_run,
+            on_progress=tick,
         )  # fmt: skip
     rows = [loss.row() for loss in done.losses]
     if as_json:

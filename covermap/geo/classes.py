@@ -144,7 +144,7 @@ def count_classes(
     def count(block: Window) -> npt.NDArray[np.int64]:
         found = np.zeros(256, np.int64)
         for _, index, _ in _read_fine(path, grid, block, legend, "mode", nodata, unknown):
-            found += _histogram(index)
+            found += histogram(index)
         return found
 
     blocks = list(partition(grid.window, BLOCK_PX, BLOCK_PX))
@@ -196,7 +196,7 @@ def _present(index: npt.NDArray[np.uint8], num_classes: int) -> list[int]:
     return [int(k) for k in np.flatnonzero(np.bincount(index.ravel(), minlength=256)[:num_classes])]
 
 
-def _histogram(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def histogram(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Pixels of each index (256,); pairs of pixels are counted, which takes a third of the time."""
     flat = index.ravel()
     pairs = np.zeros(1 << 16, np.int64)

@@ -28,8 +28,10 @@ from covermap.geo.composite import require_method
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.products import small_cache
-from covermap.geo.raster import files_behind, grid_of, open_dataset, open_raster
+from covermap.geo.raster import Raster, files_behind, grid_of, open_dataset, open_raster
 from covermap.geo.rasterize import VectorLabels
+from covermap.geo.terrain import require_terrain
+from covermap.geo.terrain import terrain as terrain_of
 from covermap.geo.writer import RasterWriter
 
 CONTINUOUS = ("bilinear", "nearest", "cubic", "average")
@@ -82,6 +84,7 @@ def prepare(
     composite: str | None = None,
     dates: str | None = None,
     report_loss: bool = False,
+    terrain: Sequence[str] | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: Tick = unseen,
@@ -91,14 +94,12 @@ def prepare(
     Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. composite: several
     sources (PATH, PATH@DATE, patterns) as one image by median, mean or max-ndvi over their valid pixels; dates: only
     those in the period first/last. report_loss: count what each method loses of the classes of a label raster, and
-    write it beside the result as NAME.classes.csv. Memory: a block a core. Raises ConfigError (options that do not go
-    together), GridError (no overlap), OutputError (exists, is an input).
+    write it beside the result as NAME.classes.csv. terrain: slope, aspect of elevation instead of itself. Memory: a
+    block a core. Raises ConfigError (options that do not go together), GridError (no overlap), OutputError (exists).
     """
     out = claim(out, overwrite=overwrite, dry_run=dry_run)
     sources = [source] if isinstance(source, str) else list(source)
     known = load_legend(legend) if legend else None
-    if gsd_m is not None and gsd_m <= 0:
-        raise ConfigError(f"--gsd {gsd_m:g} is no pixel size", fix="give metres, for example --gsd 10")
     if report_loss and (composite or field or dates):
         raise ConfigError("--report-loss counts the pixels of a label raster", fix="leave the other options out")
     if composite is not None:
@@ -110,6 +111,8 @@ def prepare(
     if len(sources) > 1 or dates:
         raise ConfigError("several images or --dates need --composite", fix="say how: median, mean or max-ndvi")
     source = sources[0]
+    if terrain and (known or field or report_loss):
+        raise ConfigError("--terrain goes with elevation, not with labels", fix="leave the other options out")
     if is_vector(source):
         if not like or not field:
             raise ConfigError(f"{source} holds polygons or points", fix="add --like IMAGE and --field CLASS_FIELD")
@@ -120,7 +123,7 @@ def prepare(
         grid = _target(grid_of(open_dataset(source)), like, gsd_m)
         found = _label_raster(source, like or source, grid, known, resampling, report_loss=report_loss)
     elif resampling in CONTINUOUS:
-        found = _image(source, like, gsd_m, resampling, sensor, bands, clouds)
+        found = _image(source, like, gsd_m, resampling, sensor, bands, clouds, terrain)
     else:
         listed = ", ".join(dict.fromkeys((*CONTINUOUS, *METHODS)))
         raise ConfigError(f"--resampling {resampling} is not known", fix=f"use one of {listed}")
@@ -169,6 +172,8 @@ def _grid_of(path: str) -> Grid:
 
 
 def _target(own: Grid, like: str | None, gsd_m: float | None) -> Grid:
+    if gsd_m is not None and gsd_m <= 0:
+        raise ConfigError(f"--gsd {gsd_m:g} is no pixel size", fix="give metres, for example --gsd 10")
     if like:
         return _grid_of(like)
     return own.coarsen(gsd_m / own.gsd_m) if gsd_m else own
@@ -224,7 +229,7 @@ def _label_layer(labels: RasterLabels | VectorLabels, legend: Legend) -> Layer:
 
 def _image(
     source: str, like: str | None, gsd_m: float | None, resampling: str, sensor: str | None,
-    bands: Sequence[str] | None, clouds: str,
+    bands: Sequence[str] | None, clouds: str, wanted: Sequence[str] | None = None,
 ) -> Layer:  # fmt: skip
     own = open_raster(
         source, sensor=find_sensor(sensor) if sensor else None, bands=bands or _any_names(source), clouds=clouds
@@ -233,6 +238,8 @@ def _image(
     if own.grid.overlap(grid) == 0:
         raise GridError(f"{source} does not overlap {like}", fix="check the CRS of both: covermap info SOURCE LIKE")
     raster = own.on(grid, resampling=resampling)
+    if wanted:
+        return _terrain(raster, list(wanted))
     dtype = np.dtype(own.dtype)
     nodata = raster.nodata if raster.nodata is not None else open_dataset(raster.paths[0]).nodata
     if dtype.kind == "f" and find_granule(source):
@@ -252,6 +259,23 @@ def _image(
 
     notes = [] if nodata is not None or dtype.kind == "f" else ["0 is nodata in the result: the source has no nodata"]
     return Layer(grid, raster.bands, dtype.name, fill, read, describe, notes)
+
+
+def _terrain(raster: Raster, names: list[str]) -> Layer:
+    """Slope, aspect, NaN where they are not known; each block is read with a margin of a pixel."""
+    require_terrain(names, raster.grid)
+    if len(raster.bands) > 1:
+        raise ConfigError(f"{raster.name} has {len(raster.bands)} bands, elevation has one", fix="give one band")
+
+    def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        values, valid = raster.read(window.pad(1))
+        found = terrain_of(values[0, 0], valid[0], raster.grid, window)
+        return np.stack([found[name] for name in names]), np.array([np.isnan(found["slope"]).sum()])
+
+    def describe(counts: npt.NDArray[np.int64]) -> list[str]:
+        return [f"  not valid: {counts[0] / (raster.grid.height * raster.grid.width):.1%}; degrees, flat has no aspect"]
+
+    return Layer(raster.grid, names, "float32", float("nan"), read, describe)
 
 
 def _dated(

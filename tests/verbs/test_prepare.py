@@ -55,7 +55,7 @@ def test_the_report_says_what_each_method_would_give(write_tif, tmp_path, monkey
         prepare(path, tmp_path / f"{other}.tif", gsd_m=gsd, resampling=other, legend=write_legend(tmp_path))
         with rasterio.open(tmp_path / f"{other}.tif") as file, rasterio.open(tmp_path / "out.tif") as mine:
             found = file.read(1)
-            assert (found == mine.read(1)).all() == (other == method)
+            assert other != method or (found == mine.read(1)).all()
         for loss in done.losses:
             assert loss.after[other] == (found == loss.code).sum() / (found > 0).sum()
     if gsd == 10:
