@@ -11,6 +11,7 @@ from covermap.cli import show
 
 if TYPE_CHECKING:
     from covermap.data.tiles import Tiling
+    from covermap.verbs.prepare import Outcome
 
 _TILES = "Tiles of a config's data"
 Tile = Annotated[int | None, typer.Option(help="Side of tiles in px; default: whole scenes.", rich_help_panel=_TILES)]
@@ -50,7 +51,9 @@ def prepare(
     source: Source,
     out: Annotated[str, typer.Argument(help="GeoTIFF to write; of a config a folder.")],
     like: Annotated[str | None, typer.Option(help="Raster whose grid is taken.")] = None,
-    gsd: Annotated[float | None, typer.Option(help="Pixel size in metres, on the source's own grid.")] = None,
+    gsd: Annotated[
+        float | None, typer.Option(help="Pixel size in metres; of a config a multiple, neighbours joined.")
+    ] = None,
     resampling: Resampling = "bilinear",
     field: Annotated[str | None, typer.Option(help="Class field of polygons or points.")] = None,
     layer: show.Layer = None,
@@ -85,11 +88,12 @@ def prepare(
     covermap prepare fields.gpkg labels.tif --like image.tif --field crop ·
     covermap prepare dem.tif terrain.tif --terrain slope,aspect ·
     covermap prepare s2/*.SAFE summer.tif --composite median --dates 2023-06-01/2023-08-31 ·
-    covermap prepare covermap.yaml prepared/ --tile 256 --overlap 32
+    covermap prepare covermap.yaml prepared/ --tile 256 --overlap 32 ·
+    covermap prepare covermap.yaml at_4m/ --gsd 4 --tile 512
     """
     if len(source) == 1 and source[0].endswith((".yaml", ".yml")):
         tiling = _tiling(tile, overlap, edge, max_nodata, min_labelled, show.listed(drop_only))
-        _scenes(source[0], out, tiling, settings, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
+        _scenes(source[0], out, tiling, gsd, settings, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
         return
     from covermap.verbs.prepare import prepare as align
 
@@ -100,6 +104,10 @@ def prepare(
             report_loss=report_loss, terrain=show.listed(terrain), overwrite=overwrite, dry_run=dry_run,
             on_progress=tick,
         )  # fmt: skip
+    _show(done, out, as_json=as_json)
+
+
+def _show(done: Outcome, out: str, *, as_json: bool) -> None:
     rows = [loss.row() for loss in done.losses]
     if as_json:
         show.as_json({"out": out, "told": done.told, "classes": rows})
@@ -129,6 +137,7 @@ def _scenes(
     config: str,
     out: str,
     tiling: Tiling | None,
+    gsd: float | None,
     settings: list[str] | None,
     *,
     overwrite: bool,
@@ -140,7 +149,7 @@ def _scenes(
 
     with show.progress("preparing", quiet=quiet or dry_run) as tick:
         told = prepare_scenes(
-            load_config(config, settings or ()), out, tiling=tiling, overwrite=overwrite, dry_run=dry_run,
+            load_config(config, settings or ()), out, tiling=tiling, gsd_m=gsd, overwrite=overwrite, dry_run=dry_run,
             on_progress=tick,
         )  # fmt: skip
     for line in told:

@@ -34,10 +34,11 @@ from covermap.core.errors import DataError, OutputError
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text, writing
 from covermap.core.progress import Tick, unseen
+from covermap.data.coarser import coarser
 from covermap.data.label_file import LabelFile
 from covermap.data.labels import is_vector
 from covermap.data.scene import Scene, open_found
-from covermap.data.source import Found, SceneFiles, find_scenes
+from covermap.data.source import SceneFiles, find_scenes
 from covermap.data.tiles import Tile, Tiling, cut
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.plain import PlainFile
@@ -96,24 +97,29 @@ def write_store(
     out: str | Path,
     *,
     tiling: Tiling | None = None,
+    gsd_m: float | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: Tick = unseen,
 ) -> list[str]:
     """Write the scenes of a config, or their tiles, into a folder; returns sentences about the result.
 
-    The same call goes on where an earlier one was stopped. A dry run opens, cuts and counts, and writes nothing.
+    gsd_m: simulate coarser pixels, neighbours joined (see `coarser`). A dry run opens, cuts and counts, and writes
+    nothing. The same call goes on where an earlier one was stopped.
     Memory: two blocks of BLOCK_PX for each core.
     Raises OutputError (the folder holds something else, the disk is full) and whatever opening the scenes raises.
     """
     out = Path(out)
     found = find_scenes(config)
     scenes = open_found(found, config)
-    ledger = None if dry_run else _begin(out, _plan(config, tiling, scenes), overwrite=overwrite)
+    files, plan = found.scenes, _plan(config, tiling, gsd_m, scenes)
+    if gsd_m is not None:
+        scenes, files = coarser(scenes, files, gsd_m)
+    ledger = None if dry_run else _begin(out, plan, overwrite=overwrite)
     tiles = [tile for scene in scenes for tile in cut(scene, tiling)] if tiling else None
     if tiles is not None and not dry_run:
         _write_tiles(out / "tiles.csv", tiles)
-    work = [(piece, *_layers(piece, out)) for piece in _pieces(found, scenes, tiles)]
+    work = [(piece, *_layers(piece, out)) for piece in _pieces(files, scenes, tiles)]
     total = sum(layer.file.num_bytes for _, _, layers in work for layer in layers)
     notes = list(dict.fromkeys([*found.notes, *(note for scene in scenes for note in scene.notes)]))
     if ledger is not None:
@@ -139,10 +145,10 @@ def _tell(notes: Sequence[str], tiles: Sequence[Tile] | None) -> list[str]:
     return [*(f"note: {note}" for note in notes), *left_out]
 
 
-def _plan(config: DataConfig, tiling: Tiling | None, scenes: Sequence[Scene]) -> str:
+def _plan(config: DataConfig, tiling: Tiling | None, gsd_m: float | None, scenes: Sequence[Scene]) -> str:
     """A checksum of everything that decides what is written: settings and the files as they are now."""
     files = [(file, Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for s in scenes for file in s.files]
-    what = [VERSION, BLOCK_PX, config.model_dump(mode="json"), asdict(tiling) if tiling else None, files]
+    what = [VERSION, BLOCK_PX, config.model_dump(mode="json"), asdict(tiling) if tiling else None, gsd_m, files]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -169,8 +175,8 @@ def _begin(out: Path, plan: str, *, overwrite: bool) -> Ledger:
     return Ledger(path)
 
 
-def _pieces(found: Found, scenes: Sequence[Scene], tiles: Sequence[Tile] | None) -> list[Piece]:
-    files = {each.name: each for each in found.scenes}
+def _pieces(found: Sequence[SceneFiles], scenes: Sequence[Scene], tiles: Sequence[Tile] | None) -> list[Piece]:
+    files = {each.name: each for each in found}
     if tiles is None:
         return [Piece(scene.name, files[scene.name], scene, scene.grid.window) for scene in scenes]
     kept = [tile for tile in tiles if not tile.dropped]
