@@ -24,15 +24,9 @@ MinLabelled = Annotated[float, typer.Option(help="Smallest share with a label.",
 DropOnly = Annotated[
     str | None, typer.Option(help="Leave out tiles of these classes alone: water,snow.", rich_help_panel=_TILES)
 ]
-Source = Annotated[
-    list[str],
-    typer.Argument(
-        help="Image, folder of bands, product, labels, elevation; several with --composite; or CONFIG.yaml."
-    ),
-]
-Composite = Annotated[
-    str | None, typer.Option(help="Several dates (PATH or PATH@DATE) as one: median, mean, max-ndvi.")
-]
+Source = Annotated[list[str], typer.Argument(help="Image, product, labels, dates with --composite; or CONFIG.yaml.")]
+Gsd = Annotated[float | None, typer.Option(help="Pixel size in metres; of a config a multiple, neighbours joined.")]
+Composite = Annotated[str | None, typer.Option(help="Several dates (PATH@DATE) as one: median, mean, max-ndvi.")]
 Dates = Annotated[str | None, typer.Option(help="With --composite: only this period, first/last.")]
 ReportLoss = Annotated[
     bool, typer.Option("--report-loss", help="Labels: what each class loses by each method; takes three times as long.")
@@ -51,9 +45,7 @@ def prepare(
     source: Source,
     out: Annotated[str, typer.Argument(help="GeoTIFF to write; of a config a folder.")],
     like: Annotated[str | None, typer.Option(help="Raster whose grid is taken.")] = None,
-    gsd: Annotated[
-        float | None, typer.Option(help="Pixel size in metres; of a config a multiple, neighbours joined.")
-    ] = None,
+    gsd: Gsd = None,
     resampling: Resampling = "bilinear",
     field: Annotated[str | None, typer.Option(help="Class field of polygons or points.")] = None,
     layer: show.Layer = None,
@@ -92,6 +84,8 @@ def prepare(
     covermap prepare covermap.yaml at_4m/ --gsd 4 --tile 512
     """
     if len(source) == 1 and source[0].endswith((".yaml", ".yml")):
+        if like or field or legend or sensor or bands or composite or dates or terrain or report_loss:
+            raise typer.BadParameter("with a config only --gsd, --set and the options of tiles have an effect")
         tiling = _tiling(tile, overlap, edge, max_nodata, min_labelled, show.listed(drop_only))
         _scenes(source[0], out, tiling, gsd, settings, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
         return
@@ -108,14 +102,14 @@ def prepare(
 
 
 def _show(done: Outcome, out: str, *, as_json: bool) -> None:
-    rows = [loss.row() for loss in done.losses]
     if as_json:
-        show.as_json({"out": out, "told": done.told, "classes": rows})
+        show.as_json({"out": out, "told": done.told, "classes": done.losses})
         return
     for line in done.told:
         typer.echo(line)
-    if rows:
-        show.table([list(row.values()) for row in rows], list(rows[0]), title="Share of the labelled pixels")
+    if done.losses:
+        rows = [list(row.values()) for row in done.losses]
+        show.table(rows, list(done.losses[0]), title="Share of the labelled pixels")
 
 
 def _tiling(
@@ -134,16 +128,9 @@ def _tiling(
 
 
 def _scenes(
-    config: str,
-    out: str,
-    tiling: Tiling | None,
-    gsd: float | None,
-    settings: list[str] | None,
-    *,
-    overwrite: bool,
-    dry_run: bool,
-    quiet: bool,
-) -> None:
+    config: str, out: str, tiling: Tiling | None, gsd: float | None, settings: list[str] | None, *, overwrite: bool,
+    dry_run: bool, quiet: bool,
+) -> None:  # fmt: skip
     from covermap.core.config_file import load_config
     from covermap.verbs.prepare_scenes import prepare_scenes
 

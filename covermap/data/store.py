@@ -12,9 +12,7 @@ goes on at the first block that the ledger lacks.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -41,6 +39,7 @@ from covermap.data.scene import Scene, open_found
 from covermap.data.source import SceneFiles, find_scenes
 from covermap.data.tiles import Tile, Tiling, cut
 from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.legend_files import csv_text
 from covermap.geo.plain import PlainFile
 from covermap.geo.raster import Raster, grid_of, open_dataset
 
@@ -280,13 +279,12 @@ def _write_layer(layer: Layer, window: Window, out: Path, ledger: Ledger) -> Ite
 
 
 def _write_tiles(path: Path, tiles: Sequence[Tile]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["tile", "scene", "row", "col", "height", "width", "valid", "labelled", "classes", "dropped"])
-    for t in tiles:
-        shares = [f"{t.valid:.4f}", f"{t.labelled:.4f}"]
-        writer.writerow([t.name, t.scene, *t.window, *shares, "; ".join(t.classes), t.dropped])
-    write_text(path, text.getvalue())
+    header = ["tile", "scene", "row", "col", "height", "width", "valid", "labelled", "classes", "dropped"]
+    rows = [
+        [t.name, t.scene, *t.window, f"{t.valid:.4f}", f"{t.labelled:.4f}", "; ".join(t.classes), t.dropped]
+        for t in tiles
+    ]
+    write_text(path, csv_text(header, rows))
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,15 +109,9 @@ def read_classes(
 
 
 def read_by_method(
-    path: str | Path,
-    grid: Grid,
-    legend: Legend,
-    *,
-    window: Window,
-    weights: Sequence[float],
-    nodata: float | None = None,
-    unknown: str = "error",
-) -> dict[str, npt.NDArray[np.uint8]]:
+    path: str | Path, grid: Grid, legend: Legend, *, window: Window, weights: Sequence[float],
+    nodata: float | None = None, unknown: str = "error",
+) -> dict[str, npt.NDArray[np.uint8]]:  # fmt: skip
     """{method: what `read_classes` gives}, for all methods from one reading of the fine pixels."""
     found = {method: np.full((window.height, window.width), IGNORE, np.uint8) for method in METHODS}
     for tile, index, factor in _read_fine(path, grid, window, legend, "mode", nodata, unknown):
@@ -150,6 +144,25 @@ def count_classes(
     blocks = list(partition(grid.window, BLOCK_PX, BLOCK_PX))
     counts = np.stack(list(map_unordered(count, blocks, workers=cores())))
     return np.asarray(counts.sum(0)[: len(legend)])
+
+
+def class_losses(
+    legend: Legend, before: npt.NDArray[np.int64], after: Mapping[str, npt.NDArray[np.int64]]
+) -> list[dict[str, Any]]:
+    """What each class loses, from pixels per class (K,) before and by each method after, as rows of a table.
+
+    Shares are of all labelled pixels, from 0 to 1; `loss` names the methods that lose the class, or more than half.
+    """
+    rows = []
+    for k, c in enumerate(legend.classes):
+        share = float(before[k] / max(1, before.sum()))
+        left = {method: float(pixels[k] / max(1, pixels.sum())) for method, pixels in after.items()}
+        said = [
+            f"{method}: {'more than half' if rest else 'lost'}" for method, rest in left.items() if rest < share / 2
+        ]
+        row = {"code": c.code, "class": c.name, "pixels": int(before[k]), "share": share}
+        rows.append({**row, **left, "loss": ", ".join(said)})
+    return rows
 
 
 def _check_method(method: str, weights: Sequence[float] | None, num_classes: int) -> None:

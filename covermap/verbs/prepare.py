@@ -17,16 +17,16 @@ from covermap.core.legend import IGNORE, Legend, load_legend
 from covermap.core.output import claim, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.sensors import find_sensor
-from covermap.data.class_loss import ClassLoss, as_csv, class_losses
 from covermap.data.label_file import LabelFile
 from covermap.data.labels import RasterLabels, infer_legend, is_vector
 from covermap.data.scene import Scene, open_scenes
 from covermap.geo.classes import BLOCK_PX as LABEL_BLOCK_PX
-from covermap.geo.classes import METHODS, count_classes, rare_class_weights, read_by_method
+from covermap.geo.classes import METHODS, class_losses, count_classes, rare_class_weights, read_by_method
 from covermap.geo.composite import composite as composite_of
 from covermap.geo.composite import require_method
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.legend_files import csv_text
 from covermap.geo.products import small_cache
 from covermap.geo.raster import Raster, files_behind, grid_of, open_dataset, open_raster
 from covermap.geo.rasterize import VectorLabels
@@ -54,7 +54,7 @@ class Layer:
     block_px: int = BLOCK_PX
     again: Callable[[], Layer] | None = None
     """What to write where codes turn up that this layer does not know."""
-    losses: Callable[[npt.NDArray[np.int64]], list[ClassLoss]] = lambda counts: []
+    losses: Callable[[npt.NDArray[np.int64]], list[dict[str, Any]]] = lambda counts: []
     """What each class loses, where that was asked."""
 
 
@@ -63,32 +63,17 @@ class Outcome:
     """Sentences about the result, and what each class lost, where that was asked."""
 
     told: list[str]
-    losses: Sequence[ClassLoss] = ()
+    losses: Sequence[dict[str, Any]] = ()
 
 
 @small_cache()
 def prepare(
-    source: str | Sequence[str],
-    out: str | Path,
-    *,
-    like: str | None = None,
-    gsd_m: float | None = None,
-    resampling: str = "bilinear",
-    field: str | None = None,
-    layer: str | None = None,
-    epsg: int | None = None,
-    legend: str | None = None,
-    sensor: str | None = None,
-    bands: Sequence[str] | None = None,
-    clouds: str = "auto",
-    composite: str | None = None,
-    dates: str | None = None,
-    report_loss: bool = False,
-    terrain: Sequence[str] | None = None,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    on_progress: Tick = unseen,
-) -> Outcome:
+    source: str | Sequence[str], out: str | Path, *, like: str | None = None, gsd_m: float | None = None,
+    resampling: str = "bilinear", field: str | None = None, layer: str | None = None, epsg: int | None = None,
+    legend: str | None = None, sensor: str | None = None, bands: Sequence[str] | None = None, clouds: str = "auto",
+    composite: str | None = None, dates: str | None = None, report_loss: bool = False,
+    terrain: Sequence[str] | None = None, overwrite: bool = False, dry_run: bool = False, on_progress: Tick = unseen,
+) -> Outcome:  # fmt: skip
     """Write `source` on the grid of `like`, or on its own at `gsd_m`; returns sentences about the result.
 
     Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. composite: several
@@ -149,7 +134,8 @@ def _finish(
     told += found.describe(counts)
     losses = found.losses(counts)
     if losses:
-        told.append(f"losses: {write_text(out.with_suffix('.classes.csv'), as_csv(losses))}")
+        table = csv_text(list(losses[0]), [list(row.values()) for row in losses])
+        told.append(f"losses: {write_text(out.with_suffix('.classes.csv'), table)}")
     return Outcome(told, losses)
 
 
@@ -206,7 +192,7 @@ def _with_losses(layer: Layer, labels: RasterLabels, legend: Legend) -> Layer:
         counts = [np.bincount(index.ravel(), minlength=256) for index in found.values()]
         return legend.decode(found[labels.align]), np.stack(counts)
 
-    def losses(counts: npt.NDArray[np.int64]) -> list[ClassLoss]:
+    def losses(counts: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
         return class_losses(legend, before, dict(zip(METHODS, counts[:, : len(legend)], strict=True)))
 
     def describe(counts: npt.NDArray[np.int64]) -> list[str]:

@@ -57,10 +57,10 @@ def test_the_report_says_what_each_method_would_give(write_tif, tmp_path, monkey
             found = file.read(1)
             assert other != method or (found == mine.read(1)).all()
         for loss in done.losses:
-            assert loss.after[other] == (found == loss.code).sum() / (found > 0).sum()
+            assert loss[other] == (found == loss["code"]).sum() / (found > 0).sum()
     if gsd == 10:
-        assert [loss.pixels for loss in done.losses] == [(codes == code).sum() for code in (1, 2, 3)]
-        assert [loss.loss for loss in done.losses] == ["", "nearest: lost, mode: lost", ""]
+        assert [loss["pixels"] for loss in done.losses] == [(codes == code).sum() for code in (1, 2, 3)]
+        assert [loss["loss"] for loss in done.losses] == ["", "nearest: lost, mode: lost", ""]
         table = (tmp_path / "out.classes.csv").read_text().splitlines()
         assert table[0] == "code,class,pixels,share,nearest,mode,weighted_mode,loss"
         assert table[2].startswith("2,class 2,800,")
