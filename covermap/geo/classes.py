@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
 
@@ -269,8 +271,9 @@ def _read_index(
     known = nodata is None or (nodata in (legend.nodata, *legend.ignore) and nodata not in legend.merged)
     inside = part.intersect(grid_of(dataset).window) == part
     if known and inside and MaskFlags.per_dataset not in dataset.mask_flag_enums[0]:
-        # The legend tells nodata from classes: looking for it apart would take as long as reading.
-        return legend.encode(dataset.read(1, window=part.rasterio), unknown=unknown, where=dataset.name)
+        # The legend tells nodata from classes: looking for it apart takes as long. What is damaged is named below.
+        with contextlib.suppress(RasterioError):
+            return legend.encode(dataset.read(1, window=part.rasterio), unknown=unknown, where=dataset.name)
     values, valid = read_plain(dataset, [1], part, nodata)
     return _encode_valid(values[0], valid, legend, unknown, dataset.name)
 

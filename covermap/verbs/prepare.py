@@ -108,6 +108,7 @@ def prepare(
         grid = _target(grid_of(open_dataset(source)), like, gsd_m)
         found = _label_raster(source, like or source, grid, known, resampling, report_loss=report_loss)
     elif resampling in CONTINUOUS:
+        bands = bands or (["elevation"] if terrain and not sensor else None)
         found = _image(source, like, gsd_m, resampling, sensor, bands, clouds, terrain)
     else:
         listed = ", ".join(dict.fromkeys((*CONTINUOUS, *METHODS)))
@@ -150,7 +151,8 @@ def _any_names(path: str) -> list[str] | None:
     if Path(path).is_dir() or find_granule(path):
         return None
     dataset = open_dataset(path)
-    return None if all(dataset.descriptions) else [f"band{i}" for i in dataset.indexes]
+    named = all(dataset.descriptions) and dataset.descriptions != ("bands",)
+    return None if named else [f"band{i}" for i in dataset.indexes]
 
 
 def _grid_of(path: str) -> Grid:
@@ -251,7 +253,7 @@ def _terrain(raster: Raster, names: list[str]) -> Layer:
     """Slope, aspect, NaN where they are not known; each block is read with a margin of a pixel."""
     require_terrain(names, raster.grid)
     if len(raster.bands) > 1:
-        raise ConfigError(f"{raster.name} has {len(raster.bands)} bands, elevation has one", fix="give one band")
+        raise ConfigError(f"{raster.name} has {len(raster.bands)} bands, elevation has one", fix="gdal_translate -b 1")
 
     def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         values, valid = raster.read(window.pad(1))
