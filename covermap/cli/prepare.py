@@ -108,8 +108,7 @@ def _show(done: Outcome, out: str, *, as_json: bool) -> None:
     for line in done.told:
         typer.echo(line)
     if done.losses:
-        rows = [list(row.values()) for row in done.losses]
-        show.table(rows, list(done.losses[0]), title="Share of the labelled pixels")
+        show.table([list(row.values()) for row in done.losses], list(done.losses[0]), title="Share of labelled pixels")
 
 
 def _tiling(

@@ -1,7 +1,4 @@
-"""Coarser pixels, simulated: scenes that lie side by side are joined, then images averaged and labels taken by mode.
-
-Tiles of the result have as many pixels as those of the data set and cover more ground: 16 chips of 1 m make one of 4 m.
-"""
+"""Coarser pixels, simulated over neighbours: 16 chips of 1 m make one of 4 m, images averaged, labels by mode."""
 
 from __future__ import annotations
 
@@ -67,9 +64,8 @@ def coarser(scenes: Sequence[Scene], files: Sequence[SceneFiles], gsd_m: float) 
                 f"{gsd_m:g} m is no whole multiple of {fine:.4g} m", fix=f"for example --gsd {4 * fine:.4g}"
             )
         found.append(_join(group, factor))
-    joined = [scene for scene, _ in found]
-    joined[0].notes[:0] = [f"{len(scenes)} scenes, joined with their neighbours, are {len(joined)} at {gsd_m:g} m"]
-    return joined, [one for _, one in found]
+    found[0][0].notes[:0] = [f"{len(scenes)} scenes, joined with their neighbours, are {len(found)} at {gsd_m:g} m"]
+    return [scene for scene, _ in found], [one for _, one in found]
 
 
 def _neighbours(scenes: Sequence[tuple[Scene, SceneFiles]]) -> list[list[Member]]:
@@ -78,16 +74,19 @@ def _neighbours(scenes: Sequence[tuple[Scene, SceneFiles]]) -> list[list[Member]
     for scene, files in scenes:
         a, b, c, d, e, f = scene.grid.transform[:6]
         pixel = tuple(f"{value:.6g}" for value in (a, b, d, e)), round(c / a % 1, 2) % 1, round(f / e % 1, 2) % 1
-        dates = tuple((key, raster.bands, raster.dates) for key, raster in scene.rasters.items())
-        added = tuple(scene.added.values())
-        alike.setdefault((str(scene.grid.crs), pixel, dates, added, files.part, files.place), []).append((scene, files))
+        stored = [
+            (key, r.bands, r.dates, len(r.paths), tuple((s.index, s.gain, s.add) for date in r.sources for s in date))
+            for key, r in scene.rasters.items()
+        ]
+        kind = str(scene.grid.crs), pixel, tuple(stored), tuple(scene.added.values()), files.part, files.place
+        alike.setdefault(kind, []).append((scene, files))
     groups: list[list[Member]] = []
     for same in alike.values():
         origin = ~same[0][0].grid.transform
-        at = [origin * (scene.grid.transform.c, scene.grid.transform.f) for scene, _ in same]
         members = [
             (scene, files, Window(round(row), round(col), scene.grid.height, scene.grid.width))
-            for (scene, files), (col, row) in zip(same, at, strict=True)
+            for scene, files in same
+            for col, row in [origin * (scene.grid.transform.c, scene.grid.transform.f)]
         ]
         boxes = shapely.box(*np.array([(w.col, w.row, w.col + w.width, w.row + w.height) for *_, w in members]).T)
         first = np.arange(len(members))
@@ -106,10 +105,10 @@ def _neighbours(scenes: Sequence[tuple[Scene, SceneFiles]]) -> list[list[Member]
 def _join(group: Sequence[Member], factor: int) -> tuple[Scene, SceneFiles]:
     scene, files, place = group[0]
     height, width = (max(w[axis] + w[axis + 2] for *_, w in group) for axis in (0, 1))
-    corner = scene.grid.window_grid(Window(-place.row, -place.col, height, width))
-    grid = corner.coarsen(factor)
+    fine = scene.grid.window_grid(Window(-place.row, -place.col, height, width))
+    grid = fine.coarsen(factor)
     rasters = {
-        key: _side_by_side([one.rasters[key] for one, *_ in group], corner).on(grid, resampling="average")
+        key: _side_by_side([one.rasters[key] for one, *_ in group], fine).on(grid, resampling="average")
         for key in scene.rasters
     }
     members = [(w, one.labels) for one, _, w in group if isinstance(one.labels, RasterLabels)]

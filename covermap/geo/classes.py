@@ -162,8 +162,8 @@ def class_losses(
         said = [
             f"{method}: {'more than half' if rest else 'lost'}" for method, rest in left.items() if rest < share / 2
         ]
-        row = {"code": c.code, "class": c.name, "pixels": int(before[k]), "share": share}
-        rows.append({**row, **left, "loss": ", ".join(said)})
+        known = {"code": c.code, "class": c.name, "pixels": int(before[k]), "share": share}
+        rows.append(known | left | {"loss": ", ".join(said)})
     return rows
 
 

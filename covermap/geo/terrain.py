@@ -13,9 +13,8 @@ TERRAIN = ("slope", "aspect")
 
 def require_terrain(names: list[str], grid: Grid) -> None:
     """Raise ConfigError for layers that there are not, GridError for elevation on a turned grid."""
-    for name in names:
-        if name not in TERRAIN:
-            raise ConfigError(f"there is no terrain layer {name!r}", fix=suggest(name, TERRAIN))
+    if odd := [name for name in names if name not in TERRAIN]:
+        raise ConfigError(f"there is no terrain layer {odd[0]!r}", fix=suggest(odd[0], TERRAIN))
     if grid.transform.b or grid.transform.d:
         raise GridError("the rows of the elevation do not run from west to east", fix="give a grid: --like IMAGE")
 

@@ -106,7 +106,7 @@ def prepare(
         found = _label_layer(labels, labels.legend)
     elif resampling in ("mode", "weighted_mode") or known or report_loss:
         grid = _target(grid_of(open_dataset(source)), like, gsd_m)
-        found = _label_raster(source, like or source, grid, known, resampling, report_loss=report_loss)
+        found = _label_raster(source, like or source, grid, known, resampling, report_loss)
     elif resampling in CONTINUOUS:
         bands = bands or (["elevation"] if terrain and not sensor else None)
         found = _image(source, like, gsd_m, resampling, sensor, bands, clouds, terrain)
@@ -167,9 +167,7 @@ def _target(own: Grid, like: str | None, gsd_m: float | None) -> Grid:
     return own.coarsen(gsd_m / own.gsd_m) if gsd_m else own
 
 
-def _label_raster(
-    source: str, like: str, grid: Grid, legend: Legend | None, method: str, *, report_loss: bool
-) -> Layer:  # fmt: skip
+def _label_raster(source: str, like: str, grid: Grid, legend: Legend | None, method: str, report_loss: bool) -> Layer:
     config = DataConfig(image=source, labels=source, align=method if method in METHODS else "mode")
 
     def layer(legend: Legend) -> Layer:

@@ -11,7 +11,7 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from covermap.core.errors import ConfigError, GridError
+from covermap.core.errors import BandError, ConfigError, GridError
 from covermap.geo.grid import Grid, Window
 from covermap.geo.terrain import require_terrain, terrain
 from covermap.verbs import prepare as verb
@@ -99,7 +99,9 @@ def test_wrong_use_is_explained(write_tif, tmp_path):
     with pytest.raises(GridError, match="west to east"):
         require_terrain(["slope"], Grid(UTM.crs, UTM.transform * Affine.rotation(5), 5, 5))
     path = write_tif("image.tif", np.ones((2, 8, 8), "float32"), bands=["red", "nir"])
-    with pytest.raises(ConfigError, match="2 bands"):
+    with pytest.raises(BandError, match="2 bands"):
         prepare(path, tmp_path / "out.tif", terrain=["slope"])
+    with pytest.raises(ConfigError, match="elevation has one"):
+        prepare(path, tmp_path / "out.tif", terrain=["slope"], bands=["a", "b"])
     with pytest.raises(ConfigError, match="not with labels"):
         prepare(path, tmp_path / "out.tif", terrain=["slope"], report_loss=True)
