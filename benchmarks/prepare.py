@@ -1,9 +1,10 @@
 """Preparing at scale: labels by mode beside gdalwarp, and a mosaic with labels into the store; time, memory, growth.
 
 Files are generated in streams: labels in patches with 3 % noise, ten uint16 bands, deflate, 512 px blocks. Programs run
-as whole commands, in turns; memory is the peak of the process (mapped pages of files included).
+as whole commands, in turns; memory is the peak of the process (mapped pages of files included). A process inherits the
+peak of the one that starts it, so files are generated in a process of their own: nothing large may be held here.
 
-usage: .venv/bin/python benchmarks/prepare.py [--labels 30000] [--mosaic 10000] [--rounds 3] [--folder FOLDER]
+usage: .venv/bin/python benchmarks/prepare.py [--labels 30000] [--mosaic 10000] [--rounds 5] [--folder FOLDER]
     needs gdalwarp (gdal-bin) for the comparison
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -35,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=int, default=30_000, help="side of the label raster in px; 0: none")
     parser.add_argument("--mosaic", type=int, default=10_000, help="side of the mosaic in px; 0: none")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the files are made and kept")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,10 +51,10 @@ def main() -> None:
 
 
 def downsample(folder: Path, side: int, rounds: int) -> None:
-    """30,000 -> 3,000 px by mode: gdalwarp and covermap in turns."""
+    """30,000 -> 3,000 px by mode: gdalwarp (also with two threads) and covermap in turns."""
     path, theirs, ours = folder / f"labels_{side}.tif", folder / "gdalwarp.tif", folder / "covermap.tif"
     if not path.exists():
-        write_labels(path, side, side, 1)
+        generate(write_labels, path, side, side, 1)
     warp = [
         "gdalwarp",
         "-q",
@@ -68,28 +70,47 @@ def downsample(folder: Path, side: int, rounds: int) -> None:
         "TILED=YES",
     ]
     mine = [COVERMAP, "prepare", str(path), str(ours), "--gsd", "10", "--resampling", "mode", "--overwrite", "-q"]
-    pairs = [(run([*warp, str(path), str(theirs)]), run(mine)) for _ in range(rounds)]
+    commands = {
+        "gdalwarp": [*warp, str(path), str(theirs)],
+        "gdalwarp_multi": [*warp, "-multi", "-wo", "NUM_THREADS=2", str(path), str(theirs)],
+        "covermap": mine,
+        "covermap_report": [*mine, "--report-loss"],
+    }
+    rows = [{name: run(command) for name, command in commands.items()} for _ in range(rounds)]
     with rasterio.open(theirs) as one, rasterio.open(ours) as other:
         different = int((one.read(1) != other.read(1)).sum())
     told: dict[str, Any] = {"labels": f"{side} -> {side // 10} px", "different_pixels": different}
-    for i, name in enumerate(("gdalwarp", "covermap")):
-        told[f"{name}_s"] = round(statistics.median(pair[i][0] for pair in pairs), 2)
-        told[f"{name}_mb"] = round(max(pair[i][1] for pair in pairs))
-    told["gdalwarp_times_covermap"] = round(statistics.median(one[0] / other[0] for one, other in pairs), 2)
-    print(json.dumps(told), flush=True)
+    for name in commands:
+        seconds, cpu = ([row[name][i] for row in rows] for i in (0, 1))
+        ratios = [[round(row[name][i] / row["covermap"][i], 2) for row in rows] for i in (0, 1)]
+        told[name] = {
+            "s": round(statistics.median(seconds), 2), "cpu_s": round(statistics.median(cpu), 2),
+            "mb": round(max(row[name][2] for row in rows)), "times_covermap": sorted(ratios[0]),
+            "median": statistics.median(ratios[0]), "cpu_median": statistics.median(ratios[1]),
+        }  # fmt: skip
+    print(json.dumps(told, indent=1), flush=True)
+
+
+def generate(function: Any, *arguments: Any) -> None:
+    """Run a function in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{function.__name__} failed")
 
 
 def mosaic(folder: Path, height: int, width: int) -> None:
     """A mosaic with labels on its own grid, into the store."""
     image, labels, out = folder / f"mosaic_{height}.tif", folder / f"codes_{height}.tif", folder / f"store_{height}"
     if not image.exists():
-        write_mosaic(image, height, width)
-        write_labels(labels, height, width, 10)
+        generate(write_mosaic, image, height, width)
+        generate(write_labels, labels, height, width, 10)
     shutil.rmtree(out, ignore_errors=True)
     config = folder / f"config_{height}.yaml"
     entry = {"path": str(image), "bands": BANDS}
     config.write_text(yaml.safe_dump({"name": "mosaic", "data": {"image": [entry], "labels": str(labels)}}))
-    seconds, peak = run([COVERMAP, "prepare", str(config), str(out), "-q"])
+    seconds, _, peak = run([COVERMAP, "prepare", str(config), str(out), "-q"])
     pixels = height * width / 1e6
     print(
         json.dumps({
@@ -99,14 +120,14 @@ def mosaic(folder: Path, height: int, width: int) -> None:
     )  # fmt: skip
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Seconds, and the peak memory of the process in MB."""
+def run(command: list[str]) -> tuple[float, float, float]:
+    """Seconds, seconds of the processor, and the peak memory of the process in MB."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{' '.join(command)} failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 1e3
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3
 
 
 def profile(height: int, width: int, gsd: float, **extra: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from covermap.cli import show
 
 if TYPE_CHECKING:
     from covermap.data.tiles import Tiling
+    from covermap.verbs.prepare import Outcome
 
 _TILES = "Tiles of a config's data"
 Tile = Annotated[int | None, typer.Option(help="Side of tiles in px; default: whole scenes.", rich_help_panel=_TILES)]
@@ -23,34 +24,42 @@ MinLabelled = Annotated[float, typer.Option(help="Smallest share with a label.",
 DropOnly = Annotated[
     str | None, typer.Option(help="Leave out tiles of these classes alone: water,snow.", rich_help_panel=_TILES)
 ]
+Source = Annotated[list[str], typer.Argument(help="Image, product, labels, dates with --composite; or CONFIG.yaml.")]
+Gsd = Annotated[float | None, typer.Option(help="Pixel size in metres; of a config a multiple, neighbours joined.")]
+Composite = Annotated[str | None, typer.Option(help="Several dates (PATH@DATE) as one: median, mean, max-ndvi.")]
+Dates = Annotated[str | None, typer.Option(help="With --composite: only this period, first/last.")]
+ReportLoss = Annotated[
+    bool, typer.Option("--report-loss", help="Labels: what each class loses by each method; takes three times as long.")
+]
+Terrain = Annotated[str | None, typer.Option(help="Of elevation, instead of itself: slope,aspect in degrees.")]
+Legend = Annotated[str | None, typer.Option(help="Legend of labels; default: from the file.")]
+Sensor = Annotated[str | None, typer.Option(help="Sensor that names the bands.")]
+Bands = Annotated[str | None, typer.Option(help="Band names in file order.")]
+Clouds = Annotated[
+    str, typer.Option(help="Cloudy pixels are nodata: auto (of a product), none, FILE or SPECIFICATION:FILE.")
+]
+Resampling = Annotated[
+    str, typer.Option(help="Images: bilinear, nearest, cubic, average. Labels: mode, nearest, weighted_mode.")
+]
 
 
 def prepare(
-    source: Annotated[
-        list[str],
-        typer.Argument(
-            help="Image, folder of bands, SAFE or Landsat product, labels; several with --composite; or CONFIG.yaml."
-        ),
-    ],
+    source: Source,
     out: Annotated[str, typer.Argument(help="GeoTIFF to write; of a config a folder.")],
     like: Annotated[str | None, typer.Option(help="Raster whose grid is taken.")] = None,
-    gsd: Annotated[float | None, typer.Option(help="Pixel size in metres, on the source's own grid.")] = None,
-    resampling: Annotated[
-        str, typer.Option(help="Images: bilinear, nearest, cubic, average. Labels: mode, nearest, weighted_mode.")
-    ] = "bilinear",
+    gsd: Gsd = None,
+    resampling: Resampling = "bilinear",
     field: Annotated[str | None, typer.Option(help="Class field of polygons or points.")] = None,
     layer: show.Layer = None,
     epsg: show.Epsg = None,
-    legend: Annotated[str | None, typer.Option(help="Legend of labels; default: from the file.")] = None,
-    sensor: Annotated[str | None, typer.Option(help="Sensor that names the bands.")] = None,
-    bands: Annotated[str | None, typer.Option(help="Band names in file order.")] = None,
-    clouds: Annotated[
-        str, typer.Option(help="Cloudy pixels are nodata: auto (of a product), none, FILE or SPECIFICATION:FILE.")
-    ] = "auto",
-    composite: Annotated[
-        str | None, typer.Option(help="Several dates (PATH or PATH@DATE) as one: median, mean, max-ndvi.")
-    ] = None,
-    dates: Annotated[str | None, typer.Option(help="With --composite: only this period, first/last.")] = None,
+    legend: Legend = None,
+    sensor: Sensor = None,
+    bands: Bands = None,
+    clouds: Clouds = "auto",
+    composite: Composite = None,
+    dates: Dates = None,
+    report_loss: ReportLoss = False,
+    terrain: Terrain = None,
     tile: Tile = None,
     overlap: Overlap = 0,
     edge: Edge = "shift",
@@ -61,6 +70,7 @@ def prepare(
     overwrite: show.Overwrite = False,
     dry_run: show.DryRun = False,
     quiet: show.Quiet = False,
+    as_json: show.AsJson = False,
 ) -> None:
     """Bring an image, several dates of it or labels onto one grid as a single GeoTIFF; or all data of a config at once.
 
@@ -70,23 +80,37 @@ def prepare(
     Examples: covermap prepare labels.tif out.tif --like image.tif --resampling mode ·
     covermap prepare bands/ image.tif --sensor sentinel2 ·
     covermap prepare fields.gpkg labels.tif --like image.tif --field crop ·
+    covermap prepare dem.tif terrain.tif --terrain slope,aspect ·
     covermap prepare s2/*.SAFE summer.tif --composite median --dates 2023-06-01/2023-08-31 ·
-    covermap prepare covermap.yaml prepared/ --tile 256 --overlap 32
+    covermap prepare covermap.yaml prepared/ --tile 256 --overlap 32 ·
+    covermap prepare covermap.yaml at_4m/ --gsd 4 --tile 512
     """
     if len(source) == 1 and source[0].endswith((".yaml", ".yml")):
+        if like or field or legend or sensor or bands or composite or dates or terrain or report_loss:
+            raise typer.BadParameter("with a config only --gsd, --set and the options of tiles have an effect")
         tiling = _tiling(tile, overlap, edge, max_nodata, min_labelled, show.listed(drop_only))
-        _scenes(source[0], out, tiling, settings, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
+        _scenes(source[0], out, tiling, gsd, settings, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
         return
     from covermap.verbs.prepare import prepare as align
 
     with show.progress("aligning", quiet=quiet or dry_run) as tick:
-        told = align(
+        done = align(
             source, out, like=like, gsd_m=gsd, resampling=resampling, field=field, layer=layer, epsg=epsg,
             legend=legend, sensor=sensor, bands=show.listed(bands), clouds=clouds, composite=composite, dates=dates,
-            overwrite=overwrite, dry_run=dry_run, on_progress=tick,
+            report_loss=report_loss, terrain=show.listed(terrain), overwrite=overwrite, dry_run=dry_run,
+            on_progress=tick,
         )  # fmt: skip
-    for line in told:
+    _show(done, out, as_json=as_json)
+
+
+def _show(done: Outcome, out: str, *, as_json: bool) -> None:
+    if as_json:
+        show.as_json({"out": out, "told": done.told, "classes": done.losses})
+        return
+    for line in done.told:
         typer.echo(line)
+    if done.losses:
+        show.table([list(row.values()) for row in done.losses], list(done.losses[0]), title="Share of labelled pixels")
 
 
 def _tiling(
@@ -105,21 +129,15 @@ def _tiling(
 
 
 def _scenes(
-    config: str,
-    out: str,
-    tiling: Tiling | None,
-    settings: list[str] | None,
-    *,
-    overwrite: bool,
-    dry_run: bool,
-    quiet: bool,
-) -> None:
+    config: str, out: str, tiling: Tiling | None, gsd: float | None, settings: list[str] | None, *, overwrite: bool,
+    dry_run: bool, quiet: bool,
+) -> None:  # fmt: skip
     from covermap.core.config_file import load_config
     from covermap.verbs.prepare_scenes import prepare_scenes
 
     with show.progress("preparing", quiet=quiet or dry_run) as tick:
         told = prepare_scenes(
-            load_config(config, settings or ()), out, tiling=tiling, overwrite=overwrite, dry_run=dry_run,
+            load_config(config, settings or ()), out, tiling=tiling, gsd_m=gsd, overwrite=overwrite, dry_run=dry_run,
             on_progress=tick,
         )  # fmt: skip
     for line in told:

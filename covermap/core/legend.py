@@ -124,11 +124,14 @@ class Legend:
         """Codes (any shape, integer or whole float) -> class indices uint8, IGNORE for nodata, ignored codes and NaN.
 
         unknown: "error" raises LabelError that lists the codes with their pixel counts; "ignore" makes them IGNORE.
+        Codes that are indices already come back as they are, not as a copy.
         """
         given = np.asarray(codes)
         if given.dtype == np.uint8:
-            if self._run is not None and not ((run := given - self._run) >= len(self.classes)).any():
-                return run
+            if self._run is not None:
+                run = given - self._run if self._run else given
+                if run.max(initial=0) < len(self.classes):
+                    return run
             # A look-up of bytes is six times as fast as one of arrays.
             looked_up = bytearray(np.ascontiguousarray(given)).translate(self._bytes)
             quick = np.frombuffer(looked_up, np.uint8).reshape(given.shape)

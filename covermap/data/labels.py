@@ -18,7 +18,7 @@ from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import GridError, LabelError, UnreadableError
 from covermap.core.legend import IGNORE, PALETTE, LandClass, Legend, load_legend
 from covermap.data.label_file import LabelFile
-from covermap.geo.classes import count_classes, rare_class_weights, read_classes
+from covermap.geo.classes import count_classes, histogram, rare_class_weights, read_classes
 from covermap.geo.grid import Grid, Window, partition, require_same_crs
 from covermap.geo.legend_files import class_names
 from covermap.geo.raster import grid_of, open_dataset, read_plain
@@ -193,9 +193,8 @@ def infer_legend(path: str, *, nodata: int | None = None, every: int = 1) -> Leg
 
     def codes_in(block: Window) -> set[float]:
         values, valid = read_plain(open_dataset(path), [1], block, empty)
-        if _all_known(values[0], valid, codes):
-            return set()
-        return _different(values[0] if valid.all() else values[0][valid])
+        seen = values[0] if valid.all() else values[0][valid]
+        return set((np.flatnonzero(histogram(seen)) if seen.dtype == np.uint8 else np.unique(seen)).tolist())
 
     blocks = list(partition(Window(0, 0, dataset.height, dataset.width), 1024, 4096))
     for found in map_unordered(codes_in, blocks[:: every if len(blocks) >= 4 * every else 1], workers=cores()):
@@ -224,27 +223,6 @@ def infer_legend(path: str, *, nodata: int | None = None, every: int = 1) -> Leg
     )
     free = int(empty) if empty is not None and empty >= 0 and np.isfinite(empty) and empty not in codes else None
     return Legend(Path(path).stem, classes, nodata=free)
-
-
-def _all_known(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], known: set[float]) -> bool:
-    """Whether all valid values are known; only asked where the known ones follow each other, which is quick to see."""
-    if values.dtype != np.uint8 or not known or max(known) - min(known) + 1 != len(known):
-        return False
-    outside = values - np.uint8(min(known)) >= len(known)
-    return not (outside & valid).any()
-
-
-def _different(codes: npt.NDArray[Any]) -> set[float]:
-    """The values that occur. Of bytes those seen are deleted until none is left, which is fifteen times as fast."""
-    if codes.dtype != np.uint8:
-        return set(np.unique(codes).tolist())
-    found: set[float] = set()
-    left = codes.tobytes()
-    while left:
-        new = set(left[:4096])
-        found |= new
-        left = left.translate(None, bytes(new))
-    return found
 
 
 def _colours(dataset: Any) -> dict[int, str]:

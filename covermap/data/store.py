@@ -12,9 +12,7 @@ goes on at the first block that the ledger lacks.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -34,12 +32,14 @@ from covermap.core.errors import ConfigError, DataError, OutputError
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text, writing
 from covermap.core.progress import Tick, unseen
+from covermap.data.coarser import coarser
 from covermap.data.label_file import LabelFile
 from covermap.data.labels import is_vector
 from covermap.data.scene import Scene, open_found
-from covermap.data.source import Found, SceneFiles, find_scenes
+from covermap.data.source import SceneFiles, find_scenes
 from covermap.data.tiles import Tile, Tiling, cut
 from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.legend_files import csv_text
 from covermap.geo.plain import PlainFile
 from covermap.geo.raster import Raster, grid_of, open_dataset
 
@@ -96,13 +96,15 @@ def write_store(
     out: str | Path,
     *,
     tiling: Tiling | None = None,
+    gsd_m: float | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: Tick = unseen,
 ) -> list[str]:
     """Write the scenes of a config, or their tiles, into a folder; returns sentences about the result.
 
-    The same call goes on where an earlier one was stopped. A dry run opens, cuts and counts, and writes nothing.
+    gsd_m: simulate coarser pixels, neighbours joined (see `coarser`). A dry run opens, cuts and counts, and writes
+    nothing. The same call goes on where an earlier one was stopped.
     Memory: two blocks of BLOCK_PX for each core.
     Raises OutputError (the folder holds something else, the disk is full) and whatever opening the scenes raises.
     """
@@ -115,11 +117,14 @@ def write_store(
             fix="leave them out here, or give one file for all: data.target.path without *",
         )
     scenes = open_found(found, config)
-    ledger = None if dry_run else _begin(out, _plan(config, tiling, scenes), overwrite=overwrite)
+    files, plan = found.scenes, _plan(config, tiling, gsd_m, scenes)
+    if gsd_m is not None:
+        scenes, files = coarser(scenes, files, gsd_m)
+    ledger = None if dry_run else _begin(out, plan, overwrite=overwrite)
     tiles = [tile for scene in scenes for tile in cut(scene, tiling)] if tiling else None
     if tiles is not None and not dry_run:
         _write_tiles(out / "tiles.csv", tiles)
-    work = [(piece, *_layers(piece, out)) for piece in _pieces(found, scenes, tiles)]
+    work = [(piece, *_layers(piece, out)) for piece in _pieces(files, scenes, tiles)]
     total = sum(layer.file.num_bytes for _, _, layers in work for layer in layers)
     notes = list(dict.fromkeys([*found.notes, *(note for scene in scenes for note in scene.notes)]))
     if ledger is not None:
@@ -145,10 +150,10 @@ def _tell(notes: Sequence[str], tiles: Sequence[Tile] | None) -> list[str]:
     return [*(f"note: {note}" for note in notes), *left_out]
 
 
-def _plan(config: DataConfig, tiling: Tiling | None, scenes: Sequence[Scene]) -> str:
+def _plan(config: DataConfig, tiling: Tiling | None, gsd_m: float | None, scenes: Sequence[Scene]) -> str:
     """A checksum of everything that decides what is written: settings and the files as they are now."""
     files = [(file, Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for s in scenes for file in s.files]
-    what = [VERSION, BLOCK_PX, config.model_dump(mode="json"), asdict(tiling) if tiling else None, files]
+    what = [VERSION, BLOCK_PX, config.model_dump(mode="json"), asdict(tiling) if tiling else None, gsd_m, files]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -175,8 +180,8 @@ def _begin(out: Path, plan: str, *, overwrite: bool) -> Ledger:
     return Ledger(path)
 
 
-def _pieces(found: Found, scenes: Sequence[Scene], tiles: Sequence[Tile] | None) -> list[Piece]:
-    files = {each.name: each for each in found.scenes}
+def _pieces(found: Sequence[SceneFiles], scenes: Sequence[Scene], tiles: Sequence[Tile] | None) -> list[Piece]:
+    files = {each.name: each for each in found}
     if tiles is None:
         return [Piece(scene.name, files[scene.name], scene, scene.grid.window) for scene in scenes]
     kept = [tile for tile in tiles if not tile.dropped]
@@ -292,13 +297,12 @@ def _write_layer(layer: Layer, window: Window, out: Path, ledger: Ledger) -> Ite
 
 
 def _write_tiles(path: Path, tiles: Sequence[Tile]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["tile", "scene", "row", "col", "height", "width", "valid", "labelled", "classes", "dropped"])
-    for t in tiles:
-        shares = [f"{t.valid:.4f}", f"{t.labelled:.4f}"]
-        writer.writerow([t.name, t.scene, *t.window, *shares, "; ".join(t.classes), t.dropped])
-    write_text(path, text.getvalue())
+    header = ["tile", "scene", "row", "col", "height", "width", "valid", "labelled", "classes", "dropped"]
+    rows = [
+        [t.name, t.scene, *t.window, f"{t.valid:.4f}", f"{t.labelled:.4f}", "; ".join(t.classes), t.dropped]
+        for t in tiles
+    ]
+    write_text(path, csv_text(header, rows))
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

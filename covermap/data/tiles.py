@@ -101,4 +101,6 @@ def cut(scene: Scene, tiling: Tiling) -> list[Tile]:
             reason = f"only {', '.join(names)}"
         name = f"{scene.name}_{window.col}_{window.row}"
         tiles.append(Tile(name, scene.name, window, valid, labelled, names, reason))
+    if not tiles:  # only with edge drop
+        tiles.append(Tile(f"{scene.name}_0_0", scene.name, scene.grid.window, 0, 0, (), "scene smaller than a tile"))
     return tiles

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
 
+from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, GridError, LabelError, suggest
 from covermap.core.legend import IGNORE, Legend
 from covermap.geo.align import require_crs_on_both
@@ -24,6 +28,8 @@ METHODS = ("nearest", "mode", "weighted_mode")
 
 TILE_PX = 2048
 """Side of the arrays that `read_classes` holds at once, give or take a factor of the square root of 2."""
+BLOCK_PX = 512
+"""Side of the blocks of the result that cores work at: small, so that all have work until the end."""
 _BLOCKS_AT_ONCE = 4096
 """Blocks that are counted class by class at once: their counts stay in the processor's cache."""
 
@@ -48,16 +54,15 @@ def reduce_classes(
     if factor == 1 or method == "nearest":
         picked = index[factor // 2 :: factor, factor // 2 :: factor]
         return np.where(picked < num_classes, picked, IGNORE).astype(np.uint8)
-    if weights is not None:
-        return _most_votes(index.reshape(height, factor, width, factor).swapaxes(1, 2), num_classes, weights)
-    # In most blocks the pixel in the middle is of the class that more than half of the block is of: only the others
-    # are counted class by class.
+    # In most blocks the class of the pixel in the middle outweighs all others together: only the rest is counted.
+    weight = np.zeros(256)
+    weight[:num_classes] = 1.0 if weights is None else weights
     chosen = np.ascontiguousarray(index[factor // 2 :: factor, factor // 2 :: factor])
     alike = index.reshape(height, factor, -1) == np.repeat(chosen, factor, axis=1)[:, None]
-    open_ = (2 * _count(alike.reshape(index.shape), factor) <= factor**2) | (chosen >= num_classes)
-    rows, cols = np.nonzero(open_)
+    count = _count(alike.reshape(index.shape), factor)
+    rows, cols = np.nonzero(count * weight[chosen] <= (factor**2 - count) * weight.max())
     blocks = index.reshape(height, factor, width, factor)[rows, :, cols, :]
-    chosen[rows, cols] = _most_votes(blocks, num_classes, [1.0] * num_classes)
+    chosen[rows, cols] = _most_votes(blocks, num_classes, weight[:num_classes])
     return chosen
 
 
@@ -105,6 +110,25 @@ def read_classes(
     return out
 
 
+def read_by_method(
+    path: str | Path, grid: Grid, legend: Legend, *, window: Window, weights: Sequence[float],
+    nodata: float | None = None, unknown: str = "error",
+) -> dict[str, npt.NDArray[np.uint8]]:  # fmt: skip
+    """{method: what `read_classes` gives}, for all methods from one reading of the fine pixels."""
+    found = {method: np.full((window.height, window.width), IGNORE, np.uint8) for method in METHODS}
+    for tile, index, factor in _read_fine(path, grid, window, legend, "mode", nodata, unknown):
+        for method, out in found.items():
+            mine = weights if method == "weighted_mode" else None
+            out[tile.within(window).slices] = reduce_classes(index, factor, len(legend), method=method, weights=mine)
+    source = grid_of(open_dataset(str(path)))
+    if _offset_px(grid, source, max(1, round(_pixel_ratio(grid, source, str(path))))) is None:
+        # Centres of pixels do not fall on the fine pixels that the others are counted from.
+        found["nearest"] = read_classes(
+            path, grid, legend, window=window, method="nearest", nodata=nodata, unknown=unknown
+        )
+    return found
+
+
 def count_classes(
     path: str | Path, grid: Grid, legend: Legend, *, nodata: float | None = None, unknown: str = "error"
 ) -> npt.NDArray[np.int64]:
@@ -112,10 +136,35 @@ def count_classes(
 
     Weights of rare classes come from here, and the classes that a reduction lost. Raises as `read_classes` does.
     """
-    counts = np.zeros(256, np.int64)
-    for _, index, _ in _read_fine(path, grid, grid.window, legend, "mode", nodata, unknown):
-        counts += np.bincount(index.ravel(), minlength=256)
-    return counts[: len(legend)]
+
+    def count(block: Window) -> npt.NDArray[np.int64]:
+        found = np.zeros(256, np.int64)
+        for _, index, _ in _read_fine(path, grid, block, legend, "mode", nodata, unknown):
+            found += histogram(index)
+        return found
+
+    blocks = list(partition(grid.window, BLOCK_PX, BLOCK_PX))
+    counts = np.stack(list(map_unordered(count, blocks, workers=cores())))
+    return np.asarray(counts.sum(0)[: len(legend)])
+
+
+def class_losses(
+    legend: Legend, before: npt.NDArray[np.int64], after: Mapping[str, npt.NDArray[np.int64]]
+) -> list[dict[str, Any]]:
+    """What each class loses, from pixels per class (K,) before and by each method after, as rows of a table.
+
+    Shares are of all labelled pixels, from 0 to 1; `loss` names the methods that lose the class, or more than half.
+    """
+    rows = []
+    for k, c in enumerate(legend.classes):
+        share = float(before[k] / max(1, before.sum()))
+        left = {method: float(pixels[k] / max(1, pixels.sum())) for method, pixels in after.items()}
+        said = [
+            f"{method}: {'more than half' if rest else 'lost'}" for method, rest in left.items() if rest < share / 2
+        ]
+        known = {"code": c.code, "class": c.name, "pixels": int(before[k]), "share": share}
+        rows.append(known | left | {"loss": ", ".join(said)})
+    return rows
 
 
 def _check_method(method: str, weights: Sequence[float] | None, num_classes: int) -> None:
@@ -140,7 +189,9 @@ def _blocks(index: npt.NDArray[np.uint8], factor: int) -> tuple[int, int]:
     return height // factor, width // factor
 
 
-def _most_votes(blocks: npt.NDArray[np.uint8], num_classes: int, weights: Sequence[float]) -> npt.NDArray[np.uint8]:
+def _most_votes(
+    blocks: npt.NDArray[np.uint8], num_classes: int, weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.uint8]:
     """(..., f, f) -> (...): the class with the most weighted pixels, the lowest of equals; IGNORE where all have 0."""
     shape = blocks.shape[:-2]
     one = blocks.reshape(-1, blocks.shape[-1] ** 2)
@@ -149,7 +200,7 @@ def _most_votes(blocks: npt.NDArray[np.uint8], num_classes: int, weights: Sequen
         part = np.minimum(one[start : start + _BLOCKS_AT_ONCE], num_classes)
         key = part + np.arange(len(part), dtype=np.int32)[:, None] * (num_classes + 1)
         votes = np.bincount(key.ravel(), minlength=len(part) * (num_classes + 1)).reshape(len(part), -1)
-        score = votes[:, :num_classes] * np.asarray(weights)
+        score = votes[:, :num_classes] * weights
         best = score.argmax(1)
         chosen[start : start + len(part)] = np.where(score.max(1) > 0, best, IGNORE)
     return chosen.reshape(shape)
@@ -158,6 +209,17 @@ def _most_votes(blocks: npt.NDArray[np.uint8], num_classes: int, weights: Sequen
 def _present(index: npt.NDArray[np.uint8], num_classes: int) -> list[int]:
     """The classes that occur, in rising order."""
     return [int(k) for k in np.flatnonzero(np.bincount(index.ravel(), minlength=256)[:num_classes])]
+
+
+def histogram(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Pixels of each index (256,); pairs of pixels are counted, which takes a third of the time."""
+    flat = index.ravel()
+    pairs = np.zeros(1 << 16, np.int64)
+    for start in range(0, flat.size // 2, 1 << 19):
+        part = flat[2 * start : min(2 * start + (1 << 20), flat.size // 2 * 2)]
+        pairs += np.bincount(part.view(np.uint16), minlength=1 << 16)
+    table = pairs.reshape(256, 256)
+    return np.asarray(table.sum(0) + table.sum(1) + np.bincount(flat[flat.size // 2 * 2 :], minlength=256))
 
 
 def _count(mask: npt.NDArray[np.bool_], factor: int) -> npt.NDArray[np.int64]:
@@ -187,8 +249,7 @@ def _read_fine(
         if offset is not None:
             fine = Window(*(n * factor for n in tile))
             part = Window(fine.row + offset[0], fine.col + offset[1], fine.height, fine.width)
-            values, valid = read_plain(dataset, [1], part, nodata)
-            codes = values[0]
+            index = _read_index(dataset, part, legend, nodata, unknown)
         else:
             rows, cols = _places(grid, source, tile, factor)
             valid = (rows >= 0) & (cols >= 0) & (rows < source.height) & (cols < source.width)
@@ -199,11 +260,31 @@ def _read_fine(
                 values, seen = read_plain(dataset, [1], part, nodata)
                 codes[valid] = values[0][rows - part.row, cols - part.col]
                 valid[valid] = seen[rows - part.row, cols - part.col]
-        if not valid.all():
-            codes = np.where(valid, codes, legend.codes[0])
-        index = legend.encode(codes, unknown=unknown, where=str(path))
-        index[~valid] = IGNORE
+            index = _encode_valid(codes, valid, legend, unknown, str(path))
         yield tile, index, factor
+
+
+def _read_index(
+    dataset: DatasetReader, part: Window, legend: Legend, nodata: float | None, unknown: str
+) -> npt.NDArray[np.uint8]:
+    """Class indices of a window of a file, IGNORE for nodata and outside of it."""
+    known = nodata is None or (nodata in (legend.nodata, *legend.ignore) and nodata not in legend.merged)
+    inside = part.intersect(grid_of(dataset).window) == part
+    if known and inside and MaskFlags.per_dataset not in dataset.mask_flag_enums[0]:
+        # The legend tells nodata from classes: looking for it apart takes as long. What is damaged is named below.
+        with contextlib.suppress(RasterioError):
+            return legend.encode(dataset.read(1, window=part.rasterio), unknown=unknown, where=dataset.name)
+    values, valid = read_plain(dataset, [1], part, nodata)
+    return _encode_valid(values[0], valid, legend, unknown, dataset.name)
+
+
+def _encode_valid(
+    codes: npt.NDArray[Any], valid: npt.NDArray[np.bool_], legend: Legend, unknown: str, where: str
+) -> npt.NDArray[np.uint8]:
+    if valid.all():
+        return legend.encode(codes, unknown=unknown, where=where)
+    index = legend.encode(np.where(valid, codes, legend.codes[0]), unknown=unknown, where=where)
+    return np.where(valid, index, np.uint8(IGNORE))
 
 
 def _nodata_code(dataset: DatasetReader, legend: Legend, nodata: float | None) -> float | None:

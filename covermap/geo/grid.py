@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import rasterio.windows
 from affine import Affine
 from pyproj import Geod, Transformer
@@ -114,6 +115,20 @@ class Grid:
             area, _ = geod.polygon_area_perimeter(xs, ys)
             areas.append(abs(area) / 1e4)
         return areas
+
+    def row_sizes_m(self, first: int, count: int) -> tuple[list[float], list[float]]:
+        """Width and height in metres of a pixel of each row, measured as by `row_areas_ha`; not of turned grids."""
+        if not self.is_geographic and not self._is_mercator:
+            factor = self.crs.linear_units_factor[1] if self.crs and self.crs.is_projected else 1.0
+            return [abs(self.transform.a) * factor] * count, [abs(self.transform.e) * factor] * count
+        rows, middle = np.arange(first, first + count), self.width / 2
+        ends = ((middle - 0.5, rows + 0.5), (middle + 0.5, rows + 0.5), (middle, rows), (middle, rows + 1.0))
+        a, _, c, _, e, f = self.transform[:6]
+        places = [(np.full(count, a * col + c), e * row + f) for col, row in ends]
+        if self._is_mercator:
+            places = [warp_points(self.crs, "EPSG:4326", *xy) for xy in places]
+        (west, east, top, bottom), geod = places, Geod(ellps="WGS84")
+        return np.asarray(geod.inv(*west, *east)[2]).tolist(), np.asarray(geod.inv(*top, *bottom)[2]).tolist()
 
     def window_grid(self, window: Window) -> Grid:
         """The grid of one window of this grid."""

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import shapely
 from affine import Affine
 from rasterio.features import rasterize
@@ -24,6 +22,10 @@ from covermap.core.errors import GridError, LabelError, suggest
 from covermap.core.legend import IGNORE, Legend
 from covermap.geo.grid import Grid, Window
 from covermap.geo.vector import read_table, require_field
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
 
 _STEP_PX = 2**-16
 
@@ -206,6 +208,8 @@ def infer_vector_legend(
     paths: Sequence[str | Path], field: str | None, *, layer: str | None = None, epsg: int | None = None
 ) -> Legend:
     """One legend of the class names or codes in `field` of one or more files; raises LabelError."""
+    import pandas as pd
+
     found = []
     for path in paths:
         table = read_table(path, layer=layer, epsg=epsg)
@@ -219,6 +223,8 @@ def infer_vector_legend(
 
 def _classes(values: pd.Series, legend: Legend | None, path: str, field: str) -> tuple[Legend, npt.NDArray[np.uint8]]:
     """The legend (made from the values where none is given) and the class index of each value."""
+    import pandas as pd
+
     codes = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
     if np.isnan(codes).any():
         return _classes_by_name(values.astype(str).str.strip(), legend, path, field)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
-import pandas as pd
-import pyogrio
 import shapely
 
 from covermap.core.errors import DataError, GridError, LabelError, suggest
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _COORDINATES = (("longitude", "latitude"), ("lon", "lat"), ("lng", "lat"), ("x", "y"))
 _LIKELY_FIELDS = ("class", "land_cover", "landcover", "lc", "label", "lulc", "category", "type", "code")
@@ -25,6 +25,9 @@ def read_table(
 
     epsg: CRS of a CSV with x and y (lon and lat are WGS 84). Raises DataError, LabelError (several layers), GridError.
     """
+    import geopandas as gpd  # with pandas half a second, which rasters need not pay
+    import pyogrio
+
     notes = [] if notes is None else notes
     if Path(path).suffix.lower() == ".csv":
         return _read_csv(Path(path), epsg)
@@ -50,6 +53,9 @@ def read_table(
 
 
 def _read_csv(path: Path, epsg: int | None) -> gpd.GeoDataFrame:
+    import geopandas as gpd
+    import pandas as pd
+
     try:
         with open(path, encoding="utf-8-sig") as file:
             header = file.readline()

@@ -40,21 +40,11 @@ class RasterWriter:
         self._bands, self._tags, self._scale = list(bands), tags or {}, scale
         side = min(block_px, 16 * max(1, min(grid.height, grid.width) // 16))
         self._profile = {
-            "driver": "GTiff",
-            "height": grid.height,
-            "width": grid.width,
-            "count": len(bands),
-            "dtype": dtype,
-            "crs": grid.crs,
-            "transform": grid.transform,
-            "nodata": nodata,
-            "tiled": True,
-            "blockxsize": side,
-            "blockysize": side,
-            "compress": compress,
-            "bigtiff": "IF_SAFER",
+            "driver": "GTiff", "height": grid.height, "width": grid.width, "count": len(bands), "dtype": dtype,
+            "crs": grid.crs, "transform": grid.transform, "nodata": nodata, "tiled": True, "blockxsize": side,
+            "blockysize": side, "compress": compress, "bigtiff": "IF_SAFER",
             "interleave": "pixel" if len(bands) < 20 else "band",
-        }
+        }  # fmt: skip
         if compress == "deflate":
             self._profile["predictor"] = 2 if np.dtype(dtype).kind in "iu" else 3
 

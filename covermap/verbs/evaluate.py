@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import PARTS, Split
 from covermap.data.stats import with_own_statistics
 from covermap.geo.grid import Window
+from covermap.geo.legend_files import csv_text
 from covermap.infer import Lattice, highest, infer_block
 from covermap.metrics.confusion import Confusion
 from covermap.models import LandModel, device_of, load_model
@@ -119,17 +118,10 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
 
 def write_confusion(path: Path, confusion: Confusion, names: Sequence[str]) -> None:
     """A CSV with reference classes in rows and predicted ones in columns."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["reference \\ prediction", *names])
-    writer.writerows([name, *row] for name, row in zip(names, confusion.counts.tolist(), strict=True))
-    write_text(path, text.getvalue())
+    rows = [[name, *row] for name, row in zip(names, confusion.counts.tolist(), strict=True)]
+    write_text(path, csv_text(["reference \\ prediction", *names], rows))
 
 
 def _write_per_class(path: Path, models: Mapping[str, Any]) -> None:
-    text = io.StringIO()
     rows = [{"model": name, **row} for name, result in models.items() for row in result["per_class"]]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, csv_text(list(rows[0]), [[row[key] for key in rows[0]] for row in rows]))

@@ -14,23 +14,27 @@ from covermap.core.config import CloudConfig, DataConfig, ImageConfig, expand, p
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
 from covermap.core.legend import IGNORE, Legend, load_legend
-from covermap.core.output import claim
+from covermap.core.output import claim, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.sensors import find_sensor
 from covermap.data.label_file import LabelFile
 from covermap.data.labels import RasterLabels, infer_legend, is_vector
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.source import with_own_clouds
+from covermap.geo.classes import BLOCK_PX as LABEL_BLOCK_PX
+from covermap.geo.classes import METHODS, class_losses, count_classes, rare_class_weights, read_by_method
 from covermap.geo.composite import composite as composite_of
 from covermap.geo.composite import require_method
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.legend_files import csv_text
 from covermap.geo.products import small_cache
-from covermap.geo.raster import files_behind, grid_of, open_dataset, open_raster
+from covermap.geo.raster import Raster, files_behind, grid_of, open_dataset, open_raster
 from covermap.geo.rasterize import VectorLabels
+from covermap.geo.terrain import require_terrain
+from covermap.geo.terrain import terrain as terrain_of
 from covermap.geo.writer import RasterWriter
 
-CATEGORICAL = ("mode", "nearest", "weighted_mode")
 CONTINUOUS = ("bilinear", "nearest", "cubic", "average")
 BLOCK_PX = 1024
 COMPOSITE_BYTES = 1 << 28
@@ -51,41 +55,39 @@ class Layer:
     block_px: int = BLOCK_PX
     again: Callable[[], Layer] | None = None
     """What to write where codes turn up that this layer does not know."""
+    losses: Callable[[npt.NDArray[np.int64]], list[dict[str, Any]]] = lambda counts: []
+    """What each class loses, where that was asked."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Sentences about the result, and what each class lost, where that was asked."""
+
+    told: list[str]
+    losses: Sequence[dict[str, Any]] = ()
 
 
 @small_cache()
 def prepare(
-    source: str | Sequence[str],
-    out: str | Path,
-    *,
-    like: str | None = None,
-    gsd_m: float | None = None,
-    resampling: str = "bilinear",
-    field: str | None = None,
-    layer: str | None = None,
-    epsg: int | None = None,
-    legend: str | None = None,
-    sensor: str | None = None,
-    bands: Sequence[str] | None = None,
-    clouds: str = "auto",
-    composite: str | None = None,
-    dates: str | None = None,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    on_progress: Tick = unseen,
-) -> list[str]:
+    source: str | Sequence[str], out: str | Path, *, like: str | None = None, gsd_m: float | None = None,
+    resampling: str = "bilinear", field: str | None = None, layer: str | None = None, epsg: int | None = None,
+    legend: str | None = None, sensor: str | None = None, bands: Sequence[str] | None = None, clouds: str = "auto",
+    composite: str | None = None, dates: str | None = None, report_loss: bool = False,
+    terrain: Sequence[str] | None = None, overwrite: bool = False, dry_run: bool = False, on_progress: Tick = unseen,
+) -> Outcome:  # fmt: skip
     """Write `source` on the grid of `like`, or on its own at `gsd_m`; returns sentences about the result.
 
     Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. composite: several
     sources (PATH, PATH@DATE, patterns) as one image by median, mean or max-ndvi over their valid pixels; dates: only
-    those in the period first/last. Memory: a block a core. Raises ConfigError (options that do not go together),
-    GridError (no overlap), OutputError (exists, is an input).
+    those in the period first/last. report_loss: count what each method loses of the classes of a label raster, and
+    write it beside the result as NAME.classes.csv. terrain: slope, aspect of elevation instead of itself. Memory: a
+    block a core. Raises ConfigError (options that do not go together), GridError (no overlap), OutputError (exists).
     """
     out = claim(out, overwrite=overwrite, dry_run=dry_run)
     sources = [source] if isinstance(source, str) else list(source)
     known = load_legend(legend) if legend else None
-    if gsd_m is not None and gsd_m <= 0:
-        raise ConfigError(f"--gsd {gsd_m:g} is no pixel size", fix="give metres, for example --gsd 10")
+    if report_loss and (composite or field or dates):
+        raise ConfigError("--report-loss counts the pixels of a label raster", fix="leave the other options out")
     if composite is not None:
         if known or field:
             raise ConfigError("--composite goes with images, not with labels", fix="leave --legend and --field out")
@@ -95,38 +97,48 @@ def prepare(
     if len(sources) > 1 or dates:
         raise ConfigError("several images or --dates need --composite", fix="say how: median, mean or max-ndvi")
     source = sources[0]
+    if terrain and (known or field or report_loss):
+        raise ConfigError("--terrain goes with elevation, not with labels", fix="leave the other options out")
     if is_vector(source):
         if not like or not field:
             raise ConfigError(f"{source} holds polygons or points", fix="add --like IMAGE and --field CLASS_FIELD")
         grid = _grid_of(like)
         labels = VectorLabels.open(source, field=field, grid=grid, legend=known, layer=layer, epsg=epsg)
         found = _label_layer(labels, labels.legend)
-    elif resampling in ("mode", "weighted_mode") or known:
+    elif resampling in ("mode", "weighted_mode") or known or report_loss:
         grid = _target(grid_of(open_dataset(source)), like, gsd_m)
-        found = _label_raster(source, like or source, grid, known, resampling)
+        found = _label_raster(source, like or source, grid, known, resampling, report_loss)
     elif resampling in CONTINUOUS:
-        found = _image(source, like, gsd_m, resampling, sensor, bands, clouds)
+        bands = bands or (["elevation"] if terrain and not sensor else None)
+        found = _image(source, like, gsd_m, resampling, sensor, bands, clouds, terrain)
     else:
-        listed = ", ".join(dict.fromkeys((*CONTINUOUS, *CATEGORICAL)))
+        listed = ", ".join(dict.fromkeys((*CONTINUOUS, *METHODS)))
         raise ConfigError(f"--resampling {resampling} is not known", fix=f"use one of {listed}")
     return _finish(found, out, [source, like], overwrite, dry_run, on_progress)
 
 
 def _finish(
     found: Layer, out: Path, inputs: Sequence[str | None], overwrite: bool, dry_run: bool, on_progress: Tick
-) -> list[str]:
+) -> Outcome:
     """Write a layer unless it would replace an input; raises OutputError."""
     if out.resolve() in {Path(file).resolve() for path in inputs if path for file in _files(path)}:
         raise OutputError(f"{out} is an input of this call", fix="give the result another name")
     told = [f"{out}: {found.grid.describe()}, {', '.join(found.bands)}", *(f"note: {note}" for note in found.notes)]
     if dry_run:
-        return told
+        return Outcome(told)
     try:
-        return told + _write(found, out, overwrite, on_progress)
+        counts = _write(found, out, overwrite, on_progress)
     except LabelError:
         if found.again is None:
             raise
-        return told + _write(found.again(), out, overwrite, on_progress)
+        found = found.again()
+        counts = _write(found, out, overwrite, on_progress)
+    told += found.describe(counts)
+    losses = found.losses(counts)
+    if losses:
+        table = csv_text(list(losses[0]), [list(row.values()) for row in losses])
+        told.append(f"losses: {write_text(out.with_suffix('.classes.csv'), table)}")
+    return Outcome(told, losses)
 
 
 def _files(path: str) -> list[str]:
@@ -140,7 +152,8 @@ def _any_names(path: str) -> list[str] | None:
     if Path(path).is_dir() or find_granule(path):
         return None
     dataset = open_dataset(path)
-    return None if all(dataset.descriptions) else [f"band{i}" for i in dataset.indexes]
+    named = all(dataset.descriptions) and dataset.descriptions != ("bands",)
+    return None if named else [f"band{i}" for i in dataset.indexes]
 
 
 def _grid_of(path: str) -> Grid:
@@ -148,23 +161,45 @@ def _grid_of(path: str) -> Grid:
 
 
 def _target(own: Grid, like: str | None, gsd_m: float | None) -> Grid:
+    if gsd_m is not None and gsd_m <= 0:
+        raise ConfigError(f"--gsd {gsd_m:g} is no pixel size", fix="give metres, for example --gsd 10")
     if like:
         return _grid_of(like)
     return own.coarsen(gsd_m / own.gsd_m) if gsd_m else own
 
 
-def _label_raster(source: str, like: str, grid: Grid, legend: Legend | None, method: str) -> Layer:
-    config = DataConfig(image=source, labels=source, align=method if method in CATEGORICAL else "mode")
+def _label_raster(source: str, like: str, grid: Grid, legend: Legend | None, method: str, report_loss: bool) -> Layer:
+    config = DataConfig(image=source, labels=source, align=method if method in METHODS else "mode")
 
     def layer(legend: Legend) -> Layer:
-        return _label_layer(
-            RasterLabels.open(LabelFile(source), grid=grid, legend=legend, config=config, image_name=like), legend
-        )
+        labels = RasterLabels.open(LabelFile(source), grid=grid, legend=legend, config=config, image_name=like)
+        found = replace(_label_layer(labels, legend), block_px=LABEL_BLOCK_PX)
+        return _with_losses(found, labels, legend) if report_loss else found
 
-    if legend:
-        return layer(legend)
+    if legend or report_loss:
+        return layer(legend or infer_legend(source))
     # Reading everything twice, first for its codes, would take nearly twice as long: a part mostly shows them all.
     return replace(layer(infer_legend(source, every=8)), again=lambda: layer(infer_legend(source)))
+
+
+def _with_losses(layer: Layer, labels: RasterLabels, legend: Legend) -> Layer:
+    """The same, counted before and by each method after: counts (method, 256)."""
+    how: dict[str, Any] = {"nodata": labels.nodata, "unknown": labels.unknown}
+    before = count_classes(labels.source, layer.grid, legend, **how)
+    weights = rare_class_weights(before)
+
+    def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        found = read_by_method(labels.source, layer.grid, legend, window=window, weights=weights, **how)
+        counts = [np.bincount(index.ravel(), minlength=256) for index in found.values()]
+        return legend.decode(found[labels.align]), np.stack(counts)
+
+    def losses(counts: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+        return class_losses(legend, before, dict(zip(METHODS, counts[:, : len(legend)], strict=True)))
+
+    def describe(counts: npt.NDArray[np.int64]) -> list[str]:
+        return layer.describe(counts[METHODS.index(labels.align)])
+
+    return replace(layer, read=read, describe=describe, losses=losses)
 
 
 def _label_layer(labels: RasterLabels | VectorLabels, legend: Legend) -> Layer:
@@ -181,7 +216,7 @@ def _label_layer(labels: RasterLabels | VectorLabels, legend: Legend) -> Layer:
 
 def _image(
     source: str, like: str | None, gsd_m: float | None, resampling: str, sensor: str | None,
-    bands: Sequence[str] | None, clouds: str,
+    bands: Sequence[str] | None, clouds: str, wanted: Sequence[str] | None = None,
 ) -> Layer:  # fmt: skip
     own = open_raster(
         source,
@@ -193,6 +228,8 @@ def _image(
     if own.grid.overlap(grid) == 0:
         raise GridError(f"{source} does not overlap {like}", fix="check the CRS of both: covermap info SOURCE LIKE")
     raster = own.on(grid, resampling=resampling)
+    if wanted:
+        return _terrain(raster, list(wanted))
     dtype = np.dtype(own.dtype)
     nodata = raster.nodata if raster.nodata is not None else open_dataset(raster.paths[0]).nodata
     if dtype.kind == "f" and find_granule(source):
@@ -212,6 +249,23 @@ def _image(
 
     notes = [] if nodata is not None or dtype.kind == "f" else ["0 is nodata in the result: the source has no nodata"]
     return Layer(grid, raster.bands, dtype.name, fill, read, describe, notes)
+
+
+def _terrain(raster: Raster, names: list[str]) -> Layer:
+    """Slope, aspect, NaN where they are not known; each block is read with a margin of a pixel."""
+    require_terrain(names, raster.grid)
+    if len(raster.bands) > 1:
+        raise ConfigError(f"{raster.name} has {len(raster.bands)} bands, elevation has one", fix="gdal_translate -b 1")
+
+    def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        values, valid = raster.read(window.pad(1))
+        found = terrain_of(values[0, 0], valid[0], raster.grid, window)
+        return np.stack([found[name] for name in names]), np.array([np.isnan(found["slope"]).sum()])
+
+    def describe(counts: npt.NDArray[np.int64]) -> list[str]:
+        return [f"  not valid: {counts[0] / (raster.grid.height * raster.grid.width):.1%}; degrees, flat has no aspect"]
+
+    return Layer(raster.grid, names, "float32", float("nan"), read, describe)
 
 
 def _dated(
@@ -287,8 +341,8 @@ def _composite_layer(scene: Scene, key: str, method: str) -> Layer:
     return Layer(grid, raster.bands, "float32", float("nan"), read, describe, block_px=block)
 
 
-def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> list[str]:
-    """Blocks are read by all cores, and written in their order: the same call gives the same bytes."""
+def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> npt.NDArray[np.int64]:
+    """Blocks are read by all cores, and written in their order: the same call gives the same bytes; returns counts."""
     blocks = list(partition(layer.grid.window, layer.block_px, layer.block_px))
     counts: Any = 0
     early: dict[int, npt.NDArray[Any]] = {}
@@ -305,4 +359,4 @@ def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> list[
                 writer.write(blocks[written], early.pop(written))
                 written += 1
                 on_progress(written, len(blocks))
-    return layer.describe(counts)
+    return np.asarray(counts)

@@ -24,6 +24,7 @@ def prepare_scenes(
     out: str | Path,
     *,
     tiling: Tiling | None = None,
+    gsd_m: float | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: Tick = unseen,
@@ -33,15 +34,17 @@ def prepare_scenes(
     The same call goes on where an earlier one was stopped. Raises what `write_store` raises.
     """
     told = write_store(
-        config.data, out, tiling=tiling, overwrite=overwrite, dry_run=dry_run, on_progress=on_progress
+        config.data, out, tiling=tiling, gsd_m=gsd_m, overwrite=overwrite, dry_run=dry_run, on_progress=on_progress
     )  # fmt: skip
     if dry_run:
         return told
     path = Path(out) / "covermap.yaml"
-    boxes = any(isinstance(box, Box) for box in (config.split.val, config.split.test, *config.split.exclude))
-    if tiling and boxes:
+    stated = (config.split.val, config.split.test, *config.split.exclude)
+    if (tiling or gsd_m) and any(isinstance(one, Box if gsd_m is None else Box | list) for one in stated):
         config = config.model_copy(update={"split": SplitConfig()})
-        told.append("note: boxes of split count in pixels of whole scenes, so the new config has the usual split")
+        told.append(
+            "note: boxes of split, or its names, are those of whole scenes, so the new config has the usual split"
+        )
     write_text(path, yaml.safe_dump(_on_prepared(config, Path(out)), sort_keys=False))
     return [*told, f"next: covermap train {path}"]
 

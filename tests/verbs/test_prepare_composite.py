@@ -39,7 +39,7 @@ def test_blocks_together_equal_numpy(dates, tmp_path, monkeypatch, method, oracl
     values, paths = dates
     monkeypatch.setattr(verb, "COMPOSITE_BYTES", 1)  # blocks of 128 px
     ticks = []
-    told = prepare(paths, tmp_path / "out.tif", composite=method, on_progress=lambda *at: ticks.append(at))
+    told = prepare(paths, tmp_path / "out.tif", composite=method, on_progress=lambda *at: ticks.append(at)).told
     assert ticks[-1] == (6, 6)
     gaps = np.where(values > 0, values, np.nan).astype(float)
     np.testing.assert_allclose(read(tmp_path / "out.tif"), oracle(gaps, axis=0), rtol=1e-6)
@@ -51,7 +51,7 @@ def test_blocks_together_equal_numpy(dates, tmp_path, monkeypatch, method, oracl
 
 def test_a_period_is_chosen_by_date(dates, tmp_path):
     values, paths = dates
-    told = prepare(paths[::-1], tmp_path / "out.tif", composite="mean", dates="2023-02/2023-03-15")
+    told = prepare(paths[::-1], tmp_path / "out.tif", composite="mean", dates="2023-02/2023-03-15").told
     assert any("mean of 2 images: 2023-02-15, 2023-03-15" in line for line in told)
     assert any("3 images are of other dates" in line for line in told)
     found = read(tmp_path / "out.tif")
