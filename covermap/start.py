@@ -108,6 +108,7 @@ def build_arguments(config: ModelConfig) -> dict[str, Any]:
         "backbone_options": config.backbone_options,
         "decoder_options": config.decoder_options,
         "dates": config.dates,
+        "neck": config.neck,
         "pixel_width": config.pixel_width,
     }
 

@@ -62,6 +62,9 @@ class ModelConfig(Section):
 
     backbone_options: dict[str, Any] = Field(default={}, description="Arguments of the backbone, e.g. widths.")
     decoder_options: dict[str, Any] = Field(default={}, description="Arguments of the decoder.")
+    neck: Literal["auto", "pyramid", "interpolate", "none"] = Field(
+        "auto", description="What makes several strides of one; auto: pyramid where the decoder needs it."
+    )
     pixel_width: int = Field(0, ge=0, description="Channels of a second expert that sees single pixels only; 0: none.")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -26,17 +25,11 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
+def enlarge(x: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
     """(B, C, h, w) -> (B, C, *size), bilinear."""
     if (x.shape[-2], x.shape[-1]) == size:
         return x
-    return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
-
-
-def join_maps(maps: Sequence[Tensor]) -> Tensor:
-    """Maps (B, C_i, h_i, w_i), the first the finest -> (B, sum of C_i, h_0, w_0)."""
-    finest = (maps[0].shape[-2], maps[0].shape[-1])
-    return torch.cat([enlarge(x, finest) for x in maps], 1)
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
 
 
 class LenientNorm(nn.BatchNorm2d):

@@ -22,7 +22,7 @@ from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
 from covermap.core.registry import find
 from covermap.core.types import Batch, Features, InputSpec, Statistic
 from covermap.nn.dates import MergeDates, fold_dates, one_date, unfold_dates
-from covermap.nn.necks import Pyramid
+from covermap.nn.necks import make_neck
 from covermap.nn.published import Channel
 from covermap.nn.weights import Report
 
@@ -103,7 +103,7 @@ class Model(nn.Module):
         spec: InputSpec,
         *,
         merge: MergeDates | None = None,
-        neck: Pyramid | None = None,
+        neck: nn.Module | None = None,
         pixel: PixelExpert | None = None,
     ) -> None:
         super().__init__()
@@ -128,7 +128,9 @@ class Model(nn.Module):
             features = unfold_dates(features, batch.valid.shape[1])
         if self.backbone.dates != "all":
             features = self.merge(features, batch.valid) if self.merge is not None else one_date(features)
-        return features if self.neck is None else self.neck(features)
+        if self.neck is not None:
+            features = self.neck(features)
+        return features
 
     def freeze(self) -> None:
         """Keep the backbone as it is: no gradients, and its buffers (running means of norms) do not move either."""
@@ -218,10 +220,13 @@ def build_model(
     backbone_options: Mapping[str, Any] | None = None,
     decoder_options: Mapping[str, Any] | None = None,
     dates: str | None = None,
+    neck: str = "auto",
     pixel_width: int = 0,
     weights: str | Path | None = None,
 ) -> Model:
     """A model by the names of its parts. weights: a published file that the backbone starts from.
+
+    neck: auto, pyramid, interpolate or none, between a backbone of one stride and a decoder that needs several.
 
     dates: how the features of several dates become one (mean, max, concat, difference, attention; default: mean).
     pixel_width > 0 adds a PixelExpert. Raises ConfigError for unknown names and settings without effect.
@@ -229,15 +234,13 @@ def build_model(
     encoder = make_backbone(backbone, spec, backbone_options, weights=weights)
     merge = _merge(encoder, spec, dates, backbone)
     channels = tuple(c * merge.factor for c in encoder.channels) if merge else encoder.channels
-    neck = None
-    if len(set(encoder.strides)) == 1 and find("decoder", decoder).pyramid:
-        neck = Pyramid(channels, int(encoder.strides[0]))
-    inputs = (neck.channels, neck.strides) if neck else (channels, encoder.strides)
+    between = make_neck(neck, channels, encoder.strides, pyramid=find("decoder", decoder).pyramid)
+    inputs = (between.channels, between.strides) if between else (channels, encoder.strides)
     head = make_part("decoder", decoder, decoder_options, *inputs, num_classes)
     if pixel_width and any(entry.optional for entry in spec.sensors):
         raise ConfigError("model.pixel_width needs every sensor in every window", fix="set it to 0")
     pixel = PixelExpert(spec, num_classes, width=pixel_width) if pixel_width else None
-    return Model(encoder, head, spec, merge=merge, neck=neck, pixel=pixel)
+    return Model(encoder, head, spec, merge=merge, neck=between, pixel=pixel)
 
 
 def make_backbone(

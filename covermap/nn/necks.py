@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from covermap.core.errors import ConfigError
 from covermap.core.types import Features
 from covermap.nn.layers import conv_norm
 
@@ -37,6 +38,47 @@ class Pyramid(nn.Module):
         """maps (B, C_i, H / p, W / p) -> four maps (B, min(C_i, 256), H / s_i, W / s_i)."""
         maps = tuple(level(features.maps[i]) for i, level in zip(self.sources, self.levels, strict=True))
         return Features(maps, self.strides)
+
+
+class Interpolated(nn.Module):
+    """As Pyramid, but narrower where it is finer: C/4, C/2, C, C channels, norms only between transposed convolutions.
+
+    The neck that most fine-tuned models of the field have (as in BEiT's UPerNet, Bao et al. 2021).
+    """
+
+    def __init__(self, channels: Sequence[int], stride: int) -> None:
+        super().__init__()
+        if len(channels) != LEVELS or stride < 4:
+            raise ConfigError(
+                f"model.neck: interpolate takes {LEVELS} maps of a stride from 4, not {len(channels)} of {stride}",
+                fix="name as many layers in model.backbone_options.layers, or use neck: pyramid",
+            )
+        one, two, three, four = channels
+        self.channels, self.strides = (one // 4, two // 2, three, four), (stride / 4, stride / 2, stride, stride * 2)
+        first = [nn.ConvTranspose2d(one, one // 2, 2, 2), nn.BatchNorm2d(one // 2), nn.GELU()]
+        self.levels = nn.ModuleList([
+            nn.Sequential(*first, nn.ConvTranspose2d(one // 2, one // 4, 2, 2)),
+            nn.ConvTranspose2d(two, two // 2, 2, 2), nn.Identity(), Shrink(2),
+        ])  # fmt: skip
+
+    def forward(self, features: Features) -> Features:
+        """Four maps (B, C_i, H / p, W / p) -> four maps (B, c_i, H / s_i, W / s_i)."""
+        maps = tuple(level(x) for level, x in zip(self.levels, features.maps, strict=True))
+        return Features(maps, self.strides)
+
+
+def make_neck(name: str, channels: Sequence[int], strides: Sequence[float], *, pyramid: bool) -> nn.Module | None:
+    """The neck by name; auto: a Pyramid for a decoder that needs one and maps of one stride. Raises ConfigError."""
+    one_stride = len(set(strides)) == 1
+    if name == "none" and pyramid and one_stride:
+        raise ConfigError("this decoder needs maps of several strides", fix="use model.neck: auto or pyramid")
+    if name == "none" or (name == "auto" and not (one_stride and pyramid)):
+        return None
+    if not one_stride:
+        raise ConfigError(
+            f"model.neck: {name} has no effect: the backbone gives a pyramid itself", fix="use neck: auto"
+        )
+    return (Interpolated if name == "interpolate" else Pyramid)(channels, int(strides[0]))
 
 
 def _resize(width: int, factor: float) -> list[nn.Module]:

@@ -71,17 +71,20 @@ def published_of(backbone: str | Callable[..., Any]) -> Published | None:
 
 @dataclass(frozen=True)
 class Variant:
-    """One size of a family, as it is registered: calling it builds the backbone."""
+    """One size of a family, as it is registered: calling it builds the backbone.
+
+    sizes (as an option): other ones than published, for models that were trained with them elsewhere.
+    """
 
     kind: Any
     published: Published
     sizes: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, spec: InputSpec, **options: Any) -> Any:
+    def __call__(self, spec: InputSpec, *, sizes: Mapping[str, Any] | None = None, **options: Any) -> Any:
         fixed = sorted(set(options) & set(self.sizes))
         if fixed:
             raise ConfigError(f"{', '.join(fixed)} is fixed by the published weights", fix="leave it out")
-        return self.kind(spec, self.published, **self.sizes, **options)
+        return self.kind(spec, self.published, **{**self.sizes, **(sizes or {})}, **options)
 
     def __getattr__(self, name: str) -> Any:
         """What holds for the whole family: dates, max_dates, ..."""

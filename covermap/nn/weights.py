@@ -87,7 +87,7 @@ def read_tensors(path: str | Path) -> Tensors:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no dict
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is damaged ({error})", fix="download it again") from error
-    return _tensors_in(_unpickle(path), path)
+    return tensors_in(read_object(path), path)
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -101,7 +101,10 @@ def parts_of(path: Path) -> list[Path]:
     return [path.with_name(Path(name).name) for name in dict.fromkeys(names)]
 
 
-def _unpickle(path: Path) -> object:
+def read_object(path: Path) -> object:
+    """What a .pt or .ckpt holds, by torch's reader of tensors and plain values; raises ModelError for anything else."""
+    if not path.is_file():
+        raise ModelError(f"there is no checkpoint {path}", fix="check the path")
     try:
         with warnings.catch_warnings(action="ignore"):  # what is odd about a file follows as an error
             try:
@@ -123,14 +126,14 @@ def _unpickle(path: Path) -> object:
         raise ModelError(f"{path} is no checkpoint or damaged ({reason})", fix="download it again") from error
 
 
-def _tensors_in(value: object, path: Path) -> Tensors:
+def tensors_in(value: object, path: Path) -> Tensors:
     """The dictionary of tensors, which may lie inside others."""
     if isinstance(value, Mapping):
         if value and all(isinstance(v, Tensor) for v in value.values()):
             return {str(key): tensor for key, tensor in value.items()}
         for nest in _NESTS:
             if isinstance(value.get(nest), Mapping):
-                return _tensors_in(value[nest], path)
+                return tensors_in(value[nest], path)
         found = {str(key): v for key, v in value.items() if isinstance(v, Tensor)}
         if found:
             return found
@@ -254,7 +257,8 @@ def _require_tables(have: Tensors, want: Mapping[str, Tensor], layout: Layout, p
     for name in layout.tables:
         if want[name].is_meta or have[name].is_meta:
             continue
-        apart = float((have[name].float() - want[name].float()).abs().max())
+        # A file of half precision holds the table as rounded as that.
+        apart = float((have[name].float() - want[name].to(have[name].dtype).float()).abs().max())
         if apart > 1e-4:
             raise ModelError(
                 f"{path}: the table {name} is not this model's (largest difference {apart:.2g})",

@@ -48,5 +48,8 @@ class FcnDecoder(Decoder):
 
 def _double(inputs: int, width: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.ConvTranspose2d(inputs, width, 2, 2), nn.Conv2d(width, width, 3, padding=1), ChannelNorm(width), nn.GELU()
+        nn.ConvTranspose2d(inputs, width, 2, 2),
+        nn.Conv2d(width, width, 3, padding=1),
+        ChannelNorm(width, eps=1e-6),
+        nn.GELU(),
     )

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from covermap.core.registry import register
 from covermap.core.types import Features
-from covermap.nn.layers import LenientNorm, conv_norm, enlarge, join_maps
+from covermap.nn.layers import LenientNorm, conv_norm, enlarge
 from covermap.nn.model import Decoder
 
 
 @register("decoder", "upernet")
 class UPerNetDecoder(Decoder):
-    """pools: cells along a side of the coarsest map whose means are taken; width: of all levels."""
+    """pools: cells along a side of the coarsest map whose means are taken; width: of all levels.
+
+    align_corners: how levels are enlarged; only for models that were trained so elsewhere.
+    """
 
     pyramid = True
 
@@ -28,9 +30,11 @@ class UPerNetDecoder(Decoder):
         *,
         width: int = 256,
         pools: Sequence[int] = (1, 2, 3, 6),
+        align_corners: bool = False,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.pools = nn.ModuleList(
             nn.Sequential(nn.AdaptiveAvgPool2d(cells), *_lenient(channels[-1], width)) for cells in pools
         )
@@ -45,12 +49,16 @@ class UPerNetDecoder(Decoder):
         """maps (B, C_i, H / S_i, W / S_i) -> logits (B, K, *size)."""
         coarse = features.maps[-1]
         shape = (coarse.shape[-2], coarse.shape[-1])
-        levels = [self.bottleneck(torch.cat([coarse, *(enlarge(pool(coarse), shape) for pool in self.pools)], 1))]
+        levels = [self.bottleneck(torch.cat([coarse, *(self._grow(pool(coarse), shape) for pool in self.pools)], 1))]
         for x, lateral in zip(reversed(features.maps[:-1]), reversed(self.laterals), strict=True):
-            above = functional.interpolate(levels[0], size=x.shape[-2:], mode="bilinear", align_corners=False)
-            levels.insert(0, lateral(x) + above)
+            levels.insert(0, lateral(x) + self._grow(levels[0], (x.shape[-2], x.shape[-1])))
         smoothed = [smooth(x) for smooth, x in zip(self.smooth, levels[:-1], strict=True)]
-        return enlarge(self.classify(self.dropout(self.fuse(join_maps([*smoothed, levels[-1]])))), size)
+        finest = (smoothed[0].shape[-2], smoothed[0].shape[-1])
+        joined = torch.cat([self._grow(x, finest) for x in (*smoothed, levels[-1])], 1)
+        return enlarge(self.classify(self.dropout(self.fuse(joined))), size)
+
+    def _grow(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        return enlarge(x, size, align_corners=self.align_corners)
 
 
 def _norm_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
