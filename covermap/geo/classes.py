@@ -227,7 +227,7 @@ def _count(mask: npt.NDArray[np.bool_], factor: int) -> npt.NDArray[np.int64]:
     height, width = mask.shape
     short = np.uint8 if factor < 256 else np.uint16
     rows = np.add.reduce(mask.view(np.uint8).reshape(height // factor, factor, width), axis=1, dtype=short)
-    return np.asarray(rows.reshape(height // factor, width // factor, factor).sum(2, dtype=np.int64))
+    return np.asarray(sum((rows[:, i::factor] for i in range(1, factor)), rows[:, ::factor].astype(np.int64)))
 
 
 def _read_fine(
