@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import rasterio
 from hypothesis import settings
 from rasterio.transform import from_origin
+
+from covermap.cli import main
 
 # Deadlines are timing assertions: a busy machine would fail them.
 settings.register_profile("covermap", deadline=None)
@@ -83,3 +86,18 @@ def tiny(write_tif):
         "train": {"epochs": 3, "steps_per_epoch": 6, "batch_size": 4, "size_px": 32, "lr": 0.01},
         "predict": {"size_px": 32, "workers": 1},
     }
+
+
+@pytest.fixture
+def covermap(monkeypatch, capsys):
+    """covermap(*arguments) -> (exit code, stdout, stderr), in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["covermap", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return end.value.code or 0, out, err
+
+    return run

@@ -58,6 +58,26 @@ def pull(
         typer.echo(f"{found['path']}  ({found['bytes'] / 1e6:.1f} MB, SHA-256 {found['sha256']}, {found['licence']})")
 
 
+@app.command("import")
+def import_(
+    checkpoint: Annotated[str, typer.Argument(help="A .ckpt that TerraTorch wrote: Prithvi or TerraMind, fine-tuned.")],
+    out: Annotated[str, typer.Argument(help="Model folder to write.")],
+    legend: Annotated[
+        str | None, typer.Option(help="Legend of its classes, in their order: a name or YAML file.")
+    ] = None,
+    overwrite: show.Overwrite = False,
+) -> None:
+    """Turn a fine-tuned TerraTorch checkpoint into a model folder that gives the same logits.
+
+    The file does not say how its images were scaled: the published means and stds of the backbone are taken.
+    Example: covermap models import flood.ckpt flood/ --legend legend.yaml
+    """
+    from covermap.verbs.models import import_model
+
+    for line in import_model(checkpoint, out, legend=legend, overwrite=overwrite):
+        typer.echo(line)
+
+
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_plain(each)}" for key, each in value.items())

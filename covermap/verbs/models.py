@@ -8,9 +8,11 @@ from typing import Any
 from accelerate import init_empty_weights
 
 from covermap.core.errors import ConfigError, suggest
+from covermap.core.legend import PALETTE, LandClass, Legend, load_legend
+from covermap.core.output import claim
 from covermap.core.registry import find, names
 from covermap.hub import find_file, pull, require_sum
-from covermap.models import read_card
+from covermap.models import NetworkModel, read_card, save_model
 from covermap.nn.model import make_backbone
 from covermap.nn.published import Published, published_of
 from covermap.testing import suitable_spec
@@ -111,3 +113,33 @@ def pull_model(name: str) -> dict[str, Any]:
         "name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": require_sum(path, published),
         "licence": published.licence,
     }  # fmt: skip
+
+
+def import_model(
+    checkpoint: str | Path, out: str | Path, *, legend: str | None = None, overwrite: bool = False
+) -> list[str]:
+    """A model folder from a fine-tuned TerraTorch checkpoint; returns sentences about it.
+
+    Raises ConfigError for a legend of another number of classes, OutputError, and what reading the file raises.
+    """
+    from covermap.nn.terratorch import read_terratorch
+
+    folder = claim(Path(out), overwrite=overwrite)
+    found = read_terratorch(checkpoint)
+    count = found.num_classes
+    classes = tuple(LandClass(i, f"class {i}", PALETTE[i % len(PALETTE)]) for i in range(count))
+    known = load_legend(legend) if legend else Legend(Path(checkpoint).stem, classes)
+    if len(known) != count:
+        raise ConfigError(
+            f"{checkpoint} has {count} classes, legend {known.name} has {len(known)}",
+            fix="give a legend of its classes, in their order",
+        )
+    facts = {"imported_from": Path(checkpoint).name, "parameters": sum(p.numel() for p in found.model.parameters())}
+    save_model(NetworkModel(found.spec, known, found.model, facts), folder, build=found.build)
+    entry = found.spec.sensors[0]
+    return [
+        f"{folder}: {found.build['backbone']}, {found.build['decoder']}, {count} classes, {', '.join(entry.bands)}",
+        "note: means and stds are the backbone's published ones; if the model was trained with others, change them in "
+        f"{folder / 'config.json'}",
+        f"next: covermap predict {folder} IMAGE.tif MAP.tif",
+    ]

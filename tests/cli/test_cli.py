@@ -12,7 +12,6 @@ import rasterio
 import yaml
 from shapely import box
 
-from covermap.cli import main
 from covermap.core.config_file import load_config
 from covermap.data.scene import open_scenes
 
@@ -33,21 +32,6 @@ VERBS = [
     "demo",
     "check-plugin",
 ]
-
-
-@pytest.fixture
-def covermap(monkeypatch, capsys):
-    """covermap(*arguments) -> (exit code, stdout, stderr), in this process."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["covermap", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return end.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -1,12 +1,17 @@
 """Fine-tuned TerraTorch checkpoints give the same logits here."""
 
+import numpy as np
 import pytest
+import rasterio
 import torch
 
 from covermap.core.errors import ModelError
 from covermap.core.types import Batch
+from covermap.data import miniature
+from covermap.models import load_model
 from covermap.nn.model import build_model
 from covermap.nn.terratorch import read_terratorch
+from covermap.verbs.predict import predict
 
 GOLDENS = ("prithvi_fcn", "prithvi_unet", "prithvi_upernet", "terramind_unet")
 
@@ -50,6 +55,26 @@ def test_what_is_not_known_is_named(shared, tmp_path, change, message):
     torch.save(golden, tmp_path / "other.ckpt")
     with pytest.raises(ModelError, match=message):
         read_terratorch(tmp_path / "other.ckpt")
+
+
+def test_an_imported_folder_maps_an_image(shared, tmp_path, covermap):
+    path, golden = checkpoint(shared, "terramind_unet")
+    (tmp_path / "legend.yaml").write_text("{1: water, 2: trees, 3: crops, 4: town, 5: bare}")
+    arguments = ["models", "import", str(path), str(tmp_path / "model")]
+    code, out, _ = covermap(*arguments, "--legend", tmp_path / "legend.yaml")
+    assert code == 0
+    assert "published ones" in out
+    model = load_model(tmp_path / "model")
+    entry = model.spec.sensors[0]
+    mean, std = (np.array(values)[:, None, None] for values in (entry.mean, entry.std))
+    numbers = golden["input"][0].float().numpy() * std + mean
+    miniature.write(tmp_path / "image.tif", numbers.astype(np.float32), bands=entry.bands)
+    predict(tmp_path / "model", str(tmp_path / "image.tif"), tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as file:
+        expected = golden["output"][0].float().numpy().argmax(0) + 1
+        assert (file.read(1) == expected).mean() > 0.999
+    assert "exists already" in covermap(*arguments)[2]
+    assert "has 5 classes" in covermap("models", "import", path, tmp_path / "other", "--legend", "esa_worldcover")[2]
 
 
 def test_a_file_without_settings_is_refused(tmp_path):
