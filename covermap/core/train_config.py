@@ -19,7 +19,7 @@ class AdaptConfig(Section):
     """What of a network trains, and how."""
 
     method: Adaptation = "full"
-    blocks: int = Field(4, ge=1, description="With partial: how many of the last blocks train.")
+    blocks: int | None = Field(None, ge=1, description="With partial: number of last blocks that train; default: half.")
     rank: int = Field(16, ge=1, le=1024, description="With lora: rank of the updates.")
     alpha: int | None = Field(None, gt=0, description="With lora: updates are scaled by alpha / rank; default: rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="With lora: of what the updates see.")
@@ -33,7 +33,8 @@ class AdaptConfig(Section):
         for key, method in (
             ("blocks", "partial"), *((key, "lora") for key in ("rank", "alpha", "dropout", "targets", "adapter"))
         ):  # fmt: skip
-            if key in self.model_fields_set and self.method != method:
+            # A run's own config states all values: only those that would change something are refused.
+            if getattr(self, key) != type(self).model_fields[key].default and self.method != method:
                 raise ValueError(f"model.adapt.{key} goes with method {method}, not with {self.method}")
         return self
 

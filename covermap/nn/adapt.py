@@ -91,8 +91,9 @@ def depths(backbone: nn.Module) -> tuple[dict[str, int], int]:
     return found | dict.fromkeys(names[:first], 0), len(blocks)
 
 
-def _free_last_blocks(backbone: nn.Module, blocks: int) -> None:
+def _free_last_blocks(backbone: nn.Module, blocks: int | None) -> None:
     found, total = depths(backbone)
+    blocks = total // 2 if blocks is None else blocks
     if not 0 < blocks < total:
         raise ConfigError(
             f"model.adapt: partial trains the last blocks of {total}, {blocks} were asked for",

@@ -81,6 +81,9 @@ def test_partial_trains_the_last_blocks_and_holds_the_norms_of_the_others(backbo
     first, last = tuple(f"{n}." for n in names[:-3]), tuple(f"{n}." for n in names[-3:])
     assert not [name for name in moved if name.startswith(first)]
     assert all(any(name.startswith(block) for name in moved) for block in last)
+    half = make(backbone, method="partial")
+    free = {name.rpartition(".")[0] for name, p in half.backbone.named_parameters() if p.requires_grad}
+    assert sum(any(n.startswith(f"{block}.") for n in free) for block in names) == len(names) // 2
     with pytest.raises(ConfigError, match="were asked for"):
         make(backbone, method="partial", blocks=40)
 
@@ -203,5 +206,7 @@ def test_targets_that_match_nothing_are_refused():
 
 
 def test_settings_of_another_method_are_refused():
+    whole = AdaptConfig(method="lora", rank=4)
+    assert AdaptConfig(**whole.model_dump()) == whole
     with pytest.raises(ValueError, match="goes with method lora"):
         AdaptConfig(method="frozen", rank=4)
