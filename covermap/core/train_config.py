@@ -159,6 +159,9 @@ class TrainConfig(Section):
     )
     augment: AugmentConfig = AugmentConfig()
     workers: int = Field(0, ge=0, description="Processes that read windows.")
+    cache_features: bool = Field(
+        False, description="With a frozen backbone: the same windows in each epoch, their features computed only once."
+    )
     cache_gb: float = Field(2.0, ge=0, description="Scenes smaller than this are held in memory.")
     tensorboard: bool = False
     seed: int = 0

@@ -192,6 +192,11 @@ def _without_bands(values: npt.NDArray[np.float32], share: float, rng: np.random
     return np.where(lost[None, :, None, None], np.float32(0), values)
 
 
+def variations(config: AugmentConfig) -> list[str]:
+    """What besides the symmetries of the square makes a window new each time it is seen."""
+    return [f"train.augment.{key}" for key, value in config if key != "flips" and value]
+
+
 def require_effect(config: AugmentConfig, spec: InputSpec) -> None:
     """Refuse what would do nothing, or something else, to such images; raises ConfigError."""
     if config.speckle:

@@ -144,18 +144,24 @@ class TrainWindows(Dataset[dict[str, Any]]):
         return self._length
 
     def start(self, epoch: int) -> None:
-        """Choose the epoch whose windows are given."""
+        """Choose the epoch whose windows are given; with cached features all have the windows of the first."""
         self._epoch = epoch
+        self._drawn = 0 if self._config.cache_features else epoch
         if self._order:
-            self._regions = self._order.epoch(self._length, [self._config.seed, epoch])
+            self._regions = self._order.epoch(self._length, [self._config.seed, self._drawn])
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        rng = np.random.default_rng([self._config.seed, self._epoch, number])
+        rng = np.random.default_rng([self._config.seed, self._drawn, number])
         augment = self._config.augment
         warp = Warp.draw(augment, self.size_of(number), rng)
         sample = warp(self._draw(number, warp, rng))
         if augment.flips:
-            sample = flip(sample, int(rng.integers(8)))
+            # The same windows may turn in another way in each epoch.
+            turns = (
+                rng if self._drawn == self._epoch else np.random.default_rng([self._config.seed, self._epoch, number])
+            )
+            symmetry = int(turns.integers(8))
+            sample = replace(flip(sample, symmetry), key=f"{sample.key}/{symmetry}")
         image = vary(normalise_sample(sample, self._spec), sample.valid, augment, rng, self._spec)
         # Where the image holds nothing there is nothing to learn from.
         assert sample.label is not None

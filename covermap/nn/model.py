@@ -111,21 +111,27 @@ class Model(nn.Module):
         self.spec, self.frozen = spec, False
         self.still: tuple[str, ...] = ()
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, K, H, W) of a batch of windows (B, T, C, H, W) for each sensor."""
+    def forward(self, batch: Batch, encoded: Features | None = None) -> Tensor:
+        """Logits (B, K, H, W) of a batch of windows (B, T, C, H, W) for each sensor.
+
+        encoded: what `encode` made of the batch (padded to `multiple`), where that is known already.
+        """
         height, width = batch.valid.shape[-2:]
         padded = pad_to_multiple(batch, self.backbone.multiple)
-        features = self.features(padded)
+        features = self.features(padded, encoded)
         logits: Tensor = self.decoder(features, (int(padded.valid.shape[-2]), int(padded.valid.shape[-1])))
         logits = logits[..., :height, :width]
         return logits if self.pixel is None else self._join(logits, self.pixel(stack_inputs(batch)))
 
-    def features(self, batch: Batch) -> Features:
-        """What the decoder gets from a batch that is already a multiple of the backbone's `multiple` in size."""
+    def encode(self, batch: Batch) -> Features:
+        """What the backbone makes of a batch: maps (B, C, h, w), or (B, T, C, h, w) where it keeps dates apart."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features: Features = self.backbone(fold_dates(batch) if self.backbone.dates == "one" else batch)
-        if self.backbone.dates == "one":
-            features = unfold_dates(features, batch.valid.shape[1])
+        return unfold_dates(features, batch.valid.shape[1]) if self.backbone.dates == "one" else features
+
+    def features(self, batch: Batch, encoded: Features | None = None) -> Features:
+        """What the decoder gets from a batch that is already a multiple of the backbone's `multiple` in size."""
+        features = self.encode(batch) if encoded is None else encoded
         if self.backbone.dates != "all":
             features = self.merge(features, batch.valid) if self.merge is not None else one_date(features)
         if self.neck is not None:

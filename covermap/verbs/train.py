@@ -26,11 +26,13 @@ from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
 from covermap.core.train_config import TrainConfig
 from covermap.core.types import Batch
+from covermap.data.augment import variations
 from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate
 from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, save_model
 from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
+from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.layers import channels_last
 from covermap.nn.model import Model, make_part
 from covermap.nn.published import published_of
@@ -125,6 +127,11 @@ class Loop:
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()} if self.config.ema else None
         self.schedule = _schedule(self.optimiser, self.config, self.steps)
         self.epoch, self.step, self.best, self.stale = 0, 0, -math.inf, 0
+        self.cache: FeatureCache | None = None
+        if self.config.cache_features:
+            require_cacheable(self.plain, sizes=len(self.config.sizes_px), variations=variations(self.config.augment))
+            symmetries = 8 if self.config.augment.flips else 1
+            self.cache = FeatureCache(run.path("checkpoints/features"), symmetries * len(self.data))
 
     def fit(self) -> None:
         """Epochs until the last one, or until the monitored score has not risen for `patience` validations."""
@@ -145,6 +152,8 @@ class Loop:
                 for key, value in row.items():
                     writer.add_scalar(key, value, self.epoch)
             self.say(_describe(row, self.config.epochs))
+        if self.cache:
+            self.cache.clear()
         if writer:
             writer.close()
 
@@ -201,7 +210,8 @@ class Loop:
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         try:
-            logits: torch.Tensor = self.network(batch)
+            encoded = self.cache.encode(self.plain, batch) if self.cache else None
+            logits: torch.Tensor = self.network(batch, encoded)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
