@@ -78,6 +78,23 @@ def import_(
         typer.echo(line)
 
 
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Model folder.")],
+    out: Annotated[str, typer.Argument(help="File to write, .onnx.")],
+    size_px: Annotated[int | None, typer.Option(help="Side of a window; default: that of training.")] = None,
+    overwrite: show.Overwrite = False,
+) -> None:
+    """Write a network as ONNX, which takes file numbers and gives logits; checked against ours (extra onnx).
+
+    Example: covermap models export runs/gewata/model gewata.onnx
+    """
+    from covermap.verbs.export_onnx import export_onnx
+
+    for line in export_onnx(model, out, size_px=size_px, overwrite=overwrite):
+        typer.echo(line)
+
+
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_plain(each)}" for key, each in value.items())

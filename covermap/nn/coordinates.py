@@ -33,7 +33,7 @@ def week_codes(batch: Batch) -> Tensor:
 
     codes = _each_date(batch, code, missing=0, width=4)[:, 0]
     # Of a day without a time the middle was taken: the hour is not known.
-    moments = torch.tensor([[_is_moment(dates[0])] * 2 for dates in batch.dates] or [[False] * 2] * len(batch))
+    moments = torch.tensor([[_is_moment(dates[0])] * 2 for dates in batch.dates] or [[False] * 2])
     codes[:, 2:] *= moments.to(codes)
     return codes
 
@@ -56,7 +56,7 @@ def _each_date(batch: Batch, code: Callable[[datetime.datetime], list[float]], *
 def locations(batch: Batch) -> Tensor:
     """(B, 2) latitude and longitude in degrees, NaN where they are not known."""
     if batch.location is None:
-        return torch.full((len(batch), 2), torch.nan, device=batch.valid.device)
+        return torch.full((batch.valid.shape[0], 2), torch.nan, device=batch.valid.device)
     return batch.location
 
 

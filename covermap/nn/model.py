@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
+from covermap.core.legend import IGNORE
 from covermap.core.registry import find
 from covermap.core.types import Batch, Features, InputSpec, Statistic
 from covermap.nn.dates import MergeDates, fold_dates, one_date, unfold_dates
@@ -76,16 +77,18 @@ class Decoder(nn.Module, ABC):
     """Turns feature maps into logits (B, K, H, W) of a given size.
 
     pyramid: whether it needs maps of different strides; a backbone of one stride then gets a neck.
+    has_own_loss: whether it is trained by more than its logits, by `own_loss`; train.loss has no effect then.
     """
 
     pyramid: ClassVar[bool] = False
+    has_own_loss: ClassVar[bool] = False
 
     def uses(self, num_maps: int) -> Sequence[int]:
         """Positions of the maps that it reads, of `num_maps`."""
         return range(num_maps)
 
     def own_loss(self, features: Features, label: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Sum of losses and what to divide it by, for a decoder that is trained by more than its logits; else None."""
+        """Sum of losses over windows, and the number of windows with a label; None without a loss of its own."""
         return None
 
     @abstractmethod
@@ -111,14 +114,22 @@ class Model(nn.Module):
         self.spec, self.frozen = spec, False
         self.still: tuple[str, ...] = ()
 
-    def forward(self, batch: Batch, encoded: Features | None = None) -> Tensor:
-        """Logits (B, K, H, W) of a batch of windows (B, T, C, H, W) for each sensor.
+    def forward(
+        self, batch: Batch, encoded: Features | None = None, *, own_loss: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (B, K, H, W) of a batch of windows (B, T, C, H, W) for each sensor; with own_loss the decoder's loss.
 
         encoded: what `encode` made of the batch (padded to `multiple`), where that is known already.
         """
         height, width = batch.valid.shape[-2:]
         padded = pad_to_multiple(batch, self.backbone.multiple)
         features = self.features(padded, encoded)
+        if own_loss:
+            assert batch.label is not None
+            size = (padded.valid.shape[-2] - height, padded.valid.shape[-1] - width)
+            found = self.decoder.own_loss(features, functional.pad(batch.label, (0, size[1], 0, size[0]), value=IGNORE))
+            assert found is not None
+            return found
         logits: Tensor = self.decoder(features, (int(padded.valid.shape[-2]), int(padded.valid.shape[-1])))
         logits = logits[..., :height, :width]
         return logits if self.pixel is None else self._join(logits, self.pixel(stack_inputs(batch)))

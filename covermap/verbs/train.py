@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from covermap.core.config import RunConfig
 from covermap.core.errors import ConfigError, CovermapError, MissingExtra, ModelError
+from covermap.core.legend import IGNORE
 from covermap.core.output import replacing
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
@@ -185,11 +186,9 @@ class Loop:
         """One optimiser step over the batches of an accumulation, as if they were one batch."""
         sums: list[float] = []
         batches = [batch.to(self.accelerator.device) for batch in group]
-        weight = sum(float(self.loss.mass(batch.label)) for batch in batches)
+        weight = sum(float(self._mass(batch.label)) for batch in batches)
         for batch in map(self._without_a_sensor, batches):
-            with self.accelerator.autocast():
-                logits = self._logits(batch)
-            total = self.loss(logits.float(), batch.label)
+            total = self._total(batch)
             if not torch.isfinite(total):
                 raise CovermapError(
                     f"the loss is no longer a number in epoch {self.epoch + 1}, windows {', '.join(batch.keys[:4])}",
@@ -208,10 +207,20 @@ class Loop:
             self._update_average()
         return sum(sums), weight
 
-    def _logits(self, batch: Batch) -> torch.Tensor:
+    def _mass(self, label: torch.Tensor | None) -> torch.Tensor:
+        """What the sum of losses is divided by: weights of pixels, or windows with a label."""
+        if label is not None and self.plain.decoder.has_own_loss:
+            return (label != IGNORE).flatten(1).any(1).sum()
+        mass: torch.Tensor = self.loss.mass(label)
+        return mass
+
+    def _total(self, batch: Batch) -> torch.Tensor:
+        """The sum of losses of a batch."""
+        own = self.plain.decoder.has_own_loss
         try:
-            encoded = self.cache.encode(self.plain, batch) if self.cache else None
-            logits: torch.Tensor = self.network(batch, encoded)
+            with self.accelerator.autocast():
+                encoded = self.cache.encode(self.plain, batch) if self.cache else None
+                found = self.network(batch, encoded, own_loss=own)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -219,7 +228,8 @@ class Loop:
                 "a batch is so small that the coarsest features of the network are one cell, which has no variance",
                 fix="raise train.batch_size or train.size_px",
             ) from error
-        return logits
+        total: torch.Tensor = found[0] if own else self.loss(found.float(), batch.label)
+        return total
 
     def _without_a_sensor(self, batch: Batch) -> Batch:
         """Now and then a batch lacks one of its sensors."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, PatchBackbone, Trunk, embed_patches
+from covermap.nn.backbones.vit import BlockShape, PatchBackbone, Trunk, attention_mask, embed_patches
 from covermap.nn.coordinates import locations, months, unit_sphere
 from covermap.nn.groups import MODALITIES, GroupedBackbone
 from covermap.nn.published import Published, Variant
@@ -123,7 +123,7 @@ class GalileoEncoder(nn.Module):
             tokens.append((self.location_embed(location.nan_to_num()) + code)[:, None])
             masks.append(~location.isnan().any(1, keepdim=True))
         mask = torch.cat(masks, 1)
-        outputs = self.trunk(torch.cat(tokens, 1), layers, mask=None if mask.all() else mask[:, None, None])
+        outputs = self.trunk(torch.cat(tokens, 1), layers, mask=attention_mask(mask))
         shape = (batch, len(groups), dates, rows, cols, -1)
         length = len(groups) * dates * rows * cols
         split = [out[:, :length].reshape(shape).unbind(1) for out in outputs]

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, Trunk
+from covermap.nn.backbones.vit import BlockShape, Trunk, attention_mask
 from covermap.nn.coordinates import locations, months, unit_sphere
 from covermap.nn.groups import BANDS, MODALITIES, GroupedBackbone
 from covermap.nn.published import Published, Variant
@@ -98,7 +98,7 @@ class PrestoEncoder(nn.Module):
             tokens.append(self.land_cover_embed(land_cover) + torch.cat([months_of, code, dates_of], -1))
             masks.append(whole)
         x, mask = torch.cat(tokens, 1), torch.cat(masks, 1)
-        looked_at = None if mask.all() else mask[:, None, None]
+        looked_at = attention_mask(mask)
         for block in self.trunk.blocks:
             x = block(x, looked_at)
         share = mask[..., None] / mask.sum(1)[:, None, None]

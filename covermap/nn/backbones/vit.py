@@ -154,6 +154,16 @@ def choose_layers(depth: int, layers: Sequence[int] | None) -> tuple[int, ...]:
     return found
 
 
+def attention_mask(seen: Tensor) -> Tensor | None:
+    """(B, N) bool, which tokens count -> mask (B, 1, 1, N), or None where all do, which is faster.
+
+    A graph that is recorded for other programs has to hold for any input, and keeps the mask.
+    """
+    if not torch.compiler.is_compiling() and bool(seen.all()):
+        return None
+    return seen[:, None, None]
+
+
 def token_map(tokens: Tensor, grid: tuple[int, int], *, skip: int = 0) -> Tensor:
     """Tokens (B, skip + h w, D), rows first -> (B, D, h, w); the first `skip` (class, registers) are left out."""
     assert tokens.shape[1] == skip + grid[0] * grid[1], (tuple(tokens.shape), grid, skip)
