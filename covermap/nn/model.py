@@ -78,10 +78,12 @@ class Decoder(nn.Module, ABC):
 
     pyramid: whether it needs maps of different strides; a backbone of one stride then gets a neck.
     has_own_loss: whether it is trained by more than its logits, by `own_loss`; train.loss has no effect then.
+    miniature: options that make a large one small enough to be checked in seconds.
     """
 
     pyramid: ClassVar[bool] = False
     has_own_loss: ClassVar[bool] = False
+    miniature: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def uses(self, num_maps: int) -> Sequence[int]:
         """Positions of the maps that it reads, of `num_maps`."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from covermap.core.legend import IGNORE
+from covermap.core.registry import find
 from covermap.core.types import Features
 from covermap.nn.model import Decoder, make_part
 from covermap.testing.outcome import Outcome, require, run_checks
@@ -38,8 +39,8 @@ class DecoderCase:
 
 
 def check_decoder(decoder: str | Callable[..., Decoder], *, options: Mapping[str, Any] | None = None) -> list[Outcome]:
-    """Run all checks on a decoder, by name or as a class; raises ConfigError for an unknown name."""
-    case = DecoderCase(decoder, options or {})
+    """Run all checks on a decoder, by name or as a class, in its miniature; raises ConfigError for an unknown name."""
+    case = DecoderCase(decoder, {**getattr(find("decoder", decoder), "miniature", {}), **(options or {})})
     case.make(*PYRAMIDS[0])
     return run_checks(DECODER_CHECKS, case)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ class Mask2FormerDecoder(Decoder):
 
     pyramid = True
     has_own_loss = True
+    miniature = MappingProxyType({"width": 64, "queries": 20, "layers": 3, "encoder_layers": 2, "points": 1024})
 
     def __init__(
         self,
