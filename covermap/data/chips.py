@@ -161,7 +161,8 @@ class TrainWindows(Dataset[dict[str, Any]]):
                 rng if self._drawn == self._epoch else np.random.default_rng([self._config.seed, self._epoch, number])
             )
             symmetry = int(turns.integers(8))
-            sample = replace(flip(sample, symmetry), key=f"{sample.key}/{symmetry}")
+            key = f"{sample.key}/{symmetry}" if self._config.cache_features else sample.key
+            sample = replace(flip(sample, symmetry), key=key)
         image = vary(normalise_sample(sample, self._spec), sample.valid, augment, rng, self._spec)
         # Where the image holds nothing there is nothing to learn from.
         assert sample.label is not None

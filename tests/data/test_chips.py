@@ -166,3 +166,20 @@ def test_a_window_without_a_place_does_not_take_the_others_away():
     assert found[0].tolist() == [46, 7]
     assert found[1].isnan().all()
     assert _locations([nowhere, nowhere]) is None
+
+
+def test_cached_features_keep_the_windows_and_turn_them(tiny):
+    _, _, data = windows_of(tiny, 1e9, cache_features=True)
+    number, seen = min(6, len(data)), {}
+    places, turns = set(), set()
+    for epoch in range(12):
+        data.start(epoch)
+        items = [data[i] for i in range(number)]
+        keys = [item["sample"].key.split("/") for item in items]
+        places.add(tuple(place for place, _ in keys))
+        turns.add(tuple(turn for _, turn in keys))
+        for item in items:
+            values = next(iter(item["image"].values()))
+            assert (seen.setdefault(item["sample"].key, values) == values).all()
+    assert len(places) == 1
+    assert len(turns) > 1
