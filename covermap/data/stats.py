@@ -189,11 +189,12 @@ def with_own_statistics(
 ) -> list[Scene]:
     """The scenes with mean and std of their own numbers, where the model is normalised by them; else as they are.
 
+    Scenes that have them keep them.
     Scenes of one place (the chips of one event) share them. All valid pixels count, whatever part they are in: labels
     are not looked at. Windows beyond `max_px` pixels of a place are left out at random.
     """
     entries = [entry for entry in spec.sensors if entry.per_scene]
-    if not entries:
+    if not entries or all(scene.statistics for scene in scenes):
         return list(scenes)
     found: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
     for place in dict.fromkeys(scene.place or scene.name for scene in scenes):

@@ -25,8 +25,14 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def enlarge(x: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
-    """(B, C, h, w) -> (B, C, *size), bilinear."""
+def conv_relu(inputs: int, outputs: int, *, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU."""
+    return nn.Sequential(*conv_norm(inputs, outputs, kernel=kernel, dilation=dilation), nn.ReLU(inplace=True))
+
+
+def enlarge(x: Tensor, to: Tensor | tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """(B, C, h, w) -> (B, C, H, W) of a given size or that of another map, bilinear."""
+    size = (to.shape[-2], to.shape[-1]) if isinstance(to, Tensor) else to
     if (x.shape[-2], x.shape[-1]) == size:
         return x
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)

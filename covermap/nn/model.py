@@ -89,9 +89,9 @@ class Decoder(nn.Module, ABC):
         """Positions of the maps that it reads, of `num_maps`."""
         return range(num_maps)
 
-    def own_loss(self, features: Features, label: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Sum of losses over windows, and the number of windows with a label; None without a loss of its own."""
-        return None
+    def own_loss(self, features: Features, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of losses over windows, and the number of windows with a label."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss of its own")
 
     @abstractmethod
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
@@ -128,10 +128,8 @@ class Model(nn.Module):
         features = self.features(padded, encoded)
         if own_loss:
             assert batch.label is not None
-            size = (padded.valid.shape[-2] - height, padded.valid.shape[-1] - width)
-            found = self.decoder.own_loss(features, functional.pad(batch.label, (0, size[1], 0, size[0]), value=IGNORE))
-            assert found is not None
-            return found
+            bottom, right = padded.valid.shape[-2] - height, padded.valid.shape[-1] - width
+            return self.decoder.own_loss(features, functional.pad(batch.label, (0, right, 0, bottom), value=IGNORE))
         logits: Tensor = self.decoder(features, (int(padded.valid.shape[-2]), int(padded.valid.shape[-1])))
         logits = logits[..., :height, :width]
         return logits if self.pixel is None else self._join(logits, self.pixel(stack_inputs(batch)))

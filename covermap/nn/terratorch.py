@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from covermap.core.errors import ModelError, suggest
 from covermap.core.registry import names
@@ -62,7 +61,7 @@ def read_terratorch(path: str | Path) -> Imported:
     build, spec = _backbone(arguments, path)
     last = next((t for name, t in tensors.items() if re.fullmatch(r"model\.head\.head\.\d+\.weight", name)), None)
     num_classes = int(arguments.get("num_classes") or (0 if last is None else len(last)))
-    decoder, rename = _decoder(arguments, tensors, path)
+    decoder, rename = _decoder(arguments, path)
     build |= decoder
     torch.manual_seed(0)
     model = build_model(spec, num_classes, weights=path, **build)
@@ -119,9 +118,7 @@ def _backbone(arguments: Mapping[str, Any], path: str | Path) -> tuple[dict[str,
     return {"backbone": name, "backbone_options": options, "neck": neck}, spec
 
 
-def _decoder(
-    arguments: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str | Path
-) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+def _decoder(arguments: Mapping[str, Any], path: str | Path) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
     """Name and options of the decoder, and the new names of neck, decoder and head."""
     name, channels = str(arguments.get("decoder", "")), arguments.get("decoder_channels", 256)
     rename: tuple[tuple[str, str], ...]

@@ -131,8 +131,11 @@ def _learns(case: DecoderCase) -> None:
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=3e-3)
     losses = []
     for _ in range(25):
-        own = decoder.own_loss(features, label)
-        loss = nn.functional.cross_entropy(decoder(features, (64, 64)), label) if own is None else own[0] / own[1]
+        if decoder.has_own_loss:
+            total, count = decoder.own_loss(features, label)
+            loss = total / count
+        else:
+            loss = nn.functional.cross_entropy(decoder(features, (64, 64)), label)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -22,6 +20,7 @@ from covermap.data.audit import audit_data
 from covermap.data.noise import Noise, find_noise
 from covermap.data.pixels import plain_spec
 from covermap.data.shift import Shift, find_shifts
+from covermap.geo.legend_files import csv_text
 from covermap.geo.writer import RasterWriter
 from covermap.report.audit import write_page
 from covermap.verbs.leaks import measure_leaks
@@ -52,7 +51,9 @@ def audit(
         try:
             shifts = find_shifts(scenes)
             if leaks:
-                measured = measure_leaks(config.split, scenes, spec, size_px=max(config.train.sizes_px))
+                size = max(config.train.sizes_px)
+                with progress("measuring leaks") as tick:
+                    measured = measure_leaks(config.split, scenes, spec, size_px=size, on_progress=tick)
             with progress("judging labels") as tick:
                 noise = find_noise(scenes, spec, on_progress=tick)
         except CovermapError as error:
@@ -112,9 +113,9 @@ def _write(folder: Path, result: dict[str, Any], left_out: Sequence[str], noise:
     write_text(folder / "leave_out.txt", "".join(f"{name}\n" for name in names))
     if noise is None or not noise.tiles:
         return
-    text, rows = io.StringIO(), result["noise"]["tiles"]
-    csv.writer(text, lineterminator="\n").writerows([*(list(row) for row in rows[:1]), *(row.values() for row in rows)])
-    write_text(folder / "suspects.csv", text.getvalue())
+    rows = result["noise"]["tiles"]
+    table = csv_text(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
+    write_text(folder / "suspects.csv", table)
     for name in list(dict.fromkeys(tile.scene.name for tile in noise.tiles))[:MAP_SCENES]:
         tiles = [tile for tile in noise.tiles if tile.scene.name == name]
         path, grid = folder / "suspects" / f"{name}.tif", tiles[0].scene.grid

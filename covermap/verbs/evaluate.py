@@ -94,8 +94,8 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
                     f"the {name} maps {', '.join(model.legend.names)}; the labels hold {', '.join(legend.names)}",
                     fix="the legend was changed after training: train again with --overwrite",
                 )
-            own = with_own_statistics(scenes, model.spec)
-            confusion, loss = score(model, own, split, part, settings=run.config.predict)
+            scenes = with_own_statistics(scenes, model.spec)
+            confusion, loss = score(model, scenes, split, part, settings=run.config.predict)
             models[name] = {
                 "scores": confusion.scores() | {"nll": loss},
                 "per_class": confusion.table(model.legend.names),

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -271,8 +272,12 @@ class Loop:
         if self.accelerator.is_main_process:
             save_model(model, self.run.path("model"), build=build_arguments(self.run.config.model))
             if has_lora(self.plain):
-                base = adapter_base(self.run.config.model, self.ready.weights)
-                save_adapter(self.plain, self.run.path("model/adapter.safetensors"), base=base)
+                save_adapter(self.plain, self.run.path("model/adapter.safetensors"), base=self._adapter_base)
+
+    @cached_property
+    def _adapter_base(self) -> dict[str, str]:
+        """Once for all validations: it reads the whole file of weights."""
+        return adapter_base(self.run.config.model, self.ready.weights)
 
     def current_model(self) -> NetworkModel:
         """The network as it is now (averaged weights where they are on), in evaluation mode, apart from training."""

@@ -11,6 +11,7 @@ from covermap.data import miniature
 from covermap.models import load_model
 from covermap.nn.model import build_model
 from covermap.nn.terratorch import read_terratorch
+from covermap.testing import random_batch
 from covermap.verbs.predict import predict
 
 GOLDENS = ("prithvi_fcn", "prithvi_unet", "prithvi_upernet", "terramind_unet")
@@ -35,8 +36,11 @@ def test_logits_equal_those_of_the_reference(shared, name):
 def test_it_is_built_again_from_its_settings(shared):
     path, _ = checkpoint(shared, "prithvi_upernet")
     found = read_terratorch(path)
-    again = build_model(found.spec, found.num_classes, **found.build)
+    again = build_model(found.spec, found.num_classes, **found.build).eval()
     again.load_state_dict(found.model.state_dict())
+    batch = random_batch(found.spec, 224, 224)
+    with torch.inference_mode():
+        assert torch.equal(again(batch), found.model(batch))
 
 
 @pytest.mark.parametrize(

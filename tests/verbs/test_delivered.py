@@ -1,14 +1,12 @@
 """From products as delivered to a model and a map, with clouds left out on the way."""
 
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
 
-from covermap.cli import main
 from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError
@@ -79,22 +77,19 @@ def test_nothing_is_learnt_under_clouds(safe):
     assert seen > 0
 
 
-def test_a_folder_and_a_zip_are_mapped_by_one_command(safe, model, tmp_path, monkeypatch, capsys):
+def test_a_folder_and_a_zip_are_mapped_by_one_command(safe, model, tmp_path, covermap):
     root, folder, _ = safe
     packed = shutil.make_archive(str(tmp_path / folder.name), "zip", root, folder.name)
 
-    def covermap(*arguments):
-        monkeypatch.setattr(sys, "argv", ["covermap", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        assert not end.value.code, err
+    def run(*arguments):
+        code, out, err = covermap(*arguments)
+        assert not code, err
         return out
 
-    said = covermap("predict", model, folder, tmp_path / "a.tif", "--size", 32, "--workers", 1)
+    said = run("predict", model, folder, tmp_path / "a.tif", "--size", 32, "--workers", 1)
     assert "masked as cloud, cirrus, shadow, defective" in said
-    covermap("predict", model, packed, tmp_path / "b.tif", "--size", 32, "--workers", 1)
-    covermap("predict", model, folder, tmp_path / "c.tif", "--size", 32, "--workers", 1, "--clouds", "none")
+    run("predict", model, packed, tmp_path / "b.tif", "--size", 32, "--workers", 1)
+    run("predict", model, folder, tmp_path / "c.tif", "--size", 32, "--workers", 1, "--clouds", "none")
     assert corner_is_empty(tmp_path / "a.tif")
     assert corner_is_empty(tmp_path / "b.tif")
     with rasterio.open(tmp_path / "a.tif") as one, rasterio.open(tmp_path / "b.tif") as two:

@@ -6,7 +6,6 @@ import json
 import random
 import re
 import signal
-import sys
 import tarfile
 import threading
 import zipfile
@@ -15,7 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from covermap import hub
-from covermap.cli import main
 from covermap.core import download as downloads
 from covermap.core.download import Remote, download
 from covermap.core.errors import DataError, ModelError, OutputError
@@ -75,18 +73,6 @@ def host(monkeypatch):
     yield server
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture
-def covermap(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["covermap", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return call
 
 
 def zenodo(host, files, number="7", **changes):

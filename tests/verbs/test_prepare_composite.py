@@ -1,12 +1,9 @@
 """Several dates as one image, by the verb and the command."""
 
-import sys
-
 import numpy as np
 import pytest
 import rasterio
 
-from covermap.cli import main
 from covermap.core.config import DataConfig
 from covermap.core.errors import ConfigError, DataError, OutputError
 from covermap.core.registry import find
@@ -99,23 +96,20 @@ def test_every_date_has_the_mask_of_its_name(write_tif, tmp_path):
             prepare(paths, tmp_path / "b.tif", composite="mean", clouds=given)
 
 
-def test_clouds_of_products_are_left_out_and_filled(tmp_path, monkeypatch, capsys):
+def test_clouds_of_products_are_left_out_and_filled(tmp_path, covermap):
     """One product is without clouds: under the clouds of the other the composite is that product's."""
     find("source", "safe").write_miniature(tmp_path / "s2")
     first, second = sorted((tmp_path / "s2").glob("*T32UNE*.SAFE"))
     scl = next(second.rglob("*_SCL_20m.jp2"))
     scl.unlink()  # nothing says that the second is cloudy
 
-    def covermap(*arguments):
-        monkeypatch.setattr(sys, "argv", ["covermap", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        assert not end.value.code, err
+    def run(*arguments):
+        code, out, err = covermap(*arguments)
+        assert not code, err
         return out
 
     out = tmp_path / "mean.tif"
-    said = covermap("prepare", first, second, out, "--composite", "mean")
+    said = run("prepare", first, second, out, "--composite", "mean")
     assert "mean of 2 images: 2021-07-10, 2023-07-10" in said
     found = read(out)
     assert found.shape == (12, 120, 120)
@@ -123,7 +117,7 @@ def test_clouds_of_products_are_left_out_and_filled(tmp_path, monkeypatch, capsy
     values = [s.read(s.grid.window).image["sentinel2"][0] for s in (one, two)]
     assert found[:, :40, :40] == pytest.approx(values[1][:, :40, :40], rel=1e-5)
     assert found[:, 40:, 40:] == pytest.approx((values[0] + values[1])[:, 40:, 40:] / 2, rel=1e-5)
-    covermap("prepare", first, tmp_path / "one.tif", "--gsd", "20")
+    run("prepare", first, tmp_path / "one.tif", "--gsd", "20")
     assert np.isnan(read(tmp_path / "one.tif")[:, :20, :20]).all()
-    covermap("prepare", first, tmp_path / "all.tif", "--clouds", "none")
+    run("prepare", first, tmp_path / "all.tif", "--clouds", "none")
     assert read(tmp_path / "all.tif") == pytest.approx(values[0])

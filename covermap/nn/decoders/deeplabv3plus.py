@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from covermap.core.registry import register
 from covermap.core.types import Features
-from covermap.nn.layers import conv_norm, enlarge
+from covermap.nn.layers import conv_relu, enlarge
 from covermap.nn.model import Decoder
 
 
@@ -39,12 +38,13 @@ class DeepLabV3Plus(Decoder):
         self.fine = _nearest(strides[: self.deep], 4) if self.deep else 0
         reach = [max(1, round(rate * 16 / strides[self.deep])) for rate in rates]
         deep = channels[self.deep]
-        self.atrous = nn.ModuleList([_norm_relu(deep, width, 1), *(_norm_relu(deep, width, 3, rate) for rate in reach)])
+        around = [conv_relu(deep, width, dilation=rate) for rate in reach]
+        self.atrous = nn.ModuleList([conv_relu(deep, width, kernel=1), *around])
         # One number for the whole window has no variance in a batch of one: no norm here.
         self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(deep, width, 1), nn.ReLU(inplace=True))
-        self.project = nn.Sequential(_norm_relu((len(reach) + 2) * width, width, 1), nn.Dropout2d(dropout))
-        self.low = _norm_relu(channels[self.fine], low, 1)
-        self.refine = nn.Sequential(_norm_relu(width + low, width, 3), _norm_relu(width, width, 3))
+        self.project = nn.Sequential(conv_relu((len(reach) + 2) * width, width, kernel=1), nn.Dropout2d(dropout))
+        self.low = conv_relu(channels[self.fine], low, kernel=1)
+        self.refine = nn.Sequential(conv_relu(width + low, width), conv_relu(width, width))
         self.classify = nn.Conv2d(width, num_classes, 1)
 
     def uses(self, num_maps: int) -> Sequence[int]:
@@ -57,15 +57,10 @@ class DeepLabV3Plus(Decoder):
         parts = [layer(deep) for layer in self.atrous]
         parts.append(self.whole(deep).expand(-1, -1, *deep.shape[-2:]))
         x = self.project(torch.cat(parts, 1))
-        x = functional.interpolate(x, size=fine.shape[-2:], mode="bilinear", align_corners=False)
-        return enlarge(self.classify(self.refine(torch.cat([x, self.low(fine)], 1))), size)
+        return enlarge(self.classify(self.refine(torch.cat([enlarge(x, fine), self.low(fine)], 1))), size)
 
 
 def _nearest(strides: Sequence[float], wanted: float) -> int:
     """The last of the maps whose stride is nearest, by ratio."""
     ratios = [max(stride / wanted, wanted / stride) for stride in strides]
     return len(ratios) - 1 - ratios[::-1].index(min(ratios))
-
-
-def _norm_relu(inputs: int, outputs: int, kernel: int, rate: int = 1) -> nn.Sequential:
-    return nn.Sequential(*conv_norm(inputs, outputs, kernel=kernel, dilation=rate), nn.ReLU(inplace=True))

@@ -42,14 +42,13 @@ class FpnDecoder(Decoder):
 
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
         """maps (B, C_i, H / S_i, W / S_i) -> logits (B, K, *size)."""
-        finest = (features.maps[0].shape[-2], features.maps[0].shape[-1])
         above: Tensor | None = None
         total: Tensor | None = None
         for x, lateral, branch in zip(
             reversed(features.maps), reversed(self.laterals), reversed(self.branches), strict=True
         ):
             above = lateral(x) if above is None else lateral(x) + functional.interpolate(above, size=x.shape[-2:])
-            grown = enlarge(branch(above), finest)
+            grown = enlarge(branch(above), features.maps[0])
             total = grown if total is None else total + grown
         assert total is not None
         return enlarge(self.classify(self.dropout(total)), size)

@@ -5,6 +5,7 @@ features -> deformable attention over three maps (pixel decoder) -> queries, mas
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ class Mask2FormerDecoder(Decoder):
         """
         own, published = self.parts.state_dict(), read_tensors(path)
         for theirs, tensor in published.items():
-            name = theirs.replace("model.pixel_level_module.decoder.", "pixel.")
+            name = re.sub(*LAYOUT.rename[0], theirs)
             free = name.startswith(("pixel.input_projections", "pixel.adapter", "class_predictor"))
             if free and name in own and own[name].shape != tensor.shape:
                 published[theirs] = own[name]

@@ -39,6 +39,5 @@ class MlpDecoder(Decoder):
 
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
         """maps (B, C_i, H / S_i, W / S_i) -> logits (B, K, *size)."""
-        finest = (features.maps[0].shape[-2], features.maps[0].shape[-1])
-        parts = [enlarge(level(x), finest) for level, x in zip(self.levels, features.maps, strict=True)]
+        parts = [enlarge(level(x), features.maps[0]) for level, x in zip(self.levels, features.maps, strict=True)]
         return enlarge(self.layers(torch.stack(parts).sum(0)), size)

@@ -42,7 +42,6 @@ class SegformerDecoder(Decoder):
         Both linear layers of a map are applied as one, before it is enlarged: the order makes no difference to the
         result, but to the time.
         """
-        finest = (features.maps[0].shape[-2], features.maps[0].shape[-1])
         # Coarsest first is the order of the published weights.
         shares = torch.split(self.fuse.weight.flatten(1), self.width, 1)[::-1]
         parts = []
@@ -50,5 +49,5 @@ class SegformerDecoder(Decoder):
             assert isinstance(level, nn.Conv2d)
             assert level.bias is not None
             kernel = (share @ level.weight.flatten(1))[..., None, None]
-            parts.append(enlarge(functional.conv2d(x, kernel, share @ level.bias), finest))
+            parts.append(enlarge(functional.conv2d(x, kernel, share @ level.bias), features.maps[0]))
         return enlarge(self.classify(self.norm(torch.stack(parts).sum(0))), size)

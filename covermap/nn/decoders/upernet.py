@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from covermap.core.registry import register
 from covermap.core.types import Features
-from covermap.nn.layers import LenientNorm, conv_norm, enlarge
+from covermap.nn.layers import LenientNorm, conv_relu, enlarge
 from covermap.nn.model import Decoder
 
 
@@ -38,31 +38,25 @@ class UPerNetDecoder(Decoder):
         self.pools = nn.ModuleList(
             nn.Sequential(nn.AdaptiveAvgPool2d(cells), *_lenient(channels[-1], width)) for cells in pools
         )
-        self.bottleneck = _norm_relu(channels[-1] + len(pools) * width, width, 3)
-        self.laterals = nn.ModuleList(_norm_relu(c, width, 1) for c in channels[:-1])
-        self.smooth = nn.ModuleList(_norm_relu(width, width, 3) for _ in channels[:-1])
-        self.fuse = _norm_relu(len(channels) * width, width, 3)
+        self.bottleneck = conv_relu(channels[-1] + len(pools) * width, width)
+        self.laterals = nn.ModuleList(conv_relu(c, width, kernel=1) for c in channels[:-1])
+        self.smooth = nn.ModuleList(conv_relu(width, width) for _ in channels[:-1])
+        self.fuse = conv_relu(len(channels) * width, width)
         self.dropout = nn.Dropout2d(dropout)
         self.classify = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
         """maps (B, C_i, H / S_i, W / S_i) -> logits (B, K, *size)."""
         coarse = features.maps[-1]
-        shape = (coarse.shape[-2], coarse.shape[-1])
-        levels = [self.bottleneck(torch.cat([coarse, *(self._grow(pool(coarse), shape) for pool in self.pools)], 1))]
+        levels = [self.bottleneck(torch.cat([coarse, *(self._grow(pool(coarse), coarse) for pool in self.pools)], 1))]
         for x, lateral in zip(reversed(features.maps[:-1]), reversed(self.laterals), strict=True):
-            levels.insert(0, lateral(x) + self._grow(levels[0], (x.shape[-2], x.shape[-1])))
+            levels.insert(0, lateral(x) + self._grow(levels[0], x))
         smoothed = [smooth(x) for smooth, x in zip(self.smooth, levels[:-1], strict=True)]
-        finest = (smoothed[0].shape[-2], smoothed[0].shape[-1])
-        joined = torch.cat([self._grow(x, finest) for x in (*smoothed, levels[-1])], 1)
+        joined = torch.cat([self._grow(x, smoothed[0]) for x in (*smoothed, levels[-1])], 1)
         return enlarge(self.classify(self.dropout(self.fuse(joined))), size)
 
-    def _grow(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        return enlarge(x, size, align_corners=self.align_corners)
-
-
-def _norm_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(*conv_norm(inputs, outputs, kernel=kernel), nn.ReLU(inplace=True))
+    def _grow(self, x: Tensor, to: Tensor) -> Tensor:
+        return enlarge(x, to, align_corners=self.align_corners)
 
 
 def _lenient(inputs: int, outputs: int) -> list[nn.Module]:
