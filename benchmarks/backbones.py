@@ -25,7 +25,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from covermap.core.types import InputSpec
-from covermap.nn.model import Backbone, make_backbone
+from covermap.nn.build import make_backbone
+from covermap.nn.model import Backbone
 from covermap.testing import random_batch, suitable_spec
 
 VIT_B = ("vit_base", "prithvi_eo_v2_100_tl", "terramind_v1_base", "clay_v1", "vit_base_in21k")
@@ -174,7 +175,7 @@ if mode == "read":
     content = open(path, "rb").read()
 else:
     import torch
-    from covermap.nn.model import make_backbone
+    from covermap.nn.build import make_backbone
     sys.path.insert(0, "benchmarks")
     from backbones import one_sensor
     spec = one_sensor("prithvi_eo_v2_300_tl")

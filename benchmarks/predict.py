@@ -28,7 +28,7 @@ from covermap.geo.grid import Window
 from covermap.geo.writer import RasterWriter
 from covermap.infer import Lattice
 from covermap.models import NetworkModel, load_model, save_model
-from covermap.nn.model import build_model
+from covermap.nn.build import build_model
 from covermap.verbs.predict import predict
 
 WIDTHS = (16, 32, 48, 64, 96)

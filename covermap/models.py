@@ -132,7 +132,7 @@ def save_model(model: LandModel, folder: str | Path, *, build: Mapping[str, Any]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as partial:
         partial.mkdir()
-        save_file({k: np.ascontiguousarray(v) for k, v in model.arrays().items()}, partial / "model.safetensors")
+        save_file({k: np.asarray(v, order="C") for k, v in model.arrays().items()}, partial / "model.safetensors")
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (partial / "README.md").write_text(_card_text(model), encoding="utf-8")
     return folder
@@ -197,7 +197,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
         raise ModelError(f"{folder}: model kind {card.kind!r} is not known", fix="update covermap")
     import torch
 
-    from covermap.nn.model import build_model
+    from covermap.nn.build import build_model
 
     try:
         network = build_model(card.spec, len(card.legend), **card.build)
@@ -230,6 +230,20 @@ def device_of(name: str) -> str:
     if name == "auto":
         return "cpu"
     raise ConfigError(f"there is no device {name} here", fix="use auto or cpu; covermap doctor says what is here")
+
+
+def precision_of(name: str, device: str) -> str:
+    """The precision that a name means on a device; auto: bf16 where the hardware computes in it, else float32."""
+    if name != "auto":
+        return name
+    import torch
+
+    if device_of(device).startswith("cuda"):
+        fast = torch.cuda.get_device_capability() >= (8, 0)
+    else:
+        able = torch.cpu.get_capabilities()
+        fast = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    return "bf16" if fast else "float32"
 
 
 def require_fit(

@@ -5,8 +5,9 @@ config -> scenes -> split -> statistics -> the backbone's own wishes -> input sp
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import torch
 from accelerate import init_empty_weights
 
 from covermap.core.config import RunConfig
-from covermap.core.errors import ConfigError, LabelError
+from covermap.core.errors import BandError, ConfigError, LabelError, ModelError
+from covermap.core.legend import Legend
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
 from covermap.data.augment import require_effect
@@ -27,16 +29,20 @@ from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split
 from covermap.data.stats import input_spec, with_own_statistics, with_statistics
 from covermap.hub import checkpoint_sum, place_of, require_file
+from covermap.models import ModelCard, read_card, weights_path
 from covermap.nn.adapt import adapt, load_adapter
-from covermap.nn.model import Model, build_model
+from covermap.nn.build import backbone_names, build_model
+from covermap.nn.model import Model
 from covermap.nn.published import published_of
+from covermap.nn.weights import read_tensors
 
 
 @dataclass
 class Prepared:
     """Everything that comes before the first step, made once from the config.
 
-    weights: the file that the backbone starts from, if any.
+    weights: {backbone: file that it starts from}. build: arguments of build_model. earlier: the model folder that all
+    of the network starts from, if any.
     """
 
     scenes: list[Scene]
@@ -45,7 +51,9 @@ class Prepared:
     survey: Survey
     sampling: Sampling
     notes: list[str]
-    weights: Path | None = None
+    weights: dict[str, Path]
+    build: dict[str, Any]
+    earlier: ModelCard | None = None
 
     @property
     def has_val(self) -> bool:
@@ -62,14 +70,20 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
         raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
     weights = starting_weights(config.model, required=not resume)
     method = config.model.adaptation.method
-    if method != "full" and weights is None and not resume:
+    if method != "full" and not weights and config.model.start is None and not resume:
         raise ConfigError(
             f"model.adapt: {method} keeps {config.model.backbone} at random weights, which nothing can be learnt from",
             fix="use adapt: full, or a backbone with published weights: covermap models list",
         )
+    build = build_arguments(config.model)
+    earlier = network_card(config.model.start, "model.start") if config.model.start and not resume else None
+    if earlier:
+        _require_same_parts(earlier, build, str(config.model.start))
     scenes = open_scenes(config.data)
     split = make_split(scenes, config.split, size_px=max(config.train.sizes_px))
-    spec, wishes = _inputs(config, scenes, split, weights)
+    spec, wishes = _inputs(config, scenes, split, build, published=bool(weights))
+    if earlier:
+        spec = _inputs_of(earlier, spec, keep=config.train.normalise == "auto")
     scenes = with_own_statistics(scenes, spec)
     require_effect(config.train.augment, spec)
     longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
@@ -78,7 +92,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     assert legend is not None
     sampling = plan_sampling(found.cell_px, method=config.train.sampling, rare=config.train.rare, names=legend.names)
     notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes, *sampling.notes]
-    ready = Prepared(scenes, split, spec, found, sampling, notes, weights)
+    ready = Prepared(scenes, split, spec, found, sampling, notes, weights, build, earlier)
     if not ready.has_val:
         if config.train.schedule == "plateau" or config.train.patience:
             raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")
@@ -86,22 +100,27 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     return ready
 
 
-def starting_weights(config: ModelConfig, *, required: bool = True) -> Path | None:
-    """The file that the backbone starts from, by model.weights: auto, none or a path.
+def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str, Path]:
+    """The files that backbones start from, {backbone: file}, by model.weights: auto, none or a path.
 
-    auto: the published file, or nothing for backbones that have none. Raises ModelError where it is required and
-    not here.
+    auto: published files, or nothing for backbones that have none. Raises ModelError where one is required and not
+    here.
     """
+    if config.start is not None or config.weights == "none":
+        return {}
     if config.weights != "auto":
-        return None if config.weights == "none" else Path(config.weights)
-    published = published_of(config.backbone)
-    if published is None or not published.repo:
-        return None
-    return require_file(config.backbone, published) if required else place_of(config.backbone, published)
+        return {config.backbone: Path(config.weights)}
+    found = {}
+    for name in map(str, backbone_names(config.backbone)):
+        published = published_of(name)
+        if published is not None and published.repo:
+            found[name] = require_file(name, published) if required else place_of(name, published)
+    return found
 
 
 def build_arguments(config: ModelConfig) -> dict[str, Any]:
     """What build_model needs besides the data, as it is kept in a model folder."""
+    extra = network_card(config.extra, "model.extra") if config.extra else None
     return {
         "backbone": config.backbone,
         "decoder": config.decoder,
@@ -110,6 +129,7 @@ def build_arguments(config: ModelConfig) -> dict[str, Any]:
         "dates": config.dates,
         "neck": config.neck,
         "pixel_width": config.pixel_width,
+        "extra": extra and {"input": extra.spec.to_dict(), "num_classes": len(extra.legend), "build": extra.build},
     }
 
 
@@ -120,22 +140,99 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     torch.manual_seed(config.train.seed)
     legend = ready.scenes[0].legend
     assert legend is not None
-    weights = None if resume else ready.weights
-    network = build_model(ready.spec, len(legend), **build_arguments(config.model), weights=weights)
+    network = build_model(ready.spec, len(legend), **ready.build, weights=None if resume else ready.weights or None)
+    if network.extra is not None and not resume:
+        assert config.model.extra is not None
+        network.extra.network.load_state_dict(read_tensors(weights_path(config.model.extra)))
+    if ready.earlier and not resume:
+        assert config.model.start is not None
+        ready.notes.append(_fill(network, config.model.start, ready, legend))
     settings = config.model.adaptation
     ready.notes += adapt(network, settings)
     if settings.adapter and not resume:
-        load_adapter(network, settings.adapter, base=adapter_base(config.model, weights))
+        load_adapter(network, settings.adapter, base=adapter_base(config.model, ready.weights))
     return network
 
 
-def adapter_base(config: ModelConfig, weights: Path | None) -> dict[str, str]:
+def adapter_base(config: ModelConfig, weights: Mapping[str, Path]) -> dict[str, str]:
     """What low-rank updates belong to: the backbone and the checksum of the weights they were learnt on."""
-    return {"backbone": config.backbone, "weights": checkpoint_sum(weights) if weights else "none"}
+    files = [weights_path(config.start)] if config.start else list(weights.values())
+    return {"backbone": config.backbone, "weights": " ".join(map(checkpoint_sum, files)) or "none"}
+
+
+def network_card(folder: str, setting: str) -> ModelCard:
+    """The card of a trained network; raises ModelError for another folder or a forest."""
+    card = read_card(folder)
+    if card.kind != "network":
+        raise ModelError(f"{setting}: {folder} holds a {card.kind}", fix="give the folder model/ of a run")
+    weights_path(folder)
+    return card
+
+
+def _require_same_parts(card: ModelCard, build: Mapping[str, Any], folder: str) -> None:
+    """Raise ModelError where a model folder is of another network than the config asks for."""
+    for key, mine in json.loads(json.dumps(build)).items():
+        theirs = card.build.get(key, ModelConfig.model_fields[key].default)
+        if theirs != mine:
+            raise ModelError(
+                f"model.start: {folder} has {key} {theirs}, the config asks for {mine}",
+                fix=f"set model.{key} as in its config.json, or start from published weights (model.weights)",
+            )
+
+
+def _inputs_of(card: ModelCard, spec: InputSpec, *, keep: bool) -> InputSpec:
+    """The data's inputs, with mean and std that an earlier model was trained with where the sensor is the same.
+
+    Raises BandError where bands or dates are not those that its weights stand for.
+    """
+    sensors = []
+    for position, theirs in enumerate(card.spec.sensors):
+        mine = spec.sensors[position] if position < len(spec.sensors) else None
+        if mine is None or mine.bands != theirs.bands or mine.num_dates != theirs.num_dates:
+            have = "; ".join(f"{e.sensor}: {', '.join(e.bands)} ({e.num_dates} dates)" for e in spec.sensors)
+            raise BandError(
+                f"model.start was trained on {theirs.sensor}: {', '.join(theirs.bands)} ({theirs.num_dates} dates); "
+                f"the data has {have}",
+                fix="give the same bands in the same order (use: [...] in data)",
+            )
+        same = all(getattr(mine, key) == getattr(theirs, key) for key in ("sensor", "scale", "offset", "quantity"))
+        known = keep and same and not mine.per_scene and not theirs.per_scene
+        sensors.append(replace(mine, mean=theirs.mean, std=theirs.std, clip=theirs.clip) if known else mine)
+    if len(spec.sensors) > len(sensors):
+        raise BandError(
+            f"model.start was not trained on {spec.sensors[len(sensors)].sensor}", fix="leave the sensor out"
+        )
+    return replace(spec, sensors=tuple(sensors))
+
+
+def _fill(network: Model, folder: str, ready: Prepared, legend: Legend) -> str:
+    """Give a network the weights of a model folder; what is there for each class follows the class's name.
+
+    Classes that the earlier model does not have start anew. Returns a note; raises ModelError where weights do not fit.
+    """
+    assert ready.earlier is not None
+    old, new = ready.earlier.legend.names, legend.names
+    tensors, own = read_tensors(weights_path(folder)), network.state_dict()
+    with init_empty_weights():
+        larger = build_model(ready.spec, len(new) + 1, **ready.build).state_dict()
+    for name in [name for name in own if own[name].shape != larger[name].shape]:
+        theirs, mine = tensors[name], own[name].clone()
+        beyond = len(mine) - len(new)  # such as "no object"
+        pairs = [(new.index(each), old.index(each)) for each in new if each in old]
+        pairs += [(len(new) + i, len(old) + i) for i in range(beyond)]
+        for to, source in pairs:
+            mine[to] = theirs[source]
+        tensors[name] = mine
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(f"model.start: {folder} does not fit: {error}", fix="use the settings of its run") from error
+    anew = [name for name in new if name not in old]
+    return f"started from {folder}" + (f"; new classes: {', '.join(anew)}" if anew else "")
 
 
 def _inputs(
-    config: RunConfig, scenes: Sequence[Scene], split: Split, weights: Path | None
+    config: RunConfig, scenes: Sequence[Scene], split: Split, build: Mapping[str, Any], *, published: bool
 ) -> tuple[InputSpec, list[str]]:
     """The input spec by the data's numbers or the published ones, and notes on what the backbone makes of the data."""
     wanted = config.train.normalise
@@ -149,13 +246,12 @@ def _inputs(
     legend = scenes[0].legend
     assert legend is not None
     with init_empty_weights():
-        backbone = build_model(measured, len(legend), **build_arguments(config.model)).backbone
+        network = build_model(measured, len(legend), **build)
+    backbone = network.backbone
     notes = [*backbone.notes, *unknown_coordinates(scenes, backbone.uses)]
     if backbone.dates == "one" and measured.num_dates > 1 and config.model.dates is None:
         notes.append(f"{config.model.backbone} takes one date at a time: the features of the dates are averaged")
-    # The expert on single pixels needs all bands of all sensors.
-    optional = frozenset() if config.model.pixel_width else backbone.optional
-    unused = frozenset() if config.model.pixel_width else backbone.unused
+    optional, unused = network.optional, network.unused
     measured = replace(measured, sensors=tuple(e for e in measured.sensors if e.sensor not in unused))
     if config.train.augment.drop_sensors and not (optional and len(measured.sensors) > 1):
         raise ConfigError(
@@ -169,7 +265,7 @@ def _inputs(
             f"train.normalise: pretrained: {config.model.backbone} has no published statistics of such data",
             fix="use dataset or percentile",
         )
-    if wanted == "pretrained" or (wanted == "auto" and weights is not None and backbone.statistics):
+    if wanted == "pretrained" or (wanted == "auto" and published and backbone.statistics):
         spec, said = with_statistics(spec, backbone.statistics)
         notes += said
     sensors = tuple(replace(entry, optional=entry.sensor in optional) for entry in spec.sensors)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import glob
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -265,6 +266,15 @@ class SplitConfig(Section):
         return self
 
 
+class StageConfig(Section):
+    """One of several trainings at different pixel sizes, each of which starts from the best model of the one before."""
+
+    gsd_m: float = Field(gt=0, description="Pixel size of the images in this stage, metres.")
+    train: dict[str, Any] = Field(
+        default={}, description="Settings of train that differ in this stage, e.g. {lr: 1e-4}."
+    )
+
+
 class RunConfig(Section):
     """A whole run: data, split, model, training, prediction."""
 
@@ -276,6 +286,18 @@ class RunConfig(Section):
     baseline: ForestConfig | Literal[False] = ForestConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
+    stages: list[StageConfig] = Field(
+        default=[], description="Coarse pixels first, [{gsd_m: 10}, {gsd_m: 5}, {gsd_m: 1}]; the last is the run."
+    )
+
+    @model_validator(mode="after")
+    def _finer_from_stage_to_stage(self) -> RunConfig:
+        sizes = [stage.gsd_m for stage in self.stages]
+        if len(sizes) == 1 or any(a <= b for a, b in pairwise(sizes)):
+            raise ValueError("stages are two or more, coarse pixels first: [{gsd_m: 10}, {gsd_m: 5}]")
+        if sizes and self.data.source:
+            raise ValueError("stages change the pixels of data.image; prepare a layout's scenes with --gsd instead")
+        return self
 
     @property
     def folder(self) -> Path:

@@ -139,11 +139,13 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
     found = {key: at(path) for key, path in files.items() if path and path not in SCENE_REGIONS}
     split = config.split.model_copy(update=found) if found else config.split
     model = config.model
-    if model.weights not in ("auto", "none"):
-        model = model.model_copy(update={"weights": at(model.weights)})
-    file, colon, name = model.backbone.partition(":")
-    if colon:
-        model = model.model_copy(update={"backbone": f"{at(file)}:{name}"})
+    given = {"weights": model.weights, "start": model.start, "extra": model.extra}
+    there: dict[str, Any] = {key: at(path) for key, path in given.items() if path and path not in ("auto", "none")}
+    if model.adaptation.adapter:
+        there["adapt"] = model.adaptation.model_copy(update={"adapter": at(model.adaptation.adapter)})
+    parts = [part.strip().partition(":") for part in model.backbone.split("+")]
+    there["backbone"] = "+".join(f"{at(file)}:{name}" if colon else file for file, colon, name in parts)
+    model = model.model_copy(update=there)
     return config.model_copy(
         update={
             "data": config.data.model_copy(update=changes), "split": split, "model": model, "output": at(config.output)

@@ -42,10 +42,18 @@ class AdaptConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    backbone: str = Field("unet", description="A name (covermap models list), or my_file.py:Name.")
+    backbone: str = Field(
+        "unet", description="A name (covermap models list), my_file.py:Name, or several trained together: one+other."
+    )
     decoder: str = "unet"
     weights: str = Field(
         "auto", description="What the backbone starts from: auto (published weights if it has them), none, or a file."
+    )
+    start: str | None = Field(
+        None, description="A model folder of the same parts that all of the network starts from, instead of weights."
+    )
+    extra: str | None = Field(
+        None, description="A model folder whose features, left as they are, are added to those of this backbone."
     )
     adapt: Adaptation | AdaptConfig = Field(
         "full",
@@ -56,17 +64,25 @@ class ModelConfig(Section):
         None, description="How the features of several dates become one; default: mean."
     )
 
-    @property
-    def adaptation(self) -> AdaptConfig:
-        """The section, also where one word was given."""
-        return self.adapt if isinstance(self.adapt, AdaptConfig) else AdaptConfig(method=self.adapt)
-
-    backbone_options: dict[str, Any] = Field(default={}, description="Arguments of the backbone, e.g. widths.")
+    backbone_options: dict[str, Any] = Field(
+        default={}, description="Arguments of the backbone, e.g. widths; of several: {one: {...}}."
+    )
     decoder_options: dict[str, Any] = Field(default={}, description="Arguments of the decoder.")
     neck: Literal["auto", "pyramid", "interpolate", "none"] = Field(
         "auto", description="What makes several strides of one; auto: pyramid where the decoder needs it."
     )
     pixel_width: int = Field(0, ge=0, description="Channels of a second expert that sees single pixels only; 0: none.")
+
+    @property
+    def adaptation(self) -> AdaptConfig:
+        """The section, also where one word was given."""
+        return self.adapt if isinstance(self.adapt, AdaptConfig) else AdaptConfig(method=self.adapt)
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> ModelConfig:
+        if self.start is not None and self.weights not in ("auto", "none"):
+            raise ValueError("model.start holds the whole network: model.weights has no effect with it")
+        return self
 
 
 class ForestConfig(Section):
@@ -128,7 +144,10 @@ class TrainConfig(Section):
     plateau_factor: float = Field(0.5, gt=0, lt=1)
     plateau_patience: int = Field(5, ge=0)
     clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: no limit.")
-    precision: Literal["float32", "fp16", "bf16"] = "float32"
+    precision: Literal["auto", "float32", "fp16", "bf16"] = Field(
+        "float32", description="auto: bf16 where the device computes in it, else float32."
+    )
+    compile: bool = Field(False, description="Train through torch.compile: slow to start, faster then.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of averaged weights, e.g. 0.99; 0: off.")
     loss: str = "cross_entropy"
     loss_options: dict[str, Any] = Field(default={}, description="Arguments of the loss, e.g. label_smoothing: 0.1.")
@@ -154,8 +173,9 @@ class TrainConfig(Section):
     validate_every: int = Field(1, ge=1, description="Epochs between two validations.")
     normalise: Literal["auto", "pretrained", "dataset", "scene", "percentile", "none"] = Field(
         "auto",
-        description="Whose mean and std: those that published weights were trained with (auto, if there are any), the "
-        "data's own, those of each scene or place (event) by itself, or the 2nd and 98th percentile as -1 and 1.",
+        description="Whose mean and std: those that weights or an earlier model were trained with (auto, if there are "
+        "any), the data's own, those of each scene or place (event) by itself, or the 2nd and 98th percentile as -1 "
+        "and 1.",
     )
     augment: AugmentConfig = AugmentConfig()
     workers: int = Field(0, ge=0, description="Processes that read windows.")

@@ -19,6 +19,7 @@ from torch import nn
 from covermap.core.errors import ConfigError, ModelError, suggest
 from covermap.core.output import replacing
 from covermap.core.train_config import AdaptConfig
+from covermap.nn.hybrid import Hybrid
 from covermap.nn.model import Model
 
 LINEARS = {"attention": r"(attn|attention)\.", "mlp": r"(mlp|fc\d|pwconv|linear)", "all": ""}
@@ -55,6 +56,8 @@ def adapt(model: Model, settings: AdaptConfig) -> list[str]:
 
 def named_blocks(backbone: nn.Module) -> list[str]:
     """Names of a backbone's blocks from input to output: those of its largest list of layers, or lists in these."""
+    if isinstance(backbone, Hybrid):
+        return [f"{name}.{block}" for name, part in backbone.named_parts() for block in named_blocks(part)]
     lists = [(name, module) for name, module in backbone.named_modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         return []
@@ -79,6 +82,11 @@ def depths(backbone: nn.Module) -> tuple[dict[str, int], int]:
 
     What lies between blocks (the embedding of a stage) counts to the block that follows.
     """
+    if isinstance(backbone, Hybrid):
+        raise ConfigError(
+            "layers of backbones side by side have no common order: neither adapt: partial nor train.layer_decay",
+            fix="give rates by name, train.rates: {backbone.first: 0.1}, or use adapt: frozen or lora",
+        )
     blocks = named_blocks(backbone)
     names = [name for name, _ in backbone.named_parameters()]
     own = [next((i for i, b in enumerate(blocks, 1) if name.startswith(b + ".")), None) for name in names]

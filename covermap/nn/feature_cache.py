@@ -32,7 +32,7 @@ class FeatureCache:
         """What the backbone makes of a batch; only new windows are computed. Raises OutputError, CovermapError."""
         new = list({key: i for i, key in enumerate(batch.keys) if key not in self._slots}.values())
         if new:
-            part = pad_to_multiple(select(batch, new), model.backbone.multiple)
+            part = pad_to_multiple(select(batch, new), model.multiple)
             self._store([batch.keys[i] for i in new], model.encode(part))
         slots = [self._slots[key] for key in batch.keys]
         device = batch.valid.device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -36,6 +37,12 @@ def enlarge(x: Tensor, to: Tensor | tuple[int, int], *, align_corners: bool = Fa
     if (x.shape[-2], x.shape[-1]) == size:
         return x
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
+
+
+def nearest_stride(strides: Sequence[float], wanted: float) -> int:
+    """Position of the stride that is nearest, by ratio; the last of equals."""
+    ratios = [max(stride / wanted, wanted / stride) for stride in strides]
+    return len(ratios) - 1 - ratios[::-1].index(min(ratios))
 
 
 class LenientNorm(nn.BatchNorm2d):

@@ -5,27 +5,27 @@ batch -> padded to whole patches -> (a date at a time) -> backbone -> dates merg
 
 from __future__ import annotations
 
-import inspect
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.nn import functional
 
-from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
+from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
-from covermap.core.registry import find
 from covermap.core.types import Batch, Features, InputSpec, Statistic
 from covermap.nn.dates import MergeDates, fold_dates, one_date, unfold_dates
-from covermap.nn.necks import make_neck
+from covermap.nn.necks import Interpolated, Pyramid
 from covermap.nn.published import Channel
 from covermap.nn.weights import Report
+
+if TYPE_CHECKING:
+    from covermap.nn.hybrid import Extra
 
 
 class Backbone(nn.Module, ABC):
@@ -36,19 +36,19 @@ class Backbone(nn.Module, ABC):
     multiples of it. local: whether windows may be larger in prediction than in training at no loss; attention over a
     whole window is not. fuses: whether it keeps sensors apart, so that some may be absent.
     optional: sensors that a batch may lack, as long as one is there. unused: sensors of which no band reaches the
-    network. notes: sentences about what was done with the bands. report: what became of the published weights.
+    network. notes: sentences about what was done with the bands. reports: what became of the published weights.
     statistics: {sensor: {band: statistic}} of the images that the published weights were trained on.
     uses: of dates and location, what changes the features.
     """
 
-    dates: ClassVar[Literal["one", "each", "all"]] = "all"
-    max_dates: ClassVar[int] = 1000
-    local: ClassVar[bool] = True
-    fuses: ClassVar[bool] = False
+    dates: Literal["one", "each", "all"] = "all"
+    max_dates: int = 1000
+    local: bool = True
+    fuses: bool = False
     channels: tuple[int, ...]
     strides: tuple[float, ...]
     notes: tuple[str, ...] = ()
-    report: Report | None = None
+    reports: Sequence[Report] = ()
     statistics: Mapping[str, Mapping[str, Statistic]] = MappingProxyType({})
     uses: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
@@ -108,11 +108,13 @@ class Model(nn.Module):
         spec: InputSpec,
         *,
         merge: MergeDates | None = None,
-        neck: nn.Module | None = None,
+        neck: Pyramid | Interpolated | None = None,
         pixel: PixelExpert | None = None,
+        extra: Extra | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, self.merge, self.neck, self.decoder, self.pixel = backbone, merge, neck, decoder, pixel
+        self.backbone, self.merge, self.neck, self.extra = backbone, merge, neck, extra
+        self.decoder, self.pixel = decoder, pixel
         self.spec, self.frozen = spec, False
         self.still: tuple[str, ...] = ()
 
@@ -124,7 +126,7 @@ class Model(nn.Module):
         encoded: what `encode` made of the batch (padded to `multiple`), where that is known already.
         """
         height, width = batch.valid.shape[-2:]
-        padded = pad_to_multiple(batch, self.backbone.multiple)
+        padded = pad_to_multiple(batch, self.multiple)
         features = self.features(padded, encoded)
         if own_loss:
             assert batch.label is not None
@@ -133,6 +135,37 @@ class Model(nn.Module):
         logits: Tensor = self.decoder(features, (int(padded.valid.shape[-2]), int(padded.valid.shape[-1])))
         logits = logits[..., :height, :width]
         return logits if self.pixel is None else self._join(logits, self.pixel(stack_inputs(batch)))
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of what the parts get are multiples of it, in px."""
+        return self.backbone.multiple if self.extra is None else math.lcm(self.backbone.multiple, self.extra.multiple)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the maps that the decoder gets."""
+        if self.neck is not None:
+            return tuple(self.neck.channels)
+        return tuple(c * (self.merge.factor if self.merge else 1) for c in self.backbone.channels)
+
+    @property
+    def strides(self) -> tuple[float, ...]:
+        """Of the maps that the decoder gets, in px."""
+        return self.backbone.strides if self.neck is None else self.neck.strides
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Sensors that a batch may lack; the expert on single pixels needs all."""
+        if self.pixel is not None:
+            return frozenset()
+        return self.backbone.optional - (self.extra.required if self.extra else frozenset())
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """Sensors of which nothing reaches the network."""
+        if self.pixel is not None:
+            return frozenset()
+        return self.backbone.unused - (self.extra.sensors if self.extra else frozenset())
 
     def encode(self, batch: Batch) -> Features:
         """What the backbone makes of a batch: maps (B, C, h, w), or (B, T, C, h, w) where it keeps dates apart."""
@@ -147,7 +180,7 @@ class Model(nn.Module):
             features = self.merge(features, batch.valid) if self.merge is not None else one_date(features)
         if self.neck is not None:
             features = self.neck(features)
-        return features
+        return features if self.extra is None else self.extra(features, batch)
 
     def freeze(self) -> None:
         """Keep the backbone as it is: no gradients, and its buffers (running means of norms) do not move either."""
@@ -226,96 +259,3 @@ def stack_by_date(batch: Batch, channels: Sequence[Channel]) -> Tensor:
     num = batch.valid.shape[1]
     parts = [batch.image[c.sensor][:, :, c.position].expand(-1, num, -1, -1) for c in channels]
     return torch.stack(parts, 2)
-
-
-def build_model(
-    spec: InputSpec,
-    num_classes: int,
-    *,
-    backbone: str | Callable[..., Backbone] = "unet",
-    decoder: str = "unet",
-    backbone_options: Mapping[str, Any] | None = None,
-    decoder_options: Mapping[str, Any] | None = None,
-    dates: str | None = None,
-    neck: str = "auto",
-    pixel_width: int = 0,
-    weights: str | Path | None = None,
-) -> Model:
-    """A model by the names of its parts. weights: a published file that the backbone starts from.
-
-    neck: auto, pyramid, interpolate or none, between a backbone of one stride and a decoder that needs several.
-
-    dates: how the features of several dates become one (mean, max, concat, difference, attention; default: mean).
-    pixel_width > 0 adds a PixelExpert. Raises ConfigError for unknown names and settings without effect.
-    """
-    encoder = make_backbone(backbone, spec, backbone_options, weights=weights)
-    merge = _merge(encoder, spec, dates, backbone)
-    channels = tuple(c * merge.factor for c in encoder.channels) if merge else encoder.channels
-    between = make_neck(neck, channels, encoder.strides, pyramid=find("decoder", decoder).pyramid)
-    inputs = (between.channels, between.strides) if between else (channels, encoder.strides)
-    head = make_part("decoder", decoder, decoder_options, *inputs, num_classes)
-    if pixel_width and any(entry.optional for entry in spec.sensors):
-        raise ConfigError("model.pixel_width needs every sensor in every window", fix="set it to 0")
-    pixel = PixelExpert(spec, num_classes, width=pixel_width) if pixel_width else None
-    return Model(encoder, head, spec, merge=merge, neck=between, pixel=pixel)
-
-
-def make_backbone(
-    name: str | Callable[..., Backbone],
-    spec: InputSpec,
-    options: Mapping[str, Any] | None = None,
-    *,
-    weights: str | Path | None = None,
-) -> Backbone:
-    """A backbone by name for an input spec, with published weights or random ones.
-
-    Raises ConfigError, BandError, DataError for too many dates, ModelError for weights that do not fit.
-    """
-    kind = find("backbone", name)
-    if spec.num_dates > kind.max_dates and kind.dates != "one":
-        raise DataError(
-            f"the data has {spec.num_dates} dates, {name} takes at most {kind.max_dates}",
-            fix="leave dates out, or use a backbone that takes one at a time: covermap models list",
-        )
-    # With weights to come, parameters take no memory and no time to fill with random numbers.
-    with init_empty_weights(include_buffers=False) if weights else nullcontext():
-        encoder: Backbone = make_part("backbone", name, options, spec.one_date() if kind.dates == "one" else spec)
-    if weights:
-        encoder.report = encoder.load(weights)
-        empty = [key for key, value in encoder.named_parameters() if value.is_meta]
-        assert not empty, f"{name}: load() left {empty[:3]} without values"
-    encoder.trim()
-    return encoder
-
-
-def _merge(encoder: Backbone, spec: InputSpec, dates: str | None, name: object) -> MergeDates | None:
-    if spec.num_dates > 1 and encoder.dates != "all":
-        return MergeDates(dates or "mean", spec.num_dates, encoder.channels)
-    if dates is not None:
-        why = "the data has one date" if spec.num_dates == 1 else f"{name} joins the dates itself"
-        raise ConfigError(f"model.dates: {dates} has no effect: {why}", fix="leave it out")
-    return None
-
-
-def make_part(kind: str, name: str | Callable[..., Any], options: Mapping[str, Any] | None, *arguments: Any) -> Any:
-    """A registered backbone, decoder or loss with the config's options; raises ConfigError when they do not fit."""
-    maker = find(kind, name)
-    try:
-        return maker(*arguments, **(options or {}))
-    except CovermapError:
-        raise
-    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError, ZeroDivisionError) as error:
-        unknown = next((option for option in options or {} if f"keyword argument '{option}'" in str(error)), None)
-        if unknown:
-            fix = suggest(unknown, _options_of(maker))
-            raise ConfigError(f"{kind} {name} has no option {unknown!r}", fix=fix) from error
-        section = "train" if kind == "loss" else "model"
-        raise ConfigError(f"{kind} {name}: {error}", fix=f"check {section}.{kind}_options") from error
-
-
-def _options_of(maker: Callable[..., Any]) -> set[str]:
-    """Arguments with a default, of a class and of those that it passes the rest on to."""
-    kind = getattr(maker, "kind", maker)
-    makers = inspect.getmro(kind)[:-1] if inspect.isclass(kind) else [kind]
-    arguments = [argument for each in makers for argument in inspect.signature(each).parameters.values()]
-    return {each.name for each in arguments if each.default is not each.empty} - set(getattr(maker, "sizes", ()))

@@ -67,7 +67,9 @@ class Interpolated(nn.Module):
         return Features(maps, self.strides)
 
 
-def make_neck(name: str, channels: Sequence[int], strides: Sequence[float], *, pyramid: bool) -> nn.Module | None:
+def make_neck(
+    name: str, channels: Sequence[int], strides: Sequence[float], *, pyramid: bool
+) -> Pyramid | Interpolated | None:
     """The neck by name; auto: a Pyramid for a decoder that needs one and maps of one stride. Raises ConfigError."""
     one_stride = len(set(strides)) == 1
     if name == "none" and pyramid and one_stride:

@@ -17,7 +17,8 @@ import torch
 from covermap.core.errors import ModelError, suggest
 from covermap.core.registry import names
 from covermap.core.types import InputSpec, SensorInput
-from covermap.nn.model import Model, build_model
+from covermap.nn.build import build_model
+from covermap.nn.model import Model
 from covermap.nn.published import published_of
 from covermap.nn.weights import Layout, fill, read_object, tensors_in
 

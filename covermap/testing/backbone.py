@@ -20,8 +20,9 @@ from covermap.core.registry import find
 from covermap.core.sensors import SENSORS
 from covermap.core.types import Batch, InputSpec, SensorInput
 from covermap.models import NetworkModel
+from covermap.nn.build import build_model, make_backbone
 from covermap.nn.layers import channels_last
-from covermap.nn.model import Backbone, Model, build_model, make_backbone
+from covermap.nn.model import Backbone, Model
 from covermap.nn.published import Modality
 from covermap.testing.outcome import Outcome, require, run_checks
 

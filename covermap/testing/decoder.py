@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from covermap.core.legend import IGNORE
 from covermap.core.registry import find
 from covermap.core.types import Features
-from covermap.nn.model import Decoder, make_part
+from covermap.nn.build import make_part
+from covermap.nn.model import Decoder
 from covermap.testing.outcome import Outcome, require, run_checks
 
 CLASSES = 5

@@ -13,7 +13,7 @@ from covermap.core.output import claim
 from covermap.core.registry import find, names
 from covermap.hub import find_file, pull, require_sum
 from covermap.models import NetworkModel, read_card, save_model
-from covermap.nn.model import make_backbone
+from covermap.nn.build import make_backbone
 from covermap.nn.published import Published, published_of
 from covermap.testing import suitable_spec
 

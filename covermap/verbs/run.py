@@ -25,7 +25,7 @@ def run(
     done = train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
     if any(tile.part == "test" for tile in Split.load(done.path("split.csv")).tiles):
         evaluate(done, say=say)
-    scenes = open_scenes(config.data)
+    scenes = open_scenes(done.config.data)
     for scene in scenes:
         target = done.map_path(scene.name, len(scenes))
         if not (resume and target.exists()):

@@ -31,16 +31,19 @@ from covermap.core.types import Batch
 from covermap.data.augment import variations
 from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate
+from covermap.data.split import Split
 from covermap.hub import checkpoint_sum
-from covermap.models import NetworkModel, device_of, save_model
+from covermap.models import NetworkModel, device_of, precision_of, save_model, weights_path
 from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
+from covermap.nn.build import make_part
 from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.layers import channels_last
-from covermap.nn.model import Model, make_part
+from covermap.nn.model import Model
 from covermap.nn.published import published_of
-from covermap.start import Prepared, adapter_base, build_arguments, build_network, prepare_run
+from covermap.start import Prepared, adapter_base, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
-from covermap.verbs.evaluate import score
+from covermap.verbs.evaluate import evaluate, score
+from covermap.verbs.stages import plan_stages, stage_row
 
 
 def train(
@@ -53,9 +56,25 @@ def train(
 ) -> Run:
     """Train the network of a config into its run folder; `resume` goes on after the last finished epoch.
 
-    on_progress gets (steps done, all steps).
+    A config with stages gives a run for each; the last one is returned. on_progress gets (steps done, all steps).
     Raises ConfigError, DataError, LabelError, OutputError; CovermapError when the loss is no longer a number.
     """
+    if not config.stages:
+        return _train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
+    if not resume:
+        Run.require_free(config, overwrite=overwrite, resume=resume)
+    rows = []
+    for stage, plan in zip(config.stages, plan_stages(config), strict=True):
+        say(f"stage of {stage.gsd_m:g} m")
+        run = _train(plan, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
+        if plan.name != config.name and any(tile.part == "test" for tile in Split.load(run.path("split.csv")).tiles):
+            evaluate(run)
+        rows.append(stage_row(run, stage))
+    run.write_json("stages.json", rows)
+    return run
+
+
+def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_progress: Tick) -> Run:
     Run.require_free(config, overwrite=overwrite, resume=resume)
     device_of(config.train.device)
     going_on = resume and (config.folder / "checkpoints/last.pt").is_file()
@@ -126,6 +145,8 @@ class Loop:
         self.loss.to(self.accelerator.device)
         self.network, self.optimiser = self.accelerator.prepare(network, _optimiser(network, self.config))
         self.plain: Model = self.accelerator.unwrap_model(self.network)
+        if self.config.compile:
+            self.network = torch.compile(self.network)
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()} if self.config.ema else None
         self.schedule = _schedule(self.optimiser, self.config, self.steps)
         self.epoch, self.step, self.best, self.stale = 0, 0, -math.inf, 0
@@ -270,7 +291,7 @@ class Loop:
     def _keep(self, model: NetworkModel, scores: Mapping[str, float]) -> None:
         model.facts.update({"epoch": self.epoch, **{key: round(value, 4) for key, value in scores.items()}})
         if self.accelerator.is_main_process:
-            save_model(model, self.run.path("model"), build=build_arguments(self.run.config.model))
+            save_model(model, self.run.path("model"), build=self.ready.build)
             if has_lora(self.plain):
                 save_adapter(self.plain, self.run.path("model/adapter.safetensors"), base=self._adapter_base)
 
@@ -322,20 +343,31 @@ class Loop:
 
 
 def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, Any]:
-    """Facts about the published weights that a network started from, with weights.json: what became of each tensor."""
-    report = network.backbone.report
-    if report is None:
+    """Facts about the weights that a network started from, with weights.json: what became of each published tensor."""
+    section, reports = run.config.model, network.backbone.reports
+    if ready.earlier and section.start:
+        file = weights_path(section.start)
+        facts = {"started_from": section.start, "started_from_sha256": checkpoint_sum(file)}
+        facts["licence_of_weights"] = ready.earlier.facts.get("licence_of_weights", "not known")
+    elif reports:
+        files = [report.path for report in reports]
+        published = [published_of(name) if section.weights == "auto" else None for name in ready.weights]
+        facts = {
+            "started_from": ", ".join(Path(file).name for file in files),
+            "started_from_sha256": ", ".join(checkpoint_sum(file) for file in files),
+            "licence_of_weights": ", ".join(each.licence if each else "not known" for each in published),
+        }
+    else:
         return run.read_json("weights.json")["facts"] if run.path("weights.json").is_file() else {}
-    section = run.config.model
-    published = published_of(section.backbone) if section.weights == "auto" else None
-    facts = {
-        "started_from": Path(report.path).name,
-        "started_from_sha256": checkpoint_sum(report.path),
-        "licence_of_weights": published.licence if published else "not known",
-    }
-    rows = [{"tensor": row.name, "shape": row.shape, "fate": row.fate, "note": row.note} for row in report.rows]
-    run.write_json("weights.json", {"facts": facts, "summary": report.summary(), "tensors": rows})
-    say(f"weights: {report.summary()}")
+    rows = [
+        {"tensor": row.name, "shape": row.shape, "fate": row.fate, "note": row.note}
+        for report in reports
+        for row in report.rows
+    ]
+    summaries = [report.summary() for report in reports]
+    run.write_json("weights.json", {"facts": facts, "summary": "; ".join(summaries), "tensors": rows})
+    for line in summaries:
+        say(f"weights: {line}")
     return facts
 
 
@@ -357,7 +389,7 @@ def _accelerator(config: TrainConfig) -> Any:
 
     # The library keeps precision and device for the life of the process; a second run may want others.
     AcceleratorState._reset_state(reset_partial_state=True)
-    precision = {"float32": "no", "fp16": "fp16", "bf16": "bf16"}[config.precision]
+    precision = {"float32": "no", "fp16": "fp16", "bf16": "bf16"}[precision_of(config.precision, config.device)]
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("train.precision fp16 needs a GPU", fix="use float32, or bf16 where the processor has it")
     device = device_of(config.device)

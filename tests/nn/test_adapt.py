@@ -18,7 +18,7 @@ from covermap.nn.adapt import (
     parameter_groups,
     save_adapter,
 )
-from covermap.nn.model import build_model
+from covermap.nn.build import build_model
 from covermap.testing import random_batch
 
 BANDS = ("blue", "green", "red", "nir")

@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from covermap.core.registry import names
 from covermap.core.types import InputSpec, SensorInput
+from covermap.nn.build import build_model, make_part
 from covermap.nn.layers import LenientNorm, enlarge
-from covermap.nn.model import build_model, make_part
 from covermap.testing import check_decoder, check_loss, random_batch, require_conforming
 from covermap.testing.decoder import PYRAMIDS, random_features
 

@@ -7,8 +7,8 @@ import torch
 
 from covermap.core.errors import ConfigError
 from covermap.core.types import InputSpec, SensorInput
+from covermap.nn.build import build_model
 from covermap.nn.feature_cache import FeatureCache, require_cacheable
-from covermap.nn.model import build_model
 from covermap.testing import random_batch
 
 BANDS = ("blue", "green", "red", "nir")

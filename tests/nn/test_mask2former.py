@@ -8,7 +8,7 @@ from covermap.core.config_file import parse_config
 from covermap.core.errors import ModelError
 from covermap.core.legend import IGNORE
 from covermap.core.types import Features
-from covermap.nn.model import make_part
+from covermap.nn.build import make_part
 from covermap.testing.decoder import random_features
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.train import train

@@ -6,9 +6,10 @@ from torch.nn import functional
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
 from covermap.core.types import Batch, InputSpec, SensorInput
+from covermap.nn.build import build_model
 from covermap.nn.layers import fold_norms
 from covermap.nn.losses.cross_entropy import CrossEntropy
-from covermap.nn.model import build_model, pad_to_multiple
+from covermap.nn.model import pad_to_multiple
 
 
 def spec(bands=3, dates=1):

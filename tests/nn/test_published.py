@@ -13,8 +13,8 @@ from covermap.nn.backbones.galileo import GalileoBackbone
 from covermap.nn.backbones.prithvi import PrithviBackbone
 from covermap.nn.backbones.terramind import MODALITIES as TERRAMIND
 from covermap.nn.backbones.terramind import TerraMindBackbone
+from covermap.nn.build import build_model, make_backbone
 from covermap.nn.groups import Groups
-from covermap.nn.model import build_model, make_backbone
 from covermap.nn.published import Channel, Modality, Published, Selection, Variant, match, select, statistics
 
 HLS = ("blue", "green", "red", "nir_narrow", "swir1", "swir2")

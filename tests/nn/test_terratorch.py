@@ -9,7 +9,7 @@ from covermap.core.errors import ModelError
 from covermap.core.types import Batch
 from covermap.data import miniature
 from covermap.models import load_model
-from covermap.nn.model import build_model
+from covermap.nn.build import build_model
 from covermap.nn.terratorch import read_terratorch
 from covermap.testing import random_batch
 from covermap.verbs.predict import predict

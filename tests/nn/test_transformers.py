@@ -13,7 +13,7 @@ from covermap.core.errors import BandError, ConfigError, ModelError
 from covermap.core.registry import find, names
 from covermap.core.types import Batch, InputSpec, SensorInput
 from covermap.nn.backbones import hf
-from covermap.nn.model import build_model, make_backbone
+from covermap.nn.build import build_model, make_backbone
 from covermap.nn.published import Published
 
 FACTS = Published("small", "", "", "", (hf.picture((0.4, 0.5, 0.6), (0.1, 0.2, 0.3)),), 0)
@@ -258,7 +258,7 @@ def test_a_model_from_a_published_file(tmp_path):
     x = torch.randn(1, 2, 3, 40, 50)
     logits = model(Batch({"rgb": x}, torch.ones(1, 2, 40, 50, dtype=torch.bool)))
     assert logits.shape == (1, 4, 40, 50)
-    assert model.backbone.report.summary() == "model.safetensors: 2 ignored, 192 loaded"
+    assert model.backbone.reports[0].summary() == "model.safetensors: 2 ignored, 192 loaded"
 
 
 def test_what_does_not_fit_is_refused():

@@ -10,7 +10,7 @@ from covermap.core.errors import ModelError
 from covermap.core.legend import load_legend
 from covermap.core.types import Batch, InputSpec, SensorInput
 from covermap.models import NetworkModel, load_model, save_model
-from covermap.nn.model import build_model
+from covermap.nn.build import build_model
 from covermap.testing import suitable_spec
 from covermap.verbs.export_onnx import export_onnx
 

@@ -102,7 +102,9 @@ def test_each_event_is_standardised_by_itself(events):
 
 def test_chips_of_one_place_share_their_numbers(events):
     ready = prepare_run(config_of(events, quantity="power"))
-    placed = [replace(scene, place="first" if i < 2 else "second", statistics={}) for i, scene in enumerate(ready.scenes)]
+    placed = [
+        replace(scene, place="first" if i < 2 else "second", statistics={}) for i, scene in enumerate(ready.scenes)
+    ]
     found = [scene.statistics["sentinel1"]["vv"] for scene in with_own_statistics(placed, ready.spec)]
     assert found[0] == found[1] != found[2] == found[3]
     both = np.concatenate([scene.read(scene.grid.window).image["sentinel1"][0, 0].ravel() for scene in placed[:2]])

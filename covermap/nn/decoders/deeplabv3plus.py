@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from covermap.core.registry import register
 from covermap.core.types import Features
-from covermap.nn.layers import conv_relu, enlarge
+from covermap.nn.layers import conv_relu, enlarge, nearest_stride
 from covermap.nn.model import Decoder
 
 
@@ -34,8 +34,8 @@ class DeepLabV3Plus(Decoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.deep = _nearest(strides, 16)
-        self.fine = _nearest(strides[: self.deep], 4) if self.deep else 0
+        self.deep = nearest_stride(strides, 16)
+        self.fine = nearest_stride(strides[: self.deep], 4) if self.deep else 0
         reach = [max(1, round(rate * 16 / strides[self.deep])) for rate in rates]
         deep = channels[self.deep]
         around = [conv_relu(deep, width, dilation=rate) for rate in reach]
@@ -58,9 +58,3 @@ class DeepLabV3Plus(Decoder):
         parts.append(self.whole(deep).expand(-1, -1, *deep.shape[-2:]))
         x = self.project(torch.cat(parts, 1))
         return enlarge(self.classify(self.refine(torch.cat([enlarge(x, fine), self.low(fine)], 1))), size)
-
-
-def _nearest(strides: Sequence[float], wanted: float) -> int:
-    """The last of the maps whose stride is nearest, by ratio."""
-    ratios = [max(stride / wanted, wanted / stride) for stride in strides]
-    return len(ratios) - 1 - ratios[::-1].index(min(ratios))
