@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import init_empty_weights
 
-from covermap.core.config import RunConfig
+from covermap.core.config import RunConfig, parse_date
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
@@ -26,6 +26,7 @@ from covermap.data.make_split import make_split
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split
 from covermap.data.stats import input_spec, with_own_statistics, with_statistics
+from covermap.geo.grid import Window
 from covermap.hub import checkpoint_sum, place_of, require_file
 from covermap.nn.adapt import adapt, load_adapter
 from covermap.nn.model import Model, build_model
@@ -51,6 +52,27 @@ class Prepared:
     def has_val(self) -> bool:
         """Whether there is a part to choose a checkpoint by."""
         return any(tile.part == "val" for tile in self.split.tiles)
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """Ground and dates of the train part, each where every scene knows it, as facts for a model folder.
+
+        footprint_wgs84: west, south, east, north in degrees around each scene's labels, around all of many scenes.
+        acquired: first/last.
+        """
+        places: dict[int, list[Window]] = {}
+        for cell in self.survey.cells:
+            places.setdefault(cell.scene, []).append(cell.window)
+        boxes = np.array([self.scenes[number].grid.degrees(windows) for number, windows in places.items()])
+        days = [day for number in places for day in self.scenes[number].dates]
+        found: dict[str, Any] = {}
+        if (boxes[:, 2] - boxes[:, 0] < 180).all():  # NaN without a CRS; around the world across longitude 180
+            few = boxes if len(boxes) <= 32 else [[*boxes[:, :2].min(0), *boxes[:, 2:].max(0)]]
+            found["footprint_wgs84"] = np.round(few, 4).tolist()
+        spans = [parse_date(day) for day in days if day]
+        if len(spans) == len(days):
+            found["acquired"] = f"{min(first for first, _ in spans):%Y-%m-%d}/{max(last for _, last in spans):%Y-%m-%d}"
+        return found
 
 
 def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:

@@ -86,7 +86,8 @@ def _baseline(run: Run, ready: Prepared, say: Say) -> None:
     if not config or run.path("baseline/config.json").is_file():
         return
     try:
-        train_baseline(run, config, ready.scenes, ready.split, ready.spec, seed=run.config.train.seed)
+        seed = run.config.train.seed
+        train_baseline(run, config, ready.scenes, ready.split, ready.spec, seed=seed, facts=ready.trained_on)
         say(f"random forest of {config.trees} trees trained")
     except MissingExtra as error:
         ready.notes.append(f"no baseline: {error}")
@@ -116,8 +117,7 @@ class Loop:
             cache_bytes=0 if self.config.workers else self.config.cache_gb * 1e9,
         )
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
-        self.facts = {"run": run.config.name, "parameters": sum(p.numel() for p in network.parameters())}
-        self.facts |= _origin(run, network, ready, say)
+        self.facts = {"run": run.config.name, **_origin(run, network, ready, say), **ready.trained_on}
         channels_last(network)
         weights = class_weights(
             ready.survey.class_px, self.config.class_weights, names=legend.names, beta=self.config.effective_beta
