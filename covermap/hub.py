@@ -134,7 +134,9 @@ def on_hub(name: str | Path) -> tuple[str, str] | None:
     """
     if not str(name).startswith("hf:/"):
         return None
-    parts = re.fullmatch(r"hf://?(\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?", str(name))  # a Path has one / left
+    parts = re.fullmatch(
+        r"hf://?((?!\S*(?:--|\.\.))\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?", str(name)
+    )  # a Path has one / left
     if not parts:
         raise ConfigError(f"{name} names no model of the hub", fix="write hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
     return parts[1], parts[2] or ""
@@ -167,16 +169,18 @@ def model_folder(name: str | Path, *, again: bool = False) -> Path:
 def _fetch(repo: str, folder: Path) -> None:
     """The files of a model folder as they are at one commit; `folder` appears, or changes, when all are here."""
     offered = {file.name: file for file in hugging_face(repo, kind="models").files if file.name in MODEL_FILES}
-    if missing := [name for name in MODEL_FILES[:2] if name not in offered]:
-        raise DataError(f"the repository has no {' and no '.join(missing)}, so it holds no model of covermap")
-    part = part_of(folder)
-    for name in (name for name in MODEL_FILES if name in offered):
+    lacks, part = [name for name in MODEL_FILES[:2] if name not in offered], part_of(folder)
+    for name in (name for name in MODEL_FILES if name in offered and not lacks):
         path, (kind, _, wanted) = part / name, offered[name].checksum.partition(":")
         if not path.is_file() or checksum(path, kind) != wanted:
             download(offered[name], path)
-        # Before the large file; models.read_card looks closer.
-        if name == "config.json" and b'"legend"' not in path.read_bytes():
-            raise DataError("its config.json is of another program")
+        if name == "config.json" and b'"legend"' not in path.read_bytes():  # before the large file
+            lacks = ["legend in its config.json"]
+    if lacks:
+        raise ModelError(
+            f"hf://{repo.rstrip('@')} is no model of covermap: it has no {' and no '.join(lacks)}",
+            fix="name one that covermap models push wrote",
+        )
     with replacing(folder) as partial:
         for stray in {path.name for path in part.iterdir()} - set(offered):
             (part / stray).unlink()

@@ -107,13 +107,9 @@ def save_model(model: LandModel, folder: str | Path, *, build: Mapping[str, Any]
     folder = Path(folder)
     card = ModelCard(model.kind, model.spec, model.legend, dict(build or {}), model.facts)
     config = {
-        "format": FORMAT,
-        "kind": card.kind,
-        "input": card.spec.to_dict(),
-        "legend": card.legend.to_dict(),
-        "build": card.build,
-        "facts": card.facts,
-    }
+        "format": FORMAT, "kind": card.kind, "input": card.spec.to_dict(), "legend": card.legend.to_dict(),
+        "build": card.build, "facts": card.facts,
+    }  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as partial:
         partial.mkdir()
@@ -134,9 +130,7 @@ def read_card(folder: str | Path) -> ModelCard:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format"] > FORMAT:
-            raise ModelError(
-                f"{folder} was written by a newer covermap (format {raw['format']})", fix="update covermap"
-            )
+            raise ModelError(f"{folder} is of a newer covermap (format {raw['format']})", fix="update covermap")
         return ModelCard(
             raw["kind"], InputSpec.from_dict(raw["input"]), Legend.from_dict(raw["legend"]), raw["build"], raw["facts"]
         )
@@ -166,7 +160,8 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({error})", fix="copy the model again, or train it again") from error
     if card.kind == "forest":
-        return ForestModel(card.spec, card.legend, _forest(card, arrays), card.facts)
+        forest = Forest.from_arrays(arrays, num_features=card.spec.num_channels, num_classes=len(card.legend))
+        return ForestModel(card.spec, card.legend, forest, card.facts)
     if card.kind != "network":
         raise ModelError(f"{folder}: model kind {card.kind!r} is not known", fix="update covermap")
     import torch
@@ -187,10 +182,6 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
             f"{path} does not fit its config.json: {reason}", fix="copy both files from one run"
         ) from error
     return NetworkModel(card.spec, card.legend, network, card.facts, device=device)
-
-
-def _forest(card: ModelCard, arrays: dict[str, npt.NDArray[Any]]) -> Forest:
-    return Forest.from_arrays(arrays, num_features=card.spec.num_channels, num_classes=len(card.legend))
 
 
 def device_of(name: str) -> str:

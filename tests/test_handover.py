@@ -180,11 +180,12 @@ def test_a_fetch_that_broke_goes_on_and_is_never_half_there(folder, api, host, m
     ("name", "error", "message"),
     [
         ("hf://me", ConfigError, "hf://OWNER/NAME"),
+        ("hf://me/a--b", ConfigError, "hf://OWNER/NAME"),
         ("hf://me/../x", ConfigError, "hf://OWNER/NAME"),
         ("hf://me/none", ModelError, r"HTTP 404(.|\n)*hf auth login"),
         ("hf://me/mine@v9", ModelError, r"HTTP 404(.|\n)*that revision"),
-        ("hf://me/mine", ModelError, "no config.json and no model.safetensors"),
-        ("hf://me/other", ModelError, "of another program"),
+        ("hf://me/mine", ModelError, "it has no config.json and no model.safetensors"),
+        ("hf://me/other", ModelError, "no legend in its config.json"),
     ],
 )
 def test_names_on_the_hub_that_give_no_model(api, host, name, error, message):

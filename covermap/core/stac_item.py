@@ -45,14 +45,10 @@ def stac_file(file: Path, media_type: str, title: str, *roles: str) -> dict[str,
 
 def stac_classes(legend: Legend) -> list[dict[str, Any]]:
     """Objects of the classification extension, whose names are of few letters, in the legend's order."""
+    names = [re.sub(r"[^0-9a-z]+", "_", c.name.lower()).strip("_") or f"class_{c.code}" for c in legend.classes]
     return [
-        {
-            "value": c.code,
-            "name": re.sub(r"[^0-9a-z]+", "_", c.name.lower()).strip("_") or f"class_{c.code}",
-            "title": c.name,
-            "color_hint": c.colour[1:].upper(),
-        }
-        for c in legend.classes
+        {"value": c.code, "name": name, "title": c.name, "color_hint": c.colour[1:].upper()}
+        for name, c in zip(names, legend.classes, strict=True)
     ]
 
 

@@ -67,16 +67,10 @@ class MapSummary:
 
 
 def finish_map(
-    plain: str | Path,
-    out: str | Path,
-    legend: Legend,
-    *,
-    date: str | None = None,
-    derived_from: Sequence[str | Path] = (),
-    confidence: str | Path | None = None,
-    tags: Mapping[str, str] | None = None,
-    overwrite: bool = False,
-) -> MapSummary:
+    plain: str | Path, out: str | Path, legend: Legend, *, date: str | None = None,
+    derived_from: Sequence[str | Path] = (), confidence: str | Path | None = None,
+    tags: Mapping[str, str] | None = None, overwrite: bool = False,
+) -> MapSummary:  # fmt: skip
     """Turn a tiled GeoTIFF of class codes into the finished map `out` and its side files; `plain` is left as it is.
 
     plain: one band in `legend.map_dtype`, nodata `legend.map_nodata`. date: acquisition, `2019`, `2019-07`,
@@ -112,15 +106,9 @@ def finish_map(
 
 
 def finish_cog(
-    plain: str | Path,
-    out: str | Path,
-    *,
-    nodata: float | None,
-    description: str | Sequence[str],
-    tags: Mapping[str, str] | None = None,
-    resampling: str = "average",
-    overwrite: bool = False,
-) -> Path:
+    plain: str | Path, out: str | Path, *, nodata: float | None, description: str | Sequence[str],
+    tags: Mapping[str, str] | None = None, resampling: str = "average", overwrite: bool = False,
+) -> Path:  # fmt: skip
     """Turn a tiled GeoTIFF (confidence, probabilities) into a cloud-optimised one; `plain` is left as it is.
 
     description: the name of each band. resampling: how overviews are made. Raises OutputError.
@@ -133,14 +121,9 @@ def finish_cog(
 
 
 def _copy_as_cog(
-    plain: str | Path,
-    out: Path,
-    nodata: float | None,
-    names: Sequence[str],
-    tags: Mapping[str, str],
-    resampling: str,
-    colours: Mapping[int, tuple[int, ...]] | None = None,
-) -> None:
+    plain: str | Path, out: Path, nodata: float | None, names: Sequence[str], tags: Mapping[str, str],
+    resampling: str, colours: Mapping[int, tuple[int, ...]] | None = None,
+) -> None:  # fmt: skip
     """Copy a raster with GDAL's COG driver, which takes nodata, names, tags and colours from its source only."""
     with small_cache(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
         view = Path(folder) / "view.vrt"
@@ -226,24 +209,15 @@ def _areas_text(legend: Legend, num_pixels: Sequence[int], areas_ha: Sequence[fl
 
 
 def _stac_item(
-    name: str,
-    grid: Grid,
-    when: dict[str, str | None],
-    derived_from: Sequence[str | Path],
-    assets: dict[str, dict[str, Any]],
-) -> str:
+    name: str, grid: Grid, when: dict[str, str | None], derived_from: Sequence[str | Path], assets: dict[str, Any]
+) -> str:  # fmt: skip
     """A STAC 1.1 Item as text, with the extension projection 2.0 beside those of all items."""
     epsg = grid.crs.to_epsg() if grid.crs else None
     crs = {"proj:code": f"EPSG:{epsg}" if epsg else None}
     if grid.crs and not epsg:
         crs["proj:wkt2"] = grid.crs.to_wkt(version="WKT2_2019")
-    properties = {
-        **when,
-        "gsd": round(grid.gsd_m, 3),
-        **crs,
-        "proj:shape": [grid.height, grid.width],
-        "proj:transform": list(grid.transform)[:6],
-    }
+    place = {"proj:shape": [grid.height, grid.width], "proj:transform": list(grid.transform)[:6]}
+    properties = {**when, "gsd": round(grid.gsd_m, 3), **crs, **place}
     links = [{"rel": "derived_from", "href": str(href)} for href in derived_from]
     ground = shapely.Polygon(grid.outline) if grid.outline else None
     return stac_item(name, ground, properties, assets, "projection/v2.0.0", links=links)
@@ -255,11 +229,8 @@ def _stac_map(file: Path, out: Path, legend: Legend, num_pixels: Sequence[int], 
     classes.append({"value": legend.map_nodata, "name": "nodata", "nodata": True, "count": num_nodata})
     band = {"name": "land_cover", "data_type": legend.map_dtype, "nodata": legend.map_nodata}
     kind = "image/tiff; application=geotiff; profile=cloud-optimized"
-    return {
-        **stac_file(file, kind, "Land cover", "data"),
-        "href": f"./{out.name}",
-        "bands": [band | {"classification:classes": classes}],
-    }
+    bands = [band | {"classification:classes": classes}]
+    return {**stac_file(file, kind, "Land cover", "data"), "href": f"./{out.name}", "bands": bands}
 
 
 def _stac_side(key: str, path: Path, out: Path) -> dict[str, Any]:
