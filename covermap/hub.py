@@ -134,9 +134,8 @@ def on_hub(name: str | Path) -> tuple[str, str] | None:
     """
     if not str(name).startswith("hf:/"):
         return None
-    parts = re.fullmatch(
-        r"hf://?((?!\S*(?:--|\.\.))\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?", str(name)
-    )  # a Path has one / left
+    # A Path has one / left.
+    parts = re.fullmatch(r"hf://?((?!\S*(?:--|\.\.))\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?", str(name))
     if not parts:
         raise ConfigError(f"{name} names no model of the hub", fix="write hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
     return parts[1], parts[2] or ""
@@ -215,14 +214,12 @@ def _upload(folder: Path, dest: str, *, private: bool) -> str:
         raise ConfigError(f"{dest}: a push makes a revision and cannot have one", fix=f"push to hf://{repo}")
     if not get_token():
         raise OutputError("you are not logged in to the hub", fix="hf auth login, or a token that writes in HF_TOKEN")
-    api, patterns = HfApi(), list(MODEL_FILES)
+    api, files = HfApi(), list(MODEL_FILES)
     try:
         api.create_repo(repo, private=private or None, exist_ok=True)
         seen_by_all = private and not api.model_info(repo).private  # the hub keeps what it was
         if not seen_by_all:
-            api.upload_folder(
-                repo_id=repo, folder_path=folder, allow_patterns=patterns, commit_message="covermap model"
-            )
+            api.upload_folder(repo_id=repo, folder_path=folder, allow_patterns=files)
     except (HTTPError, OSError, ValueError) as error:
         remedies = {
             401: "the token is not valid: hf auth login",

@@ -120,7 +120,7 @@ class Api:
     def model_info(self, repo):
         return self
 
-    def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
+    def upload_folder(self, *, repo_id, folder_path, allow_patterns):
         found = {path.name: path.read_bytes() for path in Path(folder_path).iterdir() if path.name in allow_patterns}
         Api.files = found
 

@@ -23,7 +23,7 @@ def list_models() -> list[dict[str, Any]]:
     """Rows {kind, name, weights, licence, about} of everything that a config can name."""
     rows = [
         {"kind": kind, "name": name, "weights": _state(name, find(kind, name)), "licence": _licence(find(kind, name)),
-         "about": _first_sentence(find(kind, name))}
+         "about": " ".join((find(kind, name).__doc__ or "").split("\n\n")[0].split())}
         for kind in ("backbone", "decoder", "loss", "source")
         for name in names(kind)
     ]  # fmt: skip
@@ -44,10 +44,6 @@ def _state(name: str, thing: Any) -> str:
 def _licence(thing: Any) -> str:
     published = _published(thing)
     return published.licence if published else str(getattr(thing, "licence", ""))
-
-
-def _first_sentence(thing: Any) -> str:
-    return " ".join((thing.__doc__ or "").split("\n\n")[0].split())
 
 
 def show_model(name: str) -> dict[str, Any]:
