@@ -67,13 +67,14 @@ def card_item(card: ModelCard, folder: Path) -> str:
     name = re.sub(r"[^0-9A-Za-z_.]+", "-", f"covermap-{source}" + ("" if network else f"-{card.kind}")).rstrip("-_.")
     framework, package = ("PyTorch", "torch") if network else ("scikit-learn", "scikit-learn")
     bands = [{"name": band} for band in dict.fromkeys(band for s in card.spec.sensors for band in s.bands)]
+    built = {"size_px": card.spec.size_px, "trees": facts.get("trees"), **card.build}
     known = {
         "gsd": round(card.spec.gsd_m, 3) or None, "bands": bands,
         "mlm:name": name, "mlm:architecture": card.architecture, "mlm:tasks": ["semantic-segmentation"],
         "mlm:framework": framework, "mlm:framework_version": _version(package),
         "mlm:total_parameters": facts.get("parameters"),
         "mlm:input": [_input(entry, card) for entry in card.spec.sensors], "mlm:output": [_output(card.legend)],
-        "mlm:hyperparameters": {"size_px": card.spec.size_px, "trees": facts.get("trees"), **card.build},
+        "mlm:hyperparameters": {key: value for key, value in built.items() if value},
     }  # fmt: skip
     properties = {
         **(stac_dates(facts["acquired"]) if "acquired" in facts else {"datetime": f"{now:%Y-%m-%dT%H:%M:%SZ}"}),
@@ -81,7 +82,9 @@ def card_item(card: ModelCard, folder: Path) -> str:
     }
     if "imported_from" not in facts:  # of such models it is not known
         start = [facts[key] for key in ("started_from", "started_from_sha256") if key in facts]
-        properties |= {"mlm:pretrained": bool(start), "mlm:pretrained_source": ", SHA-256 ".join(start) or None}
+        properties |= {"mlm:pretrained": bool(start), "mlm:pretrained_source": None}
+        if start:
+            properties["mlm:pretrained_source"] = f"{card.build.get('backbone')}: {', SHA-256 '.join(start)}"
     weights = {
         **stac_file(folder / "model.safetensors", "application/octet-stream", "Weights", "mlm:model", "mlm:weights"),
         "mlm:artifact_type": f"safetensors.{'torch' if network else 'numpy'}.save_file",

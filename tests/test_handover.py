@@ -64,7 +64,7 @@ def test_the_item_is_valid_and_true(folder):
     )
     assert (mlm.framework, mlm.framework_version) == ("PyTorch", torch.__version__.split("+")[0])
     assert mlm.total_parameters == sum(p.numel() for p in build_model(load_model(folder).spec, 2, **BUILD).parameters())
-    assert (mlm.pretrained, mlm.pretrained_source) == (True, f"nano.pt, SHA-256 {'ab' * 32}")
+    assert (mlm.pretrained, mlm.pretrained_source) == (True, f"unet: nano.pt, SHA-256 {'ab' * 32}")
     [taken], [given] = mlm.input, mlm.output
     assert (taken.name, taken.bands, taken.input.shape) == ("sentinel2", ["blue", "nir"], [-1, 2, 2, -1, -1])
     # File numbers become network input by these alone: (1e-4 x - 0.1 - 0.1) / 0.02.
@@ -72,6 +72,7 @@ def test_the_item_is_valid_and_true(folder):
         {"type": "z-score", "mean": pytest.approx(2000), "stddev": pytest.approx(200)},
         {"type": "z-score", "mean": pytest.approx(4000), "stddev": pytest.approx(500)},
     ]
+    assert raw["properties"]["mlm:hyperparameters"] == {"size_px": 32, **BUILD}
     assert given.result.shape == [-1, 2, -1, -1]
     assert [(c.value, c.name, c.color_hint) for c in given.classes] == [
         (10, "tree_cover", "006400"), (80, "water", "0064C8")
