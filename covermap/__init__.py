@@ -25,7 +25,7 @@ _PUBLIC = {
     "evaluate": "covermap.verbs.evaluate",
     "load_config": "covermap.core.config_file",
     "load_legend": "covermap.core.legend",
-    "load_model": "covermap.models",
+    "load_model": "covermap.verbs.models",
     "open_raster": "covermap.geo.raster",
     "open_scenes": "covermap.data.scene",
     "predict": "covermap.verbs.predict",

@@ -1,17 +1,23 @@
-"""Where published weights lie on this machine, and how they get here.
+"""Where published weights and shared models lie on this machine, how they get here, and how models are shared.
 
-Looked for in this order: COVERMAP_WEIGHTS/NAME/FILE (default ~/.cache/covermap/weights), then the cache of the Hugging
-Face hub. Nothing is downloaded unless it is asked for: `covermap models pull NAME` puts it in the first.
+Weights are looked for in COVERMAP_WEIGHTS/NAME/FILE (default ~/.cache/covermap/weights), then in the cache of the
+Hugging Face hub; `covermap models pull NAME` puts them in the first. hf://OWNER/NAME[@REVISION] is a model folder on
+the hub: it is fetched to COVERMAP_WEIGHTS/hf when it is named first. Nothing else is ever downloaded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
-from covermap.core.download import checksum, download
-from covermap.core.errors import DataError, ModelError
+from covermap.card import MODEL_FILES
+from covermap.core.download import checksum, download, part_of
+from covermap.core.errors import ConfigError, DataError, ModelError, OutputError
+from covermap.core.output import claim, replacing
 from covermap.data.hosts import hugging_face
 from covermap.nn.published import Published
 from covermap.nn.weights import parts_of
@@ -119,3 +125,112 @@ def checkpoint_sum(path: str | Path) -> str:
     if parts:
         return hashlib.sha256("\n".join(checkpoint_sum(part) for part in parts).encode()).hexdigest()
     return checksum(Path(path), "sha256")
+
+
+def on_hub(name: str | Path) -> tuple[str, str] | None:
+    """OWNER/NAME and the revision ("" for the newest) of hf://OWNER/NAME[@REVISION]; None for a path.
+
+    Raises ConfigError for hf:// with something else behind it.
+    """
+    if not str(name).startswith("hf:/"):
+        return None
+    # A Path has one / left.
+    parts = re.fullmatch(r"hf://?((?!\S*(?:--|\.\.))\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?", str(name))
+    if not parts:
+        raise ConfigError(f"{name} names no model of the hub", fix="write hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
+    return parts[1], parts[2] or ""
+
+
+def model_folder(name: str | Path, *, again: bool = False) -> Path:
+    """The folder of a model: a path, that of a run, or hf://OWNER/NAME[@REVISION], which is fetched once.
+
+    again: fetch it even if it is here. Raises ConfigError, ModelError (hub, no model of ours) and OutputError (disk).
+    """
+    found = on_hub(name)
+    if found is None:
+        inner = Path(name) / "model"
+        return inner if (inner / "config.json").is_file() else Path(name)
+    repo, revision = found
+    folder = weights_folder() / "hf" / f"{repo}@{quote(revision or 'main', safe='')}"
+    if again or not (folder / "config.json").is_file():
+        try:
+            _fetch(f"{repo}@{revision}", folder)
+        except (DataError, KeyError, TypeError) as error:
+            reason = error.message if isinstance(error, DataError) else f"the hub's answer lacks {error}"
+            raise ModelError(
+                f"{name} cannot be fetched ({reason})",
+                fix=f"is it at https://huggingface.co/{repo}, with that revision? If it is private: hf auth login. "
+                f"Without a connection put its files in {folder}",
+            ) from error
+    return folder
+
+
+def _fetch(repo: str, folder: Path) -> None:
+    """The files of a model folder as they are at one commit; `folder` appears, or changes, when all are here."""
+    offered = {file.name: file for file in hugging_face(repo, kind="models").files if file.name in MODEL_FILES}
+    lacks, part = [name for name in MODEL_FILES[:2] if name not in offered], part_of(folder)
+    for name in (name for name in MODEL_FILES if name in offered and not lacks):
+        path, (kind, _, wanted) = part / name, offered[name].checksum.partition(":")
+        if not path.is_file() or checksum(path, kind) != wanted:
+            download(offered[name], path)
+        if name == "config.json" and b'"legend"' not in path.read_bytes():  # before the large file
+            lacks = ["legend in its config.json"]
+    if lacks:
+        raise ModelError(
+            f"hf://{repo.rstrip('@')} is no model of covermap: it has no {' and no '.join(lacks)}",
+            fix="name one that covermap models push wrote",
+        )
+    with replacing(folder) as partial:
+        for stray in {path.name for path in part.iterdir()} - set(offered):
+            (part / stray).unlink()
+        part.rename(partial)
+
+
+def push(folder: Path, dest: str, *, private: bool = False, overwrite: bool = False) -> str:
+    """Copy the files of a model folder to a new folder, or to hf://OWNER/NAME as a new commit; all or none.
+
+    Gives where they are. Raises OutputError, ConfigError.
+    """
+    if on_hub(dest):
+        return _upload(folder, dest, private=private)
+    if private:
+        raise ConfigError("--private is for the hub; a folder is as open as the one around it", fix="leave it out")
+    place = claim(dest, overwrite=overwrite)
+    if place.is_dir() and (others := {path.name for path in place.iterdir()} - set(MODEL_FILES)):
+        raise OutputError(f"{place} holds more than a model: {', '.join(sorted(others)[:5])}", fix="name a new folder")
+    with replacing(place) as partial:
+        partial.mkdir()
+        for name in (name for name in MODEL_FILES if (folder / name).is_file()):
+            shutil.copyfile(folder / name, partial / name)  # without its mode: others shall read it
+    return str(place)
+
+
+def _upload(folder: Path, dest: str, *, private: bool) -> str:
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx or httpx2
+
+    repo, revision = on_hub(dest) or ("", "")
+    if revision:
+        raise ConfigError(f"{dest}: a push makes a revision and cannot have one", fix=f"push to hf://{repo}")
+    if not get_token():
+        raise OutputError("you are not logged in to the hub", fix="hf auth login, or a token that writes in HF_TOKEN")
+    api, files = HfApi(), list(MODEL_FILES)
+    try:
+        api.create_repo(repo, private=private or None, exist_ok=True)
+        seen_by_all = private and not api.model_info(repo).private  # the hub keeps what it was
+        if not seen_by_all:
+            api.upload_folder(repo_id=repo, folder_path=folder, allow_patterns=files)
+    except (HTTPError, OSError, ValueError) as error:
+        remedies = {
+            401: "the token is not valid: hf auth login",
+            403: f"the token needs the right to write to {repo}",
+            404: f"is there an account or organisation {repo.partition('/')[0]}?",
+        }
+        code = getattr(getattr(error, "response", None), "status_code", 0)
+        raise OutputError(
+            f"{dest} cannot be written: {str(error).strip().partition(chr(10))[0]}",
+            fix=remedies.get(code, "is there a connection, and HF_HUB_OFFLINE unset? Otherwise push to a folder"),
+        ) from error
+    if seen_by_all:
+        raise OutputError(f"{dest} is there already and open to all", fix="make it private there, or choose another")
+    return dest

@@ -20,13 +20,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from covermap.card import ModelCard
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.chips import image_batch
 from covermap.data.indices import Channels, reach
 from covermap.data.scene import Scene, unknown_coordinates
 from covermap.geo.grid import Window, lattice
-from covermap.models import LandModel, ModelCard
+from covermap.models import LandModel
 
 Wanted = Callable[[Window], npt.NDArray[np.bool_]]
 

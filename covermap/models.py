@@ -1,4 +1,4 @@
-"""Trained models as folders: `model.safetensors` + `config.json` + `README.md`, all that `predict` needs.
+"""Trained models as folders: `model.safetensors` + `config.json`, all that `predict` needs; README.md, item.stac.json.
 
 A folder knows its kind, bands, scaling, GSD, legend and how it was trained; nothing in it is pickled.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from covermap.card import ModelCard, card_item, card_text
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, GridError, ModelError
 from covermap.core.legend import Legend
 from covermap.core.output import replacing
@@ -86,7 +86,7 @@ class NetworkModel(LandModel):
 
         from covermap.nn.layers import channels_last, fold_norms
 
-        super().__init__(spec, legend, facts)
+        super().__init__(spec, legend, {**facts, "parameters": sum(p.numel() for p in network.parameters())})
         self.device = torch.device(device)
         self._network = network
         self.forward = channels_last(fold_norms(network)).to(self.device)
@@ -102,52 +102,22 @@ class NetworkModel(LandModel):
         return {name: value.detach().cpu().contiguous().numpy() for name, value in self._network.state_dict().items()}
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """config.json of a model folder."""
-
-    kind: str
-    spec: InputSpec
-    legend: Legend
-    build: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def sees_neighbours(self) -> bool:
-        """As the model's own."""
-        return self.kind != ForestModel.kind
-
-
 def save_model(model: LandModel, folder: str | Path, *, build: Mapping[str, Any] | None = None) -> Path:
     """Write a model folder, whole or not at all, replacing an earlier one."""
     folder = Path(folder)
+    card = ModelCard(model.kind, model.spec, model.legend, dict(build or {}), model.facts)
     config = {
-        "format": FORMAT,
-        "kind": model.kind,
-        "input": model.spec.to_dict(),
-        "legend": model.legend.to_dict(),
-        "build": dict(build or {}),
-        "facts": model.facts,
-    }
+        "format": FORMAT, "kind": card.kind, "input": card.spec.to_dict(), "legend": card.legend.to_dict(),
+        "build": card.build, "facts": card.facts,
+    }  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as partial:
         partial.mkdir()
         save_file({k: np.asarray(v, order="C") for k, v in model.arrays().items()}, partial / "model.safetensors")
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(_card_text(model), encoding="utf-8")
+        (partial / "README.md").write_text(card_text(card), encoding="utf-8")
+        (partial / "item.stac.json").write_text(card_item(card, partial), encoding="utf-8")
     return folder
-
-
-def _card_text(model: LandModel) -> str:
-    bands = "; ".join(f"{s.sensor}: {', '.join(s.bands)}" for s in model.spec.sensors)
-    facts = "\n".join(f"- {key}: {value}" for key, value in model.facts.items())
-    return (
-        "---\nlibrary_name: covermap\npipeline_tag: image-segmentation\ntags: [earth-observation, land-cover]\n---\n"
-        f"# Land-cover model ({model.kind})\n\n"
-        f"- bands: {bands}\n- pixel size: {model.spec.gsd_m:.4g} m\n"
-        f"- classes: {', '.join(model.legend.names)}\n{facts}\n\n"
-        "Use: `covermap predict THIS_FOLDER IMAGE.tif MAP.tif`\n"
-    )
 
 
 def read_card(folder: str | Path) -> ModelCard:
@@ -160,9 +130,7 @@ def read_card(folder: str | Path) -> ModelCard:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format"] > FORMAT:
-            raise ModelError(
-                f"{folder} was written by a newer covermap (format {raw['format']})", fix="update covermap"
-            )
+            raise ModelError(f"{folder} is of a newer covermap (format {raw['format']})", fix="update covermap")
         return ModelCard(
             raw["kind"], InputSpec.from_dict(raw["input"]), Legend.from_dict(raw["legend"]), raw["build"], raw["facts"]
         )
@@ -192,7 +160,8 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({error})", fix="copy the model again, or train it again") from error
     if card.kind == "forest":
-        return ForestModel(card.spec, card.legend, _forest(card, arrays), card.facts)
+        forest = Forest.from_arrays(arrays, num_features=card.spec.num_channels, num_classes=len(card.legend))
+        return ForestModel(card.spec, card.legend, forest, card.facts)
     if card.kind != "network":
         raise ModelError(f"{folder}: model kind {card.kind!r} is not known", fix="update covermap")
     import torch
@@ -213,10 +182,6 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
             f"{path} does not fit its config.json: {reason}", fix="copy both files from one run"
         ) from error
     return NetworkModel(card.spec, card.legend, network, card.facts, device=device)
-
-
-def _forest(card: ModelCard, arrays: dict[str, npt.NDArray[Any]]) -> Forest:
-    return Forest.from_arrays(arrays, num_features=card.spec.num_channels, num_classes=len(card.legend))
 
 
 def device_of(name: str) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from accelerate import init_empty_weights
 
-from covermap.core.config import RunConfig
+from covermap.card import ModelCard
+from covermap.core.config import RunConfig, parse_date
 from covermap.core.errors import BandError, ConfigError, LabelError, ModelError
 from covermap.core.legend import Legend
 from covermap.core.train_config import ModelConfig
@@ -28,8 +29,9 @@ from covermap.data.make_split import make_split
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split
 from covermap.data.stats import input_spec, with_own_statistics, with_statistics
-from covermap.hub import checkpoint_sum, place_of, require_file
-from covermap.models import ModelCard, read_card, weights_path
+from covermap.geo.grid import Window
+from covermap.hub import checkpoint_sum, model_folder, place_of, require_file
+from covermap.models import read_card, weights_path
 from covermap.nn.adapt import adapt, load_adapter
 from covermap.nn.build import backbone_names, build_model
 from covermap.nn.model import Model
@@ -59,6 +61,27 @@ class Prepared:
     def has_val(self) -> bool:
         """Whether there is a part to choose a checkpoint by."""
         return any(tile.part == "val" for tile in self.split.tiles)
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """Ground and dates of the train part, each where every scene knows it, as facts for a model folder.
+
+        footprint_wgs84: west, south, east, north in degrees around each scene's labels, around all of many scenes.
+        acquired: first/last.
+        """
+        places: dict[int, list[Window]] = {}
+        for cell in self.survey.cells:
+            places.setdefault(cell.scene, []).append(cell.window)
+        boxes = np.array([self.scenes[number].grid.degrees(windows) for number, windows in places.items()])
+        days = [day for number in places for day in self.scenes[number].dates]
+        found: dict[str, Any] = {}
+        if (boxes[:, 2] - boxes[:, 0] < 180).all():  # NaN without a CRS; around the world across longitude 180
+            few = boxes if len(boxes) <= 32 else [[*boxes[:, :2].min(0), *boxes[:, 2:].max(0)]]
+            found["footprint_wgs84"] = np.round(few, 4).tolist()
+        spans = [parse_date(day) for day in days if day]
+        if len(spans) == len(days):
+            found["acquired"] = f"{min(first for first, _ in spans):%Y-%m-%d}/{max(last for _, last in spans):%Y-%m-%d}"
+        return found
 
 
 def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
@@ -143,7 +166,7 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     network = build_model(ready.spec, len(legend), **ready.build, weights=None if resume else ready.weights or None)
     if network.extra is not None and not resume:
         assert config.model.extra is not None
-        network.extra.network.load_state_dict(read_tensors(weights_path(config.model.extra)))
+        network.extra.network.load_state_dict(read_tensors(weights_path(model_folder(config.model.extra))))
     if ready.earlier and not resume:
         assert config.model.start is not None
         ready.notes.append(_fill(network, config.model.start, ready, legend))
@@ -156,16 +179,16 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
 
 def adapter_base(config: ModelConfig, weights: Mapping[str, Path]) -> dict[str, str]:
     """What low-rank updates belong to: the backbone and the checksum of the weights they were learnt on."""
-    files = [weights_path(config.start)] if config.start else list(weights.values())
+    files = [weights_path(model_folder(config.start))] if config.start else list(weights.values())
     return {"backbone": config.backbone, "weights": " ".join(map(checkpoint_sum, files)) or "none"}
 
 
 def network_card(folder: str, setting: str) -> ModelCard:
-    """The card of a trained network; raises ModelError for another folder or a forest."""
-    card = read_card(folder)
+    """The card of a trained network (a model folder, a run or hf://...); raises ModelError for a forest or none."""
+    card = read_card(model_folder(folder))
     if card.kind != "network":
         raise ModelError(f"{setting}: {folder} holds a {card.kind}", fix="give the folder model/ of a run")
-    weights_path(folder)
+    weights_path(model_folder(folder))
     return card
 
 
@@ -212,7 +235,7 @@ def _fill(network: Model, folder: str, ready: Prepared, legend: Legend) -> str:
     """
     assert ready.earlier is not None
     old, new = ready.earlier.legend.names, legend.names
-    tensors, own = read_tensors(weights_path(folder)), network.state_dict()
+    tensors, own = read_tensors(weights_path(model_folder(folder))), network.state_dict()
     with init_empty_weights():
         larger = build_model(ready.spec, len(new) + 1, **ready.build).state_dict()
     for name in [name for name in own if own[name].shape != larger[name].shape]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,14 +25,13 @@ def list_(as_json: show.AsJson = False) -> None:
 
 @app.command("show")
 def show_(
-    model: Annotated[str, typer.Argument(help="A name from models list, a model folder or a run folder.")],
+    model: Annotated[str, typer.Argument(help="A name from models list, a model or run folder, or hf://OWNER/NAME.")],
     as_json: show.AsJson = False,
 ) -> None:
     """What a model takes and gives. Examples: covermap models show unet · covermap models show runs/gewata"""
     from covermap.verbs.models import show_model
 
-    folder = Path(model) / "model"
-    found = show_model(str(folder) if (folder / "config.json").is_file() else model)
+    found = show_model(model)
     if as_json:
         show.as_json(found)
         return
@@ -43,9 +41,10 @@ def show_(
 
 @app.command()
 def pull(
-    model: Annotated[str, typer.Argument(help="A backbone from models list.")], as_json: show.AsJson = False
+    model: Annotated[str, typer.Argument(help="A backbone from models list, or hf://OWNER/NAME[@REVISION].")],
+    as_json: show.AsJson = False,
 ) -> None:
-    """Download a backbone's published weights; offline, say which file to put where.
+    """Download a backbone's published weights, or the newest state of a model; offline, say which file to put where.
 
     Example: covermap models pull presto
     """
@@ -56,6 +55,23 @@ def pull(
         show.as_json(found)
     else:
         typer.echo(f"{found['path']}  ({found['bytes'] / 1e6:.1f} MB, SHA-256 {found['sha256']}, {found['licence']})")
+
+
+@app.command()
+def push(
+    model: Annotated[str, typer.Argument(help="Model folder or run folder.")],
+    dest: Annotated[str, typer.Argument(help="hf://OWNER/NAME on the Hugging Face hub, or a new folder.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    overwrite: show.Overwrite = False,
+) -> None:
+    """Hand a model on: to the hub, where others use it by name, or to a folder such as a shared drive.
+
+    Examples: covermap models push runs/gewata hf://me/gewata · covermap predict hf://me/gewata IMAGE.tif MAP.tif
+    """
+    from covermap.verbs.models import push_model
+
+    place = push_model(model, dest, private=private, overwrite=overwrite)
+    typer.echo(f"{place}\nnext: covermap predict {place} IMAGE.tif MAP.tif")
 
 
 @app.command("import")
@@ -80,7 +96,7 @@ def import_(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="Model folder.")],
+    model: Annotated[str, typer.Argument(help="Model or run folder, or hf://OWNER/NAME.")],
     out: Annotated[str, typer.Argument(help="File to write, .onnx.")],
     size_px: Annotated[int | None, typer.Option(help="Side of a window; default: that of training.")] = None,
     overwrite: show.Overwrite = False,

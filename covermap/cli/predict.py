@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from covermap.core.config import ImageConfig
     from covermap.verbs.predict import Prediction
 
-Model = Annotated[str, Argument(help="Model folder, or a run folder.", metavar="MODEL")]
+Model = Annotated[str, Argument(help="Model or run folder, or hf://OWNER/NAME[@REVISION].", metavar="MODEL")]
 Image = Annotated[
     str, Argument(help="Raster, folder of bands, URL, or a SAFE or Landsat product, also zip or tar.", metavar="IMAGE")
 ]
@@ -70,7 +69,6 @@ def predict(
     from covermap.core.train_config import PredictConfig
     from covermap.verbs.predict import predict as work
 
-    folder = Path(model) / "model" if (Path(model) / "model" / "config.json").is_file() else Path(model)
     chosen = {
         "size_px": size, "overlap_px": overlap, "block_px": block, "workers": workers, "device": device,
         "probabilities": probabilities, "confidence": not no_confidence,
@@ -78,7 +76,7 @@ def predict(
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
     with show.progress("mapping", quiet=quiet or dry_run) as tick:
         done = work(
-            folder, _images(image, sensor, date, add or (), clouds), out, settings=settings,
+            model, _images(image, sensor, date, add or (), clouds), out, settings=settings,
             bands=show.listed(bands), aoi=aoi,
             any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
         )  # fmt: skip

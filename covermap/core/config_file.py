@@ -114,7 +114,9 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
     """Relative paths count from the config's folder."""
 
     def at(path: str) -> str:
-        return path if path.startswith(("http://", "https://", "/vsi", "s3://")) else str((base / path).resolve())
+        return (
+            path if path.startswith(("http://", "https://", "/vsi", "s3://", "hf://")) else str((base / path).resolve())
+        )
 
     images = [
         image.model_copy(

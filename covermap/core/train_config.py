@@ -50,10 +50,11 @@ class ModelConfig(Section):
         "auto", description="What the backbone starts from: auto (published weights if it has them), none, or a file."
     )
     start: str | None = Field(
-        None, description="A model folder of the same parts that all of the network starts from, instead of weights."
+        None,
+        description="A trained model of the same parts (folder, run or hf://...) that all of the network starts from.",
     )
     extra: str | None = Field(
-        None, description="A model folder whose features, left as they are, are added to those of this backbone."
+        None, description="A trained model whose features, left as they are, are added to those of this backbone."
     )
     adapt: Adaptation | AdaptConfig = Field(
         "full",

@@ -6,7 +6,7 @@ Everything inside covermap is counted in whole pixels, rows before columns; metr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -186,6 +186,30 @@ class Grid:
         x, y = self.transform * (window.col + window.width / 2, window.row + window.height / 2)
         lon, lat = self._to_degrees.transform(x, y)
         return float(lat), float(lon)
+
+    @property
+    def outline(self) -> list[tuple[float, float]]:
+        """The border as a closed ring of longitude, latitude, counter-clockwise; edges bend, so 8 points each.
+
+        Empty without a CRS.
+        """
+        if self.crs is None:
+            return []
+        there = np.arange(8) / 8
+        back, zeros, ones = 1 - there, np.zeros(8), np.ones(8)
+        cols = np.concatenate([zeros, there, ones, back]) * self.width
+        rows = np.concatenate([there, ones, back, zeros]) * self.height
+        a, b, c, d, e, f = self.transform[:6]
+        lon, lat = warp_points(self.crs, "EPSG:4326", a * cols + b * rows + c, d * cols + e * rows + f)
+        ring = [(round(x, 7), round(y, 7)) for x, y in zip(lon, lat, strict=True)]
+        return [*ring, ring[0]]
+
+    def degrees(self, windows: Sequence[Window]) -> list[float]:
+        """west, south, east, north on WGS 84 around windows; NaN without a CRS."""
+        places = np.array(windows)
+        first, last = places[:, :2].min(0), (places[:, :2] + places[:, 2:]).max(0)
+        ring = self.window_grid(Window(*first.tolist(), *(last - first).tolist())).outline or [(np.nan, np.nan)]
+        return [*np.min(ring, 0).tolist(), *np.max(ring, 0).tolist()]
 
     @cached_property
     def _to_degrees(self) -> Transformer:

@@ -12,15 +12,12 @@ Nothing in them depends on when or where they were made: the same input gives th
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,15 +26,15 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import rasterio.shutil
+import shapely
 from rasterio._err import CPLE_BaseError  # what GDAL's copy raises; rasterio has no public name for it
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.warp import transform as warp_points
 
-from covermap.core.config import parse_date
 from covermap.core.errors import OutputError
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.output import claim, replacing, write_text
+from covermap.core.stac_item import stac_classes, stac_dates, stac_file, stac_item
 from covermap.geo.grid import Grid, partition
 from covermap.geo.legend_files import aux_xml_text, csv_text, write_legend
 from covermap.geo.raster import grid_of
@@ -70,16 +67,10 @@ class MapSummary:
 
 
 def finish_map(
-    plain: str | Path,
-    out: str | Path,
-    legend: Legend,
-    *,
-    date: str | None = None,
-    derived_from: Sequence[str | Path] = (),
-    confidence: str | Path | None = None,
-    tags: Mapping[str, str] | None = None,
-    overwrite: bool = False,
-) -> MapSummary:
+    plain: str | Path, out: str | Path, legend: Legend, *, date: str | None = None,
+    derived_from: Sequence[str | Path] = (), confidence: str | Path | None = None,
+    tags: Mapping[str, str] | None = None, overwrite: bool = False,
+) -> MapSummary:  # fmt: skip
     """Turn a tiled GeoTIFF of class codes into the finished map `out` and its side files; `plain` is left as it is.
 
     plain: one band in `legend.map_dtype`, nodata `legend.map_nodata`. date: acquisition, `2019`, `2019-07`,
@@ -87,7 +78,7 @@ def finish_map(
     images. confidence: a finished raster beside the map. Memory: 64 MB of cache and some rows of blocks.
     Raises OutputError, LabelError (codes that the legend does not know) and ConfigError (date).
     """
-    when = _stac_dates(date) if date else None
+    when = stac_dates(date) if date else None
     out = claim(out, overwrite=overwrite)
     with small_cache(), rasterio.open(plain) as dataset:
         grid = grid_of(dataset)
@@ -115,15 +106,9 @@ def finish_map(
 
 
 def finish_cog(
-    plain: str | Path,
-    out: str | Path,
-    *,
-    nodata: float | None,
-    description: str | Sequence[str],
-    tags: Mapping[str, str] | None = None,
-    resampling: str = "average",
-    overwrite: bool = False,
-) -> Path:
+    plain: str | Path, out: str | Path, *, nodata: float | None, description: str | Sequence[str],
+    tags: Mapping[str, str] | None = None, resampling: str = "average", overwrite: bool = False,
+) -> Path:  # fmt: skip
     """Turn a tiled GeoTIFF (confidence, probabilities) into a cloud-optimised one; `plain` is left as it is.
 
     description: the name of each band. resampling: how overviews are made. Raises OutputError.
@@ -136,14 +121,9 @@ def finish_cog(
 
 
 def _copy_as_cog(
-    plain: str | Path,
-    out: Path,
-    nodata: float | None,
-    names: Sequence[str],
-    tags: Mapping[str, str],
-    resampling: str,
-    colours: Mapping[int, tuple[int, ...]] | None = None,
-) -> None:
+    plain: str | Path, out: Path, nodata: float | None, names: Sequence[str], tags: Mapping[str, str],
+    resampling: str, colours: Mapping[int, tuple[int, ...]] | None = None,
+) -> None:  # fmt: skip
     """Copy a raster with GDAL's COG driver, which takes nodata, names, tags and colours from its source only."""
     with small_cache(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
         view = Path(folder) / "view.vrt"
@@ -229,98 +209,31 @@ def _areas_text(legend: Legend, num_pixels: Sequence[int], areas_ha: Sequence[fl
 
 
 def _stac_item(
-    name: str,
-    grid: Grid,
-    when: dict[str, str | None],
-    derived_from: Sequence[str | Path],
-    assets: dict[str, dict[str, Any]],
-) -> str:
-    """A STAC 1.1 Item as text, with the extensions projection 2.0, classification 2.0, file 2.1, processing 1.2."""
-    extensions = ("projection/v2.0.0", "classification/v2.0.0", "file/v2.1.0", "processing/v1.2.0")
-    ring = _outline(grid)
-    place: dict[str, Any] = {"geometry": {"type": "Polygon", "coordinates": [ring]} if ring else None}
-    if ring:
-        place["bbox"] = [end(axis) for end in (min, max) for axis in zip(*ring, strict=True)]
+    name: str, grid: Grid, when: dict[str, str | None], derived_from: Sequence[str | Path], assets: dict[str, Any]
+) -> str:  # fmt: skip
+    """A STAC 1.1 Item as text, with the extension projection 2.0 beside those of all items."""
     epsg = grid.crs.to_epsg() if grid.crs else None
     crs = {"proj:code": f"EPSG:{epsg}" if epsg else None}
     if grid.crs and not epsg:
         crs["proj:wkt2"] = grid.crs.to_wkt(version="WKT2_2019")
-    item = {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": [f"https://stac-extensions.github.io/{each}/schema.json" for each in extensions],
-        "id": name,
-        **place,
-        "properties": {
-            **when,
-            "gsd": round(grid.gsd_m, 3),
-            **crs,
-            "proj:shape": [grid.height, grid.width],
-            "proj:transform": list(grid.transform)[:6],
-            "processing:software": {"covermap": version("covermap")},
-        },
-        "links": [{"rel": "derived_from", "href": str(href)} for href in derived_from],
-        "assets": assets,
-    }
-    return json.dumps(item, indent=2) + "\n"
+    place = {"proj:shape": [grid.height, grid.width], "proj:transform": list(grid.transform)[:6]}
+    properties = {**when, "gsd": round(grid.gsd_m, 3), **crs, **place}
+    links = [{"rel": "derived_from", "href": str(href)} for href in derived_from]
+    ground = shapely.Polygon(grid.outline) if grid.outline else None
+    return stac_item(name, ground, properties, assets, "projection/v2.0.0", links=links)
 
 
 def _stac_map(file: Path, out: Path, legend: Legend, num_pixels: Sequence[int], num_nodata: int) -> dict[str, Any]:
-    """The map as a STAC asset, with its classes and checksum (SHA-256 as a multihash: 12, 20, digest)."""
-    with open(file, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    classes: list[dict[str, Any]] = [
-        {
-            "value": c.code,
-            "name": _slug(c.name, c.code),
-            "title": c.name,
-            "color_hint": c.colour[1:].upper(),
-            "count": n,
-        }
-        for c, n in zip(legend.classes, num_pixels, strict=True)
-    ]
+    """The map as a STAC asset, with its classes and checksum."""
+    classes = [{**each, "count": n} for each, n in zip(stac_classes(legend), num_pixels, strict=True)]
     classes.append({"value": legend.map_nodata, "name": "nodata", "nodata": True, "count": num_nodata})
     band = {"name": "land_cover", "data_type": legend.map_dtype, "nodata": legend.map_nodata}
-    return {
-        "href": f"./{out.name}",
-        "type": "image/tiff; application=geotiff; profile=cloud-optimized",
-        "title": "Land cover",
-        "roles": ["data"],
-        "file:size": file.stat().st_size,
-        "file:checksum": f"1220{digest}",
-        "bands": [band | {"classification:classes": classes}],
-    }
+    kind = "image/tiff; application=geotiff; profile=cloud-optimized"
+    bands = [band | {"classification:classes": classes}]
+    return {**stac_file(file, kind, "Land cover", "data"), "href": f"./{out.name}", "bands": bands}
 
 
 def _stac_side(key: str, path: Path, out: Path) -> dict[str, Any]:
     kind, role, title = _SIDE_FILES[key]
     href = f"./{path.name}" if path.parent == out.parent else path.as_posix()
     return {"href": href, "type": kind, "title": title, "roles": [role]}
-
-
-def _slug(name: str, code: int) -> str:
-    """A class name in the letters that the classification extension allows."""
-    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_") or f"class_{code}"
-
-
-def _outline(grid: Grid) -> list[tuple[float, float]]:
-    """The grid's border as a closed ring of longitude, latitude, counter-clockwise; edges bend, so 8 points each."""
-    if grid.crs is None:
-        return []
-    there = np.arange(8) / 8
-    back, zeros, ones = 1 - there, np.zeros(8), np.ones(8)
-    cols = np.concatenate([zeros, there, ones, back]) * grid.width
-    rows = np.concatenate([there, ones, back, zeros]) * grid.height
-    a, b, c, d, e, f = grid.transform[:6]
-    lon, lat = warp_points(grid.crs, "EPSG:4326", a * cols + b * rows + c, d * cols + e * rows + f)
-    ring = [(round(x, 7), round(y, 7)) for x, y in zip(lon, lat, strict=True)]
-    return [*ring, ring[0]]
-
-
-def _stac_dates(date: str) -> dict[str, str | None]:
-    """STAC's datetime of a day or moment; or start and end of a month, a year or `first/last`; raises ConfigError."""
-    begin, end = parse_date(date)
-    first, last = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (begin, end))
-    if "/" not in date and end - begin < timedelta(days=1):
-        return {"datetime": first}
-    return {"datetime": None, "start_datetime": first, "end_datetime": last}

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from covermap.card import ModelCard
 from covermap.core.errors import CovermapError
 from covermap.core.legend import IGNORE, PALETTE, Legend
 from covermap.core.output import write_text
@@ -25,7 +26,7 @@ from covermap.core.run import Run
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split, part_counts
 from covermap.geo.products import layer_beside
-from covermap.models import ModelCard, read_card
+from covermap.models import read_card
 from covermap.report import figures, pictures
 from covermap.report.doubts import find_doubts
 

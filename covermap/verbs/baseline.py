@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,9 @@ from covermap.models import ForestModel, save_model
 
 
 def train_baseline(
-    run: Run, config: ForestConfig, scenes: Sequence[Scene], split: Split, spec: InputSpec, *, seed: int = 0
-) -> ForestModel:
+    run: Run, config: ForestConfig, scenes: Sequence[Scene], split: Split, spec: InputSpec, *, seed: int = 0,
+    facts: Mapping[str, Any] | None = None,
+) -> ForestModel:  # fmt: skip
     """Fit the forest on `config.samples` random pixels of the train part and save it as the run's baseline/ folder."""
     legend = scenes[0].legend
     assert legend is not None
@@ -30,8 +32,8 @@ def train_baseline(
     forest = fit_forest(
         pixels, classes, num_classes=len(legend), trees=config.trees, balanced=config.balanced, seed=seed
     )
-    facts = {"run": run.config.name, "trees": config.trees, "pixels": len(pixels)}
-    model = ForestModel(spec, legend, forest, facts)
+    known = {"run": run.config.name, "trees": config.trees, "pixels": len(pixels), **(facts or {})}
+    model = ForestModel(spec, legend, forest, known)
     save_model(model, run.path("baseline"))
     return model
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from covermap.core.errors import MissingExtra, ModelError
 from covermap.core.output import claim, replacing
 from covermap.core.types import Batch, InputSpec
+from covermap.hub import model_folder
 from covermap.models import NetworkModel, load_model
 
 TOLERANCE = 1e-4
@@ -57,7 +58,7 @@ def export_onnx(
     except ImportError as error:
         raise MissingExtra("onnx", "onnx", "models export") from error
     path = claim(Path(out), overwrite=overwrite)
-    loaded = load_model(model)
+    loaded = load_model(model_folder(model))
     if not isinstance(loaded, NetworkModel):
         raise ModelError(f"{model} is a random forest", fix="only networks become ONNX files")
     odd = [entry.sensor for entry in loaded.spec.sensors if entry.per_scene]

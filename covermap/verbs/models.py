@@ -11,8 +11,9 @@ from covermap.core.errors import ConfigError, suggest
 from covermap.core.legend import PALETTE, LandClass, Legend, load_legend
 from covermap.core.output import claim
 from covermap.core.registry import find, names
-from covermap.hub import find_file, pull, require_sum
-from covermap.models import NetworkModel, read_card, save_model
+from covermap.hub import checkpoint_sum, find_file, model_folder, on_hub, pull, push, require_sum
+from covermap.models import LandModel, NetworkModel, read_card, save_model
+from covermap.models import load_model as load_folder
 from covermap.nn.build import make_backbone
 from covermap.nn.published import Published, published_of
 from covermap.testing import suitable_spec
@@ -22,7 +23,7 @@ def list_models() -> list[dict[str, Any]]:
     """Rows {kind, name, weights, licence, about} of everything that a config can name."""
     rows = [
         {"kind": kind, "name": name, "weights": _state(name, find(kind, name)), "licence": _licence(find(kind, name)),
-         "about": _first_sentence(find(kind, name))}
+         "about": " ".join((find(kind, name).__doc__ or "").split("\n\n")[0].split())}
         for kind in ("backbone", "decoder", "loss", "source")
         for name in names(kind)
     ]  # fmt: skip
@@ -45,18 +46,15 @@ def _licence(thing: Any) -> str:
     return published.licence if published else str(getattr(thing, "licence", ""))
 
 
-def _first_sentence(thing: Any) -> str:
-    return " ".join((thing.__doc__ or "").split("\n\n")[0].split())
-
-
 def show_model(name: str) -> dict[str, Any]:
-    """Facts about a listed part or a trained model folder; raises ConfigError with a suggestion."""
-    if (Path(name) / "config.json").is_file():
-        card = read_card(name)
+    """Facts about a listed part or a trained model (see hub.model_folder); raises ConfigError with a suggestion."""
+    folder = model_folder(name)
+    if (folder / "config.json").is_file():
+        card = read_card(folder)
         bands = {entry.sensor: list(entry.bands) for entry in card.spec.sensors}
         return {
-            "folder": name, "kind": card.kind, "bands": bands, "gsd_m": card.spec.gsd_m, "dates": card.spec.num_dates,
-            "classes": list(card.legend.names), **card.build, **card.facts,
+            "folder": str(folder), "kind": card.kind, "bands": bands, "gsd_m": card.spec.gsd_m,
+            "dates": card.spec.num_dates, "classes": list(card.legend.names), **card.build, **card.facts,
         }  # fmt: skip
     # A decoder may have the name of a backbone, which is meant then.
     rows = {row["name"]: row for row in sorted(list_models(), key=lambda row: row["kind"] == "backbone")}
@@ -104,15 +102,32 @@ def _origin(name: str) -> dict[str, Any]:
 
 
 def pull_model(name: str) -> dict[str, Any]:
-    """Fetch the published weights of a backbone: {name, path, bytes, sha256, licence}. Raises what `pull` raises."""
-    published = published_of(name)
-    if published is None:
-        raise ConfigError(f"{name} has no published weights", fix="it is trained from scratch")
-    path = pull(name, published)
-    return {
-        "name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": require_sum(path, published),
-        "licence": published.licence,
-    }  # fmt: skip
+    """Fetch the weights of a backbone, or a model of the hub anew: {name, path, bytes, sha256, licence}.
+
+    Raises what `pull` and `model_folder` raise.
+    """
+    if on_hub(name):
+        path, licence = model_folder(name, again=True) / "model.safetensors", "licence: see its README.md"
+        digest = checkpoint_sum(path)
+    else:
+        published = published_of(name)
+        if published is None:
+            raise ConfigError(f"{name} has no published weights", fix="it is trained from scratch")
+        path, licence = pull(name, published), published.licence
+        digest = require_sum(path, published)
+    return {"name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": digest, "licence": licence}
+
+
+def load_model(model: str | Path, *, device: str = "cpu") -> LandModel:
+    """A trained model from its folder, its run, or hf://OWNER/NAME[@REVISION]; raises ModelError."""
+    return load_folder(model_folder(model), device=device)
+
+
+def push_model(model: str | Path, dest: str, *, private: bool = False, overwrite: bool = False) -> str:
+    """Copy a model to a folder or to hf://OWNER/NAME; gives where it is. Raises ModelError where it does not load."""
+    folder = model_folder(model)
+    load_folder(folder)
+    return push(folder, dest, private=private, overwrite=overwrite)
 
 
 def import_model(
@@ -134,7 +149,7 @@ def import_model(
             f"{checkpoint} has {count} classes, legend {known.name} has {len(known)}",
             fix="give a legend of its classes, in their order",
         )
-    facts = {"imported_from": Path(checkpoint).name, "parameters": sum(p.numel() for p in found.model.parameters())}
+    facts = {"imported_from": Path(checkpoint).name}
     save_model(NetworkModel(found.spec, known, found.model, facts), folder, build=found.build)
     entry = found.spec.sensors[0]
     return [

@@ -42,6 +42,7 @@ from covermap.geo.grid import Grid, Window
 from covermap.geo.products import MapSummary, finish_cog, finish_map, layer_beside, names_beside, small_cache
 from covermap.geo.raster import is_remote
 from covermap.geo.writer import RasterWriter
+from covermap.hub import model_folder
 from covermap.infer import Lattice, check_input, highest, infer_block
 from covermap.models import LandModel, device_of, load_model, read_card, require_fit, weights_path
 
@@ -109,6 +110,7 @@ def predict(
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
     settings = settings.model_copy(update={"device": device_of(settings.device)})
+    model = model_folder(model)
     card = read_card(model)
     scene = open_for(card.spec, _with_bands(image, bands), any_gsd=any_gsd)
     outputs = _outputs(out, settings)

@@ -32,7 +32,7 @@ from covermap.data.augment import variations
 from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate
 from covermap.data.split import Split
-from covermap.hub import checkpoint_sum
+from covermap.hub import checkpoint_sum, model_folder
 from covermap.models import NetworkModel, device_of, precision_of, save_model, weights_path
 from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
 from covermap.nn.build import make_part
@@ -105,7 +105,8 @@ def _baseline(run: Run, ready: Prepared, say: Say) -> None:
     if not config or run.path("baseline/config.json").is_file():
         return
     try:
-        train_baseline(run, config, ready.scenes, ready.split, ready.spec, seed=run.config.train.seed)
+        seed = run.config.train.seed
+        train_baseline(run, config, ready.scenes, ready.split, ready.spec, seed=seed, facts=ready.trained_on)
         say(f"random forest of {config.trees} trees trained")
     except MissingExtra as error:
         ready.notes.append(f"no baseline: {error}")
@@ -135,8 +136,7 @@ class Loop:
             cache_bytes=0 if self.config.workers else self.config.cache_gb * 1e9,
         )
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
-        self.facts = {"run": run.config.name, "parameters": sum(p.numel() for p in network.parameters())}
-        self.facts |= _origin(run, network, ready, say)
+        self.facts = {"run": run.config.name, **_origin(run, network, ready, say), **ready.trained_on}
         channels_last(network)
         weights = class_weights(
             ready.survey.class_px, self.config.class_weights, names=legend.names, beta=self.config.effective_beta
@@ -346,7 +346,7 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
     """Facts about the weights that a network started from, with weights.json: what became of each published tensor."""
     section, reports = run.config.model, network.backbone.reports
     if ready.earlier and section.start:
-        file = weights_path(section.start)
+        file = weights_path(model_folder(section.start))
         facts = {"started_from": section.start, "started_from_sha256": checkpoint_sum(file)}
         facts["licence_of_weights"] = ready.earlier.facts.get("licence_of_weights", "not known")
     elif reports:
