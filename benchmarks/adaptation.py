@@ -1,8 +1,8 @@
-"""Gewata: adaptation x decoder over Galileo nano, ResNet-18, SegFormer-b0 and U-Net, several seeds, equal budget.
+"""Gewata: adaptation x decoder over Galileo nano, ResNet-18, SegFormer-b0 and U-Net, three seeds, equal budget.
 
 Every row learns from the same number of windows of the same split (recipes/gewata.yaml: columns 0-699 teach and select,
-740-1055 test), without the pixel expert; rates are set by the kind of row, none was chosen by the test. Only Galileo has
-published weights here; the others start from random ones. Rows are appended to the output as JSON lines.
+740-1055 test), without the pixel expert; rates are set by the kind of row, none was chosen by the test. Only Galileo
+has published weights here; the others start from random ones. Rows are appended to the output as JSON lines.
 
 usage: COVERMAP_WEIGHTS=../shared/weights .venv/bin/python benchmarks/adaptation.py OUT.jsonl [--rows unet ...]
            [--seeds 0 1 2]; then: --table OUT.jsonl
@@ -25,9 +25,9 @@ from covermap.verbs.train import train
 
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "gewata.yaml"
 SCORED = ("cropland", "bamboo", "forest", "wetland")
-BUDGET = ["train.epochs=1", "train.steps_per_epoch=160", "train.batch_size=8", "train.size_px=64", "train.ema=0.95",
+BUDGET = ["train.epochs=1", "train.steps_per_epoch=80", "train.batch_size=16", "train.size_px=32", "train.ema=0.95",
           "model.pixel_width=0", "model.backbone_options={}", "baseline=false", "train.validate_every=1",
-          "predict.size_px=64", "predict.workers=1"]  # fmt: skip
+          "predict.size_px=32", "predict.workers=1"]  # fmt: skip
 GALILEO = {
     "frozen": ["model.adapt=frozen", "train.lr=0.002"],
     "partial": ["model.adapt=partial", "train.lr=0.001"],
@@ -37,8 +37,12 @@ GALILEO = {
     "full, layer decay 0.75": ["train.lr=0.001", "train.layer_decay=0.75"],
     "from random weights": ["train.lr=0.001", "model.weights=none"],
 }
-ROWS = {f"galileo_nano {how}, {decoder}": ["model.backbone=galileo_nano", f"model.decoder={decoder}", *settings]
-        for decoder in ("linear", "unet", "upernet") for how, settings in GALILEO.items()}  # fmt: skip
+PAIRS = [(how, decoder) for decoder in ("linear", "unet") for how in GALILEO]
+PAIRS += [(how, "upernet") for how in ("frozen", "lora", "full")]
+ROWS = {
+    f"galileo_nano {how}, {decoder}": ["model.backbone=galileo_nano", f"model.decoder={decoder}", *GALILEO[how]]
+    for how, decoder in PAIRS
+}
 RANDOM = {"resnet18": ("unet", "fpn", "deeplabv3plus", "upernet"), "segformer_b0": ("segformer", "unet", "fpn"),
           "unet": ("unet", "linear"), "resnet18+segformer_b0": ("unet",)}  # fmt: skip
 ROWS |= {f"{backbone} from random weights, {decoder}":

@@ -1,10 +1,10 @@
 """Whole models: backbone + neck + U-Net beside TerraTorch; cached features; memory of low-rank updates; a GPU's share.
 
-usage: .venv/bin/python benchmarks/models.py [peer --python PYTHON] [cache] [memory] [gpu] [--batch 4] [--repeats 5]
-    peer     forward and training step beside TerraTorch 1.2 (PYTHON: interpreter of an environment that has it), a process
-             each, in turns; the share of the parts in ours
+usage: .venv/bin/python benchmarks/models.py [peer --python PYTHON] [cache] [memory] [gpu] [--repeats 5]
+    peer     forward and training step beside TerraTorch 1.2 (in an environment of its own), a process each, in
+             turns; the share of time outside of the backbone
     cache    an epoch of a frozen ViT-B with its features read from disk, and computed
-    memory   peak of a training step, full and low-rank, of a 300M ViT counted on the meta device and of a small one measured
+    memory   of a training step, full and low-rank: of a 300M ViT counted (meta device), of a 100M one also measured
     gpu      fine-tuning a 300M ViT at 224 px: images a second, memory, share of the matrix product's rate
 """
 
@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from covermap.core.train_config import AdaptConfig
 from covermap.core.types import Batch, InputSpec
@@ -237,36 +235,64 @@ def cached(args: argparse.Namespace, *, windows: int = 32) -> dict[str, object]:
             "read_s": round(read, 2), "computed_over_read": round(ratio, 2)}  # fmt: skip
 
 
-def counted(method: str, name: str, batch: int) -> dict[str, float]:
-    """Bytes of weights, gradients, AdamW's two means, and activations that a step keeps, on the meta device."""
-    model, optimiser, kept = None, 0, 0
+def memory_model(name: str, method: str) -> Model:
+    """A network as it is fine-tuned: full, or by updates of rank 256 of `attention` or of `all` linear layers."""
     spec = one_sensor(name)
-    with torch.device("meta"):
-        model = build_model(spec, CLASSES, backbone=name, backbone_options={"layers": layers_of(name)}, **SAME)
-    adapt(model, AdaptConfig(method="lora", rank=256) if method == "lora" else AdaptConfig(method=method))  # type: ignore[arg-type]
-    model.to("meta")
-    weights = sum(p.numel() for p in model.parameters()) * 4
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad) * 4
-    optimiser = 2 * trained
-    seen: set[int] = {id(p) for p in model.parameters()}
-    storages: dict[int, int] = {}
+    model = build_model(spec, CLASSES, backbone=name, backbone_options={"layers": layers_of(name)}, **SAME)
+    if method != "full":
+        adapt(model, AdaptConfig(method="lora", rank=256, targets=method))
+    return model
 
-    def pack(x: torch.Tensor) -> torch.Tensor:
-        if id(x) not in seen and not isinstance(x, nn.Parameter):
-            storages[id(x.untyped_storage())] = x.untyped_storage().nbytes()
-            holders.append(x)
+
+def counted(name: str, method: str, size: int) -> dict[str, float]:
+    """GB of a training step on the meta device: weights, gradients, AdamW's means, backward's needs."""
+    model = memory_model(name, method).to("meta")
+    parameters = list(model.parameters())
+    kept: dict[int, torch.Tensor] = {}
+    own = {p.untyped_storage()._cdata for p in parameters}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        if x.untyped_storage()._cdata not in own:
+            kept[x.untyped_storage()._cdata] = x
         return x
 
-    holders: list[torch.Tensor] = []
-    inputs = labelled(spec, size=batch).to("meta")
     model.train()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        model(inputs)
-    unique = {x.untyped_storage()._cdata: x.untyped_storage().nbytes() for x in holders if not x.is_leaf or True}
-    own = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept = sum(size for key, size in unique.items() if key not in own)
-    return {"weights": weights / 1e9, "gradients": trained / 1e9, "optimiser": optimiser / 1e9, "activations": kept / 1e9,
-            "sum": (weights + trained + optimiser + kept) / 1e9}  # fmt: skip
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        model(labelled(one_sensor(name), size=size).to("meta"))
+    trained = sum(p.numel() for p in parameters if p.requires_grad) * 4
+    parts = {"weights": sum(p.numel() for p in parameters) * 4, "gradients": trained, "optimiser": 2 * trained,
+             "activations": sum(x.untyped_storage().nbytes() for x in kept.values())}  # fmt: skip
+    return {key: round(value / 1e9, 3) for key, value in (parts | {"sum": sum(parts.values())}).items()}
+
+
+MEASURED_CODE = """
+import json, sys
+name, method, size = json.loads(sys.argv[1])
+sys.path.insert(0, "benchmarks")
+from models import labelled, memory_model, one_sensor, step_of
+def peak():
+    line = [line for line in open("/proc/self/status") if line.startswith("VmHWM")][0]
+    return int(line.split()[1]) / 1e6
+base = peak()
+run = step_of(memory_model(name, method), labelled(one_sensor(name), size=size))
+run()
+run()
+print(json.dumps({"peak_GB": peak() - base}))
+"""
+
+
+def memory(*, large: str = "prithvi_eo_v2_300", small: str = "prithvi_eo_v2_100") -> Iterator[dict[str, object]]:
+    """Full fine-tuning beside low-rank updates: counted for a large model, counted and measured for a smaller one."""
+    for name, size in ((large, 1), (large, 4), (small, 1), (small, 4)):
+        found = {method: counted(name, method, size) for method in ("full", "attention", "all")}
+        row: dict[str, object] = {"model": name, "batch": size, **found}
+        peaks = {method: each["sum"] for method, each in found.items()}
+        row["counted_share"] = {method: round(peak / peaks["full"], 3) for method, peak in peaks.items()}
+        if name == small:
+            peaks = {how: run_code(sys.executable, MEASURED_CODE, [name, how, size])["peak_GB"] for how in found}
+            row["measured_GB"] = {how: round(peak, 2) for how, peak in peaks.items()}
+            row["measured_share"] = {how: round(peak / peaks["full"], 3) for how, peak in peaks.items()}
+        yield row
 
 
 def main() -> None:
@@ -283,6 +309,9 @@ def main() -> None:
         for name in args.models:
             for row in beside_peer(name, args):
                 print(json.dumps(row), flush=True)
+    if "memory" in args.what:
+        for row in memory():
+            print(json.dumps(row), flush=True)
     if "cache" in args.what:
         print(json.dumps(cached(args)), flush=True)
 
