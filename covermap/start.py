@@ -124,6 +124,8 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     network = build_model(ready.spec, len(legend), **build_arguments(config.model), weights=weights)
     settings = config.model.adaptation
     ready.notes += adapt(network, settings)
+    if network.decoder.has_own_loss:
+        ready.notes.append(f"{config.model.decoder} has its own loss: train.loss and class_weights have no effect")
     if settings.adapter and not resume:
         load_adapter(network, settings.adapter, base=adapter_base(config.model, weights))
     return network
@@ -149,7 +151,13 @@ def _inputs(
     legend = scenes[0].legend
     assert legend is not None
     with init_empty_weights():
-        backbone = build_model(measured, len(legend), **build_arguments(config.model)).backbone
+        network = build_model(measured, len(legend), **build_arguments(config.model))
+    backbone = network.backbone
+    if network.neck is not None and len(network.decoder.uses(4)) == 1:
+        raise ConfigError(
+            f"{config.model.backbone} with {config.model.decoder}: the decoder reads one map alone, which "
+            f"model.neck: {config.model.neck} would only make coarser", fix="use model.neck: auto",
+        )  # fmt: skip
     notes = [*backbone.notes, *unknown_coordinates(scenes, backbone.uses)]
     if backbone.dates == "one" and measured.num_dates > 1 and config.model.dates is None:
         notes.append(f"{config.model.backbone} takes one date at a time: the features of the dates are averaged")
