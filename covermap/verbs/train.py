@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from covermap.core.config import RunConfig
-from covermap.core.errors import ConfigError, CovermapError, MissingExtra, ModelError
+from covermap.core.errors import ConfigError, CovermapError, MissingExtra, ModelError, within_memory
 from covermap.core.legend import IGNORE
 from covermap.core.output import replacing
 from covermap.core.progress import Say, Tick, silent, unseen
@@ -140,7 +140,8 @@ class Loop:
         writer = _tensorboard(self.run) if self.config.tensorboard else None
         while self.epoch < self.config.epochs and not self._is_stale():
             start = time.perf_counter()
-            loss = self._train_epoch()
+            with within_memory(f"a training step of epoch {self.epoch + 1}", fix=_lighter(self.run.config)):
+                loss = self._train_epoch()
             self.epoch += 1
             row: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "lr": self.optimiser.param_groups[0]["lr"]}
             if self.epoch % self.config.validate_every == 0 or self.epoch == self.config.epochs:
@@ -337,6 +338,16 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
     run.write_json("weights.json", {"facts": facts, "summary": report.summary(), "tensors": rows})
     say(f"weights: {report.summary()}")
     return facts
+
+
+def _lighter(config: RunConfig) -> str:
+    """What to set where a step does not fit into memory: first the same step in more parts."""
+    batch, parts = config.train.batch_size, config.train.accumulate
+    n = next((n for n in range(2, batch + 1) if batch % n == 0), 1)
+    first = f"--set train.batch_size={batch // n} --set train.accumulate={parts * n} --resume; or " if n > 1 else ""
+    full = config.model.adaptation.method in ("full", "partial")
+    others = ", or model.adapt: frozen or lora where there are published weights" if full else ""
+    return f"{first}start again with train.size_px below {max(config.train.sizes_px)}{others}"
 
 
 def windows_per_epoch(config: TrainConfig, ready: Prepared) -> int:
