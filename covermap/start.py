@@ -127,13 +127,10 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     if network.decoder.has_own_loss:
         ready.notes.append(f"{config.model.decoder} has its own loss: train.loss and class_weights have no effect")
     if settings.adapter and not resume:
-        load_adapter(network, settings.adapter, base=adapter_base(config.model, weights))
+        assert weights is not None  # only full training does without
+        base = {"backbone": config.model.backbone, "weights": checkpoint_sum(weights)}
+        load_adapter(network, settings.adapter, base=base)
     return network
-
-
-def adapter_base(config: ModelConfig, weights: Path | None) -> dict[str, str]:
-    """What low-rank updates belong to: the backbone and the checksum of the weights they were learnt on."""
-    return {"backbone": config.backbone, "weights": checkpoint_sum(weights) if weights else "none"}
 
 
 def _inputs(

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.layers import channels_last
 from covermap.nn.model import Model, make_part
 from covermap.nn.published import published_of
-from covermap.start import Prepared, adapter_base, build_arguments, build_network, prepare_run
+from covermap.start import Prepared, build_arguments, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import score
 
@@ -143,7 +142,8 @@ class Loop:
             with within_memory(f"a training step of epoch {self.epoch + 1}", fix=_lighter(self.run.config)):
                 loss = self._train_epoch()
             self.epoch += 1
-            row: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "lr": self.optimiser.param_groups[0]["lr"]}
+            group = self.optimiser.param_groups[0]
+            row: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "lr": group["lr"] / group.get("factor", 1)}
             if self.epoch % self.config.validate_every == 0 or self.epoch == self.config.epochs:
                 row |= self._validate()
             row["seconds"] = round(time.perf_counter() - start, 3)
@@ -273,12 +273,8 @@ class Loop:
         if self.accelerator.is_main_process:
             save_model(model, self.run.path("model"), build=build_arguments(self.run.config.model))
             if has_lora(self.plain):
-                save_adapter(self.plain, self.run.path("model/adapter.safetensors"), base=self._adapter_base)
-
-    @cached_property
-    def _adapter_base(self) -> dict[str, str]:
-        """Once for all validations: it reads the whole file of weights."""
-        return adapter_base(self.run.config.model, self.ready.weights)
+                base = {"backbone": self.run.config.model.backbone, "weights": str(self.facts["started_from_sha256"])}
+                save_adapter(self.plain, self.run.path("model/adapter.safetensors"), base=base)
 
     def current_model(self) -> NetworkModel:
         """The network as it is now (averaged weights where they are on), in evaluation mode, apart from training."""
