@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.card import ModelCard
+from covermap.core.errors import within_memory
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.chips import image_batch
@@ -30,6 +31,10 @@ from covermap.geo.grid import Window, lattice
 from covermap.models import LandModel
 
 Wanted = Callable[[Window], npt.NDArray[np.bool_]]
+LIGHTER = (
+    "lower predict.batch_size (--batch-size) or predict.size_px (--size), on a processor also predict.workers "
+    "(--workers) or predict.block_px (--block)"
+)
 
 
 class Strip(NamedTuple):
@@ -140,14 +145,15 @@ def infer_block(
     rows = [i for i, r in enumerate(windows.rows) if r < block.row + block.height and r + windows.height > block.row]
     cols = [j for j, c in enumerate(windows.cols) if c < block.col + block.width and c + windows.width > block.col]
     top, bottom = windows.rows[rows[0]], windows.rows[rows[-1]] + windows.height
-    held = np.zeros((len(model.legend), bottom - top, windows.width), np.float32)
     keep = slice(block.row - top, block.row - top + block.height)
 
     def read(j: int) -> _Column:
         stripe = Window(top, windows.cols[j], bottom - top, windows.width)
         return _read_column(model, scene, windows, rows, stripe, wanted, batch_size)
 
-    with nullcontext(reader) if reader else ThreadPoolExecutor(1) as pool:
+    step = f"prediction: {batch_size} windows of {windows.size_px} px at once, {bottom - top} rows held"
+    with within_memory(step, fix=LIGHTER), nullcontext(reader) if reader else ThreadPoolExecutor(1) as pool:
+        held = np.zeros((len(model.legend), bottom - top, windows.width), np.float32)
         coming = pool.submit(read, cols[0])
         for j, after in itertools.zip_longest(cols, cols[1:]):
             column = coming.result()

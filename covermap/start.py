@@ -172,15 +172,18 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
         ready.notes.append(_fill(network, config.model.start, ready, legend))
     settings = config.model.adaptation
     ready.notes += adapt(network, settings)
+    if network.decoder.has_own_loss:
+        ready.notes.append(f"{config.model.decoder} has its own loss: train.loss and class_weights have no effect")
     if settings.adapter and not resume:
-        load_adapter(network, settings.adapter, base=adapter_base(config.model, ready.weights))
+        base = {"backbone": config.model.backbone, "weights": _sum_of_weights(config.model, ready.weights)}
+        load_adapter(network, settings.adapter, base=base)
     return network
 
 
-def adapter_base(config: ModelConfig, weights: Mapping[str, Path]) -> dict[str, str]:
-    """What low-rank updates belong to: the backbone and the checksum of the weights they were learnt on."""
+def _sum_of_weights(config: ModelConfig, weights: Mapping[str, Path]) -> str:
+    """Checksum of what low-rank updates are learnt on: published weights, or an earlier model."""
     files = [weights_path(model_folder(config.start))] if config.start else list(weights.values())
-    return {"backbone": config.backbone, "weights": " ".join(map(checkpoint_sum, files)) or "none"}
+    return ", ".join(map(checkpoint_sum, files))
 
 
 def network_card(folder: str, setting: str) -> ModelCard:
@@ -271,6 +274,11 @@ def _inputs(
     with init_empty_weights():
         network = build_model(measured, len(legend), **build)
     backbone = network.backbone
+    if network.neck is not None and len(network.decoder.uses(4)) == 1:
+        raise ConfigError(
+            f"{config.model.backbone} with {config.model.decoder}: the decoder reads one map alone, which "
+            f"model.neck: {config.model.neck} would only make coarser", fix="use model.neck: auto",
+        )  # fmt: skip
     notes = [*backbone.notes, *unknown_coordinates(scenes, backbone.uses)]
     if backbone.dates == "one" and measured.num_dates > 1 and config.model.dates is None:
         notes.append(f"{config.model.backbone} takes one date at a time: the features of the dates are averaged")

@@ -138,6 +138,13 @@ def test_settings_without_effect_are_refused(fusion):
     assert "leave model.weights out" in str(caught.value)
 
 
+def test_a_neck_before_a_decoder_that_reads_one_map_is_refused(fusion):
+    words = r"terramind_v1_tiny with fcn: the decoder reads one map alone, which model.neck: pyramid would only make coarser"
+    with pytest.raises(ConfigError, match=words):
+        prepare_run(fusion(model__decoder="fcn", model__neck="pyramid"))
+    prepare_run(fusion(model__decoder="fcn"))
+
+
 def test_dates_one_after_the_other_are_merged_and_said(fusion, tiny):
     config = fusion(model__backbone="vit_tiny")
     first = config.data.images[0]

@@ -31,7 +31,7 @@ from covermap.cli import (
     train,
 )  # fmt: skip
 from covermap.cli import schema as schema_
-from covermap.core.errors import CovermapError, suggest
+from covermap.core.errors import CovermapError, suggest, within_memory
 
 app = typer.Typer(
     name="covermap",
@@ -85,7 +85,8 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line; errors become one message and an exit code, never a traceback (but with --debug)."""
     try:
-        code = app(standalone_mode=False)
+        with within_memory("this command", fix="lower the number of workers, or give smaller windows or blocks"):
+            code = app(standalone_mode=False)
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
@@ -95,8 +96,6 @@ def main() -> None:
         _fail("interrupted\n  fix: the same command goes on where it was (train and run: add --resume)", 3)
     except BrokenPipeError:
         sys.exit(0)
-    except MemoryError:
-        _fail("out of memory\n  fix: lower train.batch_size, predict.block_px or the number of workers", 1)
     except Exception as error:
         if isinstance(error, _UsageError):
             _fail(_usage(error), 2)

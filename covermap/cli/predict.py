@@ -30,6 +30,7 @@ Aoi = Annotated[str | None, Option(help="Polygons: only they are mapped.")]
 Size = Annotated[int | None, Option(help="Window side in px.")]
 Overlap = Annotated[int | None, Option(help="Overlap of windows in px.")]
 Block = Annotated[int, Option(help="Rows of a block; it has twice as many columns.")]
+Batch = Annotated[int, Option("--batch-size", help="Windows that go through the network at once.")]
 Workers = Annotated[int | None, Option(help="Worker threads; default: one for each core.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 Probabilities = Annotated[bool, Option("--probabilities", help="Also write all class probabilities.")]
@@ -50,6 +51,7 @@ def predict(
     size: Size = None,
     overlap: Overlap = None,
     block: Block = 2048,
+    batch_size: Batch = 4,
     workers: Workers = None,
     device: Device = "auto",
     probabilities: Probabilities = False,
@@ -70,8 +72,8 @@ def predict(
     from covermap.verbs.predict import predict as work
 
     chosen = {
-        "size_px": size, "overlap_px": overlap, "block_px": block, "workers": workers, "device": device,
-        "probabilities": probabilities, "confidence": not no_confidence,
+        "size_px": size, "overlap_px": overlap, "block_px": block, "batch_size": batch_size, "workers": workers,
+        "device": device, "probabilities": probabilities, "confidence": not no_confidence,
     }  # fmt: skip
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
     with show.progress("mapping", quiet=quiet or dry_run) as tick:

@@ -9,6 +9,7 @@
     │   └── UnreadableError  a file or a part of it is damaged
     ├── ModelError      a model folder or checkpoint is damaged or does not fit the data
     ├── OutputError     something cannot be written: exists, read-only, full
+    ├── OutOfMemory     a step does not fit into the memory of the GPU or of the machine
     └── MissingExtra    an optional package is not installed
 
 A message says what was given and what is needed; `fix` says what to do, if possible as a command.
@@ -17,7 +18,8 @@ A message says what was given and what is needed; `fix` says what to do, if poss
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class CovermapError(ValueError):
@@ -70,6 +72,25 @@ class ModelError(CovermapError):
 
 class OutputError(CovermapError):
     """Something cannot be written."""
+
+
+class OutOfMemory(CovermapError):
+    """A step does not fit into the memory of the GPU or of the machine."""
+
+
+@contextmanager
+def within_memory(step: str, *, fix: str) -> Iterator[None]:
+    """Whatever runs out of memory in here becomes an OutOfMemory that names the step.
+
+    torch has an error of its own for a GPU; for a processor it is a RuntimeError in its allocator's words.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = ("out of memory", "not enough memory", "DefaultCPUAllocator", "ALLOC_FAILED")
+        if not isinstance(error, MemoryError) and not any(each in str(error) for each in words):
+            raise
+        raise OutOfMemory(f"out of memory in {step}", fix=fix) from error
 
 
 class MissingExtra(CovermapError):

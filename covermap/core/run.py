@@ -72,8 +72,9 @@ class Run:
                 f"{config.folder} holds a run already",
                 fix="add --resume to go on with it, or --overwrite to start again",
             )
-        before = Run.open(config.folder).config.model_dump(mode="json")
-        now = config.model_dump(mode="json")
+        before, now = (each.model_dump(mode="json") for each in (Run.open(config.folder).config, config))
+        for each in (before, now):  # a step in more parts is the same step
+            each["train"]["batch_size"] *= each["train"].pop("accumulate")
         differing = [key for key in ("data", "split", "model", "train") if before[key] != now[key]]
         if differing:
             raise OutputError(

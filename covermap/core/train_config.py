@@ -163,7 +163,7 @@ class TrainConfig(Section):
     effective_beta: float | None = Field(
         None, ge=0, lt=1, description="b of class_weights: effective; default: 1 - 1 / mean n of the classes."
     )
-    rates: dict[str, float] = Field(
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="Factors on lr by part, {backbone: 0.1} or any beginning of a tensor's name."
     )
     layer_decay: float = Field(

@@ -73,11 +73,7 @@ class Order:
 
 
 def plan_order(
-    scenes: Sequence[Scene],
-    cells: Sequence[tuple[int, Window]],
-    weights: npt.NDArray[np.float64],
-    *,
-    size_px: int,
+    scenes: Sequence[Scene], cells: Sequence[tuple[int, Window]], weights: npt.NDArray[np.float64], *, size_px: int
 ) -> Order | None:
     """Regions for cells (scene, window) and the weights that they are drawn with; None where no file is compressed."""
     blocks = [_block_of(scene) for scene in scenes]

@@ -17,13 +17,7 @@ from covermap.geo.grid import Window, partition
 
 
 def input_spec(
-    scenes: Sequence[Scene],
-    split: Split,
-    *,
-    normalise: str,
-    size_px: int,
-    max_px: int = 1 << 26,
-    seed: int = 0,
+    scenes: Sequence[Scene], split: Split, *, normalise: str, size_px: int, max_px: int = 1 << 26, seed: int = 0
 ) -> InputSpec:
     """What a model trained on these scenes takes: bands by name, and mean and std of the train part's valid pixels.
 

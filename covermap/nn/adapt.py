@@ -120,7 +120,12 @@ def lora_targets(backbone: nn.Module, targets: str | Sequence[str]) -> list[str]
     linears = [n for n, m in backbone.named_modules() if isinstance(m, nn.Linear) and n.startswith(blocks)]
     chosen: list[str] = []
     for target in [targets] if isinstance(targets, str) else targets:
-        mine = [name for name in linears if re.search(LINEARS.get(target, target), name)]
+        try:
+            mine = [name for name in linears if re.search(LINEARS.get(target, target), name)]
+        except re.error as error:
+            raise ConfigError(
+                f"model.adapt.targets: {target!r}: {error}", fix="give attention, mlp, all or a regular expression"
+            ) from error
         if not mine:
             kinds = sorted({re.sub(r"^.*?\.\d+\.", "", name) for name in linears})
             raise ConfigError(
@@ -181,8 +186,7 @@ def load_adapter(model: Model, path: str | Path, *, base: Mapping[str, str]) -> 
     for key, value in base.items():
         if meta.get(key) != value:
             raise ModelError(
-                f"{path} was trained for {key} {meta.get(key)}, this model has {value}",
-                fix="use its own model",
+                f"{path} was trained for {key} {meta.get(key)}, this model has {value}", fix="use its own model"
             )
     mine = {name: p for name, p in model.backbone.named_parameters() if ".lora_" in name}
     wrong = sorted(set(mine) ^ set(tensors)) or [n for n, p in mine.items() if p.shape != tensors[n].shape]
@@ -194,17 +198,13 @@ def load_adapter(model: Model, path: str | Path, *, base: Mapping[str, str]) -> 
 
 
 def parameter_groups(
-    model: Model,
-    *,
-    lr: float,
-    weight_decay: float,
-    rates: Mapping[str, float] | None = None,
-    layer_decay: float = 1.0,
+    model: Model, *, lr: float, weight_decay: float, rates: Mapping[str, float] | None = None, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
     """Groups for an optimiser that hold every trainable tensor exactly once.
 
     rates: {name or its beginning: factor on lr}, such as {backbone: 0.1}. layer_decay d < 1: block i of L of the
     backbone learns at d^(L + 1 - i) (Clark et al. 2020; Bao et al. 2021). Weight decay acts on matrices and kernels.
+    `factor` of a group: its rate in units of lr.
     Raises ConfigError for a name that matches nothing that trains, or two that match one tensor.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -224,8 +224,9 @@ def parameter_groups(
             owner[name], factors[name] = pattern, factor
     if layer_decay != 1.0:
         found, total = depths(model.backbone)
-        if not total:
-            raise ConfigError("train.layer_decay: this backbone has no blocks", fix="use train.rates: {backbone: 0.1}")
+        if not total or not any(name.startswith("backbone.") for name in trainable):
+            what = "of the backbone nothing trains" if total else "this backbone has no blocks"
+            raise ConfigError(f"train.layer_decay has no effect: {what}", fix="leave it out, or use train.rates")
         for name in trainable:
             if name.startswith("backbone."):
                 factors[name] *= layer_decay ** (total + 1 - found[name.removeprefix("backbone.")])
@@ -233,7 +234,12 @@ def parameter_groups(
     for name, p in trainable.items():
         groups.setdefault((factors[name], p.ndim > 1), []).append(name)
     return [
-        {"params": [trainable[name] for name in names], "lr": lr * factor, "weight_decay": weight_decay * decayed}
+        {
+            "params": [trainable[name] for name in names],
+            "lr": lr * factor,
+            "factor": factor,
+            "weight_decay": weight_decay * decayed,
+        }
         for (factor, decayed), names in groups.items()
     ]
 

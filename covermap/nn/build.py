@@ -47,9 +47,12 @@ def build_model(
     encoder = make_backbone(backbone, spec, backbone_options, weights=weights)
     merge = _merge(encoder, spec, dates, backbone)
     channels = tuple(c * merge.factor for c in encoder.channels) if merge else encoder.channels
-    between = make_neck(neck, channels, encoder.strides, pyramid=find("decoder", decoder).pyramid)
+    kind, pair = find("decoder", decoder), f"{getattr(backbone, '__name__', backbone)} with {decoder}"
+    between = make_neck(neck, channels, encoder.strides, pyramid=kind.pyramid, min_maps=kind.min_maps, pair=pair)
     inputs = (between.channels, between.strides) if between else (channels, encoder.strides)
     head = make_part("decoder", decoder, decoder_options, *inputs, num_classes)
+    if between:
+        between.keep(head.uses(len(between.strides)))
     if pixel_width and any(entry.optional for entry in spec.sensors):
         raise ConfigError("model.pixel_width needs every sensor in every window", fix="set it to 0")
     pixel = PixelExpert(spec, num_classes, width=pixel_width) if pixel_width else None

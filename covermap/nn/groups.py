@@ -39,11 +39,7 @@ class Groups:
     the data has a band.
     """
 
-    def __init__(
-        self,
-        spec: InputSpec,
-        channels: Sequence[Channel],
-    ) -> None:
+    def __init__(self, spec: InputSpec, channels: Sequence[Channel]) -> None:
         known = {modality.name: modality.bands for modality in MODALITIES}
         self._at = {known[c.modality][c.source]: c for c in channels if c.source is not None}
         self._scale = {

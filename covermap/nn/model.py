@@ -20,7 +20,7 @@ from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
 from covermap.core.types import Batch, Features, InputSpec, Statistic
 from covermap.nn.dates import MergeDates, fold_dates, one_date, unfold_dates
-from covermap.nn.necks import Interpolated, Pyramid
+from covermap.nn.necks import Neck
 from covermap.nn.published import Channel
 from covermap.nn.weights import Report
 
@@ -76,12 +76,13 @@ class Backbone(nn.Module, ABC):
 class Decoder(nn.Module, ABC):
     """Turns feature maps into logits (B, K, H, W) of a given size.
 
-    pyramid: whether it needs maps of different strides; a backbone of one stride then gets a neck.
+    pyramid: whether it needs maps of different strides; a backbone of one stride then gets a neck. min_maps: how many.
     has_own_loss: whether it is trained by more than its logits, by `own_loss`; train.loss has no effect then.
     miniature: options that make a large one small enough to be checked in seconds.
     """
 
     pyramid: ClassVar[bool] = False
+    min_maps: ClassVar[int] = 1
     has_own_loss: ClassVar[bool] = False
     miniature: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
@@ -108,7 +109,7 @@ class Model(nn.Module):
         spec: InputSpec,
         *,
         merge: MergeDates | None = None,
-        neck: Pyramid | Interpolated | None = None,
+        neck: Neck | None = None,
         pixel: PixelExpert | None = None,
         extra: Extra | None = None,
     ) -> None:

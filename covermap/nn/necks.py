@@ -14,7 +14,26 @@ from covermap.nn.layers import conv_norm
 WIDTH, LEVELS = 256, 4
 
 
-class Pyramid(nn.Module):
+class Neck(nn.Module):
+    """Maps (B, C_i, H / p, W / p) of one stride -> four (B, channels[i], H / strides[i], W / strides[i])."""
+
+    channels: tuple[int, ...]
+    strides: tuple[float, ...]
+    sources: Sequence[int] = range(LEVELS)
+    levels: nn.ModuleList
+
+    def keep(self, levels: Sequence[int]) -> None:
+        """Take out what leads to other levels, which nothing reads: no gradient would reach it."""
+        for i in set(range(LEVELS)) - set(levels):
+            self.levels[i] = nn.Identity()
+
+    def forward(self, features: Features) -> Features:
+        """One map for each level; of those taken out whatever came in."""
+        maps = tuple(level(features.maps[i]) for i, level in zip(self.sources, self.levels, strict=True))
+        return Features(maps, self.strides)
+
+
+class Pyramid(Neck):
     """Maps of one stride p, from early to late blocks, become four of strides p/4, p/2, p, 2p (p < 4: from 1 on).
 
     The finest comes from the earliest block; fewer than four maps are used again. Transposed convolutions go finer,
@@ -34,13 +53,8 @@ class Pyramid(nn.Module):
             for source, width, factor in zip(self.sources, self.channels, factors, strict=True)
         )
 
-    def forward(self, features: Features) -> Features:
-        """maps (B, C_i, H / p, W / p) -> four maps (B, min(C_i, 256), H / s_i, W / s_i)."""
-        maps = tuple(level(features.maps[i]) for i, level in zip(self.sources, self.levels, strict=True))
-        return Features(maps, self.strides)
 
-
-class Interpolated(nn.Module):
+class Interpolated(Neck):
     """As Pyramid, but narrower where it is finer: C/4, C/2, C, C channels, norms only between transposed convolutions.
 
     The neck that most fine-tuned models of the field have (as in BEiT's UPerNet, Bao et al. 2021).
@@ -48,11 +62,6 @@ class Interpolated(nn.Module):
 
     def __init__(self, channels: Sequence[int], stride: int) -> None:
         super().__init__()
-        if len(channels) != LEVELS or stride < 4:
-            raise ConfigError(
-                f"model.neck: interpolate takes {LEVELS} maps of a stride from 4, not {len(channels)} of {stride}",
-                fix="name as many layers in model.backbone_options.layers, or use neck: pyramid",
-            )
         one, two, three, four = channels
         self.channels, self.strides = (one // 4, two // 2, three, four), (stride / 4, stride / 2, stride, stride * 2)
         first = [nn.ConvTranspose2d(one, one // 2, 2, 2), nn.BatchNorm2d(one // 2), nn.GELU()]
@@ -61,25 +70,36 @@ class Interpolated(nn.Module):
             nn.ConvTranspose2d(two, two // 2, 2, 2), nn.Identity(), Shrink(2),
         ])  # fmt: skip
 
-    def forward(self, features: Features) -> Features:
-        """Four maps (B, C_i, H / p, W / p) -> four maps (B, c_i, H / s_i, W / s_i)."""
-        maps = tuple(level(x) for level, x in zip(self.levels, features.maps, strict=True))
-        return Features(maps, self.strides)
-
 
 def make_neck(
-    name: str, channels: Sequence[int], strides: Sequence[float], *, pyramid: bool
-) -> Pyramid | Interpolated | None:
-    """The neck by name; auto: a Pyramid for a decoder that needs one and maps of one stride. Raises ConfigError."""
+    name: str, channels: Sequence[int], strides: Sequence[float], *, pyramid: bool, min_maps: int = 1, pair: str
+) -> Neck | None:
+    """The neck by name; auto: a Pyramid for a decoder that needs one and maps of one stride.
+
+    pyramid, min_maps: of the decoder. pair: backbone and decoder in the words of a ConfigError where they do not fit.
+    """
     one_stride = len(set(strides)) == 1
     if name == "none" and pyramid and one_stride:
-        raise ConfigError("this decoder needs maps of several strides", fix="use model.neck: auto or pyramid")
+        raise ConfigError(
+            f"{pair}: the decoder needs maps of several strides, the backbone gives one, of {strides[0]:g} px",
+            fix="use model.neck: auto or pyramid, or one of the decoders linear, mlp and fcn",
+        )
     if name == "none" or (name == "auto" and not (one_stride and pyramid)):
+        if len(channels) < min_maps:
+            raise ConfigError(
+                f"{pair}: the decoder reads {min_maps} maps or more, the backbone gives {len(channels)}",
+                fix="use the decoder unet, or a backbone with more maps (unet: more backbone_options.widths)",
+            )
         return None
     if not one_stride:
         raise ConfigError(
-            f"model.neck: {name} has no effect: the backbone gives a pyramid itself", fix="use neck: auto"
+            f"{pair}: model.neck: {name} has no effect: the backbone gives a pyramid itself", fix="use neck: auto"
         )
+    if name == "interpolate" and (len(channels) != LEVELS or strides[0] < 4):
+        raise ConfigError(
+            f"{pair}: model.neck: interpolate takes {LEVELS} maps of a stride from 4, not {len(channels)} of "
+            f"{strides[0]:g}", fix="name as many layers in model.backbone_options.layers, or use neck: pyramid",
+        )  # fmt: skip
     return (Interpolated if name == "interpolate" else Pyramid)(channels, int(strides[0]))
 
 

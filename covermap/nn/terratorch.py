@@ -66,7 +66,9 @@ def read_terratorch(path: str | Path) -> Imported:
     build |= decoder
     torch.manual_seed(0)
     model = build_model(spec, num_classes, weights=path, **build)
-    layout = Layout(prefixes=("model.",), ignore=(r"encoder\.", r"aux_heads\."), rename=rename)
+    # A decoder that reads one map alone has a neck of which nothing but pooling counts.
+    idle = (r"neck\.",) if len(model.decoder.uses(4)) == 1 else ()
+    layout = Layout(prefixes=("model.",), ignore=(r"encoder\.", r"aux_heads\.", *idle), rename=rename)
     fill(_Rest(model), tensors, layout, path=path)
     return Imported(model.eval(), build, spec, num_classes)
 

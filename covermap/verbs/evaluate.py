@@ -28,12 +28,7 @@ PARTS_USED = {"train": "fitted the model", "val": "chose the checkpoint"}
 
 
 def score(
-    model: LandModel,
-    scenes: Sequence[Scene],
-    split: Split,
-    part: str,
-    *,
-    settings: PredictConfig,
+    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, *, settings: PredictConfig
 ) -> tuple[Confusion, float]:
     """Confusion matrix over all labelled, valid pixels of a part, and their mean negative log likelihood.
 

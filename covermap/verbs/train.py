@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from covermap.core.config import RunConfig
-from covermap.core.errors import ConfigError, CovermapError, MissingExtra, ModelError
+from covermap.core.errors import ConfigError, CovermapError, MissingExtra, ModelError, within_memory
 from covermap.core.legend import IGNORE
 from covermap.core.output import replacing
 from covermap.core.progress import Say, Tick, silent, unseen
@@ -40,7 +39,7 @@ from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.layers import channels_last
 from covermap.nn.model import Model
 from covermap.nn.published import published_of
-from covermap.start import Prepared, adapter_base, build_network, prepare_run
+from covermap.start import Prepared, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import evaluate, score
 from covermap.verbs.stages import plan_stages, stage_row
@@ -161,9 +160,11 @@ class Loop:
         writer = _tensorboard(self.run) if self.config.tensorboard else None
         while self.epoch < self.config.epochs and not self._is_stale():
             start = time.perf_counter()
-            loss = self._train_epoch()
+            with within_memory(f"a training step of epoch {self.epoch + 1}", fix=_lighter(self.run.config)):
+                loss = self._train_epoch()
             self.epoch += 1
-            row: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "lr": self.optimiser.param_groups[0]["lr"]}
+            group = self.optimiser.param_groups[0]
+            row: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "lr": group["lr"] / group.get("factor", 1)}
             if self.epoch % self.config.validate_every == 0 or self.epoch == self.config.epochs:
                 row |= self._validate()
             row["seconds"] = round(time.perf_counter() - start, 3)
@@ -293,12 +294,8 @@ class Loop:
         if self.accelerator.is_main_process:
             save_model(model, self.run.path("model"), build=self.ready.build)
             if has_lora(self.plain):
-                save_adapter(self.plain, self.run.path("model/adapter.safetensors"), base=self._adapter_base)
-
-    @cached_property
-    def _adapter_base(self) -> dict[str, str]:
-        """Once for all validations: it reads the whole file of weights."""
-        return adapter_base(self.run.config.model, self.ready.weights)
+                base = {"backbone": self.run.config.model.backbone, "weights": str(self.facts["started_from_sha256"])}
+                save_adapter(self.plain, self.run.path("model/adapter.safetensors"), base=base)
 
     def current_model(self) -> NetworkModel:
         """The network as it is now (averaged weights where they are on), in evaluation mode, apart from training."""
@@ -369,6 +366,16 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
     for line in summaries:
         say(f"weights: {line}")
     return facts
+
+
+def _lighter(config: RunConfig) -> str:
+    """What to set where a step does not fit into memory: first the same step in more parts."""
+    batch, parts = config.train.batch_size, config.train.accumulate
+    n = next((n for n in range(2, batch + 1) if batch % n == 0), 1)
+    first = f"--set train.batch_size={batch // n} --set train.accumulate={parts * n} --resume; or " if n > 1 else ""
+    full = config.model.adaptation.method in ("full", "partial")
+    others = ", or model.adapt: frozen or lora where there are published weights" if full else ""
+    return f"{first}start again with train.size_px below {max(config.train.sizes_px)}{others}"
 
 
 def windows_per_epoch(config: TrainConfig, ready: Prepared) -> int:

@@ -6,7 +6,7 @@ import rasterio
 import torch
 
 from covermap.core.errors import ModelError
-from covermap.core.types import Batch
+from covermap.core.types import Batch, Features
 from covermap.data import miniature
 from covermap.models import load_model
 from covermap.nn.build import build_model
@@ -41,6 +41,22 @@ def test_it_is_built_again_from_its_settings(shared):
     batch = random_batch(found.spec, 224, 224)
     with torch.inference_mode():
         assert torch.equal(again(batch), found.model(batch))
+
+
+def test_of_a_neck_before_an_fcn_nothing_but_the_pooling_counts(shared, tmp_path):
+    """That decoder reads the last map alone, so the neck's weights for the other maps have never learnt anything."""
+    path, golden = checkpoint(shared, "prithvi_fcn")
+    _, other = checkpoint(shared, "prithvi_upernet")
+    golden["state_dict"] |= {name: x for name, x in other["state_dict"].items() if name.startswith("model.neck.")}
+    golden["hyper_parameters"]["model_args"]["necks"] = other["hyper_parameters"]["model_args"]["necks"]
+    torch.save(golden, tmp_path / "necked.ckpt")
+    plain, necked = read_terratorch(path).model, read_terratorch(tmp_path / "necked.ckpt")
+    assert necked.build["neck"] == "interpolate"
+    batch = random_batch(necked.spec, 224, 224)
+    with torch.inference_mode():
+        last = torch.nn.functional.max_pool2d(plain.features(batch).maps[-1], 2)
+        expected = plain.decoder(Features((last,), (32,)), (224, 224))
+        assert torch.allclose(necked.model(batch), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,7 @@ class PrithviEncoder(nn.Module):
         self.location_scale = nn.Parameter(torch.ones(1)) if coords else None
 
     def forward(
-        self,
-        x: Tensor,
-        layers: Sequence[int],
-        *,
-        temporal: Tensor | None = None,
-        location: Tensor | None = None,
+        self, x: Tensor, layers: Sequence[int], *, temporal: Tensor | None = None, location: Tensor | None = None
     ) -> list[Tensor]:
         """temporal (B, T, 2): year, day of year 1-366; location (B, 2): latitude, longitude; NaN where not known."""
         batch, _, frames = x.shape[:3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,15 @@ from covermap.nn.model import Decoder
 
 @register("decoder", "deeplabv3plus")
 class DeepLabV3Plus(Decoder):
-    """Atrous spatial pyramid pooling on the map whose stride is nearest to 16 px, two convolutions with that nearest 4.
+    """Atrous spatial pyramid pooling on the last map, two convolutions with that whose stride is nearest to 4 px.
+
+    The last map even where another is nearer to the paper's 16 px: it alone has seen all of the backbone's blocks.
 
     rates: of the atrous convolutions, for a stride of 16 px; other strides get rates of the same reach on the ground.
     """
 
     pyramid = True
+    miniature = MappingProxyType({"width": 32, "low": 16})
 
     def __init__(
         self,
@@ -34,10 +38,9 @@ class DeepLabV3Plus(Decoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.deep = nearest_stride(strides, 16)
-        self.fine = nearest_stride(strides[: self.deep], 4) if self.deep else 0
-        reach = [max(1, round(rate * 16 / strides[self.deep])) for rate in rates]
-        deep = channels[self.deep]
+        deep = channels[-1]
+        self.fine = nearest_stride(strides[:-1], 4) if len(strides) > 1 else 0
+        reach = [max(1, round(rate * 16 / strides[-1])) for rate in rates]
         around = [conv_relu(deep, width, dilation=rate) for rate in reach]
         self.atrous = nn.ModuleList([conv_relu(deep, width, kernel=1), *around])
         # One number for the whole window has no variance in a batch of one: no norm here.
@@ -48,12 +51,12 @@ class DeepLabV3Plus(Decoder):
         self.classify = nn.Conv2d(width, num_classes, 1)
 
     def uses(self, num_maps: int) -> Sequence[int]:
-        """The fine and the deep map."""
-        return sorted({self.fine, self.deep})
+        """The fine and the last map."""
+        return sorted({self.fine, num_maps - 1})
 
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
         """maps (B, C_i, H / S_i, W / S_i) -> logits (B, K, *size)."""
-        deep, fine = features.maps[self.deep], features.maps[self.fine]
+        deep, fine = features.maps[-1], features.maps[self.fine]
         parts = [layer(deep) for layer in self.atrous]
         parts.append(self.whole(deep).expand(-1, -1, *deep.shape[-2:]))
         x = self.project(torch.cat(parts, 1))

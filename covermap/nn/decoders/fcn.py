@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -19,6 +20,8 @@ class FcnDecoder(Decoder):
 
     steps: default as many as bring the map to a stride of 2 px, at most 4.
     """
+
+    miniature = MappingProxyType({"width": 32})
 
     def __init__(
         self,
@@ -37,6 +40,10 @@ class FcnDecoder(Decoder):
         self.steps = nn.ModuleList(_double(count, width) for count in inputs[:steps])
         self.dropout = nn.Dropout2d(dropout)
         self.classify = nn.Conv2d(width if steps else channels[-1], num_classes, 1)
+
+    def uses(self, num_maps: int) -> Sequence[int]:
+        """The last."""
+        return (num_maps - 1,)
 
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
         """The last map (B, C, H / S, W / S) -> logits (B, K, *size)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,6 +23,7 @@ class FpnDecoder(Decoder):
     """
 
     pyramid = True
+    miniature = MappingProxyType({"width": 64, "head": 32})
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class Mask2FormerDecoder(Decoder):
     """
 
     pyramid = True
+    min_maps = 3
     has_own_loss = True
     miniature = MappingProxyType({"width": 64, "queries": 20, "layers": 3, "encoder_layers": 2, "points": 1024})
 
@@ -58,11 +59,8 @@ class Mask2FormerDecoder(Decoder):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        if len(channels) < 3 or width % 32:
-            raise ConfigError(
-                f"mask2former needs 3 maps and a width that is a multiple of 32, not {len(channels)} and {width}",
-                fix="use another backbone or decoder, or width: 256",
-            )
+        if width % 32:
+            raise ConfigError(f"mask2former's width is a multiple of 32, not {width}", fix="use width: 256")
         self.num_maps, self.num_classes, self.points = min(4, len(channels)), num_classes, points
         self.parts = _parts(
             channels[-self.num_maps :], num_classes, feature_size=width, mask_feature_size=width, hidden_dim=width,

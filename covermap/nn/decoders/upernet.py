@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ class UPerNetDecoder(Decoder):
     """
 
     pyramid = True
+    miniature = MappingProxyType({"width": 32})
 
     def __init__(
         self,
