@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def forward_of(model: Model, batch: Batch) -> Callable[[], object]:
 def step_of(model: Model, batch: Batch) -> Callable[[], object]:
     """Forward, backward and optimiser, as `train` does it."""
     model.train()
-    optimiser = torch.optim.AdamW(parameter_groups(model, lr=1e-4, weight_decay=0.05))
+    optimiser = torch.optim.AdamW(parameter_groups(model, lr=1e-4, weight_decay=0.05), fused=True)
     assert batch.label is not None
     label = batch.label
 
@@ -98,33 +99,33 @@ def step_of(model: Model, batch: Batch) -> Callable[[], object]:
     return run
 
 
-def times_of(run: Callable[[], object], repeats: int) -> list[float]:
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return times
-
-
-def one_side(name: str, kind: str, repeats: int) -> dict[str, list[float]]:
-    """Times of forward and step, and of the backbone alone."""
+def calls_of(name: str, kind: str) -> dict[str, Callable[[], object]]:
+    """Forward and step of a whole network, and its backbone's forward alone."""
     model, batch = make(name, kind)
-    model.eval()
+    forward = forward_of(model.eval(), batch)
+    trained, _ = make(name, kind)
 
     def backbone() -> object:
         with torch.inference_mode():
             return model.encode(batch)
 
-    found = {"forward": times_of(forward_of(model, batch), repeats), "backbone": times_of(backbone, repeats)}
-    return found | {"step": times_of(step_of(model, batch), repeats)}
+    return {"forward": forward, "backbone": backbone, "step": step_of(trained, batch)}
 
 
+SERVE = """
+def serve(calls):
+    for call in calls.values():
+        call()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        calls[line.strip()]()
+        print(time.perf_counter() - start, flush=True)
+"""
 PEER_CODE = """
 import json, sys, time, warnings, logging
 warnings.filterwarnings("ignore"); logging.disable(logging.CRITICAL)
-name, bands, modality, layers, widths, classes, repeats, threads = json.loads(sys.argv[1])
+name, bands, modality, layers, widths, classes, threads = json.loads(sys.argv[1])
 import torch
 torch.set_num_threads(threads)
 from terratorch.models import EncoderDecoderFactory
@@ -140,59 +141,87 @@ model = EncoderDecoderFactory().build_model(
 x = torch.randn(4, 12 if modality else len(bands), 224, 224)
 inputs = {modality: x} if modality else x
 label = torch.randint(0, classes, (4, 224, 224))
-def times(run):
-    run()
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter(); run(); found.append(time.perf_counter() - start)
-    return found
+import copy
 model.eval()
-with torch.inference_mode():
-    forward = times(lambda: model(inputs).output)
-    backbone = times(lambda: model.encoder(inputs))
-model.train()
-optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05)
+trained = copy.deepcopy(model).train()
+optimiser = torch.optim.AdamW(trained.parameters(), lr=1e-4, weight_decay=0.05)
+def forward():
+    with torch.inference_mode():
+        model(inputs).output
+def backbone():
+    with torch.inference_mode():
+        model.encoder(inputs)
 def step():
-    loss = torch.nn.functional.cross_entropy(model(inputs).output, label)
+    loss = torch.nn.functional.cross_entropy(trained(inputs).output, label)
     loss.backward(); optimiser.step(); optimiser.zero_grad()
-print(json.dumps({"forward": forward, "backbone": backbone, "step": times(step)}))
+serve({"forward": forward, "backbone": backbone, "step": step})
 """
 OUR_CODE = """
-import json, sys
-name, kind, repeats, threads = json.loads(sys.argv[1])
+import json, sys, time
+name, kind, threads = json.loads(sys.argv[1])
 import torch
 torch.set_num_threads(threads)
 sys.path.insert(0, "benchmarks")
-from models import one_side
-print(json.dumps(one_side(name, kind, repeats)))
+from models import calls_of
+serve(calls_of(name, kind))
 """
 
 
+class Side:
+    """A process that holds one network and times single calls when it is asked to."""
+
+    def __init__(self, python: str, code: str, values: list[object]) -> None:
+        # A process that waits must not spin on the cores that the other one uses.
+        quiet = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+        self.process = subprocess.Popen(
+            [python, "-c", SERVE + code, json.dumps(values)], text=True, env=quiet, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        while (said := self._line()) != "ready":
+            if not said:
+                raise SystemExit(f"{python}: the network cannot be built")
+
+    def time(self, what: str) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
+        return float(self._line())
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
 def beside_peer(name: str, args: argparse.Namespace) -> list[dict[str, object]]:
-    """Both of ours and the peer's, a process each, in turns."""
+    """Both of ours and the peer's, a process each, one call after the other; ratios are of neighbouring calls."""
     threads, layers = torch.get_num_threads(), layers_of(name)
     bands = ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]
     modality = "S2L2A" if name.startswith("terramind") else ""
-    theirs = [name, bands, modality, layers, WIDTHS, CLASSES, args.repeats, threads]
-    sides = {"same": (sys.executable, OUR_CODE, [name, "same", args.repeats, threads]),
-             "own": (sys.executable, OUR_CODE, [name, "own", args.repeats, threads]),
-             "peer": (args.python, PEER_CODE, theirs)}  # fmt: skip
-    found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
-    for _ in range(args.rounds):
-        for side, (python, code, values) in sides.items():
-            for what, times in run_code(python, code, values).items():
-                found[side].setdefault(what, []).extend(times)
-    median = {side: {what: statistics.median(t) for what, t in each.items()} for side, each in found.items()}
-    peer = median["peer"]
-    return [
-        {
-            "model": name, "network": side, "forward_s": round(mine["forward"], 3), "step_s": round(mine["step"], 3),
-            "outside_backbone": round(1 - mine["backbone"] / mine["forward"], 2),
-            "peer_over_ours_forward": round(peer["forward"] / mine["forward"], 2),
-            "peer_over_ours_step": round(peer["step"] / mine["step"], 2),
-        }
-        for side, mine in median.items()
-    ]  # fmt: skip
+    sides = {
+        "same": Side(sys.executable, OUR_CODE, [name, "same", threads]),
+        "own": Side(sys.executable, OUR_CODE, [name, "own", threads]),
+        "peer": Side(args.python, PEER_CODE, [name, bands, modality, layers, WIDTHS, CLASSES, threads]),
+    }
+    whats = ("forward", "backbone", "step")
+    turns = [
+        {what: {key: side.time(what) for key, side in sides.items()} for what in whats} for _ in range(args.repeats)
+    ]
+    for side in sides.values():
+        side.process.kill()
+
+    def over_turns(value: Callable[[dict[str, dict[str, float]]], float]) -> float:
+        return round(statistics.median(value(turn) for turn in turns), 3)
+
+    def row(key: str) -> dict[str, object]:
+        return {
+            "model": name, "network": key,
+            "forward_s": over_turns(lambda t: t["forward"][key]), "step_s": over_turns(lambda t: t["step"][key]),
+            "outside_backbone": over_turns(lambda t: 1 - t["backbone"][key] / t["forward"][key]),
+            "peer_over_ours_forward": over_turns(lambda t: t["forward"]["peer"] / t["forward"][key]),
+            "peer_over_ours_step": over_turns(lambda t: t["step"]["peer"] / t["step"][key]),
+        }  # fmt: skip
+
+    return [row(key) for key in sides]
 
 
 def run_code(python: str, code: str, values: list[object]) -> dict[str, Any]:
@@ -209,7 +238,7 @@ def cached(args: argparse.Namespace, *, windows: int = 32) -> dict[str, object]:
     model = build_model(spec, CLASSES, backbone="vit_base", decoder="fcn", decoder_options={"width": 128, "steps": 2})
     adapt(model, AdaptConfig(method="frozen"))
     channels_last(model)
-    optimiser = torch.optim.AdamW(parameter_groups(model, lr=1e-3, weight_decay=0.0))
+    optimiser = torch.optim.AdamW(parameter_groups(model, lr=1e-3, weight_decay=0.0), fused=True)
     data = [labelled(spec, seed=i) for i in range(windows // 4)]
     for i, batch in enumerate(data):
         batch.keys = tuple(f"{i}/{j}" for j in range(4))
@@ -301,7 +330,6 @@ def main() -> None:
     parser.add_argument("--python", help="interpreter of an environment with terratorch 1.2")
     parser.add_argument("--models", nargs="+", default=PEERS)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     print(json.dumps({"torch": torch.__version__, "precision_auto": precision_of("auto", "auto"),
                       "threads": torch.get_num_threads()}))  # fmt: skip

@@ -93,9 +93,10 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
         raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
     weights = starting_weights(config.model, required=not resume)
     method = config.model.adaptation.method
-    if method != "full" and not weights and config.model.start is None and not resume:
+    unlearnt = [str(name) for name in backbone_names(config.model.backbone) if name not in weights]
+    if method != "full" and unlearnt and config.model.start is None and not resume:
         raise ConfigError(
-            f"model.adapt: {method} keeps {config.model.backbone} at random weights, which nothing can be learnt from",
+            f"model.adapt: {method} keeps {' and '.join(unlearnt)} at random weights, which nothing can be learnt from",
             fix="use adapt: full, or a backbone with published weights: covermap models list",
         )
     build = build_arguments(config.model)
@@ -144,6 +145,9 @@ def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str,
 def build_arguments(config: ModelConfig) -> dict[str, Any]:
     """What build_model needs besides the data, as it is kept in a model folder."""
     extra = network_card(config.extra, "model.extra") if config.extra else None
+    described = extra and {"input": extra.spec.to_dict(), "num_classes": len(extra.legend), "build": extra.build}
+    if config.start and not config.extra:
+        described = network_card(config.start, "model.start").build.get("extra")
     return {
         "backbone": config.backbone,
         "decoder": config.decoder,
@@ -152,7 +156,7 @@ def build_arguments(config: ModelConfig) -> dict[str, Any]:
         "dates": config.dates,
         "neck": config.neck,
         "pixel_width": config.pixel_width,
-        "extra": extra and {"input": extra.spec.to_dict(), "num_classes": len(extra.legend), "build": extra.build},
+        "extra": described,
     }
 
 
@@ -164,8 +168,7 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     legend = ready.scenes[0].legend
     assert legend is not None
     network = build_model(ready.spec, len(legend), **ready.build, weights=None if resume else ready.weights or None)
-    if network.extra is not None and not resume:
-        assert config.model.extra is not None
+    if network.extra is not None and config.model.extra and not resume:
         network.extra.network.load_state_dict(read_tensors(weights_path(model_folder(config.model.extra))))
     if ready.earlier and not resume:
         assert config.model.start is not None
@@ -193,6 +196,15 @@ def network_card(folder: str, setting: str) -> ModelCard:
         raise ModelError(f"{setting}: {folder} holds a {card.kind}", fix="give the folder model/ of a run")
     weights_path(model_folder(folder))
     return card
+
+
+def with_earlier_parts(config: RunConfig) -> RunConfig:
+    """The config with parts of the network that it does not name taken from model.start; raises ModelError."""
+    if config.model.start is None:
+        return config
+    build, named = network_card(config.model.start, "model.start").build, config.model.model_fields_set
+    parts = {key: value for key, value in build.items() if key not in named and key != "extra"}
+    return config.model_copy(update={"model": config.model.model_copy(update=parts)})
 
 
 def _require_same_parts(card: ModelCard, build: Mapping[str, Any], folder: str) -> None:

@@ -39,7 +39,7 @@ from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.layers import channels_last
 from covermap.nn.model import Model
 from covermap.nn.published import published_of
-from covermap.start import Prepared, build_network, prepare_run
+from covermap.start import Prepared, build_network, prepare_run, with_earlier_parts
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import evaluate, score
 from covermap.verbs.stages import plan_stages, stage_row
@@ -58,6 +58,7 @@ def train(
     A config with stages gives a run for each; the last one is returned. on_progress gets (steps done, all steps).
     Raises ConfigError, DataError, LabelError, OutputError; CovermapError when the loss is no longer a number.
     """
+    config = with_earlier_parts(config)
     if not config.stages:
         return _train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
     if not resume:
@@ -244,7 +245,12 @@ class Loop:
             with self.accelerator.autocast():
                 encoded = self.cache.encode(self.plain, batch) if self.cache else None
                 found = self.network(batch, encoded, own_loss=own)
-        except ValueError as error:
+        except Exception as error:
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise ConfigError(
+                    f"train.compile: the network cannot be compiled here ({str(error).strip().splitlines()[0]})",
+                    fix="leave it out; on a processor it needs a C++ compiler",
+                ) from error
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ConfigError(
@@ -410,9 +416,9 @@ def _optimiser(network: Model, config: TrainConfig) -> torch.optim.Optimizer:
         network, lr=config.lr, weight_decay=config.weight_decay, rates=config.rates, layer_decay=config.layer_decay
     )
     if config.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.lr)
+    return kind(groups, lr=config.lr, fused=True)
 
 
 def _schedule(optimiser: Any, config: TrainConfig, steps_per_epoch: int) -> Any:

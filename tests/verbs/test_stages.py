@@ -12,7 +12,7 @@ from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, Tile
 from covermap.geo.grid import Window
 from covermap.models import load_model, read_card
-from covermap.start import build_network, prepare_run
+from covermap.start import build_network, prepare_run, with_earlier_parts
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import predict
 from covermap.verbs.stages import scaled_split
@@ -33,7 +33,8 @@ def first(tiny):
 
 
 def test_it_goes_on_from_an_earlier_model(tiny, first):
-    config = with_(tiny, "second", model={"start": str(first.path("model"))}, train={"epochs": 1})
+    raw = {key: value for key, value in tiny.items() if key != "model"}  # its parts are those of the earlier model
+    config = with_earlier_parts(with_(raw, "second", model={"start": str(first.folder)}, train={"epochs": 1}))
     ready = prepare_run(config)
     network = build_network(config, ready)
     theirs = load_model(first.path("model"))
@@ -42,7 +43,7 @@ def test_it_goes_on_from_an_earlier_model(tiny, first):
     assert ready.spec.sensors[0].mean == theirs.spec.sensors[0].mean
     run = train(config)
     facts = read_card(run.path("model")).facts
-    assert facts["started_from"] == str(first.path("model"))
+    assert facts["started_from"] == str(first.folder)
     assert len(facts["started_from_sha256"]) == 64
 
 
@@ -72,6 +73,12 @@ def test_weights_of_a_class_follow_its_name(tiny, first):
 @pytest.mark.parametrize(
     ("model", "data", "error", "said"),
     [
+        (
+            {"backbone": "unet+resnet18", "start": None, "weights": "none", "adapt": "frozen"},
+            {},
+            ConfigError,
+            "keeps unet and resnet18 at",
+        ),
         ({"decoder": "fcn"}, {}, ModelError, "has decoder unet, the config asks for fcn"),
         ({"backbone": "resnet18", "backbone_options": {}}, {}, ModelError, "has backbone unet"),
         ({"weights": "x.pt"}, {}, ConfigError, "weights has no effect"),
@@ -163,3 +170,34 @@ def test_precision_follows_the_device(tiny, monkeypatch):
     low = train(with_(tiny, "low", train={"epochs": 1, "precision": "auto"}))
     assert low.read_log()[0]["loss"] != same.read_log()[0]["loss"]
     assert low.read_log()[0]["loss"] == pytest.approx(same.read_log()[0]["loss"], rel=0.05)
+
+
+def test_compiled_steps_are_the_same_steps(tiny, monkeypatch):
+    plain = train(with_(tiny, "plain", train={"epochs": 1}))
+    compiled, calls = torch.compile, []
+
+    def traced(network):
+        """Without the C++ compiler's minutes: the graphs are captured, and run as they are."""
+        calls.append(network)
+        return compiled(network, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    run = train(with_(tiny, "compiled", train={"epochs": 1, "compile": True}))
+    assert len(calls) == 1
+    assert run.read_log()[0]["loss"] == pytest.approx(plain.read_log()[0]["loss"], rel=1e-5)
+
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda network: compiled(network, backend=broken))
+    with pytest.raises(ConfigError, match="cannot be compiled here") as caught:
+        train(with_(tiny, "broken", train={"epochs": 1, "compile": True}))
+    assert "leave it out" in caught.value.fix
+
+
+@pytest.mark.slow
+def test_compiled_in_earnest(tiny):
+    plain = train(with_(tiny, "plain", train={"epochs": 2}))
+    run = train(with_(tiny, "compiled", train={"epochs": 2, "compile": True}))
+    for mine, theirs in zip(run.read_log(), plain.read_log(), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
