@@ -34,11 +34,11 @@ GALILEO = {
     "lora": ["model.adapt={method: lora, rank: 16}", "train.lr=0.002"],
     "full": ["train.lr=0.001"],
     "full, backbone at a tenth": ["train.lr=0.002", "train.rates={backbone: 0.1}"],
-    "full, layer decay 0.75": ["train.lr=0.001", "train.layer_decay=0.75"],
     "from random weights": ["train.lr=0.001", "model.weights=none"],
 }
-PAIRS = [(how, decoder) for decoder in ("linear", "unet") for how in GALILEO]
-PAIRS += [(how, "upernet") for how in ("frozen", "lora", "full")]
+PAIRS = [(how, "linear") for how in GALILEO]
+PAIRS += [(how, "unet") for how in ("frozen", "partial", "lora", "full", "from random weights")]
+PAIRS += [(how, "upernet") for how in ("lora", "full")]
 ROWS = {
     f"galileo_nano {how}, {decoder}": ["model.backbone=galileo_nano", f"model.decoder={decoder}", *GALILEO[how]]
     for how, decoder in PAIRS

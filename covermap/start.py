@@ -5,7 +5,6 @@ config -> scenes -> split -> statistics -> the backbone's own wishes -> input sp
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +15,8 @@ import numpy as np
 import torch
 from accelerate import init_empty_weights
 
-from covermap.card import ModelCard
 from covermap.core.config import RunConfig, parse_date
-from covermap.core.errors import BandError, ConfigError, LabelError, ModelError
-from covermap.core.legend import Legend
+from covermap.core.errors import ConfigError, LabelError
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
 from covermap.data.augment import require_effect
@@ -29,22 +26,21 @@ from covermap.data.make_split import make_split
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split
 from covermap.data.stats import input_spec, with_own_statistics, with_statistics
+from covermap.earlier import Earlier
 from covermap.geo.grid import Window
-from covermap.hub import checkpoint_sum, model_folder, place_of, require_file
-from covermap.models import read_card, weights_path
+from covermap.hub import checkpoint_sum, place_of, require_file
 from covermap.nn.adapt import adapt, load_adapter
 from covermap.nn.build import backbone_names, build_model
 from covermap.nn.model import Model
 from covermap.nn.published import published_of
-from covermap.nn.weights import read_tensors
 
 
 @dataclass
 class Prepared:
     """Everything that comes before the first step, made once from the config.
 
-    weights: {backbone: file that it starts from}. build: arguments of build_model. earlier: the model folder that all
-    of the network starts from, if any.
+    weights: {backbone: file that it starts from}. build: arguments of build_model. earlier: the model that all of
+    the network starts from, if any.
     """
 
     scenes: list[Scene]
@@ -55,7 +51,7 @@ class Prepared:
     notes: list[str]
     weights: dict[str, Path]
     build: dict[str, Any]
-    earlier: ModelCard | None = None
+    earlier: Earlier | None = None
 
     @property
     def has_val(self) -> bool:
@@ -100,14 +96,15 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
             fix="use adapt: full, or a backbone with published weights: covermap models list",
         )
     build = build_arguments(config.model)
-    earlier = network_card(config.model.start, "model.start") if config.model.start and not resume else None
-    if earlier:
-        _require_same_parts(earlier, build, str(config.model.start))
+    earlier = None
+    if config.model.start and not resume:
+        earlier = Earlier.open(config.model.start, setting="model.start")
+        earlier.require_same_parts(build)
     scenes = open_scenes(config.data)
     split = make_split(scenes, config.split, size_px=max(config.train.sizes_px))
     spec, wishes = _inputs(config, scenes, split, build, published=bool(weights))
     if earlier:
-        spec = _inputs_of(earlier, spec, keep=config.train.normalise == "auto")
+        spec = earlier.inputs(spec, keep=config.train.normalise == "auto")
     scenes = with_own_statistics(scenes, spec)
     require_effect(config.train.augment, spec)
     longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
@@ -144,10 +141,11 @@ def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str,
 
 def build_arguments(config: ModelConfig) -> dict[str, Any]:
     """What build_model needs besides the data, as it is kept in a model folder."""
-    extra = network_card(config.extra, "model.extra") if config.extra else None
-    described = extra and {"input": extra.spec.to_dict(), "num_classes": len(extra.legend), "build": extra.build}
-    if config.start and not config.extra:
-        described = network_card(config.start, "model.start").build.get("extra")
+    extra = None
+    if config.extra:
+        extra = Earlier.open(config.extra, setting="model.extra").description
+    elif config.start:
+        extra = Earlier.open(config.start, setting="model.start").card.build.get("extra")
     return {
         "backbone": config.backbone,
         "decoder": config.decoder,
@@ -156,7 +154,7 @@ def build_arguments(config: ModelConfig) -> dict[str, Any]:
         "dates": config.dates,
         "neck": config.neck,
         "pixel_width": config.pixel_width,
-        "extra": described,
+        "extra": extra,
     }
 
 
@@ -169,104 +167,19 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     assert legend is not None
     network = build_model(ready.spec, len(legend), **ready.build, weights=None if resume else ready.weights or None)
     if network.extra is not None and config.model.extra and not resume:
-        network.extra.network.load_state_dict(read_tensors(weights_path(model_folder(config.model.extra))))
-    if ready.earlier and not resume:
-        assert config.model.start is not None
-        ready.notes.append(_fill(network, config.model.start, ready, legend))
+        network.extra.network.load_state_dict(Earlier.open(config.model.extra, setting="model.extra").tensors())
+    if ready.earlier:
+        ready.notes.append(ready.earlier.fill(network, ready.build, legend))
     settings = config.model.adaptation
     ready.notes += adapt(network, settings)
     if network.decoder.has_own_loss:
         ready.notes.append(f"{config.model.decoder} has its own loss: train.loss and class_weights have no effect")
     if settings.adapter and not resume:
-        base = {"backbone": config.model.backbone, "weights": _sum_of_weights(config.model, ready.weights)}
+        files = ready.weights.values()
+        sums = [ready.earlier.checksum] if ready.earlier else [checkpoint_sum(file) for file in files]
+        base = {"backbone": config.model.backbone, "weights": ", ".join(sums)}
         load_adapter(network, settings.adapter, base=base)
     return network
-
-
-def _sum_of_weights(config: ModelConfig, weights: Mapping[str, Path]) -> str:
-    """Checksum of what low-rank updates are learnt on: published weights, or an earlier model."""
-    files = [weights_path(model_folder(config.start))] if config.start else list(weights.values())
-    return ", ".join(map(checkpoint_sum, files))
-
-
-def network_card(folder: str, setting: str) -> ModelCard:
-    """The card of a trained network (a model folder, a run or hf://...); raises ModelError for a forest or none."""
-    card = read_card(model_folder(folder))
-    if card.kind != "network":
-        raise ModelError(f"{setting}: {folder} holds a {card.kind}", fix="give the folder model/ of a run")
-    weights_path(model_folder(folder))
-    return card
-
-
-def with_earlier_parts(config: RunConfig) -> RunConfig:
-    """The config with parts of the network that it does not name taken from model.start; raises ModelError."""
-    if config.model.start is None:
-        return config
-    build, named = network_card(config.model.start, "model.start").build, config.model.model_fields_set
-    parts = {key: value for key, value in build.items() if key not in named and key != "extra"}
-    return config.model_copy(update={"model": config.model.model_copy(update=parts)})
-
-
-def _require_same_parts(card: ModelCard, build: Mapping[str, Any], folder: str) -> None:
-    """Raise ModelError where a model folder is of another network than the config asks for."""
-    for key, mine in json.loads(json.dumps(build)).items():
-        theirs = card.build.get(key, ModelConfig.model_fields[key].default)
-        if theirs != mine:
-            raise ModelError(
-                f"model.start: {folder} has {key} {theirs}, the config asks for {mine}",
-                fix=f"set model.{key} as in its config.json, or start from published weights (model.weights)",
-            )
-
-
-def _inputs_of(card: ModelCard, spec: InputSpec, *, keep: bool) -> InputSpec:
-    """The data's inputs, with mean and std that an earlier model was trained with where the sensor is the same.
-
-    Raises BandError where bands or dates are not those that its weights stand for.
-    """
-    sensors = []
-    for position, theirs in enumerate(card.spec.sensors):
-        mine = spec.sensors[position] if position < len(spec.sensors) else None
-        if mine is None or mine.bands != theirs.bands or mine.num_dates != theirs.num_dates:
-            have = "; ".join(f"{e.sensor}: {', '.join(e.bands)} ({e.num_dates} dates)" for e in spec.sensors)
-            raise BandError(
-                f"model.start was trained on {theirs.sensor}: {', '.join(theirs.bands)} ({theirs.num_dates} dates); "
-                f"the data has {have}",
-                fix="give the same bands in the same order (use: [...] in data)",
-            )
-        same = all(getattr(mine, key) == getattr(theirs, key) for key in ("sensor", "scale", "offset", "quantity"))
-        known = keep and same and not mine.per_scene and not theirs.per_scene
-        sensors.append(replace(mine, mean=theirs.mean, std=theirs.std, clip=theirs.clip) if known else mine)
-    if len(spec.sensors) > len(sensors):
-        raise BandError(
-            f"model.start was not trained on {spec.sensors[len(sensors)].sensor}", fix="leave the sensor out"
-        )
-    return replace(spec, sensors=tuple(sensors))
-
-
-def _fill(network: Model, folder: str, ready: Prepared, legend: Legend) -> str:
-    """Give a network the weights of a model folder; what is there for each class follows the class's name.
-
-    Classes that the earlier model does not have start anew. Returns a note; raises ModelError where weights do not fit.
-    """
-    assert ready.earlier is not None
-    old, new = ready.earlier.legend.names, legend.names
-    tensors, own = read_tensors(weights_path(model_folder(folder))), network.state_dict()
-    with init_empty_weights():
-        larger = build_model(ready.spec, len(new) + 1, **ready.build).state_dict()
-    for name in [name for name in own if own[name].shape != larger[name].shape]:
-        theirs, mine = tensors[name], own[name].clone()
-        beyond = len(mine) - len(new)  # such as "no object"
-        pairs = [(new.index(each), old.index(each)) for each in new if each in old]
-        pairs += [(len(new) + i, len(old) + i) for i in range(beyond)]
-        for to, source in pairs:
-            mine[to] = theirs[source]
-        tensors[name] = mine
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelError(f"model.start: {folder} does not fit: {error}", fix="use the settings of its run") from error
-    anew = [name for name in new if name not in old]
-    return f"started from {folder}" + (f"; new classes: {', '.join(anew)}" if anew else "")
 
 
 def _inputs(

@@ -31,15 +31,16 @@ from covermap.data.augment import variations
 from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate
 from covermap.data.split import Split
-from covermap.hub import checkpoint_sum, model_folder
-from covermap.models import NetworkModel, device_of, precision_of, save_model, weights_path
+from covermap.earlier import with_earlier_parts
+from covermap.hub import checkpoint_sum
+from covermap.models import NetworkModel, device_of, precision_of, save_model
 from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
 from covermap.nn.build import make_part
 from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.layers import channels_last
 from covermap.nn.model import Model
 from covermap.nn.published import published_of
-from covermap.start import Prepared, build_network, prepare_run, with_earlier_parts
+from covermap.start import Prepared, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import evaluate, score
 from covermap.verbs.stages import plan_stages, stage_row
@@ -348,10 +349,9 @@ class Loop:
 def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, Any]:
     """Facts about the weights that a network started from, with weights.json: what became of each published tensor."""
     section, reports = run.config.model, network.backbone.reports
-    if ready.earlier and section.start:
-        file = weights_path(model_folder(section.start))
-        facts = {"started_from": section.start, "started_from_sha256": checkpoint_sum(file)}
-        facts["licence_of_weights"] = ready.earlier.facts.get("licence_of_weights", "not known")
+    if ready.earlier:
+        facts = {"started_from": ready.earlier.name, "started_from_sha256": ready.earlier.checksum}
+        facts["licence_of_weights"] = ready.earlier.card.facts.get("licence_of_weights", "not known")
     elif reports:
         files = [report.path for report in reports]
         published = [published_of(name) if section.weights == "auto" else None for name in ready.weights]

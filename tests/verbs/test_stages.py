@@ -10,9 +10,10 @@ from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError, ConfigError, ModelError, OutputError
 from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, Tile
+from covermap.earlier import with_earlier_parts
 from covermap.geo.grid import Window
 from covermap.models import load_model, read_card
-from covermap.start import build_network, prepare_run, with_earlier_parts
+from covermap.start import build_network, prepare_run
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import predict
 from covermap.verbs.stages import scaled_split

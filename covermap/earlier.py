@@ -1,0 +1,123 @@
+"""A trained network that another one starts from (model.start), or whose features another one adds (model.extra)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from accelerate import init_empty_weights
+from torch import Tensor
+
+from covermap.card import ModelCard
+from covermap.core.config import RunConfig
+from covermap.core.errors import BandError, ModelError
+from covermap.core.legend import Legend
+from covermap.core.train_config import ModelConfig
+from covermap.core.types import InputSpec
+from covermap.hub import checkpoint_sum, model_folder
+from covermap.models import read_card, weights_path
+from covermap.nn.build import build_model
+from covermap.nn.model import Model
+from covermap.nn.weights import read_tensors
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The model behind a setting: `name` as the config gives it, a folder, a run or hf://OWNER/NAME."""
+
+    name: str
+    weights: Path
+    card: ModelCard
+
+    @staticmethod
+    def open(name: str, *, setting: str) -> Earlier:
+        """Raises ModelError for a forest, or where there is no model."""
+        folder = model_folder(name)
+        card = read_card(folder)
+        if card.kind != "network":
+            raise ModelError(f"{setting}: {name} holds a {card.kind}", fix="give the folder model/ of a run")
+        return Earlier(name, weights_path(folder), card)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What build_model needs to add this network's features."""
+        return {"input": self.card.spec.to_dict(), "num_classes": len(self.card.legend), "build": self.card.build}
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of its weights."""
+        return checkpoint_sum(self.weights)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights by name."""
+        return read_tensors(self.weights)
+
+    def require_same_parts(self, build: Mapping[str, Any]) -> None:
+        """Raise ModelError where it is another network than the arguments of build_model mean."""
+        for key, mine in json.loads(json.dumps(build)).items():
+            theirs = self.card.build.get(key, ModelConfig.model_fields[key].default)
+            if theirs != mine:
+                raise ModelError(
+                    f"model.start: {self.name} has {key} {theirs}, the config asks for {mine}",
+                    fix=f"leave model.{key} out, or start from published weights (model.weights)",
+                )
+
+    def inputs(self, spec: InputSpec, *, keep: bool) -> InputSpec:
+        """The data's inputs; keep: with mean and std of this model's training where the sensor is the same.
+
+        Raises BandError where bands or dates are not those that its weights stand for.
+        """
+        sensors = []
+        for position, theirs in enumerate(self.card.spec.sensors):
+            mine = spec.sensors[position] if position < len(spec.sensors) else None
+            if mine is None or mine.bands != theirs.bands or mine.num_dates != theirs.num_dates:
+                have = "; ".join(f"{e.sensor}: {', '.join(e.bands)} ({e.num_dates} dates)" for e in spec.sensors)
+                raise BandError(
+                    f"model.start was trained on {theirs.sensor}: {', '.join(theirs.bands)} ({theirs.num_dates} dates)"
+                    f"; the data has {have}",
+                    fix="give the same bands in the same order (use: [...] in data)",
+                )
+            same = all(getattr(mine, key) == getattr(theirs, key) for key in ("sensor", "scale", "offset", "quantity"))
+            known = keep and same and not mine.per_scene and not theirs.per_scene
+            sensors.append(replace(mine, mean=theirs.mean, std=theirs.std, clip=theirs.clip) if known else mine)
+        if len(spec.sensors) > len(sensors):
+            further = spec.sensors[len(sensors)].sensor
+            raise BandError(f"model.start was not trained on {further}", fix="leave the sensor out")
+        return replace(spec, sensors=tuple(sensors))
+
+    def fill(self, network: Model, build: Mapping[str, Any], legend: Legend) -> str:
+        """Give a network these weights; what is there for each class follows the class's name, new classes start anew.
+
+        Returns a note; raises ModelError where weights do not fit.
+        """
+        old, new = self.card.legend.names, legend.names
+        tensors, own = self.tensors(), network.state_dict()
+        with init_empty_weights():
+            larger = build_model(network.spec, len(new) + 1, **build).state_dict()
+        for name in [name for name in own if own[name].shape != larger[name].shape]:
+            theirs, mine = tensors[name], own[name].clone()
+            beyond = len(mine) - len(new)  # such as "no object"
+            pairs = [(new.index(each), old.index(each)) for each in new if each in old]
+            pairs += [(len(new) + i, len(old) + i) for i in range(beyond)]
+            for to, source in pairs:
+                mine[to] = theirs[source]
+            tensors[name] = mine
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ModelError(f"model.start: {self.name} does not fit: {error}", fix="use its run's settings") from error
+        anew = [name for name in new if name not in old]
+        return f"started from {self.name}" + (f"; new classes: {', '.join(anew)}" if anew else "")
+
+
+def with_earlier_parts(config: RunConfig) -> RunConfig:
+    """The config with parts of the network that it does not name taken from model.start; raises ModelError."""
+    if config.model.start is None:
+        return config
+    build, named = Earlier.open(config.model.start, setting="model.start").card.build, config.model.model_fields_set
+    parts = {key: value for key, value in build.items() if key not in named and key != "extra"}
+    return config.model_copy(update={"model": config.model.model_copy(update=parts)})
