@@ -81,6 +81,8 @@ def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> Confi
             for p in path
             if not p[:1].isupper() and not p.startswith(("list[", "literal[", "function-", "constrained-"))
         )
+        if problem["type"] == "literal_error" and isinstance(problem["input"], dict):
+            continue  # a section in place of a word: what is wrong inside of it is said by the others
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {dotted}")
             fixes.append(f"{path[-1]}: {suggest(path[-1], _keys_at(path[:-1], kind))}")

@@ -79,9 +79,15 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     Run.require_free(config, overwrite=overwrite, resume=resume)
     device_of(config.train.device)
     going_on = resume and (config.folder / "checkpoints/last.pt").is_file()
-    # Both before anything of an earlier run is touched.
+    # All that may be refused comes before anything of an earlier run is touched.
     ready = prepare_run(config, resume=going_on)
     network = build_network(config, ready, resume=going_on)
+    _accelerator(config.train)
+    _optimiser(network, config.train)
+    _loss(config.train, ready)
+    if config.train.cache_features:
+        sizes, changes = len(config.train.sizes_px), variations(config.train.augment)
+        require_cacheable(network, sizes=sizes, variations=changes)
     run = Run.create(config, overwrite=overwrite, resume=resume)
     files = list(dict.fromkeys(file for scene in ready.scenes for file in scene.files))
     if going_on:
@@ -139,11 +145,7 @@ class Loop:
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
         self.facts = {"run": run.config.name, **_origin(run, network, ready, say), **ready.trained_on}
         channels_last(network)
-        weights = class_weights(
-            ready.survey.class_px, self.config.class_weights, names=legend.names, beta=self.config.effective_beta
-        )
-        self.loss = make_part("loss", self.config.loss, self.config.loss_options, torch.from_numpy(weights))
-        self.loss.to(self.accelerator.device)
+        self.loss = _loss(self.config, ready).to(self.accelerator.device)
         self.network, self.optimiser = self.accelerator.prepare(network, _optimiser(network, self.config))
         self.plain: Model = self.accelerator.unwrap_model(self.network)
         if self.config.compile:
@@ -153,7 +155,6 @@ class Loop:
         self.epoch, self.step, self.best, self.stale = 0, 0, -math.inf, 0
         self.cache: FeatureCache | None = None
         if self.config.cache_features:
-            require_cacheable(self.plain, sizes=len(self.config.sizes_px), variations=variations(self.config.augment))
             symmetries = 8 if self.config.augment.flips else 1
             self.cache = FeatureCache(run.path("checkpoints/features"), symmetries * len(self.data))
 
@@ -409,6 +410,13 @@ def _accelerator(config: TrainConfig) -> Any:
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
+
+
+def _loss(config: TrainConfig, ready: Prepared) -> Any:
+    legend = ready.scenes[0].legend
+    assert legend is not None
+    weights = class_weights(ready.survey.class_px, config.class_weights, names=legend.names, beta=config.effective_beta)
+    return make_part("loss", config.loss, config.loss_options, torch.from_numpy(weights))
 
 
 def _optimiser(network: Model, config: TrainConfig) -> torch.optim.Optimizer:

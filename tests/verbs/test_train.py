@@ -205,6 +205,12 @@ def test_overwrite_keeps_the_old_run_when_the_new_one_cannot_start(tiny):
 def test_a_failed_start_leaves_no_run_in_the_way(tiny):
     with pytest.raises(CovermapError, match="no file"):
         train(with_(tiny, data__labels="missing.tif"))
+    for change in (
+        {"train__rates": {"bakbone": 0.1}}, {"train__loss": "cross"}, {"train__cache_features": True},
+        {"train__class_weights": [1.0]},
+    ):  # fmt: skip
+        with pytest.raises(CovermapError):
+            train(with_(tiny, **change))
     assert train(with_(tiny, train__epochs=1)).read_log()
 
 
