@@ -38,7 +38,6 @@ GALILEO = {
 }
 PAIRS = [(how, "linear") for how in GALILEO]
 PAIRS += [(how, "unet") for how in ("frozen", "partial", "lora", "full", "from random weights")]
-PAIRS += [(how, "upernet") for how in ("lora", "full")]
 ROWS = {
     f"galileo_nano {how}, {decoder}": ["model.backbone=galileo_nano", f"model.decoder={decoder}", *GALILEO[how]]
     for how, decoder in PAIRS

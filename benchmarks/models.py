@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from covermap.core.train_config import AdaptConfig
 from covermap.core.types import Batch, InputSpec
@@ -324,12 +325,53 @@ def memory(*, large: str = "prithvi_eo_v2_300", small: str = "prithvi_eo_v2_100"
         yield row
 
 
+def fine_tuning(args: argparse.Namespace) -> dict[str, object]:
+    """Full fine-tuning on one device: images a second, memory, and the share of a large matrix product's rate."""
+    device, size = torch.device(args.device), args.batch
+    cuda = device.type == "cuda"
+    half = torch.bfloat16 if precision_of("auto", args.device) == "bf16" else torch.float32
+    model = memory_model(args.large, "full").to(device)
+    batch = labelled(one_sensor(args.large), size=size).to(device)
+    with FlopCounterMode(display=False) as counter, torch.autocast(device.type, half, enabled=half != torch.float32):
+        nn.functional.cross_entropy(model(batch).float(), batch.label, ignore_index=255).backward()
+    step = step_of(torch.compile(model) if args.compile else model, batch)  # type: ignore[arg-type]
+    a, b = (torch.randn(args.product, args.product, device=device, dtype=half) for _ in range(2))
+
+    def timed(run: Callable[[], object]) -> float:
+        if cuda:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        with torch.autocast(device.type, half, enabled=half != torch.float32):
+            run()
+        if cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    for _ in range(3):
+        timed(step), timed(lambda: a @ b)
+    pairs = [(timed(step), timed(lambda: a @ b)) for _ in range(args.repeats)]
+    rate = statistics.median(counter.get_total_flops() / mine for mine, _ in pairs)
+    product = statistics.median(2 * args.product**3 / plain for _, plain in pairs)
+    seconds = statistics.median(mine for mine, _ in pairs)
+    return {
+        "model": args.large, "batch": size, "device": torch.cuda.get_device_name() if cuda else "processor",
+        "dtype": str(half), "compiled": args.compile, "images_per_s": round(size / seconds, 2),
+        "TFLOP_per_s": round(rate / 1e12, 3), "share_of_product": round(rate / product, 3),
+        "memory_GB": round(torch.cuda.max_memory_allocated() / 1e9, 2) if cuda else None,
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", choices=["peer", "cache", "memory", "gpu"])
     parser.add_argument("--python", help="interpreter of an environment with terratorch 1.2")
     parser.add_argument("--models", nargs="+", default=PEERS)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda", help="with gpu")
+    parser.add_argument("--large", default="prithvi_eo_v2_300", help="with gpu")
+    parser.add_argument("--batch", type=int, default=32, help="with gpu")
+    parser.add_argument("--product", type=int, default=8192, help="with gpu: side of the matrices")
+    parser.add_argument("--compile", action="store_true", help="with gpu")
     args = parser.parse_args()
     print(json.dumps({"torch": torch.__version__, "precision_auto": precision_of("auto", "auto"),
                       "threads": torch.get_num_threads()}))  # fmt: skip
@@ -337,6 +379,8 @@ def main() -> None:
         for name in args.models:
             for row in beside_peer(name, args):
                 print(json.dumps(row), flush=True)
+    if "gpu" in args.what:
+        print(json.dumps(fine_tuning(args)), flush=True)
     if "memory" in args.what:
         for row in memory():
             print(json.dumps(row), flush=True)
