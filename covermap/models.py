@@ -80,21 +80,22 @@ class NetworkModel(LandModel):
     kind = "network"
 
     def __init__(
-        self, spec: InputSpec, legend: Legend, network: Any, facts: Mapping[str, Any], *, device: str = "cpu"
-    ) -> None:
+        self, spec: InputSpec, legend: Legend, network: Any, facts: Mapping[str, Any], *, device: str = "cpu",
+        precision: str = "float32",
+    ) -> None:  # fmt: skip
         import torch
 
         from covermap.nn.layers import channels_last, fold_norms
 
         super().__init__(spec, legend, {**facts, "parameters": sum(p.numel() for p in network.parameters())})
-        self.device = torch.device(device)
+        self.device, self.half = torch.device(device), precision_of(precision, device) == "bf16"
         self._network = network
         self.forward = channels_last(fold_norms(network)).to(self.device)
 
     def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             shares: npt.NDArray[np.float32] = self.forward(batch.to(self.device)).float().softmax(1).cpu().numpy()
         return shares
 
@@ -152,8 +153,11 @@ def weights_path(folder: str | Path) -> Path:
     return path
 
 
-def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
-    """A trained model from its folder; raises ModelError when a file is missing, damaged or does not fit."""
+def load_model(folder: str | Path, *, device: str = "cpu", precision: str = "float32") -> LandModel:
+    """A trained model from its folder; raises ModelError when a file is missing, damaged or does not fit.
+
+    precision: of a network's sums, auto, float32 or bf16.
+    """
     card, path = read_card(folder), weights_path(folder)
     try:
         arrays = load_file(path)
@@ -181,7 +185,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> LandModel:
         raise ModelError(
             f"{path} does not fit its config.json: {reason}", fix="copy both files from one run"
         ) from error
-    return NetworkModel(card.spec, card.legend, network, card.facts, device=device)
+    return NetworkModel(card.spec, card.legend, network, card.facts, device=device, precision=precision)
 
 
 def device_of(name: str) -> str:

@@ -33,6 +33,7 @@ Block = Annotated[int, Option(help="Rows of a block; it has twice as many column
 Batch = Annotated[int, Option("--batch-size", help="Windows that go through the network at once.")]
 Workers = Annotated[int | None, Option(help="Worker threads; default: one for each core.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
+Precision = Annotated[str, Option(help="float32, bf16, or auto: bf16 where the device computes in it.")]
 Probabilities = Annotated[bool, Option("--probabilities", help="Also write all class probabilities.")]
 NoConfidence = Annotated[bool, Option("--no-confidence", help="Do not write the confidence layer.")]
 AnyGsd = Annotated[bool, Option("--any-gsd", help="Accept another pixel size than the model's.")]
@@ -54,6 +55,7 @@ def predict(
     batch_size: Batch = 4,
     workers: Workers = None,
     device: Device = "auto",
+    precision: Precision = "float32",
     probabilities: Probabilities = False,
     no_confidence: NoConfidence = False,
     any_gsd: AnyGsd = False,
@@ -73,7 +75,7 @@ def predict(
 
     chosen = {
         "size_px": size, "overlap_px": overlap, "block_px": block, "batch_size": batch_size, "workers": workers,
-        "device": device, "probabilities": probabilities, "confidence": not no_confidence,
+        "device": device, "precision": precision, "probabilities": probabilities, "confidence": not no_confidence,
     }  # fmt: skip
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
     with show.progress("mapping", quiet=quiet or dry_run) as tick:

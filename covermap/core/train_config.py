@@ -220,6 +220,9 @@ class PredictConfig(Section):
     workers: int | None = Field(None, ge=1, description="Threads; default: one for each core.")
     confidence: bool = True
     probabilities: bool = False
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "float32", description="auto: bf16 where the device computes in it, else float32."
+    )
     device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:1.")
 
     @model_validator(mode="after")

@@ -83,7 +83,9 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
     for name, folder in (("network", "model"), ("random forest", "baseline")):
         if run.path(f"{folder}/config.json").is_file():
             say(f"scoring the {name} on {part}")
-            model = load_model(run.path(folder), device=device_of(run.config.predict.device))
+            model = load_model(
+                run.path(folder), device=device_of(run.config.predict.device), precision=run.config.predict.precision
+            )
             if model.legend.codes != legend.codes or model.legend.names != legend.names:
                 raise LabelError(
                     f"the {name} maps {', '.join(model.legend.names)}; the labels hold {', '.join(legend.names)}",

@@ -118,9 +118,9 @@ def pull_model(name: str) -> dict[str, Any]:
     return {"name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": digest, "licence": licence}
 
 
-def load_model(model: str | Path, *, device: str = "cpu") -> LandModel:
+def load_model(model: str | Path, *, device: str = "cpu", precision: str = "float32") -> LandModel:
     """A trained model from its folder, its run, or hf://OWNER/NAME[@REVISION]; raises ModelError."""
-    return load_folder(model_folder(model), device=device)
+    return load_folder(model_folder(model), device=device, precision=precision)
 
 
 def push_model(model: str | Path, dest: str, *, private: bool = False, overwrite: bool = False) -> str:

@@ -44,7 +44,7 @@ from covermap.geo.raster import is_remote
 from covermap.geo.writer import RasterWriter
 from covermap.hub import model_folder
 from covermap.infer import Lattice, check_input, highest, infer_block
-from covermap.models import LandModel, device_of, load_model, read_card, require_fit, weights_path
+from covermap.models import LandModel, device_of, load_model, precision_of, read_card, require_fit, weights_path
 
 NO_CONFIDENCE = 255
 
@@ -109,7 +109,8 @@ def predict(
     out, settings = Path(out), settings or PredictConfig()
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
-    settings = settings.model_copy(update={"device": device_of(settings.device)})
+    device = device_of(settings.device)
+    settings = settings.model_copy(update={"device": device, "precision": precision_of(settings.precision, device)})
     model = model_folder(model)
     card = read_card(model)
     scene = open_for(card.spec, _with_bands(image, bands), any_gsd=any_gsd)
@@ -161,7 +162,7 @@ def _predict_blocks(
     on_progress(done, len(blocks))
     workers = job.settings.workers or (cores() if job.settings.device == "cpu" else 1)
     if todo:
-        model = load_model(job.model, device=job.settings.device)
+        model = load_model(job.model, device=job.settings.device, precision=job.settings.precision)
     stop = threading.Event()
 
     def work_off(block: Window) -> None:

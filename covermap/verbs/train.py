@@ -311,7 +311,10 @@ class Loop:
         if self.average is not None:
             network.load_state_dict(self.average)
         merge_lora(network)
-        return NetworkModel(self.ready.spec, self.legend, network, self.facts, device=str(self.accelerator.device))
+        return NetworkModel(
+            self.ready.spec, self.legend, network, self.facts, device=str(self.accelerator.device),
+            precision=self.run.config.predict.precision,
+        )  # fmt: skip
 
     def save(self) -> None:
         """Everything that the next epoch depends on, written whole or not at all."""
@@ -352,7 +355,8 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
     section, reports = run.config.model, network.backbone.reports
     if ready.earlier:
         facts = {"started_from": ready.earlier.name, "started_from_sha256": ready.earlier.checksum}
-        facts["licence_of_weights"] = ready.earlier.card.facts.get("licence_of_weights", "not known")
+        known = ready.earlier.card.facts
+        facts |= {key: known[key] for key in ("licence_of_weights",) if key in known}  # a run from scratch has none
     elif reports:
         files = [report.path for report in reports]
         published = [published_of(name) if section.weights == "auto" else None for name in ready.weights]

@@ -123,6 +123,20 @@ def test_any_number_of_workers_gives_the_same_bytes(model, image, tmp_path):
     assert "map.tif" in found[0]
 
 
+def test_lower_precision_where_the_device_has_it(model, image, tmp_path, monkeypatch):
+    def probabilities(name, precision):
+        settings = SMALL.model_copy(update={"probabilities": True, "precision": precision})
+        predict(model / "model", image, tmp_path / name / "map.tif", settings=settings)
+        with rasterio.open(tmp_path / name / "probs.tif") as dataset:
+            return dataset.read().astype(float) / 200
+
+    plain, low = probabilities("plain", "float32"), probabilities("low", "bf16")
+    assert 0 < np.abs(low - plain).max() < 0.1
+    for able, same in (({}, plain), ({"amx_bf16": True}, low)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert np.array_equal(probabilities(f"auto_{len(able)}", "auto"), same)
+
+
 def test_a_killed_prediction_is_continued_with_the_same_bytes(model, image, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     predict(model / "model", image, whole / "map.tif", settings=SMALL)
