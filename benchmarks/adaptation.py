@@ -45,7 +45,7 @@ ROWS = {
 RANDOM = {"resnet18": ("unet", "fpn", "deeplabv3plus", "upernet"), "segformer_b0": ("segformer", "unet", "fpn"),
           "unet": ("unet", "linear"), "resnet18+segformer_b0": ("unet",)}  # fmt: skip
 ROWS |= {f"{backbone} from random weights, {decoder}":
-         [f"model.backbone={backbone}", f"model.decoder={decoder}", "train.lr=0.002"]
+         [f"model.backbone={backbone}", f"model.decoder={decoder}", "train.lr=0.002", "model.weights=none"]
          for backbone, decoders in RANDOM.items() for decoder in decoders}  # fmt: skip
 ROWS["unet from random weights, unet"].append("model.backbone_options={widths: [16, 32, 48, 64, 96]}")
 ROWS["unet from random weights, linear"].append("model.backbone_options={widths: [16, 32, 48, 64, 96]}")
@@ -79,7 +79,7 @@ def table(path: Path) -> None:
     for name, rows in sorted(found.items(), key=lambda pair: -statistics.mean(r["miou"] for r in pair[1])):
         scores = [r["miou"] for r in rows]
         each = " ".join(f"{value:.3f}" for value in scores)
-        val, cost = (statistics.mean(r[key] for r in rows) for key in ("val_miou", "train_s"))
+        val, cost = statistics.mean(r["val_miou"] for r in rows), statistics.median(r["train_s"] for r in rows)
         print(f"| {name} | {statistics.mean(scores):.3f} | {each} | {val:.3f} | {cost:.0f} |")
 
 
