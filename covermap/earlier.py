@@ -14,10 +14,11 @@ from torch import Tensor
 
 from covermap.card import ModelCard
 from covermap.core.config import RunConfig
-from covermap.core.errors import BandError, ModelError
+from covermap.core.errors import BandError, GridError, ModelError
 from covermap.core.legend import Legend
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
+from covermap.geo.grid import similar_gsd
 from covermap.hub import checkpoint_sum, model_folder
 from covermap.models import read_card, weights_path
 from covermap.nn.build import build_model
@@ -46,6 +47,15 @@ class Earlier:
     def description(self) -> dict[str, Any]:
         """What build_model needs to add this network's features."""
         return {"input": self.card.spec.to_dict(), "num_classes": len(self.card.legend), "build": self.card.build}
+
+    def require_gsd(self, gsd_m: float) -> None:
+        """Raise GridError where its features would be of another pixel size than it was trained on."""
+        theirs = self.card.spec.gsd_m
+        if theirs and not similar_gsd(gsd_m, theirs):
+            raise GridError(
+                f"model.extra: {self.name} was trained at {theirs:.4g} m, the images have pixels of {gsd_m:.4g} m",
+                fix=f"set gsd_m: {theirs:.4g} in the image's entry, or train the first network at {gsd_m:.4g} m",
+            )
 
     @cached_property
     def checksum(self) -> str:

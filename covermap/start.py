@@ -103,6 +103,8 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     scenes = open_scenes(config.data)
     split = make_split(scenes, config.split, size_px=max(config.train.sizes_px))
     spec, wishes = _inputs(config, scenes, split, build, published=bool(weights))
+    if config.model.extra:
+        Earlier.open(config.model.extra, setting="model.extra").require_gsd(spec.gsd_m)
     if earlier:
         spec = earlier.inputs(spec, keep=config.train.normalise == "auto")
     scenes = with_own_statistics(scenes, spec)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from covermap.core.config_file import parse_config
-from covermap.core.errors import BandError, ConfigError, ModelError, OutputError
+from covermap.core.errors import BandError, ConfigError, GridError, ModelError, OutputError
 from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, Tile
 from covermap.earlier import with_earlier_parts
@@ -104,6 +104,12 @@ def test_features_of_an_earlier_network_are_kept_in_the_model_folder(tiny, first
     first.path("model").rename(tmp_path / "gone")  # the folder holds all that prediction needs
     assert evaluate(run)["models"]["network"]["scores"]["oa"] > 0.3
     predict(run.path("model"), tiny["data"]["image"], tmp_path / "map.tif")
+
+
+def test_features_of_another_pixel_size_are_refused(tiny, first):
+    data = tiny["data"] | {"image": [{"path": tiny["data"]["image"], "gsd_m": 20}], "align": "mode"}
+    with pytest.raises(GridError, match="was trained at 10 m"):
+        train(with_(tiny, "coarse", model={"extra": str(first.folder)}, data=data))
 
 
 def test_stages_by_pixel_size(tiny):
