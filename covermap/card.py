@@ -67,7 +67,7 @@ def card_item(card: ModelCard, folder: Path) -> str:
     name = re.sub(r"[^0-9A-Za-z_.]+", "-", f"covermap-{source}" + ("" if network else f"-{card.kind}")).rstrip("-_.")
     framework, package = ("PyTorch", "torch") if network else ("scikit-learn", "scikit-learn")
     bands = [{"name": band} for band in dict.fromkeys(band for s in card.spec.sensors for band in s.bands)]
-    built = {"size_px": card.spec.size_px, "trees": facts.get("trees"), **card.build}
+    built = {"size_px": card.spec.size_px, "trees": facts.get("trees"), **card.build, "extra": facts.get("extra_from")}
     known = {
         "gsd": round(card.spec.gsd_m, 3) or None, "bands": bands,
         "mlm:name": name, "mlm:architecture": card.architecture, "mlm:tasks": ["semantic-segmentation"],

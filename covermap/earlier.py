@@ -22,6 +22,7 @@ from covermap.geo.grid import similar_gsd
 from covermap.hub import checkpoint_sum, model_folder
 from covermap.models import read_card, weights_path
 from covermap.nn.build import build_model
+from covermap.nn.hybrid import Extra
 from covermap.nn.model import Model
 from covermap.nn.weights import read_tensors
 
@@ -70,6 +71,11 @@ class Earlier:
         """Raise ModelError where it is another network than the arguments of build_model mean."""
         for key, mine in json.loads(json.dumps(build)).items():
             theirs = self.card.build.get(key, ModelConfig.model_fields[key].default)
+            if theirs != mine and key == "extra":
+                raise ModelError(
+                    f"model.start: {self.name} adds {'no' if theirs is None else 'other'} features of an earlier model",
+                    fix="leave model.extra out: what the model has is kept",
+                )
             if theirs != mine:
                 raise ModelError(
                     f"model.start: {self.name} has {key} {theirs}, the config asks for {mine}",
@@ -92,8 +98,8 @@ class Earlier:
                     fix="give the same bands in the same order (use: [...] in data)",
                 )
             same = all(getattr(mine, key) == getattr(theirs, key) for key in ("sensor", "scale", "offset", "quantity"))
-            known = keep and same and not mine.per_scene and not theirs.per_scene
-            sensors.append(replace(mine, mean=theirs.mean, std=theirs.std, clip=theirs.clip) if known else mine)
+            numbers = {key: getattr(theirs, key) for key in ("mean", "std", "clip", "per_scene")}
+            sensors.append(replace(mine, **numbers) if keep and same else mine)
         if len(spec.sensors) > len(sensors):
             further = spec.sensors[len(sensors)].sensor
             raise BandError(f"model.start was not trained on {further}", fix="leave the sensor out")
@@ -106,22 +112,34 @@ class Earlier:
         """
         old, new = self.card.legend.names, legend.names
         tensors, own = self.tensors(), network.state_dict()
-        with init_empty_weights():
-            larger = build_model(network.spec, len(new) + 1, **build).state_dict()
-        for name in [name for name in own if own[name].shape != larger[name].shape]:
-            theirs, mine = tensors[name], own[name].clone()
-            beyond = len(mine) - len(new)  # such as "no object"
+        if old != new:
+            # What changes its shape with the number of classes has a row for each.
+            with init_empty_weights():
+                larger = build_model(network.spec, len(new) + 1, **build).state_dict()
             pairs = [(new.index(each), old.index(each)) for each in new if each in old]
-            pairs += [(len(new) + i, len(old) + i) for i in range(beyond)]
-            for to, source in pairs:
-                mine[to] = theirs[source]
-            tensors[name] = mine
+            for name in [name for name in own if own[name].shape != larger[name].shape and name in tensors]:
+                theirs, mine = tensors[name], own[name].clone()
+                beyond = range(min(len(mine) - len(new), len(theirs) - len(old)))  # such as "no object"
+                for to, source in [*pairs, *((len(new) + i, len(old) + i) for i in beyond)]:
+                    mine[to] = theirs[source]
+                tensors[name] = mine
+        self._load(network, tensors, "model.start")
+        anew = [name for name in new if name not in old]
+        return f"started from {self.name}" + (f"; new classes: {', '.join(anew)}" if anew else "")
+
+    def fill_extra(self, extra: Extra) -> None:
+        """Give these weights to a network whose features are added; raises ModelError where they do not fit."""
+        own = {name: tensor for name, tensor in self.tensors().items() if not name.startswith(("decoder.", "pixel."))}
+        self._load(extra.network, own, "model.extra")
+
+    def _load(self, network: Model, tensors: Mapping[str, Tensor], setting: str) -> None:
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
-            raise ModelError(f"model.start: {self.name} does not fit: {error}", fix="use its run's settings") from error
-        anew = [name for name in new if name not in old]
-        return f"started from {self.name}" + (f"; new classes: {', '.join(anew)}" if anew else "")
+            reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            raise ModelError(
+                f"{setting}: {self.name} is damaged: {reason}", fix="copy it, or train it again"
+            ) from error
 
 
 def with_earlier_parts(config: RunConfig) -> RunConfig:

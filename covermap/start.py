@@ -97,7 +97,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
         )
     build = build_arguments(config.model)
     earlier = None
-    if config.model.start and not resume:
+    if config.model.start:
         earlier = Earlier.open(config.model.start, setting="model.start")
         earlier.require_same_parts(build)
     scenes = open_scenes(config.data)
@@ -169,11 +169,12 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     assert legend is not None
     network = build_model(ready.spec, len(legend), **ready.build, weights=None if resume else ready.weights or None)
     if network.extra is not None and config.model.extra and not resume:
-        network.extra.network.load_state_dict(Earlier.open(config.model.extra, setting="model.extra").tensors())
-    if ready.earlier:
+        Earlier.open(config.model.extra, setting="model.extra").fill_extra(network.extra)
+    if ready.earlier and not resume:
         ready.notes.append(ready.earlier.fill(network, ready.build, legend))
     settings = config.model.adaptation
     ready.notes += adapt(network, settings)
+    _require_sense_of_head(config.model, network)
     if network.decoder.has_own_loss:
         ready.notes.append(f"{config.model.decoder} has its own loss: train.loss and class_weights have no effect")
     if settings.adapter and not resume:
@@ -182,6 +183,17 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
         base = {"backbone": config.model.backbone, "weights": ", ".join(sums)}
         load_adapter(network, settings.adapter, base=base)
     return network
+
+
+def _require_sense_of_head(config: ModelConfig, network: Model) -> None:
+    """Refuse to train a classifier behind layers that keep their random weights."""
+    parts = [network.neck, network.decoder, network.extra.add if network.extra else None]
+    held = sum(p.numel() for part in parts if part is not None for p in part.parameters() if not p.requires_grad)
+    if config.adaptation.method == "head" and held and config.start is None:
+        raise ConfigError(
+            f"model.adapt: head keeps {held:,} parameters of neck and decoder {config.decoder} at random weights",
+            fix="use adapt: frozen, or decoder: linear, or go on from a trained model (model.start)",
+        )
 
 
 def _inputs(
@@ -206,7 +218,7 @@ def _inputs(
             f"{config.model.backbone} with {config.model.decoder}: the decoder reads one map alone, which "
             f"model.neck: {config.model.neck} would only make coarser", fix="use model.neck: auto",
         )  # fmt: skip
-    notes = [*backbone.notes, *unknown_coordinates(scenes, backbone.uses)]
+    notes = [*backbone.notes, *unknown_coordinates(scenes, network.uses)]
     if backbone.dates == "one" and measured.num_dates > 1 and config.model.dates is None:
         notes.append(f"{config.model.backbone} takes one date at a time: the features of the dates are averaged")
     optional, unused = network.optional, network.unused
@@ -227,4 +239,4 @@ def _inputs(
         spec, said = with_statistics(spec, backbone.statistics)
         notes += said
     sensors = tuple(replace(entry, optional=entry.sensor in optional) for entry in spec.sensors)
-    return replace(spec, sensors=sensors, fixed_size=not backbone.local, uses=backbone.uses), notes
+    return replace(spec, sensors=sensors, fixed_size=not network.local, uses=network.uses), notes

@@ -108,6 +108,9 @@ class DataConfig(Section):
     source: str | None = Field(None, description="Instead of image and labels: a data set's layout (models list).")
     root: str | None = Field(None, description="With source: the data set's folder.")
     options: dict[str, Any] = Field(default={}, description="With source: arguments of the layout.")
+    gsd_m: float | None = Field(
+        None, gt=0, description="Pixel size to work at, of all images, on the finest one's corner; default: its own."
+    )
     labels: str | None = Field(None, description="Raster of class codes, polygons or points (GPKG, GeoJSON, SHP, CSV).")
     field: str | None = Field(None, description="Class field of vector labels.")
     layer: str | None = Field(None, description="Layer of vector labels, if the file has several.")
@@ -295,8 +298,10 @@ class RunConfig(Section):
         sizes = [stage.gsd_m for stage in self.stages]
         if len(sizes) == 1 or any(a <= b for a, b in pairwise(sizes)):
             raise ValueError("stages are two or more, coarse pixels first: [{gsd_m: 10}, {gsd_m: 5}]")
-        if sizes and self.data.source:
-            raise ValueError("stages change the pixels of data.image; prepare a layout's scenes with --gsd instead")
+        if sizes and self.data.gsd_m:
+            raise ValueError("data.gsd_m has no effect with stages, which have their own")
+        if sizes and self.model.extra:
+            raise ValueError("model.extra has one pixel size: it does not go with stages")
         return self
 
     @property

@@ -148,7 +148,8 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
     if model.adaptation.adapter:
         there["adapt"] = model.adaptation.model_copy(update={"adapter": at(model.adaptation.adapter)})
     parts = [part.strip().partition(":") for part in model.backbone.split("+")]
-    there["backbone"] = "+".join(f"{at(file)}:{name}" if colon else file for file, colon, name in parts)
+    if any(colon for _, colon, _ in parts):
+        there["backbone"] = "+".join(f"{at(file)}:{name}" if colon else file for file, colon, name in parts)
     model = model.model_copy(update=there)
     return config.model_copy(
         update={

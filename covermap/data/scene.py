@@ -194,7 +194,15 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
     if len(set(counts.values()) - {1}) > 1:
         listed = ", ".join(f"{key} {count}" for key, count in counts.items())
         raise ConfigError(f"sensors have different numbers of dates: {listed}", fix="give as many of each, or one")
-    grid = min((raster.grid for raster in stacked.values()), key=lambda g: g.gsd_m)
+    # Of equals the first, whatever rounding says.
+    grid = min((raster.grid for raster in stacked.values()), key=lambda g: round(g.gsd_m, 6))
+    if config.gsd_m:
+        finer = {key for key, raster in stacked.items() if raster.grid is grid or raster.grid.gsd_m < config.gsd_m}
+        images = tuple(
+            image.model_copy(update={"gsd_m": config.gsd_m}) if (image.sensor or "image") in finer else image
+            for image in images
+        )
+        grid = grid.coarsen(config.gsd_m / grid.gsd_m)
     for key, raster in stacked.items():
         if not raster.grid.is_same(grid):
             if grid.overlap(raster.grid) == 0:

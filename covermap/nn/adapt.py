@@ -48,6 +48,8 @@ def adapt(model: Model, settings: AdaptConfig) -> list[str]:
         _free_last_blocks(model.backbone, settings.blocks)
     if settings.method == "lora":
         notes = _add_lora(model, settings)
+    if settings.method != "head" and isinstance(model.backbone, Hybrid):  # what joins parts has no published weights
+        model.backbone.add.requires_grad_(True)
     model.hold()
     count = sum(p.numel() for p in model.parameters())
     free = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -59,7 +59,7 @@ def build_model(
     earlier = None
     if extra:
         network = build_model(InputSpec.from_dict(extra["input"]), extra["num_classes"], **extra["build"])
-        earlier = Extra(network, spec, *inputs)
+        earlier = Extra(network, spec, *inputs, reads=head.uses(len(inputs[1])))
     return Model(encoder, head, spec, merge=merge, neck=between, pixel=pixel, extra=earlier)
 
 

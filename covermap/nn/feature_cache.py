@@ -13,6 +13,7 @@ import torch
 from covermap.core.errors import ConfigError, CovermapError, OutputError
 from covermap.core.output import writing
 from covermap.core.types import Batch, Features
+from covermap.nn.hybrid import Hybrid
 from covermap.nn.model import Model, pad_to_multiple
 
 
@@ -90,6 +91,11 @@ def select(batch: Batch, rows: list[int]) -> Batch:
 
 def require_cacheable(model: Model, *, sizes: int, variations: list[str]) -> None:
     """Raise ConfigError where a window's features would not be the same in every epoch."""
+    if isinstance(model.backbone, Hybrid):
+        raise ConfigError(
+            "train.cache_features: what joins several backbones trains, so their features change",
+            fix="leave it out, or use one backbone",
+        )
     if not model.frozen:
         raise ConfigError(
             "train.cache_features: the backbone trains, so its features change", fix="set model.adapt: frozen or head"

@@ -22,33 +22,36 @@ from covermap.nn.model import Backbone, Model
 
 
 class AddMaps(nn.Module):
-    """Adds to each of our maps the other network's map of the nearest stride, through a 1 x 1 projection without bias.
+    """Adds another network's maps to ours, each through a 1 x 1 projection without bias.
 
-    This is what one gets from both side by side and a linear layer that reads them, ours with weight one. The other's
-    channels are first brought to mean 0 and std 1 at each place: backbones differ in scale. Zeros add nothing.
+    Each of ours gets the other's map of the nearest stride; what is left of the other's goes to the nearest of ours.
+    This is what one gets from all of them side by side and a linear layer that reads them, ours with weight one. The
+    other's channels are first brought to mean 0 and std 1 at each place: backbones differ in scale. Zeros add nothing.
+    own, other: strides, and of which maps they are, by position.
     """
 
     def __init__(
         self,
         channels: Sequence[int],
-        strides: Sequence[float],
+        own: Mapping[int, float],
         other_channels: Sequence[int],
-        other_strides: Sequence[float],
+        other: Mapping[int, float],
     ) -> None:
         super().__init__()
-        self.sources = [nearest_stride(other_strides, stride) for stride in strides]
+        self.pairs = [(i, _nearest(other, stride)) for i, stride in own.items()]
+        left = [j for j in other if j not in {source for _, source in self.pairs}]
+        self.pairs += [(_nearest(own, other[j]), j) for j in left]
         self.projections = nn.ModuleList(
-            nn.Conv2d(other_channels[source], own, 1, bias=False)
-            for source, own in zip(self.sources, channels, strict=True)
+            nn.Conv2d(other_channels[source], channels[to], 1, bias=False) for to, source in self.pairs
         )
 
     def forward(self, features: Features, other: Features) -> Features:
         """Maps (B, C_i, h_i, w_i) and any others of the same windows -> maps of the first's shapes."""
-        maps = []
-        for own, source, project in zip(features.maps, self.sources, self.projections, strict=True):
+        maps = list(features.maps)
+        for (to, source), project in zip(self.pairs, self.projections, strict=True):
             x = other.maps[source]
             even = functional.layer_norm(x.movedim(1, -1), (x.shape[1],)).movedim(-1, 1)
-            maps.append(own + _resize(project(even), own))
+            maps[to] = maps[to] + _resize(project(even), maps[to])
         return Features(tuple(maps), features.strides)
 
 
@@ -75,7 +78,8 @@ class Hybrid(Backbone):
                 )
         self.first, self.others = first, nn.ModuleList(others)
         self.channels, self.strides = first.channels, first.strides
-        self.add = nn.ModuleList(AddMaps(self.channels, self.strides, o.channels, o.strides) for o in others)
+        own = dict(enumerate(self.strides))
+        self.add = nn.ModuleList(AddMaps(self.channels, own, o.channels, dict(enumerate(o.strides))) for o in others)
         self.dates = first.dates if num_dates > 1 else "all"
         self.local = all(part.local for part in parts.values())
         self.fuses = all(part.fuses for part in parts.values())
@@ -84,7 +88,7 @@ class Hybrid(Backbone):
         self.uses = tuple(dict.fromkeys(use for part in parts.values() for use in part.uses))
         self.notes = tuple(f"{name}: {note}" for name, part in parts.items() for note in part.notes)
         self.reports = [report for part in parts.values() for report in part.reports]
-        self.statistics = first.statistics
+        self.statistics = dict(first.statistics)
         self.multiple_px = math.lcm(*(part.multiple for part in parts.values()))
 
     @property
@@ -107,11 +111,24 @@ class Hybrid(Backbone):
 class Extra(nn.Module):
     """The features of a trained network, which stay as they are, added to one's own (two-stage, arXiv 2211.09927)."""
 
-    def __init__(self, network: Model, spec: InputSpec, channels: Sequence[int], strides: Sequence[float]) -> None:
+    def __init__(
+        self,
+        network: Model,
+        spec: InputSpec,
+        channels: Sequence[int],
+        strides: Sequence[float],
+        *,
+        reads: Sequence[int],
+    ) -> None:
+        """reads: positions of our maps that the decoder reads."""
         super().__init__()
-        self.network = network.requires_grad_(False).eval()
         self.entries = [(entry, _entry_of(spec, entry)) for entry in network.spec.sensors]
-        self.add = AddMaps(channels, strides, network.channels, network.strides)
+        self.required = frozenset(entry.sensor for entry, _ in self.entries if not entry.optional)
+        theirs = {i: network.strides[i] for i in network.decoder.uses(len(network.strides))}
+        self.add = AddMaps(channels, {i: strides[i] for i in reads}, network.channels, theirs)
+        # What comes after the features is never asked.
+        network.decoder, network.pixel = nn.Identity(), None  # type: ignore[assignment]
+        self.network = network.requires_grad_(False).eval()
 
     @property
     def multiple(self) -> int:
@@ -123,13 +140,10 @@ class Extra(nn.Module):
         """Sensors that the network takes."""
         return frozenset(entry.sensor for entry, _ in self.entries)
 
-    @property
-    def required(self) -> frozenset[str]:
-        """Those that must be there."""
-        return frozenset(entry.sensor for entry, _ in self.entries if not entry.optional)
-
     def forward(self, features: Features, batch: Batch) -> Features:
-        """Our features of a batch -> the same with those of the network added."""
+        """Our features of a batch -> the same with those of the network added, where any of its sensors is there."""
+        if not any(ours.sensor in batch.image for _, ours in self.entries):
+            return features
         with torch.no_grad():
             other = self.network.features(self._as_trained(batch))
         added: Features = self.add(features, other)
@@ -148,16 +162,12 @@ class Extra(nn.Module):
                 continue
             x = batch.image[ours.sensor]
             where = [ours.bands.index(band) for band in theirs.bands]
-            factor, shift = zip(
-                *(
-                    (ours.std[at] / std, (ours.mean[at] - mean) / std)
-                    for at, mean, std in zip(where, theirs.mean, theirs.std, strict=True)
-                ),
-                strict=True,
-            )
-            column = (1, 1, -1, 1, 1)
             known = batch.valid if x.shape[1] == batch.valid.shape[1] else batch.valid.any(1, keepdim=True)
-            value = x[:, :, where] * x.new_tensor(factor).view(column) + x.new_tensor(shift).view(column)
+            value = x[:, :, where]
+            if not ours.per_scene:  # of such both have the scene's own numbers already
+                std, mean = ([numbers[i] for i in where] for numbers in (ours.std, ours.mean))
+                raw = value * _column(x, std) + _column(x, mean)
+                value = ((raw - _column(x, theirs.mean)) / _column(x, theirs.std)).clamp(-theirs.clip, theirs.clip)
             image[theirs.sensor] = value * known.unsqueeze(2)
         return replace(batch, image=image, label=None, target=None)
 
@@ -180,6 +190,15 @@ def _entry_of(spec: InputSpec, wanted: SensorInput) -> SensorInput:
                 fix="read the images in the same way in both stages",
             )
     return entry
+
+
+def _column(x: Tensor, numbers: Sequence[float]) -> Tensor:
+    return x.new_tensor(numbers).view(1, 1, -1, 1, 1)
+
+
+def _nearest(strides: Mapping[int, float], wanted: float) -> int:
+    positions = list(strides)
+    return positions[nearest_stride(list(strides.values()), wanted)]
 
 
 def _one_set(part: Backbone, features: Features) -> Features:

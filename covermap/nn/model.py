@@ -155,6 +155,16 @@ class Model(nn.Module):
         return self.backbone.strides if self.neck is None else self.neck.strides
 
     @property
+    def local(self) -> bool:
+        """Whether windows may be larger in prediction than in training at no loss."""
+        return self.backbone.local and (self.extra is None or self.extra.network.local)
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Of dates and location, what changes the features."""
+        return tuple(dict.fromkeys((*self.backbone.uses, *(self.extra.network.uses if self.extra else ()))))
+
+    @property
     def optional(self) -> frozenset[str]:
         """Sensors that a batch may lack; the expert on single pixels needs all."""
         if self.pixel is not None:

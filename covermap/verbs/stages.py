@@ -6,41 +6,69 @@ runs/NAME/stages/1_10m, runs/NAME/stages/2_5m, ..., and the finest stage as runs
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from covermap.core.config import SHORT, RunConfig, StageConfig
+from affine import Affine
+
+from covermap.core.config import RunConfig, StageConfig
 from covermap.core.config_file import parse_section
+from covermap.core.errors import OutputError
 from covermap.core.run import Run
 from covermap.core.train_config import ModelConfig, TrainConfig
 from covermap.data.make_split import make_split
 from covermap.data.scene import Scene, open_scenes
-from covermap.data.split import Split, Tile
+from covermap.data.split import ELSEWHERE, Split, Tile
 from covermap.geo.grid import Window
+from covermap.geo.rasterize import VectorLabels
 
 
-def plan_stages(config: RunConfig) -> Iterator[RunConfig]:
-    """The configs of all stages, coarse first; each starts from the model of the one before, the last is the run.
+@dataclass(frozen=True)
+class Plan:
+    """One stage: its settings, the config of its run, and its split where that is not the config's own."""
+
+    stage: StageConfig
+    config: RunConfig
+    split: Split | None = None
+
+    def save_split(self, *, resume: bool) -> None:
+        """Write the split that the config names; raises OutputError where a stage that is resumed had another one."""
+        if self.split is None:
+            return
+        path = Path(str(self.config.split.path))
+        if resume and path.is_file() and Split.load(path) != self.split:
+            raise OutputError(
+                f"{path.parent.parent} was started with another split: what tests now may have taught before",
+                fix="go on with the split that it was started with, or start again with --overwrite",
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.split.save(path)
+
+
+def plan_stages(config: RunConfig) -> list[Plan]:
+    """All stages, coarse first; each starts from the model of the one before, the last is the run itself.
 
     The split is drawn once, on the finest pixels, and scaled: what tests at the end has taught no stage.
     Raises what opening the data and splitting it raises; ConfigError for settings of a stage.
     """
-    plans = [_config(config, number) for number in range(len(config.stages))]
-    fine = open_scenes(plans[-1].data)
-    split = make_split(fine, config.split, size_px=max(plans[-1].train.sizes_px))
-    for plan, stage in zip(plans[:-1], config.stages, strict=False):
+    configs = [_config(config, number) for number in range(len(config.stages))]
+    fine = open_scenes(configs[-1].data)
+    split = make_split(fine, config.split, size_px=max(configs[-1].train.sizes_px))
+    plans = []
+    for stage, one in zip(config.stages[:-1], configs, strict=False):
         path = config.folder / "stages" / f"split_{stage.gsd_m:g}m.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scaled_split(split, fine, open_scenes(plan.data)).save(path)
         section = parse_section(type(config.split), {"method": "csv", "path": str(path)}, where="split")
-        yield plan.model_copy(update={"split": section})
-    yield plans[-1]
+        scaled = scaled_split(split, fine, open_scenes(one.data))
+        plans.append(Plan(stage, one.model_copy(update={"split": section}), scaled))
+    return [*plans, Plan(config.stages[-1], configs[-1])]
 
 
 def stage_row(run: Run, stage: StageConfig) -> dict[str, object]:
     """What is recorded of a finished stage: its pixel size, folder, and the scores of its best model."""
-    log = [row for row in run.read_log() if "val_miou" in row]
     key = run.config.train.monitor
+    log = [row for row in run.read_log() if row.get(key) is not None]
     best = max(log, key=lambda row: -row[key] if key == "val_loss" else row[key], default={})
     scores = {name: value for name, value in best.items() if name.startswith("val_") or name == "epoch"}
     if run.path("metrics.json").is_file():
@@ -48,39 +76,51 @@ def stage_row(run: Run, stage: StageConfig) -> dict[str, object]:
     return {"gsd_m": stage.gsd_m, "run": str(run.folder), **scores}
 
 
-def scaled_split(split: Split, fine: list[Scene], coarse: list[Scene]) -> Split:
-    """A split of the same ground on larger pixels; those that reach into another rectangle belong to no part."""
-    factors = {a.name: b.grid.transform.a / a.grid.transform.a for a, b in zip(fine, coarse, strict=True)}
-    bounds = {scene.name: scene.grid.window for scene in coarse}
+def scaled_split(split: Split, fine: Sequence[Scene], coarse: Sequence[Scene]) -> Split:
+    """A split of the same ground on larger pixels.
+
+    Pixels that reach into another rectangle belong to no part, nor do polygons whose centre would change sides.
+    """
+    to_coarse = {a.name: ~b.grid.transform * a.grid.transform for a, b in zip(fine, coarse, strict=True)}
     tiles: list[Tile] = []
     for tile in split.tiles:
-        inside, touched = _scaled(tile.window, factors[tile.scene])
+        inside, touched = _scaled(tile.window, to_coarse[tile.scene])
+        if tile.part in ELSEWHERE:
+            tiles.append(Tile(tile.scene, touched, tile.part))
+            continue
         if touched != inside:
-            tiles.append(Tile(tile.scene, touched.intersect(bounds[tile.scene]), "none"))
+            tiles.append(Tile(tile.scene, touched, "none"))
         if not inside.is_empty:
             tiles.append(Tile(tile.scene, inside, tile.part))
-    buffer = math.ceil(split.buffer_px / min(factors.values()))
-    return replace(split, tiles=tuple(tiles), buffer_px=buffer)
+    factor = min(abs(1 / transform.determinant) ** 0.5 for transform in to_coarse.values())
+    scaled = replace(split, tiles=tuple(tiles), buffer_px=math.ceil(split.buffer_px / factor))
+    moved = {
+        (b.name, number)
+        for a, b in zip(fine, coarse, strict=True)
+        if isinstance(b.labels, VectorLabels)
+        for number, _, _ in b.labels.object_windows()
+        if scaled.part_of_object(b, number) != split.part_of_object(a, number)
+    }
+    return replace(scaled, dropped=split.dropped | moved)
 
 
-def _scaled(window: Window, factor: float) -> tuple[Window, Window]:
-    """The pixels of `factor` times the size that lie in a window, and those that touch it."""
+def _scaled(window: Window, to_coarse: Affine) -> tuple[Window, Window]:
+    """The larger pixels that lie in a window of small ones, and those that touch it."""
     slack = 1e-6
-    first = (window.row / factor, window.col / factor)
-    last = ((window.row + window.height) / factor, (window.col + window.width) / factor)
-    low, high = [math.ceil(x - slack) for x in first], [math.floor(x + slack) for x in last]
+    left, top = to_coarse * (window.col, window.row)
+    right, bottom = to_coarse * (window.col + window.width, window.row + window.height)
+    low, high = [math.ceil(x - slack) for x in (top, left)], [math.floor(x + slack) for x in (bottom, right)]
     inside = Window(*low, *(max(0, b - a) for a, b in zip(low, high, strict=True)))
-    low, high = [math.floor(x + slack) for x in first], [math.ceil(x - slack) for x in last]
+    low, high = [math.floor(x + slack) for x in (top, left)], [math.ceil(x - slack) for x in (bottom, right)]
     return inside, Window(*low, *(b - a for a, b in zip(low, high, strict=True)))
 
 
 def _config(config: RunConfig, number: int) -> RunConfig:
     stage, last = config.stages[number], number == len(config.stages) - 1
-    images = [image.model_copy(update={"gsd_m": stage.gsd_m}) for image in config.data.images]
-    data = config.data.model_copy(update=dict.fromkeys(SHORT) | {"image": images})
+    data = config.data.model_copy(update={"gsd_m": stage.gsd_m})
     if not last and config.data.align == "none":
         data = data.model_copy(update={"align": "mode"})
-    merged = config.train.model_dump(exclude_unset=True) | stage.train
+    merged = _merged(config.train.model_dump(exclude_unset=True), stage.train)
     model = config.model
     if number:
         before = config.folder / "stages" / _name(config, number - 1) / "model"
@@ -99,6 +139,13 @@ def _config(config: RunConfig, number: int) -> RunConfig:
             "stages": [],
         }
     )
+
+
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with some of them changed, sections entry by entry."""
+    both = {key: _merged(settings[key], value) if isinstance(value, Mapping) and isinstance(settings.get(key), Mapping)
+            else value for key, value in changes.items()}  # fmt: skip
+    return {**settings, **both}
 
 
 def _name(config: RunConfig, number: int) -> str:

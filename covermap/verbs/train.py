@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,8 +31,7 @@ from covermap.core.types import Batch
 from covermap.data.augment import variations
 from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate
-from covermap.data.split import Split
-from covermap.earlier import with_earlier_parts
+from covermap.earlier import Earlier, with_earlier_parts
 from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, precision_of, save_model
 from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
@@ -61,16 +61,24 @@ def train(
     """
     config = with_earlier_parts(config)
     if not config.stages:
-        return _train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
-    if not resume:
-        Run.require_free(config, overwrite=overwrite, resume=resume)
+        run = _train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
+        if overwrite:  # what an earlier run with stages left
+            shutil.rmtree(run.path("stages"), ignore_errors=True)
+            run.path("stages.json").unlink(missing_ok=True)
+        return run
+    plans = plan_stages(config)
+    for plan in plans:
+        Run.require_free(plan.config, overwrite=overwrite, resume=resume)
+    if overwrite:
+        shutil.rmtree(config.folder / "stages", ignore_errors=True)
     rows = []
-    for stage, plan in zip(config.stages, plan_stages(config), strict=True):
-        say(f"stage of {stage.gsd_m:g} m")
-        run = _train(plan, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
-        if plan.name != config.name and any(tile.part == "test" for tile in Split.load(run.path("split.csv")).tiles):
+    for plan in plans:
+        say(f"stage of {plan.stage.gsd_m:g} m")
+        plan.save_split(resume=resume)
+        run = _train(plan.config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
+        if plan.split and any(tile.part == "test" for tile in plan.split.tiles):
             evaluate(run)
-        rows.append(stage_row(run, stage))
+        rows.append(stage_row(run, plan.stage))
     run.write_json("stages.json", rows)
     return run
 
@@ -356,7 +364,8 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
     if ready.earlier:
         facts = {"started_from": ready.earlier.name, "started_from_sha256": ready.earlier.checksum}
         known = ready.earlier.card.facts
-        facts |= {key: known[key] for key in ("licence_of_weights",) if key in known}  # a run from scratch has none
+        kept = ("licence_of_weights", "extra_from", "extra_from_sha256", "extra_licence_of_weights")
+        facts |= {key: known[key] for key in kept if key in known}  # a run from scratch has none
     elif reports:
         files = [report.path for report in reports]
         published = [published_of(name) if section.weights == "auto" else None for name in ready.weights]
@@ -365,8 +374,17 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
             "started_from_sha256": ", ".join(checkpoint_sum(file) for file in files),
             "licence_of_weights": ", ".join(each.licence if each else "not known" for each in published),
         }
+    elif run.path("weights.json").is_file():
+        return dict(run.read_json("weights.json")["facts"])
     else:
-        return run.read_json("weights.json")["facts"] if run.path("weights.json").is_file() else {}
+        facts = {}
+    if section.extra:
+        extra = Earlier.open(section.extra, setting="model.extra")
+        facts |= {"extra_from": extra.name, "extra_from_sha256": extra.checksum}
+        if "licence_of_weights" in extra.card.facts:
+            facts["extra_licence_of_weights"] = extra.card.facts["licence_of_weights"]
+    if not facts:
+        return facts
     rows = [
         {"tensor": row.name, "shape": row.shape, "fate": row.fate, "note": row.note}
         for report in reports

@@ -39,13 +39,15 @@ def test_all_of_them_learn(name):
         optimiser.step()
         optimiser.zero_grad()
     after = model.backbone.state_dict()
-    for part, _ in model.backbone.named_parts():
-        assert any(not torch.equal(before[key], after[key]) for key in before if key.startswith(part))
+    still = [key for key, _ in model.backbone.named_parameters() if torch.equal(before[key], after[key])]
+    assert not [key for key in still if "position" not in key], "every part of each of them learns"
 
 
 def test_maps_of_the_nearest_stride_are_added_in_the_size_of_ours():
-    add = AddMaps((4, 6), (4, 8), (3, 5), (8, 32))
-    assert add.sources == [0, 0]
+    add = AddMaps((4, 6), {0: 4, 1: 8}, (3, 5), {0: 8})  # the other's second map is read by nothing
+    assert add.pairs == [(0, 0), (1, 0)]
+    assert AddMaps((4, 6), {0: 4, 1: 8}, (3, 5), {0: 8, 1: 32}).pairs == [(0, 0), (1, 0), (1, 1)]
+    assert AddMaps((4, 6, 9), {0: 4, 2: 16}, (3, 5), {1: 16}).pairs == [(0, 1), (2, 1)]
     own = Features((torch.randn(2, 4, 8, 8), torch.randn(2, 6, 4, 4)), (4, 8))
     other = Features((torch.randn(2, 3, 4, 4), torch.randn(2, 5, 1, 1)), (8, 32))
     found = add(own, other)
@@ -75,6 +77,11 @@ def test_pairs_without_sense_are_refused_by_name():
         build_model(dates, 3, backbone="unet+resnet18")
 
 
+def test_a_copy_can_be_made_for_validation():
+    spec = InputSpec((SensorInput("landsat7", ("blue", "green", "red", "nir"), (0.1,) * 4, (0.2,) * 4),), 30, 64)
+    copy.deepcopy(build_model(spec, 3, backbone="presto+galileo_nano", decoder="linear"))
+
+
 def test_two_dates_through_backbones_that_take_one():
     spec = replace(SPEC, sensors=(replace(SPEC.sensors[0], num_dates=2),))
     model = build_model(spec, 3, backbone="resnet18+segformer_b0").eval()
@@ -86,8 +93,11 @@ def test_two_dates_through_backbones_that_take_one():
 def test_low_rank_updates_reach_all_of_them_and_layers_have_no_order():
     model = hybrid("unet+segformer_b0")
     assert all(name.startswith("others.0.") for name in lora_targets(model.backbone, "attention"))
+    adapt(model, AdaptConfig(method="lora", rank=4))
+    free = {name for name, p in model.backbone.named_parameters() if p.requires_grad}
+    assert {name.split(".")[0] for name in free} == {"others", "add"}, "what joins them has no published weights"
     with pytest.raises(ConfigError, match="no common order"):
-        adapt(model, AdaptConfig(method="partial"))
+        adapt(hybrid("unet+segformer_b0"), AdaptConfig(method="partial"))
     with pytest.raises(ConfigError, match="no common order"):
         parameter_groups(model, lr=1.0, weight_decay=0.0, layer_decay=0.9)
 
@@ -134,8 +144,38 @@ def test_the_earlier_network_stays_bit_for_bit_and_sees_its_own_normalisation():
     seen = model.extra._as_trained(batch).image["planetscope"]
     raw = batch.image["planetscope"].double() * 0.2 + 0.1
     for position, (band, mean, std) in enumerate(((3, 0.4, 0.5), (2, 0.3, 0.1))):
-        wanted = (raw[:, :, band] - mean) / std * batch.valid
+        wanted = ((raw[:, :, band] - mean) / std).clamp(-10, 10) * batch.valid
         assert torch.allclose(seen[:, :, position].double(), wanted, atol=1e-5)
+
+
+def test_own_numbers_of_scenes_are_the_same_to_both():
+    own = replace(SPEC, sensors=(replace(SPEC.sensors[0], per_scene=True),))
+    other = replace(own, sensors=(replace(own.sensors[0], mean=(7.0,) * 4, std=(3.0,) * 4),))
+    batch = random_batch(own, 32, 32)
+    seen = two_stages(spec=own, earlier_spec=other).extra._as_trained(batch)
+    assert torch.equal(seen.image["planetscope"], batch.image["planetscope"])
+
+
+@pytest.mark.parametrize(("decoder", "earlier"), [("deeplabv3plus", "vit_tiny"), ("unet", "unet"), ("fcn", "vit_tiny")])
+def test_only_maps_that_are_read_are_added(decoder, earlier):
+    build = {"backbone": earlier, "decoder": "deeplabv3plus" if earlier == "vit_tiny" else "unet"}
+    described = {"input": SPEC.to_dict(), "num_classes": 2, "build": build}
+    model = build_model(SPEC, 3, backbone="vit_tiny", decoder=decoder, extra=described)
+    model(random_batch(SPEC, 64, 64)).square().mean().backward()
+    assert all(p.grad is not None for p in model.extra.add.parameters())
+    assert not [
+        name for name in model.state_dict() if name.startswith(("extra.network.decoder", "extra.network.pixel"))
+    ]
+
+
+def test_without_its_sensor_the_earlier_network_adds_nothing():
+    sensors = [replace(SPEC.sensors[0], sensor=name, optional=True) for name in ("planetscope", "other")]
+    spec = replace(SPEC, sensors=tuple(sensors))
+    model = two_stages(spec=spec, earlier_spec=replace(SPEC, sensors=(sensors[1],)))
+    batch = random_batch(spec, 32, 32)
+    features = model.encode(batch)
+    del batch.image["other"]
+    assert model.extra(features, batch) is features
 
 
 def test_an_earlier_network_of_other_inputs_is_refused():

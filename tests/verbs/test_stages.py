@@ -2,11 +2,13 @@
 
 import json
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import torch
+from shapely import box
 
-from covermap.core.config_file import parse_config
+from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import BandError, ConfigError, GridError, ModelError, OutputError
 from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, Tile
@@ -16,8 +18,9 @@ from covermap.models import load_model, read_card
 from covermap.start import build_network, prepare_run
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import predict
-from covermap.verbs.stages import scaled_split
-from covermap.verbs.train import train
+from covermap.verbs.stages import plan_stages, scaled_split
+from covermap.verbs.train import Loop, train
+from tests.conftest import landscape
 
 
 def with_(raw, name, model=None, train=None, **top):
@@ -54,6 +57,124 @@ def test_head_alone_of_an_earlier_model(tiny, first):
     before, after = load_model(first.path("model")).arrays(), load_model(run.path("model")).arrays()
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert moved == {"decoder.classify.weight", "decoder.classify.bias"}
+
+
+def test_a_file_with_start_names_no_parts(tiny, first, tmp_path):
+    other = train(with_(tiny, "other", model={"decoder": "fcn", "backbone_options": {"widths": [8, 16]}}))
+    raw = {key: value for key, value in tiny.items() if key != "model"} | {"model": {"start": str(other.folder)}}
+    (tmp_path / "c.yaml").write_text(json.dumps(raw))
+    config = with_earlier_parts(load_config(tmp_path / "c.yaml"))
+    assert (config.model.decoder, config.model.backbone) == ("fcn", "unet")
+
+
+def test_a_head_behind_random_layers_is_refused(tiny):
+    ready = prepare_run(with_(tiny, "plain"))
+    config = with_(tiny, "head", model={"adapt": "head"})
+    with pytest.raises(ConfigError, match="parameters of neck and decoder unet at random weights"):
+        build_network(config, ready)
+
+
+@pytest.mark.parametrize("change", [{"start": True}, {"extra": True}, {}])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tiny, first, monkeypatch, write_tif, change):
+    """Also from a model of other data, whose scaling it keeps; with an empty change by stages."""
+    _, image = landscape(seed=3)
+    data = tiny["data"] | {"image": write_tif("dark.tif", image // 2, bands=["green", "red", "nir"], nodata=0)}
+    raw = tiny | {"data": data} | ({} if change else {"stages": [{"gsd_m": 20}, {"gsd_m": 10}]})
+    model = {key: str(first.folder) for key in change}
+    whole = train(with_(raw, "whole", model=model, train={"epochs": 2}))
+    saved, calls = Loop.save, []
+
+    def stop(self):
+        saved(self)
+        calls.append(self.epoch)
+        if len(calls) == 1 + 2 * (not change):  # in stages after the first epoch of the second
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(with_(raw, "parts", model=model, train={"epochs": 2}))
+    monkeypatch.setattr(Loop, "save", saved)
+    parts = train(with_(raw, "parts", model=model, train={"epochs": 2}), resume=True)
+    one, two = (load_model(run.path("model")) for run in (whole, parts))
+    assert one.spec == two.spec
+    arrays = two.arrays()
+    assert all(np.array_equal(value, arrays[name]) for name, value in one.arrays().items())
+    kept = [{key: value for key, value in row.items() if key != "run"} for row in stages_of(whole)]
+    assert kept == [{key: value for key, value in row.items() if key != "run"} for row in stages_of(parts)]
+
+
+def stages_of(run):
+    return run.read_json("stages.json") if run.path("stages.json").is_file() else []
+
+
+def test_stages_are_not_resumed_with_another_split(tiny, monkeypatch):
+    raw = tiny | {"stages": [{"gsd_m": 20}, {"gsd_m": 10}]}
+    monkeypatch.setattr("covermap.verbs.train.evaluate", raise_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(with_(raw, "staged", train={"epochs": 1}))
+    monkeypatch.undo()
+    other = raw | {"split": raw["split"] | {"seed": 5}}
+    with pytest.raises(OutputError, match="started with another split"):
+        train(with_(other, "staged", train={"epochs": 1}), resume=True)
+    run = train(with_(other, "staged", train={"epochs": 1}), overwrite=True)
+    assert run.path("stages.json").is_file()
+    train(with_(tiny, "staged", train={"epochs": 1}), overwrite=True)
+    assert not run.path("stages.json").exists()
+    assert not run.path("stages").exists()
+
+
+def raise_interrupt(*arguments, **settings):
+    raise KeyboardInterrupt
+
+
+def test_own_numbers_of_scenes_stay_so(tiny):
+    old = train(with_(tiny, "own", train={"epochs": 1, "normalise": "scene"}))
+    config = with_(tiny, "next", model={"start": str(old.folder)})
+    assert prepare_run(config).spec.sensors[0].per_scene
+
+
+def test_elevation_does_not_move_the_grid_of_a_stage(tiny, write_tif):
+    """A coarser second image that begins elsewhere, named first: all stages stand on the finest image's corner."""
+    dem = write_tif("dem.tif", np.arange(40 * 50, dtype="float32").reshape(40, 50), gsd=30, origin=(499_910, 5_000_070))
+    images = [{"path": dem, "sensor": "dem"}, {"path": tiny["data"]["image"]}]
+    raw = tiny | {"data": tiny["data"] | {"image": images}, "stages": [{"gsd_m": 20}, {"gsd_m": 10}]}
+    plans = plan_stages(with_(raw, "staged"))
+    corners = [open_scenes(plan.config.data)[0].grid.bounds for plan in plans]
+    assert all(bounds[0] == 500_000 and bounds[3] == 5_000_000 for bounds in corners)
+
+
+def test_polygons_do_not_change_sides(tiny, tmp_path):
+    rng = np.random.default_rng(0)
+    places = [
+        box(x, y, x + 25, y + 25)
+        for x, y in zip(rng.uniform(500_000, 501_200, 300), rng.uniform(4_999_100, 4_999_950, 300), strict=True)
+    ]
+    table = gpd.GeoDataFrame({"class": rng.choice(["field", "water"], 300)}, geometry=places, crs="EPSG:32631")
+    table.to_file(tmp_path / "p.gpkg")
+    data = {"image": tiny["data"]["image"], "labels": str(tmp_path / "p.gpkg"), "field": "class"}
+    fine = open_scenes(parse_config(tiny | {"data": data}).data)
+    coarse = open_scenes(parse_config(tiny | {"data": data | {"gsd_m": 40}}).data)
+    name = fine[0].name
+    split = Split((Tile(name, Window(0, 0, 96, 64), "test"), Tile(name, Window(0, 64, 96, 64), "train")), 0)
+    scaled = scaled_split(split, fine, coarse)
+    before, after = (
+        {
+            n: one.part_of_object(scene, n)
+            for n, _, _ in scene.labels.object_windows()
+            if (name, n) not in scaled.dropped
+        }
+        for one, scene in ((split, fine[0]), (scaled, coarse[0]))
+    )
+    assert before == after
+    assert len(before) > 200
+
+
+def test_ground_of_other_scenes_keeps_its_part(tiny):
+    fine = open_scenes(parse_config(tiny).data)
+    coarse = open_scenes(parse_config(tiny | {"data": tiny["data"] | {"gsd_m": 30, "align": "mode"}}).data)
+    name = fine[0].name
+    split = Split((Tile(name, Window(0, 0, 96, 128), "test"), Tile(name, Window(0, 0, 50, 50), "test elsewhere")), 0)
+    assert (part_of(scaled_split(split, fine, coarse), name, (32, 42)) == 3).all()
 
 
 def test_weights_of_a_class_follow_its_name(tiny, first):
@@ -99,8 +220,9 @@ def test_features_of_an_earlier_network_are_kept_in_the_model_folder(tiny, first
     network = load_model(run.path("model"))
     theirs = load_model(first.path("model")).arrays()
     inner = {k.removeprefix("extra.network."): v for k, v in network.arrays().items() if k.startswith("extra.network.")}
-    assert inner.keys() == theirs.keys()
-    assert all(np.array_equal(inner[name], theirs[name]) for name in theirs)
+    assert inner.keys() == {name for name in theirs if not name.startswith("decoder.")}
+    assert all(np.array_equal(inner[name], theirs[name]) for name in inner)
+    assert read_card(run.path("model")).facts["extra_from"] == str(first.path("model"))
     first.path("model").rename(tmp_path / "gone")  # the folder holds all that prediction needs
     assert evaluate(run)["models"]["network"]["scores"]["oa"] > 0.3
     predict(run.path("model"), tiny["data"]["image"], tmp_path / "map.tif")
@@ -145,8 +267,7 @@ def part_of(split, scene, shape):
 
 def test_a_split_on_larger_pixels_leaves_out_what_lies_between(tiny):
     fine = open_scenes(parse_config(tiny).data)
-    data = tiny["data"] | {"image": [{"path": tiny["data"]["image"], "gsd_m": 30}], "align": "mode"}
-    data.pop("labels")
+    data = tiny["data"] | {"gsd_m": 30, "align": "mode"}
     coarse = open_scenes(parse_config(tiny | {"data": data}).data)
     name = fine[0].name
     split = Split((Tile(name, Window(0, 0, 96, 64), "train"), Tile(name, Window(0, 64, 96, 64), "test")), 4)
