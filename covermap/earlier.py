@@ -125,6 +125,8 @@ class Earlier:
                 tensors[name] = mine
         self._load(network, tensors, "model.start")
         anew = [name for name in new if name not in old]
+        if len(anew) == len(new):
+            return f"started from {self.name}, which knows none of these classes: it mapped {', '.join(old)}"
         return f"started from {self.name}" + (f"; new classes: {', '.join(anew)}" if anew else "")
 
     def fill_extra(self, extra: Extra) -> None:

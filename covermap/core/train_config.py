@@ -81,7 +81,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _one_beginning(self) -> ModelConfig:
-        if self.start is not None and self.weights not in ("auto", "none"):
+        if self.start is not None and self.weights != "auto":
             raise ValueError("model.start holds the whole network: model.weights has no effect with it")
         return self
 
