@@ -135,7 +135,15 @@ def test_a_broken_connection_is_taken_up_where_it_broke(host, tmp_path):
     assert len(host.seen) == 7  # the list only
 
 
-def test_stopped_by_hand_it_goes_on(host, covermap, tmp_path, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """Also where the tests run in the background, which ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_stopped_by_hand_it_goes_on(host, covermap, tmp_path, monkeypatch, interruptible):
     zenodo(host, {"a.bin": BYTES})
 
     def stop(url, **given):
