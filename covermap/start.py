@@ -40,7 +40,7 @@ class Prepared:
     """Everything that comes before the first step, made once from the config.
 
     weights: {backbone: file that it starts from}. build: arguments of build_model. earlier: the model that all of
-    the network starts from, if any.
+    the network starts from, if any. extra: that whose features are added, if any.
     """
 
     scenes: list[Scene]
@@ -52,6 +52,7 @@ class Prepared:
     weights: dict[str, Path]
     build: dict[str, Any]
     earlier: Earlier | None = None
+    extra: Earlier | None = None
 
     @property
     def has_val(self) -> bool:
@@ -95,16 +96,17 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
             f"model.adapt: {method} keeps {' and '.join(unlearnt)} at random weights, which nothing can be learnt from",
             fix="use adapt: full, or a backbone with published weights: covermap models list",
         )
-    build = build_arguments(config.model)
-    earlier = None
-    if config.model.start:
-        earlier = Earlier.open(config.model.start, setting="model.start")
+    model = config.model
+    earlier = Earlier.open(model.start, setting="model.start") if model.start else None
+    extra = Earlier.open(model.extra, setting="model.extra") if model.extra else None
+    build = build_arguments(model, earlier, extra)
+    if earlier:
         earlier.require_same_parts(build)
     scenes = open_scenes(config.data)
     split = make_split(scenes, config.split, size_px=max(config.train.sizes_px))
     spec, wishes = _inputs(config, scenes, split, build, published=bool(weights))
-    if config.model.extra:
-        Earlier.open(config.model.extra, setting="model.extra").require_gsd(spec.gsd_m)
+    if extra:
+        extra.require_gsd(spec.gsd_m)
     if earlier:
         spec = earlier.inputs(spec, keep=config.train.normalise == "auto")
     scenes = with_own_statistics(scenes, spec)
@@ -115,7 +117,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     assert legend is not None
     sampling = plan_sampling(found.cell_px, method=config.train.sampling, rare=config.train.rare, names=legend.names)
     notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes, *sampling.notes]
-    ready = Prepared(scenes, split, spec, found, sampling, notes, weights, build, earlier)
+    ready = Prepared(scenes, split, spec, found, sampling, notes, weights, build, earlier, extra)
     if not ready.has_val:
         if config.train.schedule == "plateau" or config.train.patience:
             raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")
@@ -141,13 +143,9 @@ def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str,
     return found
 
 
-def build_arguments(config: ModelConfig) -> dict[str, Any]:
-    """What build_model needs besides the data, as it is kept in a model folder."""
-    extra = None
-    if config.extra:
-        extra = Earlier.open(config.extra, setting="model.extra").description
-    elif config.start:
-        extra = Earlier.open(config.start, setting="model.start").card.build.get("extra")
+def build_arguments(config: ModelConfig, earlier: Earlier | None, extra: Earlier | None) -> dict[str, Any]:
+    """What build_model needs besides the data, as it is kept in a model folder; extra features also of `earlier`."""
+    inherited = earlier.card.build.get("extra") if earlier else None
     return {
         "backbone": config.backbone,
         "decoder": config.decoder,
@@ -156,7 +154,7 @@ def build_arguments(config: ModelConfig) -> dict[str, Any]:
         "dates": config.dates,
         "neck": config.neck,
         "pixel_width": config.pixel_width,
-        "extra": extra,
+        "extra": extra.description if extra else inherited,
     }
 
 
@@ -168,8 +166,8 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     legend = ready.scenes[0].legend
     assert legend is not None
     network = build_model(ready.spec, len(legend), **ready.build, weights=None if resume else ready.weights or None)
-    if network.extra is not None and config.model.extra and not resume:
-        Earlier.open(config.model.extra, setting="model.extra").fill_extra(network.extra)
+    if ready.extra and network.extra is not None and not resume:
+        ready.extra.fill_extra(network.extra)
     if ready.earlier and not resume:
         ready.notes.append(ready.earlier.fill(network, ready.build, legend))
     settings = config.model.adaptation

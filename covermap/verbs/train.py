@@ -31,7 +31,7 @@ from covermap.core.types import Batch
 from covermap.data.augment import variations
 from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate
-from covermap.earlier import Earlier, with_earlier_parts
+from covermap.earlier import with_earlier_parts
 from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, precision_of, save_model
 from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
@@ -378,8 +378,7 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
         return dict(run.read_json("weights.json")["facts"])
     else:
         facts = {}
-    if section.extra:
-        extra = Earlier.open(section.extra, setting="model.extra")
+    if extra := ready.extra:
         facts |= {"extra_from": extra.name, "extra_from_sha256": extra.checksum}
         if "licence_of_weights" in extra.card.facts:
             facts["extra_licence_of_weights"] = extra.card.facts["licence_of_weights"]

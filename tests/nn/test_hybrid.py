@@ -79,7 +79,9 @@ def test_pairs_without_sense_are_refused_by_name():
 
 def test_a_copy_can_be_made_for_validation():
     spec = InputSpec((SensorInput("landsat7", ("blue", "green", "red", "nir"), (0.1,) * 4, (0.2,) * 4),), 30, 64)
-    copy.deepcopy(build_model(spec, 3, backbone="presto+galileo_nano", decoder="linear"))
+    model = build_model(spec, 3, backbone="presto+galileo_nano", decoder="linear")
+    same = copy.deepcopy(model).state_dict()
+    assert all(torch.equal(value, same[name]) for name, value in model.state_dict().items())
 
 
 def test_two_dates_through_backbones_that_take_one():
