@@ -72,8 +72,11 @@ class RasterLabels:
                     f"{path} is {mine.describe()}, {image_name} is {grid.describe()}: their pixels differ",
                     fix="set data.align: mode, or: covermap prepare LABELS OUT.tif --like IMAGE --resampling mode",
                 )
-            if mine.crs is None or grid.crs is None:
-                raise GridError(f"{path} or {image_name} has no CRS, so they cannot be aligned", fix="assign the CRS")
+            if (mine.crs is None or grid.crs is None) and not mine.has_extent_of(grid):
+                raise GridError(
+                    f"{path} or {image_name} has no CRS and their corners differ: they cannot be aligned",
+                    fix="give both their CRS: gdal_edit.py -a_srs EPSG:...",
+                )
             if not file.is_plain:
                 raise GridError(
                     f"{path} is {mine.describe()}, {image_name} is {grid.describe()}: only plain codes can be aligned",

@@ -151,6 +151,15 @@ class Grid:
                 return False
         return True
 
+    def has_extent_of(self, other: Grid) -> bool:
+        """Whether both have the same CRS (or none) and corners, to a pixel of the coarser: tiles too."""
+        if not self.same_crs(other):
+            return False
+        pixel = max(abs(g.transform.determinant) ** 0.5 for g in (self, other))
+        mine, others = ((*g.transform * (0, 0), *g.transform * (g.width, g.height)) for g in (self, other))
+        start, end = (max(abs(a - b) for a, b in zip(mine[i:j], others[i:j], strict=True)) for i, j in ((0, 2), (2, 4)))
+        return start < 0.01 * pixel and end < pixel
+
     def same_crs(self, other: Grid) -> bool:
         return self.crs == other.crs
 

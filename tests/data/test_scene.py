@@ -62,6 +62,17 @@ def test_labels_in_another_crs_or_place_are_refused(write_tif):
         open_scenes(DataConfig(image=image, labels=far))
 
 
+def test_labels_without_a_crs_are_aligned_where_corners_are_those_of_the_image(write_tif):
+    image = ImageConfig(path=write_tif("i.tif", np.ones((1, 20, 20), "uint8"), bands=["red"], crs=None), gsd_m=30)
+    codes = np.kron(np.array([[1, 2], [2, 1]], "uint8"), np.ones((10, 10), "uint8"))
+    labels, short = (write_tif(f"{n}.tif", codes[:n], crs=None) for n in (20, 16))
+    scene = open_scenes(DataConfig(image=[image], labels=labels, align="mode"))[0]
+    assert (scene.grid.height, scene.grid.width) == (7, 7)
+    assert scene.read_labels(scene.grid.window)[[0, 0, 5, 5], [0, 5, 0, 5]].tolist() == [0, 1, 1, 0]
+    with pytest.raises(GridError, match="corners differ"):
+        open_scenes(DataConfig(image=[image], labels=short, align="mode"))
+
+
 def test_unknown_codes_are_listed_and_never_become_a_class(write_tif):
     image = write_tif("i.tif", np.ones((1, 8, 8), "uint8"), bands=["red"])
     codes = np.ones((8, 8), "uint8")

@@ -10,6 +10,7 @@ from shapely import box
 
 from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import BandError, ConfigError, GridError, ModelError, OutputError
+from covermap.core.registry import find
 from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, Tile
 from covermap.earlier import with_earlier_parts
@@ -278,6 +279,22 @@ def test_a_split_on_larger_pixels_leaves_out_what_lies_between(tiny):
     assert (parts[:, 22:42] == 3).all()
     assert (parts[:, :20] == 1).all()
     assert (parts[:, 20] == 0).all()  # fine columns 60 to 62, nearer than 4 px to the test
+
+
+def test_stages_of_tiles_without_a_place_on_the_ground(tmp_path):
+    find("source", "wusu").write_miniature(tmp_path)
+    raw = {
+        "name": "wusu", "output": str(tmp_path / "runs"), "baseline": False, "split": {"method": "source"},
+        "data": {"source": "wusu", "root": str(tmp_path), "options": {"dates": "single"}, "align": "mode"},
+        "model": {"backbone": "unet", "backbone_options": {"widths": [8, 16]}},
+        "train": {"size_px": 32, "epochs": 1}, "stages": [{"gsd_m": 4}, {"gsd_m": 1}],
+    }  # fmt: skip
+    run = train(parse_config(raw))
+    rows = run.read_json("stages.json")
+    assert [row["gsd_m"] for row in rows] == [4, 1]
+    fine, coarse = (Split.load(folder / "split.csv") for folder in (run.folder, run.folder / "stages/1_4m"))
+    assert [tile.part for tile in fine.tiles] == [tile.part for tile in coarse.tiles]
+    assert {(t.window.height, c.window.height) for t, c in zip(fine.tiles, coarse.tiles, strict=True)} == {(64, 16)}
 
 
 @pytest.mark.parametrize(
