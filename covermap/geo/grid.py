@@ -158,7 +158,7 @@ class Grid:
         pixel = max(abs(g.transform.determinant) ** 0.5 for g in (self, other))
         mine, others = ((*g.transform * (0, 0), *g.transform * (g.width, g.height)) for g in (self, other))
         start, end = (max(abs(a - b) for a, b in zip(mine[i:j], others[i:j], strict=True)) for i, j in ((0, 2), (2, 4)))
-        return start < 0.01 * pixel and end < pixel
+        return bool(start < 0.01 * pixel and end < pixel)
 
     def same_crs(self, other: Grid) -> bool:
         return self.crs == other.crs
