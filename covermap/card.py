@@ -18,6 +18,7 @@ import shapely
 
 from covermap.core.legend import Legend
 from covermap.core.stac_item import stac_classes, stac_dates, stac_file, stac_item
+from covermap.core.task import Task
 from covermap.core.types import InputSpec, SensorInput
 
 MODEL_FILES = ("config.json", "model.safetensors", "README.md", "item.stac.json", "adapter.safetensors")
@@ -30,9 +31,14 @@ class ModelCard:
 
     kind: str
     spec: InputSpec
-    legend: Legend
+    task: Task
     build: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def legend(self) -> Legend:
+        """Names of its outputs: classes, or numbers."""
+        return self.task.legend
 
     @property
     def sees_neighbours(self) -> bool:
@@ -50,12 +56,16 @@ def card_text(card: ModelCard) -> str:
     """README.md of a model folder, as model hubs show it."""
     bands = "; ".join(f"{s.sensor}: {', '.join(s.bands)}" for s in card.spec.sensors)
     facts = "\n".join(f"- {key}: {value}" for key, value in card.facts.items())
+    takes, chips, names = card.task.kind.takes, card.task.kind.chips, card.legend.names
+    outputs = [f"{n} ({u})" if u else n for n, u in zip(names, card.task.units or ("",) * len(names), strict=True)]
+    pipeline = "image-classification" if chips else "image-segmentation"
+    what = "land cover" if card.task.name == "segmentation" else card.task.name.replace("_", " ")
     return (
-        "---\nlibrary_name: covermap\npipeline_tag: image-segmentation\ntags: [earth-observation, land-cover]\n---\n"
-        f"# Land-cover model ({card.architecture})\n\n"
+        f"---\nlibrary_name: covermap\npipeline_tag: {pipeline}\ntags: [earth-observation, {card.task.name}]\n---\n"
+        f"# Model of {what} ({card.architecture})\n\n"
         f"- bands: {bands}\n- pixel size: {card.spec.gsd_m:.4g} m\n"
-        f"- classes: {', '.join(card.legend.names)}\n{facts}\n\n"
-        "Use: `covermap predict THIS_FOLDER IMAGE.tif MAP.tif`\n"
+        f"- {'numbers' if takes == 'numbers' else 'classes'}: {', '.join(outputs)}\n{facts}\n\n"
+        f"Use: `covermap predict THIS_FOLDER IMAGE.tif {'TABLE.csv' if chips else 'MAP.tif'}`\n"
     )
 
 
@@ -70,10 +80,10 @@ def card_item(card: ModelCard, folder: Path) -> str:
     built = {"size_px": card.spec.size_px, "trees": facts.get("trees"), **card.build, "extra": facts.get("extra_from")}
     known = {
         "gsd": round(card.spec.gsd_m, 3) or None, "bands": bands,
-        "mlm:name": name, "mlm:architecture": card.architecture, "mlm:tasks": ["semantic-segmentation"],
+        "mlm:name": name, "mlm:architecture": card.architecture, "mlm:tasks": _tasks(card.task),
         "mlm:framework": framework, "mlm:framework_version": _version(package),
         "mlm:total_parameters": facts.get("parameters"),
-        "mlm:input": [_input(entry, card) for entry in card.spec.sensors], "mlm:output": [_output(card.legend)],
+        "mlm:input": [_input(entry, card) for entry in card.spec.sensors], "mlm:output": [_output(card.task)],
         "mlm:hyperparameters": {key: value for key, value in built.items() if value},
     }  # fmt: skip
     properties = {
@@ -130,15 +140,32 @@ def _input(entry: SensorInput, card: ModelCard) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _output(legend: Legend) -> dict[str, Any]:
+def _tasks(task: Task) -> list[str]:
+    """In the extension's words."""
+    named = {"segmentation": "semantic-segmentation", "hazard": "semantic-segmentation",
+             "multilabel": "multi-label-classification", "classification": "scene-classification",
+             "density": "scene-classification"}  # fmt: skip
+    return [named.get(task.name, "regression")]
+
+
+def _output(task: Task) -> dict[str, Any]:
+    legend, space = task.legend, () if task.kind.chips else (-1, -1)
+    name = "land_cover" if task.name == "segmentation" else task.name
+    if task.kind.takes == "numbers":
+        units = [f"{n} ({u})" if u else n for n, u in zip(legend.names, task.units, strict=True)]
+        return {
+            "name": name, "tasks": _tasks(task), "description": f"a channel for each number: {', '.join(units)}",
+            "result": _array([len(legend), *space], "number", space=bool(space)),
+        }  # fmt: skip
     # The extension's own package (stac-model 0.7) refuses classes with a title.
     classes = [{key.replace("title", "description"): value for key, value in c.items()} for c in stac_classes(legend)]
     return {
-        "name": "land_cover", "tasks": ["semantic-segmentation"], "classification:classes": classes,
+        "name": name, "tasks": _tasks(task), "classification:classes": classes,
         "description": "class probabilities, a channel for each class in their order; values are codes in maps",
-        "result": _array([len(legend), -1, -1], "class"),
+        "result": _array([len(legend), *space], "class", space=bool(space)),
     }  # fmt: skip
 
 
-def _array(shape: Sequence[int], *axes: str) -> dict[str, Any]:
-    return {"shape": [-1, *shape], "dim_order": ["batch", *axes, "height", "width"], "data_type": "float32"}
+def _array(shape: Sequence[int], *axes: str, space: bool = True) -> dict[str, Any]:
+    order = ["batch", *axes, *(("height", "width") if space else ())]
+    return {"shape": [-1, *shape], "dim_order": order, "data_type": "float32"}

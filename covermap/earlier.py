@@ -15,7 +15,7 @@ from torch import Tensor
 from covermap.card import ModelCard
 from covermap.core.config import RunConfig
 from covermap.core.errors import BandError, GridError, ModelError
-from covermap.core.legend import Legend
+from covermap.core.task import Task
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
 from covermap.geo.grid import similar_gsd
@@ -47,7 +47,7 @@ class Earlier:
     @property
     def description(self) -> dict[str, Any]:
         """What build_model needs to add this network's features."""
-        return {"input": self.card.spec.to_dict(), "num_classes": len(self.card.legend), "build": self.card.build}
+        return {"input": self.card.spec.to_dict(), "num_classes": self.card.task.num_channels, "build": self.card.build}
 
     def require_gsd(self, gsd_m: float) -> None:
         """Raise GridError where its features would be of another pixel size than it was trained on."""
@@ -105,12 +105,17 @@ class Earlier:
             raise BandError(f"model.start was not trained on {further}", fix="leave the sensor out")
         return replace(spec, sensors=tuple(sensors))
 
-    def fill(self, network: Model, build: Mapping[str, Any], legend: Legend) -> str:
+    def fill(self, network: Model, build: Mapping[str, Any], task: Task) -> str:
         """Give a network these weights; what is there for each class follows the class's name, new classes start anew.
 
         Returns a note; raises ModelError where weights do not fit.
         """
-        old, new = self.card.legend.names, legend.names
+        old, new = self.card.legend.names, task.legend.names
+        if old != new and "order" in (task.kind.takes, self.card.task.kind.takes):
+            raise ModelError(
+                f"model.start: {self.name} tells {', '.join(old)} apart, classes in order; the data has "
+                f"{', '.join(new)}", fix="use the same task.breaks, or leave model.start out",
+            )  # fmt: skip
         tensors, own = self.tensors(), network.state_dict()
         if old != new:
             # What changes its shape with the number of classes has a row for each.

@@ -21,14 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.card import ModelCard
-from covermap.core.errors import within_memory
+from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.errors import BandError, DataError, within_memory
+from covermap.core.sensors import find_sensor
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.chips import image_batch
 from covermap.data.indices import Channels, reach
-from covermap.data.scene import Scene, unknown_coordinates
+from covermap.data.scene import Scene, open_scenes, unknown_coordinates
+from covermap.data.stats import with_own_statistics
+from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Window, lattice
-from covermap.models import LandModel
+from covermap.models import LandModel, require_fit
 
 Wanted = Callable[[Window], npt.NDArray[np.bool_]]
 LIGHTER = (
@@ -38,13 +42,13 @@ LIGHTER = (
 
 
 class Strip(NamedTuple):
-    """Finished columns of a block: place in the scene, probabilities (K, h, w), and which pixels hold a result.
+    """Finished columns of a block: place in the scene, what the model says (K, h, w), and which pixels hold a result.
 
-    `probabilities` is good until the next strip is asked for.
+    answers: probabilities of classes, or numbers in their unit; good until the next strip is asked for.
     """
 
     window: Window
-    probabilities: npt.NDArray[np.float32]
+    answers: npt.NDArray[np.float32]
     valid: npt.NDArray[np.bool_]
 
 
@@ -136,7 +140,7 @@ def infer_block(
     batch_size: int = 4,
     reader: Executor | None = None,
 ) -> Iterator[Strip]:
-    """Blended class probabilities of one block, as strips from left to right that cover it exactly.
+    """Blended answers of one block, as strips from left to right that cover it exactly.
 
     Windows without a valid (and wanted) pixel are not computed; their pixels come back as not valid. While one column
     of windows is computed, `reader` (default: a thread of its own) reads the next.
@@ -160,7 +164,7 @@ def infer_block(
             if after is not None:
                 coming = pool.submit(read, after)
             for part, batch in zip(column.parts, column.batches, strict=True):
-                for (i, box), shares in zip(part, model.probabilities(batch), strict=True):
+                for (i, box), shares in zip(part, model.answers(batch), strict=True):
                     weight = np.outer(windows.row_weights[i], windows.col_weights[j])
                     held[:, box.row : box.row + box.height] += shares * weight
             start = windows.cols[j]
@@ -173,6 +177,30 @@ def infer_block(
             shift = following - start
             held[..., : max(0, windows.width - shift)] = held[..., shift:]
             held[..., max(0, windows.width - shift) :] = 0
+
+
+def infer_chips(
+    model: LandModel, scenes: Sequence[Scene], chips: Sequence[tuple[int, Window]], *, size_px: int, batch_size: int = 8
+) -> Iterator[npt.NDArray[np.float32]]:
+    """The answer (K,) of each chip, given as number of its scene and place; NaN where the image holds nothing.
+
+    The next batch is read while one is computed.
+    """
+
+    def read(part: Sequence[tuple[int, Window]]) -> Batch:
+        samples = [scenes[i].read(Window(window.row, window.col, size_px, size_px)) for i, window in part]
+        return image_batch(samples, model.spec)
+
+    parts = [chips[first : first + batch_size] for first in range(0, len(chips), batch_size)]
+    step = f"prediction: {batch_size} chips of {size_px} px at once"
+    with within_memory(step, fix="lower predict.batch_size (--batch-size)"), ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(read, parts[0]) if parts else None
+        for after in [*parts[1:], None][: len(parts)]:
+            assert coming is not None
+            batch = coming.result()
+            coming = pool.submit(read, after) if after is not None else None
+            seen = batch.valid.flatten(1).any(1).numpy()
+            yield from np.where(seen[:, None], model.answers(batch), np.float32(np.nan))
 
 
 class _Column(NamedTuple):
@@ -236,3 +264,65 @@ def check_input(scene: Scene, spec: InputSpec) -> Scene:
             notes.append(f"{what}: the model was trained with it, and does without")
     fitted = replace(scene, rasters=rasters, channels=channels)
     return replace(fitted, notes=[*scene.notes, *notes, *unknown_coordinates([fitted], spec.uses)])
+
+
+def open_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -> Scene:
+    """The one scene that a model with `spec` is shown; raises when bands, sensor, dates or pixel size do not fit."""
+    scenes = open_all_for(spec, images, any_gsd=any_gsd)
+    if len(scenes) > 1:
+        raise DataError(f"{images[0].path} names {len(scenes)} scenes", fix="map one at a time, or give a VRT of them")
+    return scenes[0]
+
+
+def open_all_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -> list[Scene]:
+    """The scenes that a model with `spec` is shown; raises when bands, sensor, dates or pixel size do not fit."""
+    first = spec.sensors[0].sensor
+    offsets = {entry.sensor: "auto" if entry.auto_offset else 0.0 for entry in spec.sensors}
+    quantities = {entry.sensor: entry.quantity for entry in spec.sensors}
+    named = []
+    for image in images:
+        sensor = image.sensor or (first if first != "image" else None)
+        # Scale, offset and dB are the model's, whatever this image's entry says.
+        key = sensor or "image"
+        fixed = {
+            "sensor": sensor, "scale": None, "offset": offsets.get(key, "auto"), "quantity": quantities.get(key)
+        }  # fmt: skip
+        named.append(image.model_copy(update=fixed))
+    found = []
+    for one in open_scenes(DataConfig(image=named), labels=False):
+        # What a model takes as the difference of two bands need not be in the files.
+        wanted = {entry.sensor: entry.bands for entry in spec.sensors}
+        offered = {key: raster.with_differences(wanted.get(key, ())) for key, raster in one.rasters.items()}
+        scene = _in_units_of(spec, replace(one, rasters=offered))
+        require_fit(
+            spec,
+            {key: raster.bands for key, raster in scene.rasters.items()},
+            {key: len(raster.sources) for key, raster in scene.rasters.items()},
+            spec.gsd_m if any_gsd else scene.grid.gsd_m,
+            where=next(iter(scene.rasters.values())).name,
+        )
+        found.append(check_input(scene, spec))
+    return with_own_statistics(found, spec)
+
+
+def _in_units_of(spec: InputSpec, scene: Scene) -> Scene:
+    """The scene with products that are read by their metadata in the model's numbers; raises BandError, DataError."""
+    rasters = dict(scene.rasters)
+    for key, raster in scene.rasters.items():
+        known = [find_granule(image.path) is not None for image in scene.images if image.sensor == key]
+        entry = next((entry for entry in spec.sensors if entry.sensor == key), None)
+        if not any(known) or entry is None:
+            if any(known) and spec.sensors[0].sensor == "image":
+                raise BandError(
+                    f"{raster.name} is reflectance of {key}; the model was trained without a sensor, so its unit is "
+                    "not known", fix=f"train it again with data.sensor: {key}",
+                )  # fmt: skip
+            continue
+        gain, add = find_sensor(key).scale / entry.scale, -entry.offset / entry.scale
+        if (gain, add) != (1.0, 0.0) and not all(known):
+            raise DataError(
+                f"some dates of {key} are products with metadata, some plain rasters, and the model has its own scale",
+                fix="give all dates in one form",
+            )
+        rasters[key] = raster.rescaled(gain, add)
+    return replace(scene, rasters=rasters)

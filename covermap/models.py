@@ -20,6 +20,7 @@ from covermap.card import ModelCard, card_item, card_text
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, GridError, ModelError
 from covermap.core.legend import Legend
 from covermap.core.output import replacing
+from covermap.core.task import Task
 from covermap.core.types import Batch, InputSpec
 from covermap.data.indices import made_of, reach
 from covermap.geo.grid import similar_gsd
@@ -29,16 +30,22 @@ FORMAT = 1
 
 
 class LandModel(ABC):
-    """What evaluates and predicts: a network or a forest with its input spec and legend."""
+    """What evaluates and predicts: a network or a forest with its input spec and task; a legend is one of pixels."""
 
     kind: str
 
-    def __init__(self, spec: InputSpec, legend: Legend, facts: Mapping[str, Any]) -> None:
-        self.spec, self.legend, self.facts = spec, legend, dict(facts)
+    def __init__(self, spec: InputSpec, task: Task | Legend, facts: Mapping[str, Any]) -> None:
+        self.task = task if isinstance(task, Task) else Task("segmentation", task)
+        self.spec, self.facts = spec, dict(facts)
+
+    @property
+    def legend(self) -> Legend:
+        """Names of the K outputs: classes, or numbers."""
+        return self.task.legend
 
     @abstractmethod
-    def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Class probabilities (B, K, H, W) float32 of a normalised batch."""
+    def answers(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Probabilities of classes, or numbers in their unit, of a normalised batch: float32 (B, K, H, W), chips (B, K)."""
 
     @abstractmethod
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -51,21 +58,23 @@ class LandModel(ABC):
 
 
 class ForestModel(LandModel):
-    """A random forest on the stacked bands of single pixels."""
+    """A random forest on the stacked bands of single pixels, or on their means and deviations in a chip."""
 
     kind = "forest"
 
-    def __init__(self, spec: InputSpec, legend: Legend, forest: Forest, facts: Mapping[str, Any]) -> None:
-        super().__init__(spec, legend, facts)
+    def __init__(self, spec: InputSpec, task: Task | Legend, forest: Forest, facts: Mapping[str, Any]) -> None:
+        super().__init__(spec, task, facts)
         self.forest = forest
 
     @property
     def sees_neighbours(self) -> bool:
         return False
 
-    def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
+    def answers(self, batch: Batch) -> npt.NDArray[np.float32]:
         stacked = np.concatenate([x.flatten(1, 2).numpy() for x in batch.image.values()], 1)
         valid = batch.valid.any(1).numpy()
+        if self.task.kind.chips:
+            return self.forest.probabilities(chip_features(stacked, valid))
         shares = np.zeros((*valid.shape, len(self.legend)), np.float32)
         shares[valid] = self.forest.probabilities(stacked.transpose(0, 2, 3, 1)[valid])
         return shares.transpose(0, 3, 1, 2)
@@ -74,30 +83,41 @@ class ForestModel(LandModel):
         return self.forest.arrays()
 
 
+def chip_features(stacked: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Mean and standard deviation of each band (B, C, H, W) over a chip's valid pixels (B, H, W): (B, 2 C)."""
+    count = np.maximum(valid.sum((1, 2)), 1)[:, None]
+    mean = (stacked * valid[:, None]).sum((2, 3)) / count
+    spread = (((stacked - mean[..., None, None]) * valid[:, None]) ** 2).sum((2, 3)) / count
+    return np.concatenate([mean, np.sqrt(spread)], 1).astype(np.float32)
+
+
 class NetworkModel(LandModel):
     """A torch network as it was trained, and `forward`: the same for inference on one device."""
 
     kind = "network"
 
     def __init__(
-        self, spec: InputSpec, legend: Legend, network: Any, facts: Mapping[str, Any], *, device: str = "cpu",
+        self, spec: InputSpec, task: Task | Legend, network: Any, facts: Mapping[str, Any], *, device: str = "cpu",
         precision: str = "float32",
     ) -> None:  # fmt: skip
         import torch
 
         from covermap.nn.layers import channels_last, fold_norms
 
-        super().__init__(spec, legend, {**facts, "parameters": sum(p.numel() for p in network.parameters())})
+        super().__init__(spec, task, {**facts, "parameters": sum(p.numel() for p in network.parameters())})
         self.device, self.half = torch.device(device), precision_of(precision, device) == "bf16"
         self._network = network
         self.forward = channels_last(fold_norms(network)).to(self.device)
 
-    def probabilities(self, batch: Batch) -> npt.NDArray[np.float32]:
+    def answers(self, batch: Batch) -> npt.NDArray[np.float32]:
         import torch
 
+        from covermap.nn.heads import answers
+
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            shares: npt.NDArray[np.float32] = self.forward(batch.to(self.device)).float().softmax(1).cpu().numpy()
-        return shares
+            out = self.forward(batch.to(self.device)).float()
+            found: npt.NDArray[np.float32] = answers(self.task, out).cpu().numpy()
+        return found
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {name: value.detach().cpu().contiguous().numpy() for name, value in self._network.state_dict().items()}
@@ -106,10 +126,10 @@ class NetworkModel(LandModel):
 def save_model(model: LandModel, folder: str | Path, *, build: Mapping[str, Any] | None = None) -> Path:
     """Write a model folder, whole or not at all, replacing an earlier one."""
     folder = Path(folder)
-    card = ModelCard(model.kind, model.spec, model.legend, dict(build or {}), model.facts)
+    card = ModelCard(model.kind, model.spec, model.task, dict(build or {}), model.facts)
     config = {
         "format": FORMAT, "kind": card.kind, "input": card.spec.to_dict(), "legend": card.legend.to_dict(),
-        "build": card.build, "facts": card.facts,
+        "task": card.task.to_dict(), "build": card.build, "facts": card.facts,
     }  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as partial:
@@ -132,9 +152,8 @@ def read_card(folder: str | Path) -> ModelCard:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format"] > FORMAT:
             raise ModelError(f"{folder} is of a newer covermap (format {raw['format']})", fix="update covermap")
-        return ModelCard(
-            raw["kind"], InputSpec.from_dict(raw["input"]), Legend.from_dict(raw["legend"]), raw["build"], raw["facts"]
-        )
+        task = Task.from_dict(raw.get("task"), Legend.from_dict(raw["legend"]))
+        return ModelCard(raw["kind"], InputSpec.from_dict(raw["input"]), task, raw["build"], raw["facts"])
     except ModelError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:  # bad JSON, legend or numbers
@@ -164,8 +183,11 @@ def load_model(folder: str | Path, *, device: str = "cpu", precision: str = "flo
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({error})", fix="copy the model again, or train it again") from error
     if card.kind == "forest":
-        forest = Forest.from_arrays(arrays, num_features=card.spec.num_channels, num_classes=len(card.legend))
-        return ForestModel(card.spec, card.legend, forest, card.facts)
+        kind, bands = card.task.kind, card.spec.num_channels
+        forest = Forest.from_arrays(
+            arrays, num_features=bands * (1 + kind.chips), num_classes=len(card.legend), shares=kind.takes != "numbers"
+        )
+        return ForestModel(card.spec, card.task, forest, card.facts)
     if card.kind != "network":
         raise ModelError(f"{folder}: model kind {card.kind!r} is not known", fix="update covermap")
     import torch
@@ -173,7 +195,7 @@ def load_model(folder: str | Path, *, device: str = "cpu", precision: str = "flo
     from covermap.nn.build import build_model
 
     try:
-        network = build_model(card.spec, len(card.legend), **card.build)
+        network = build_model(card.spec, card.task.num_channels, **card.build)
     except (CovermapError, TypeError) as error:
         raise ModelError(
             f"{folder}/config.json describes no network ({_reason(error)})", fix="copy the model again"
@@ -185,7 +207,7 @@ def load_model(folder: str | Path, *, device: str = "cpu", precision: str = "flo
         raise ModelError(
             f"{path} does not fit its config.json: {reason}", fix="copy both files from one run"
         ) from error
-    return NetworkModel(card.spec, card.legend, network, card.facts, device=device, precision=precision)
+    return NetworkModel(card.spec, card.task, network, card.facts, device=device, precision=precision)
 
 
 def device_of(name: str) -> str:

@@ -16,16 +16,18 @@ import torch
 from accelerate import init_empty_weights
 
 from covermap.core.config import RunConfig, parse_date
-from covermap.core.errors import ConfigError, LabelError
+from covermap.core.errors import ConfigError, DataError, LabelError
+from covermap.core.task import KINDS, Task
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
 from covermap.data.augment import require_effect
 from covermap.data.balance import Sampling, plan_sampling
-from covermap.data.chips import Survey, survey
+from covermap.data.chips import Survey, survey, survey_chips
 from covermap.data.make_split import make_split
+from covermap.data.reference import chip_windows, with_reference
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split
-from covermap.data.stats import input_spec, with_own_statistics, with_statistics
+from covermap.data.stats import input_spec, target_statistics, with_own_statistics, with_statistics
 from covermap.earlier import Earlier
 from covermap.geo.grid import Window
 from covermap.hub import checkpoint_sum, place_of, require_file
@@ -44,6 +46,7 @@ class Prepared:
     """
 
     scenes: list[Scene]
+    task: Task
     split: Split
     spec: InputSpec
     survey: Survey
@@ -86,7 +89,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
 
     resume: the run has weights of its own, so the published ones need not be here any more.
     """
-    if config.data.labels is None and config.data.source is None:
+    if config.data.labels is None and config.data.source is None and config.data.target is None:
         raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
     weights = starting_weights(config.model, required=not resume)
     method = config.model.adaptation.method
@@ -99,30 +102,54 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     model = config.model
     earlier = Earlier.open(model.start, setting="model.start") if model.start else None
     extra = Earlier.open(model.extra, setting="model.extra") if model.extra else None
-    build = build_arguments(model, earlier, extra)
+    build = build_arguments(model, earlier, extra, chips=KINDS[config.task_section.name].chips)
     if earlier:
         earlier.require_same_parts(build)
-    scenes = open_scenes(config.data)
-    split = make_split(scenes, config.split, size_px=max(config.train.sizes_px))
-    spec, wishes = _inputs(config, scenes, split, build, published=bool(weights))
+    scenes, task = with_reference(open_scenes(config.data), config)
+    size_px = chip_side(scenes, max(config.train.sizes_px)) if task.kind.chips else max(config.train.sizes_px)
+    split = make_split(scenes, config.split, size_px=size_px)
+    task = measured_task(task, scenes, split, size_px=size_px)
+    spec, wishes = _inputs(config, scenes, split, build, task, size_px, published=bool(weights))
     if extra:
         extra.require_gsd(spec.gsd_m)
     if earlier:
         spec = earlier.inputs(spec, keep=config.train.normalise == "auto")
     scenes = with_own_statistics(scenes, spec)
     require_effect(config.train.augment, spec)
-    longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
-    found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
-    legend = scenes[0].legend
-    assert legend is not None
-    sampling = plan_sampling(found.cell_px, method=config.train.sampling, rare=config.train.rare, names=legend.names)
+    if task.kind.chips:
+        found = survey_chips(scenes, split, task, part="train", size_px=size_px)
+    else:
+        longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
+        found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
+    names = task.legend.names
+    sampling = plan_sampling(found.cell_px, method=config.train.sampling, rare=config.train.rare, names=names)
     notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes, *sampling.notes]
-    ready = Prepared(scenes, split, spec, found, sampling, notes, weights, build, earlier, extra)
+    ready = Prepared(scenes, task, split, spec, found, sampling, notes, weights, build, earlier, extra)
     if not ready.has_val:
         if config.train.schedule == "plateau" or config.train.patience:
             raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")
         ready.notes.append("there is no val part: the model of the last epoch is kept")
     return ready
+
+
+def measured_task(task: Task, scenes: Sequence[Scene], split: Split, *, size_px: int) -> Task:
+    """The task with mean and std of its numbers in the train part; raises DataError where one is constant or unknown."""
+    if task.kind.takes != "numbers":
+        return task
+    found = target_statistics(scenes, split, size_px=size_px)
+    for one in found:
+        if not one.std > 0:
+            what = "is not known anywhere" if np.isnan(one.mean) else f"is {one.mean:g} everywhere"
+            raise DataError(
+                f"the target {one.target} {what} in the train part: there is nothing to learn",
+                fix="leave it out with data.target.use, or check data.target's nodata, replace and scale",
+            )
+    return task.scaled([one.mean for one in found], [one.std for one in found])
+
+
+def chip_side(scenes: Sequence[Scene], size_px: int) -> int:
+    """Side of the windows that hold a chip each, px: `size_px` for chips cut from scenes, or the largest scene's."""
+    return max(max(window[2:]) for scene in scenes for window in chip_windows(scene, size_px))
 
 
 def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str, Path]:
@@ -143,7 +170,9 @@ def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str,
     return found
 
 
-def build_arguments(config: ModelConfig, earlier: Earlier | None, extra: Earlier | None) -> dict[str, Any]:
+def build_arguments(
+    config: ModelConfig, earlier: Earlier | None, extra: Earlier | None, *, chips: bool = False
+) -> dict[str, Any]:
     """What build_model needs besides the data, as it is kept in a model folder; extra features also of `earlier`."""
     inherited = earlier.card.build.get("extra") if earlier else None
     return {
@@ -155,6 +184,7 @@ def build_arguments(config: ModelConfig, earlier: Earlier | None, extra: Earlier
         "neck": config.neck,
         "pixel_width": config.pixel_width,
         "extra": extra.description if extra else inherited,
+        **({"pool": config.pool} if chips else {}),
     }
 
 
@@ -163,13 +193,16 @@ def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -
     random.seed(config.train.seed)
     np.random.seed(config.train.seed)  # noqa: NPY002 - libraries that draw from the global state
     torch.manual_seed(config.train.seed)
-    legend = ready.scenes[0].legend
-    assert legend is not None
-    network = build_model(ready.spec, len(legend), **ready.build, weights=None if resume else ready.weights or None)
+    task = ready.task
+    network = build_model(
+        ready.spec, task.num_channels, **ready.build, weights=None if resume else ready.weights or None
+    )
+    if network.decoder.has_own_loss and task.kind.takes != "classes":
+        raise ConfigError(f"decoder {config.model.decoder} makes classes only", fix="use another: covermap models list")
     if ready.extra and network.extra is not None and not resume:
         ready.extra.fill_extra(network.extra)
     if ready.earlier and not resume:
-        ready.notes.append(ready.earlier.fill(network, ready.build, legend))
+        ready.notes.append(ready.earlier.fill(network, ready.build, task))
     settings = config.model.adaptation
     ready.notes += adapt(network, settings)
     _require_sense_of_head(config.model, network)
@@ -195,7 +228,14 @@ def _require_sense_of_head(config: ModelConfig, network: Model) -> None:
 
 
 def _inputs(
-    config: RunConfig, scenes: Sequence[Scene], split: Split, build: Mapping[str, Any], *, published: bool
+    config: RunConfig,
+    scenes: Sequence[Scene],
+    split: Split,
+    build: Mapping[str, Any],
+    task: Task,
+    size_px: int,
+    *,
+    published: bool,
 ) -> tuple[InputSpec, list[str]]:
     """The input spec by the data's numbers or the published ones, and notes on what the backbone makes of the data."""
     wanted = config.train.normalise
@@ -203,13 +243,11 @@ def _inputs(
         scenes,
         split,
         normalise="dataset" if wanted in ("auto", "pretrained") else wanted,
-        size_px=max(config.train.sizes_px),
+        size_px=size_px,
         seed=config.train.seed,
     )
-    legend = scenes[0].legend
-    assert legend is not None
     with init_empty_weights():
-        network = build_model(measured, len(legend), **build)
+        network = build_model(measured, task.num_channels, **build)
     backbone = network.backbone
     if network.neck is not None and len(network.decoder.uses(4)) == 1:
         raise ConfigError(
@@ -237,4 +275,4 @@ def _inputs(
         spec, said = with_statistics(spec, backbone.statistics)
         notes += said
     sensors = tuple(replace(entry, optional=entry.sensor in optional) for entry in spec.sensors)
-    return replace(spec, sensors=sensors, fixed_size=not network.local, uses=network.uses), notes
+    return replace(spec, sensors=sensors, fixed_size=not network.local or task.kind.chips, uses=network.uses), notes

@@ -49,7 +49,7 @@ def folder(tmp_path):
 def shares(model):
     torch.manual_seed(1)
     batch = Batch({"sentinel2": torch.randn(1, 2, 2, 32, 32)}, torch.ones(1, 2, 32, 32, dtype=torch.bool))
-    return model.probabilities(batch)
+    return model.answers(batch)
 
 
 def test_the_item_is_valid_and_true(folder):

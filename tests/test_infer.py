@@ -31,7 +31,7 @@ class EdgeModel(LandModel):
     def arrays(self):
         return {}
 
-    def probabilities(self, batch):
+    def answers(self, batch):
         x = batch.image["image"][:, 0, 0].numpy()
         self.windows_seen += len(x)
         _, h, w = x.shape
@@ -61,7 +61,7 @@ def whole(scene, lattice, block_px, model=None):
     for block in lattice.blocks(block_px):
         for strip in infer_block(model, scene, lattice, block, batch_size=3):
             rows, cols = strip.window.within(area).slices
-            out[:, rows, cols], valid[rows, cols] = strip.probabilities, strip.valid
+            out[:, rows, cols], valid[rows, cols] = strip.answers, strip.valid
             count[rows, cols] += 1
     assert (count == 1).all()
     return out, valid
@@ -111,7 +111,7 @@ def test_a_scene_of_one_window_equals_the_model_itself(scene):
     model = EdgeModel()
     from covermap.data.chips import image_batch
 
-    assert np.array_equal(got, model.probabilities(image_batch([place.read(place.grid.window)], SPEC))[0])
+    assert np.array_equal(got, model.answers(image_batch([place.read(place.grid.window)], SPEC))[0])
     assert valid.all()
 
 
@@ -124,7 +124,7 @@ def test_the_blend_is_the_weighted_mean_of_the_windows(scene):
     total, weight = np.zeros((3, 40, 50)), np.zeros((40, 50))
     for i, row in enumerate(lattice.rows):
         for j, col in enumerate(lattice.cols):
-            one = EdgeModel().probabilities(image_batch([place.read(Window(row, col, 20, 20))], SPEC))[0]
+            one = EdgeModel().answers(image_batch([place.read(Window(row, col, 20, 20))], SPEC))[0]
             w = np.outer(lattice.row_weights[i], lattice.col_weights[j])
             total[:, row : row + 20, col : col + 20] += one * w
             weight[row : row + 20, col : col + 20] += w
@@ -181,8 +181,8 @@ class PlaceModel(EdgeModel):
         super().__init__()
         self.places = {}
 
-    def probabilities(self, batch):
-        shares = super().probabilities(batch)
+    def answers(self, batch):
+        shares = super().answers(batch)
         for x, place in zip(batch.image["image"][:, 0, 0], batch.location, strict=True):
             self.places[float(x[0, 0]), float(x[-1, -1])] = tuple(place.tolist())
         return shares

@@ -12,7 +12,7 @@ from covermap.cli import show
 
 if TYPE_CHECKING:
     from covermap.core.config import ImageConfig
-    from covermap.verbs.predict import Prediction
+    from covermap.verbs.prediction import Prediction
 
 Model = Annotated[str, Argument(help="Model or run folder, or hf://OWNER/NAME[@REVISION].", metavar="MODEL")]
 Image = Annotated[

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from covermap.core.errors import ConfigError
 from covermap.core.section import Section
 from covermap.core.target_config import TargetConfig
+from covermap.core.task import KINDS, TaskConfig, TaskName, monitored
 from covermap.core.train_config import ForestConfig, ModelConfig, PredictConfig, TrainConfig
 
 SCENE_REGIONS = ("scenes", "places")
@@ -283,6 +284,12 @@ class RunConfig(Section):
 
     name: str = "run"
     output: str = Field("runs", description="Folder that the run's folder is made in.")
+    task: TaskName | TaskConfig = Field(
+        "segmentation",
+        description="What is learnt: segmentation (classes of pixels), hazard (one class against the rest), "
+        "classification, multilabel, chip_regression, density (of chips as a whole), regression (numbers of pixels); "
+        "or a section.",
+    )
     data: DataConfig
     split: SplitConfig = SplitConfig()
     model: ModelConfig = ModelConfig()
@@ -303,6 +310,40 @@ class RunConfig(Section):
         if sizes and self.model.extra:
             raise ValueError("model.extra has one pixel size: it does not go with stages")
         return self
+
+    @model_validator(mode="after")
+    def _settings_go_with_the_task(self) -> RunConfig:
+        task, kind = self.task_section.name, KINDS[self.task_section.name]
+        self.monitor  # noqa: B018 - raises for a score that the task has not
+        odd = []
+        if kind.chips:
+            warps = self.train.augment.scale or self.train.augment.rotation
+            odd += [key for key, wrong in (("train.augment.scale and rotation", warps), ("stages", self.stages),
+                    ("model.pixel_width", self.model.pixel_width)) if wrong]  # fmt: skip
+        else:
+            odd += ["model.pool"] if self.model.pool != "mean" else []
+        if kind.takes != "classes":
+            weights = self.train.class_weights not in ("sqrt", "none")
+            odd += [key for key, wrong in (("train.class_weights", weights), ("train.rare", self.train.rare),
+                    ("train.sampling", self.train.sampling != "uniform")) if wrong]  # fmt: skip
+        if odd:
+            raise ValueError(f"{odd[0]} has no effect with task {task}: leave it out")
+        return self
+
+    @property
+    def monitor(self) -> tuple[str, float]:
+        """The score that the best checkpoint is chosen by, and -1 where less is better, else 1."""
+        return monitored(self.task_section.name, self.train.monitor)
+
+    @property
+    def loss(self) -> str:
+        """The loss, also where the task says which."""
+        return KINDS[self.task_section.name].loss if self.train.loss == "auto" else self.train.loss
+
+    @property
+    def task_section(self) -> TaskConfig:
+        """The section, also where one word was given."""
+        return self.task if isinstance(self.task, TaskConfig) else TaskConfig(name=self.task)
 
     @property
     def folder(self) -> Path:

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from covermap.core.errors import suggest
 from covermap.core.section import Section
 
 _Side = Annotated[int, Field(ge=8)]
@@ -60,6 +59,9 @@ class ModelConfig(Section):
         "full",
         description="What trains: full; frozen: all but the backbone; head: the classifier alone; partial: all but the "
         "backbone's first blocks; lora: low-rank updates of its linear layers; or a section.",
+    )
+    pool: Literal["mean", "max", "lse"] = Field(
+        "mean", description="With chips: how their pixels become one answer; lse: a soft maximum."
     )
     dates: Literal["mean", "max", "concat", "difference", "attention"] | None = Field(
         None, description="How the features of several dates become one; default: mean."
@@ -150,7 +152,7 @@ class TrainConfig(Section):
     )
     compile: bool = Field(False, description="Train through torch.compile: slow to start, faster then.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of averaged weights, e.g. 0.99; 0: off.")
-    loss: str = "cross_entropy"
+    loss: str = Field("auto", description="auto: by the task.")
     loss_options: dict[str, Any] = Field(default={}, description="Arguments of the loss, e.g. label_smoothing: 0.1.")
     sampling: Literal["uniform", "balanced", "sqrt"] = Field(
         "uniform", description="Windows lie around cells drawn alike, or by class: classes alike, or by root of pixels."
@@ -169,7 +171,9 @@ class TrainConfig(Section):
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="Factor on lr from each of the backbone's blocks to the one before it."
     )
-    monitor: str = Field("val_miou", description="What the best checkpoint is chosen by: val_miou, val_loss, ...")
+    monitor: str = Field(
+        "auto", description="What the best checkpoint is chosen by: auto (by the task), val_miou, val_loss, ..."
+    )
     patience: int | None = Field(None, ge=1, description="Epochs without gain until training stops.")
     validate_every: int = Field(1, ge=1, description="Epochs between two validations.")
     normalise: Literal["auto", "pretrained", "dataset", "scene", "percentile", "none"] = Field(
@@ -198,14 +202,6 @@ class TrainConfig(Section):
         if self.effective_beta is not None and self.class_weights != "effective":
             raise ValueError("train.effective_beta has no effect without class_weights: effective")
         return self
-
-    @field_validator("monitor")
-    @classmethod
-    def _known_monitor(cls, value: str) -> str:
-        known = ("val_miou", "val_oa", "val_macro_f1", "val_loss")
-        if value not in known:
-            raise ValueError(f"{value!r} is not measured; {suggest(value, known)}")
-        return value
 
 
 class PredictConfig(Section):

@@ -81,6 +81,13 @@ class Sampling:
             return int(rng.integers(len(self.weights)))
         return int(np.searchsorted(self._ends, rng.random(), side="right"))
 
+    def order(self, length: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Numbers of `length` cells: each once in random order, and again; or drawn by their weights."""
+        if self._ends is not None:
+            return np.searchsorted(self._ends, rng.random(length), side="right")
+        rounds = [rng.permutation(len(self.weights)) for _ in range(-(-length // len(self.weights)))]
+        return np.concatenate(rounds)[:length]
+
 
 def plan_sampling(
     cell_px: Counts, *, method: str = "uniform", rare: RareConfig | None = None, names: Sequence[str]

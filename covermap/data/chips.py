@@ -17,13 +17,15 @@ from torch.utils.data import Dataset
 
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import IGNORE
+from covermap.core.task import Task
 from covermap.core.train_config import TrainConfig
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.augment import Images, Warp, flip, vary
 from covermap.data.balance import Sampling
 from covermap.data.order import Order, plan_order
+from covermap.data.reference import chip_answer, chip_windows
 from covermap.data.scene import Scene
-from covermap.data.split import Split
+from covermap.data.split import PARTS, Split
 from covermap.data.stats import normalise_sample
 from covermap.data.target import Target
 from covermap.geo.grid import Window, partition
@@ -66,6 +68,39 @@ def survey(scenes: Sequence[Scene], split: Split, *, part: str = "train", cell_p
     if not cells:
         raise LabelError(f"the {part} part holds no labelled pixel", fix="check with: covermap check CONFIG")
     return Survey(tuple(cells), totals, np.stack(counts))
+
+
+def survey_chips(scenes: Sequence[Scene], split: Split, task: Task, *, part: str, size_px: int) -> Survey:
+    """The chips of a part, each a cell of its own; class_px and cell_px then count chips, not pixels.
+
+    Chips that lie in several parts, or of which nothing is known, are left out; raises LabelError where none is left.
+    """
+    wanted, cells, counts = PARTS.index(part), [], []
+    for number, scene in enumerate(scenes):
+        for window in chip_windows(scene, size_px):
+            if (split.part_mask(scene.name, window) == wanted).all():
+                row = _tells_of(scene, window, task)
+                if row is not None:
+                    cells.append(Cell(number, window, window.height * window.width))
+                    counts.append(row)
+    if not cells:
+        raise LabelError(
+            f"the {part} part holds no chip of {size_px} px with an answer",
+            fix="check with: covermap check CONFIG; blocks of the split should be multiples of train.size_px",
+        )
+    table = np.stack(counts).astype(np.uint32)
+    return Survey(tuple(cells), table.sum(0, dtype=np.int64), table)
+
+
+def _tells_of(scene: Scene, window: Window, task: Task) -> npt.NDArray[np.bool_] | None:
+    """(K,): which classes, or numbers, a chip tells of; None where nothing is known."""
+    answer = chip_answer(scene, window, task)
+    if answer.dtype == np.uint8:
+        return None if answer[0, 0] == IGNORE else np.arange(len(task.legend)) == answer[0, 0]
+    known = np.isfinite(answer)
+    if not known.any():
+        return None
+    return np.asarray(answer > 0) if task.kind.takes == "presence" else known
 
 
 class HeldScene:
@@ -111,6 +146,7 @@ class TrainWindows(Dataset[dict[str, Any]]):
     """Random training windows around labelled cells, augmented and normalised; call `start(epoch)` before an epoch.
 
     targets: whether they come with the scenes' targets; raises ConfigError where these would not lie on their windows.
+    chip_px: cells are chips, which come whole, all on windows of this side, each once in an epoch.
     """
 
     def __init__(
@@ -125,17 +161,18 @@ class TrainWindows(Dataset[dict[str, Any]]):
         sampling: Sampling | None = None,
         cache_bytes: float = 0.0,
         targets: bool = False,
+        chip_px: int | None = None,
     ) -> None:
         self._scenes, self._split, self._cells, self._spec, self._config = scenes, split, cells, spec, config
         self._sampling = sampling or Sampling(np.ones(len(cells)), np.ones(len(cells), np.int64))
-        self._length, self._targets = length, targets
-        if targets:
+        self._length, self._targets, self._chip_px = length, targets, chip_px
+        if targets and not chip_px:
             _require_targets(scenes[0].target, config)
         self._held: dict[int, HeldScene] = {}
         self._order: Order | None = None
         if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
             self._held = {i: HeldScene(scene, split, "train") for i, scene in enumerate(scenes)}
-        else:
+        elif not chip_px:
             places = [(cell.scene, cell.window) for cell in cells]
             self._order = plan_order(scenes, places, self._sampling.weights, size_px=max(config.sizes_px))
         self.start(0)
@@ -149,6 +186,9 @@ class TrainWindows(Dataset[dict[str, Any]]):
         self._drawn = 0 if self._config.cache_features else epoch
         if self._order:
             self._regions = self._order.epoch(self._length, [self._config.seed, self._drawn])
+        if self._chip_px:
+            rng = np.random.default_rng([self._config.seed, self._drawn])
+            self._chips = self._sampling.order(self._length, rng)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         rng = np.random.default_rng([self._config.seed, self._drawn, number])
@@ -168,18 +208,24 @@ class TrainWindows(Dataset[dict[str, Any]]):
         assert sample.label is not None
         seen = sample.valid.any(0)
         label = np.where(seen, sample.label, IGNORE)
-        if sample.target is not None and sample.target.shape[-2:] == seen.shape:
-            sample = replace(sample, target=np.where(seen, sample.target, np.float32(np.nan)))
+        if sample.target is not None and (sample.target.shape[-2:] == seen.shape or not seen.any()):
+            there = seen if sample.target.ndim == 3 and seen.any() else False
+            sample = replace(sample, target=np.where(there, sample.target, np.float32(np.nan)))
         return {"image": image, "valid": sample.valid, "label": label, "sample": sample}
 
     def size_of(self, number: int) -> int:
         """Side of a window: one for all of a batch, so that they stack."""
+        if self._chip_px:
+            return self._chip_px
         sizes = self._config.sizes_px
         key = [self._config.seed, self._epoch, number // self._config.batch_size, len(sizes)]
         return sizes[int(np.random.default_rng(key).integers(len(sizes)))] if len(sizes) > 1 else sizes[0]
 
     def _draw(self, number: int, warp: Warp, rng: np.random.Generator) -> Sample:
         """What is read for a window: a labelled cell's random pixel lies at a random place of it."""
+        if self._chip_px:
+            cell = self._cells[self._chips[number]]
+            return self._read(cell.scene, Window(cell.window.row, cell.window.col, self._chip_px, self._chip_px))
         region = self._order.regions[self._regions[number]] if self._order else None
         cell = self._cells[region.draw(rng) if region else self._sampling.draw(rng)]
         row = cell.window.row + int(rng.integers(cell.window.height))
@@ -192,7 +238,10 @@ class TrainWindows(Dataset[dict[str, Any]]):
         window = Window(
             _first(row - down, size, area.row, area.height), _first(col - right, size, area.col, area.width), size, size
         )
-        held, scene = self._held.get(cell.scene), self._scenes[cell.scene]
+        return self._read(cell.scene, window)
+
+    def _read(self, number: int, window: Window) -> Sample:
+        held, scene = self._held.get(number), self._scenes[number]
         if held is not None:
             sample = held.read(window)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +122,30 @@ class ChipLabels:
         if not inside.is_empty:
             index[inside.within(window).slices] = self.index
         return index
+
+
+@dataclass(frozen=True)
+class ChipClasses:
+    """Codes of all classes that occur in a chip."""
+
+    legend: Legend
+    codes: tuple[int, ...]
+
+
+class Labels(Protocol):
+    """Where which class is: of pixels, polygons, a chip, or just where something is known."""
+
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def legend(self) -> Legend: ...
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    def read(self, window: Window) -> npt.NDArray[np.uint8]:
+        """Class indices (H, W), IGNORE where unknown and outside."""
 
 
 def open_codes(path: str) -> DatasetReader:

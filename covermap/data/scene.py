@@ -17,14 +17,13 @@ from covermap.core.legend import IGNORE, Legend
 from covermap.core.sensors import find_sensor
 from covermap.core.types import Sample
 from covermap.data.indices import Channels, choose, refuse
-from covermap.data.labels import ChipLabels, RasterLabels, find_legend, is_vector, open_labels
+from covermap.data.labels import ChipClasses, ChipLabels, Labels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, Refuse, SceneFiles, find_scenes
 from covermap.data.target import Target, open_target
 from covermap.geo.band_source import Quantity
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, similar_gsd
 from covermap.geo.raster import Raster, files_behind, open_dataset, open_raster, own_file, stack_dates
-from covermap.geo.rasterize import VectorLabels
 
 S2_OFFSET = 1000
 """Sentinel-2 products since processing baseline 04.00 (25 January 2022) hold reflectance x 1e4 + 1000 (ESA)."""
@@ -40,13 +39,13 @@ class Scene:
 
     channels: of sensors with indices, what is made of their rasters' bands. images: where the rasters come from.
     part, place: what the data set's layout says of it (see SceneFiles). statistics: its own, for models that are
-    normalised by them (data.stats.with_own_statistics).
+    normalised by them (data.stats.with_own_statistics). target: numbers to be learnt. chip_classes: all that occur.
     """
 
     name: str
     grid: Grid
     rasters: Mapping[str, Raster]
-    labels: RasterLabels | VectorLabels | ChipLabels | None = None
+    labels: Labels | None = None
     labels_path: str | None = None
     added: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -56,6 +55,7 @@ class Scene:
     channels: Mapping[str, Channels] = field(default_factory=dict)
     statistics: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     target: Target | None = None
+    chip_classes: ChipClasses | None = None
 
     @property
     def bands(self) -> dict[str, tuple[str, ...]]:
@@ -144,7 +144,9 @@ def open_found(found: Found, config: DataConfig, *, labels: bool = True, refuse:
     """
     paths = [files.labels["class"].path for files in found.scenes if "class" in files.labels] if labels else []
     chips = sum(files.chip_class is not None for files in found.scenes) if labels else 0
-    legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if paths or chips else None
+    several = labels and any(files.chip_classes for files in found.scenes)
+    needed = paths or chips or several
+    legend = find_legend(config, list(dict.fromkeys(paths)), own=found.legend) if needed else None
     scenes: list[Scene] = []
     lost: list[CovermapError] = []
     for files in found.scenes:
@@ -212,19 +214,23 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
             stacked[key] = raster.on(grid)
             notes.append(f"{raster.name} is brought from {raster.grid.describe()} to {grid.describe()}")
     image_name = next(iter(stacked.values())).name
-    labels: RasterLabels | VectorLabels | ChipLabels | None = None
+    labels: Labels | None = None
     classes = files.labels.get("class")
     if legend and files.chip_class is not None:
         code = legend.encode(np.array([files.chip_class]), unknown=config.unknown_codes, where=files.name)
         labels, classes = ChipLabels(grid, legend, int(code[0])), None
     if classes and legend:
         labels = open_labels(classes, grid=grid, config=config, legend=legend, image_name=image_name)
+    there = None
+    if legend and files.chip_classes:
+        index = legend.encode(np.array(files.chip_classes), unknown=config.unknown_codes, where=files.name)
+        there = ChipClasses(legend, tuple(legend.codes[i] for i in sorted(set(index.tolist()) - {IGNORE})))
     notes += labels.notes if labels else []
     path = classes.path if classes and labels else None
     numbers = open_target(files.targets, config.target, grid, labels, where=image_name)
     return Scene(
         files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels,
-        target=numbers,
+        target=numbers, chip_classes=there,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ float32 (C, H, W) on the window's pixels or coarser ones, or (C,) for a window a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,11 @@ from affine import Affine
 from covermap.core.errors import ConfigError, GridError
 from covermap.core.legend import IGNORE
 from covermap.core.target_config import TargetConfig
-from covermap.data.labels import ChipLabels, RasterLabels
+from covermap.data.labels import Labels
 from covermap.geo.classes import class_shares
 from covermap.geo.grid import Grid, Window
 from covermap.geo.raster import Raster, open_dataset, open_raster
-from covermap.geo.rasterize import VectorLabels
 from covermap.geo.resize import read_resized
-
-Labels = RasterLabels | VectorLabels | ChipLabels
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,13 @@ class Target:
             found = [_read_band(raster, onto, config) for raster, config in self.bands]
         numbers = np.concatenate(found).astype(np.float32)
         return numbers[:, 0, 0] if self.size.per_chip else numbers
+
+    def known(self, window: Window) -> npt.NDArray[np.bool_]:
+        """Pixels (H, W) where any of it is."""
+        if self.labels:
+            return self.labels.read(window) != IGNORE
+        own = replace(self, size=TargetConfig())
+        return np.asarray(np.isfinite(own.read(window)).any(0))
 
     def _shares(self, window: Window) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Each class as 0 and 1."""

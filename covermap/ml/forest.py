@@ -1,4 +1,4 @@
-"""Random forest on single pixels: the baseline beside every network.
+"""Random forest on single pixels, or on what chips have on average: the baseline beside every network.
 
 Fitted by scikit-learn (extra `ml`), kept as plain arrays: a model folder then needs no pickle, no scikit-learn to
 predict, and survives scikit-learn's next version.
@@ -6,6 +6,7 @@ predict, and survives scikit-learn's next version.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ _NAMES = ("feature", "threshold", "left", "shares", "roots")
 
 @dataclass(frozen=True)
 class Forest:
-    """Trees laid end to end: arrays over N nodes, the first node of each tree, class shares (N, K).
+    """Trees laid end to end: arrays over N nodes, the first node of each tree, class shares or numbers (N, K).
 
     A node sends a pixel to `left` where the pixel's feature is not above the threshold, otherwise to `left + 1`.
     A leaf sends every pixel to itself (threshold inf).
@@ -32,7 +33,7 @@ class Forest:
     roots: npt.NDArray[np.int32]
 
     def probabilities(self, pixels: npt.NDArray[np.float32], *, chunk: int = 16384) -> npt.NDArray[np.float32]:
-        """pixels (N, F) -> class probabilities (N, K), the mean of the leaves' shares over all trees."""
+        """pixels (N, F) -> class probabilities, or numbers (N, K): the mean of the leaves' over all trees."""
         out = np.empty((len(pixels), self.shares.shape[1]), np.float32)
         for start in range(0, len(pixels), chunk):
             # One tree at a time over a chunk: both stay in the processor's cache.
@@ -66,8 +67,10 @@ class Forest:
         return {name: getattr(self, name) for name in _NAMES}
 
     @staticmethod
-    def from_arrays(arrays: dict[str, npt.NDArray[Any]], *, num_features: int, num_classes: int) -> Forest:
-        """The forest of stored arrays; raises ModelError when they do not fit together."""
+    def from_arrays(
+        arrays: dict[str, npt.NDArray[Any]], *, num_features: int, num_classes: int, shares: bool = True
+    ) -> Forest:
+        """The forest of stored arrays; raises ModelError when they do not fit together. shares: whether from 0 to 1."""
         missing = [name for name in _NAMES if name not in arrays]
         if missing:
             raise ModelError(f"the forest lacks {', '.join(missing)}", fix="train it again")
@@ -78,7 +81,7 @@ class Forest:
             all(len(arrays[name]) == len(nodes) for name in ("feature", "threshold", "shares"))
             and forest.shares.ndim == 2
             and forest.shares.shape[1] == num_classes
-            and bool(((forest.shares >= 0) & (forest.shares <= 1)).all())
+            and bool(((forest.shares >= 0) & (forest.shares <= 1) if shares else np.isfinite(forest.shares)).all())
             and bool(((forest.feature >= 0) & (forest.feature < num_features)).all())
             and bool(((forest.roots >= 0) & (forest.roots < len(nodes))).all())
             # Children come after their parent, so every walk ends.
@@ -88,6 +91,27 @@ class Forest:
         if not whole:
             raise ModelError("the forest's arrays do not fit together", fix="the file is damaged: train it again")
         return forest
+
+
+def fit_numbers(
+    pixels: npt.NDArray[np.float32],
+    numbers: npt.NDArray[np.float32],
+    *,
+    trees: int = 300,
+    seed: int = 0,
+    jobs: int = -1,
+) -> Forest:
+    """Fit on pixels (N, F) with numbers (N, K); of 0 and 1 they are probabilities. At least five pixels in a leaf.
+
+    Raises MissingExtra without scikit-learn.
+    """
+    try:
+        from sklearn.ensemble import RandomForestRegressor
+    except ImportError as error:
+        raise MissingExtra("scikit-learn", "ml", "the random forest") from error
+    kind = RandomForestRegressor(trees, n_jobs=jobs, random_state=seed, min_samples_leaf=5, max_features=1 / 3)
+    fitted = kind.fit(pixels, numbers)
+    return _joined([_tree_arrays(each.tree_, each.tree_.value[:, :, 0]) for each in fitted.estimators_])
 
 
 def fit_forest(
@@ -110,7 +134,17 @@ def fit_forest(
         raise MissingExtra("scikit-learn", "ml", "the random forest") from error
     weight = "balanced" if balanced else None
     fitted = RandomForestClassifier(trees, n_jobs=jobs, random_state=seed, class_weight=weight).fit(pixels, classes)
-    parts = [_tree_arrays(estimator.tree_, fitted.classes_, num_classes) for estimator in fitted.estimators_]
+    parts = []
+    for estimator in fitted.estimators_:
+        shares = np.zeros((estimator.tree_.node_count, num_classes))
+        value = estimator.tree_.value[:, 0]
+        shares[:, fitted.classes_] = value / value.sum(1, keepdims=True)
+        parts.append(_tree_arrays(estimator.tree_, shares))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[dict[str, npt.NDArray[Any]]]) -> Forest:
+    """Trees laid end to end."""
     roots = np.cumsum([0, *(len(part["left"]) for part in parts[:-1])])
     for part, root in zip(parts, roots, strict=True):
         part["left"] += root
@@ -118,8 +152,8 @@ def fit_forest(
     return Forest(**joined, roots=roots.astype(np.int32))
 
 
-def _tree_arrays(tree: Any, classes: npt.NDArray[np.uint8], num_classes: int) -> dict[str, npt.NDArray[Any]]:
-    """scikit-learn's arrays of one tree, nodes renumbered level by level so that children are neighbours."""
+def _tree_arrays(tree: Any, values: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
+    """scikit-learn's arrays of one tree and its nodes' (N, K), renumbered level by level: children are neighbours."""
     order = [np.array([0])]
     while len(order[-1]):
         inner = order[-1][tree.children_left[order[-1]] >= 0]
@@ -128,14 +162,12 @@ def _tree_arrays(tree: Any, classes: npt.NDArray[np.uint8], num_classes: int) ->
     new = np.empty(tree.node_count, np.int64)
     new[old] = np.arange(tree.node_count)
     leaf = tree.children_left[old] < 0
-    shares = np.zeros((tree.node_count, num_classes), np.float32)
-    shares[:, classes] = (tree.value[:, 0] / tree.value[:, 0].sum(1, keepdims=True))[old]
     return {
         "feature": np.where(leaf, 0, tree.feature[old]).astype(np.int32),
         # scikit-learn compares float32 pixels with float64 thresholds: the largest float32 not above decides alike.
         "threshold": np.where(leaf, np.inf, _round_down(tree.threshold[old])).astype(np.float32),
         "left": np.where(leaf, np.arange(tree.node_count), new[tree.children_left[old]]).astype(np.int32),
-        "shares": shares,
+        "shares": values[old].astype(np.float32),
     }
 
 

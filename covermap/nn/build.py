@@ -14,6 +14,7 @@ from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
 from covermap.core.registry import find
 from covermap.core.types import InputSpec
 from covermap.nn.dates import MergeDates
+from covermap.nn.heads import Pool
 from covermap.nn.hybrid import Extra, Hybrid
 from covermap.nn.model import Backbone, Model, PixelExpert
 from covermap.nn.necks import make_neck
@@ -34,6 +35,7 @@ def build_model(
     neck: str = "auto",
     pixel_width: int = 0,
     extra: Mapping[str, Any] | None = None,
+    pool: str | None = None,
     weights: Weights = None,
 ) -> Model:
     """A model by the names of its parts. weights: the published file that the backbone starts from.
@@ -42,7 +44,7 @@ def build_model(
     neck: auto, pyramid, interpolate or none, between a backbone of one stride and a decoder that needs several.
     dates: how the features of several dates become one (mean, max, concat, difference, attention; default: mean).
     pixel_width > 0 adds a PixelExpert. extra: a trained network whose features are added, as {input, num_classes,
-    build}. Raises ConfigError for unknown names and settings without effect.
+    build}. pool: mean, max or lse, for one answer of a window as a whole. Raises ConfigError for unknown names and settings without effect.
     """
     encoder = make_backbone(backbone, spec, backbone_options, weights=weights)
     merge = _merge(encoder, spec, dates, backbone)
@@ -53,6 +55,11 @@ def build_model(
     head = make_part("decoder", decoder, decoder_options, *inputs, num_classes)
     if between:
         between.keep(head.uses(len(between.strides)))
+    if pool and head.has_own_loss:
+        raise ConfigError(
+            f"decoder {decoder} is trained on maps, by a loss of its own: it gives no answer of a chip as a whole",
+            fix="use decoder: linear",
+        )
     if pixel_width and any(entry.optional for entry in spec.sensors):
         raise ConfigError("model.pixel_width needs every sensor in every window", fix="set it to 0")
     pixel = PixelExpert(spec, num_classes, width=pixel_width) if pixel_width else None
@@ -60,7 +67,9 @@ def build_model(
     if extra:
         network = build_model(InputSpec.from_dict(extra["input"]), extra["num_classes"], **extra["build"])
         earlier = Extra(network, spec, *inputs, reads=head.uses(len(inputs[1])))
-    return Model(encoder, head, spec, merge=merge, neck=between, pixel=pixel, extra=earlier)
+    return Model(
+        encoder, head, spec, merge=merge, neck=between, pixel=pixel, extra=earlier, pool=Pool(pool) if pool else None
+    )
 
 
 def make_backbone(

@@ -1,6 +1,7 @@
 """Model = backbone + neck + decoder: `Backbone(Batch) -> Features`, `Decoder(Features, size) -> logits (B, K, H, W)`.
 
-batch -> padded to whole patches -> (a date at a time) -> backbone -> dates merged -> neck -> decoder -> cut to size
+batch -> padded to whole patches -> (a date at a time) -> backbone -> dates merged -> neck -> decoder -> cut to size,
+or pooled to one answer of a window
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from covermap.nn.published import Channel
 from covermap.nn.weights import Report
 
 if TYPE_CHECKING:
+    from covermap.nn.heads import Pool
     from covermap.nn.hybrid import Extra
 
 
@@ -112,10 +114,11 @@ class Model(nn.Module):
         neck: Neck | None = None,
         pixel: PixelExpert | None = None,
         extra: Extra | None = None,
+        pool: Pool | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.merge, self.neck, self.extra = backbone, merge, neck, extra
-        self.decoder, self.pixel = decoder, pixel
+        self.decoder, self.pixel, self.pool = decoder, pixel, pool
         self.spec, self.frozen = spec, False
         self.still: tuple[str, ...] = ()
 
@@ -124,6 +127,7 @@ class Model(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B, K, H, W) of a batch of windows (B, T, C, H, W) for each sensor; with own_loss the decoder's loss.
 
+        With a pool (B, K): one answer of each window.
         encoded: what `encode` made of the batch (padded to `multiple`), where that is known already.
         """
         height, width = batch.valid.shape[-2:]
@@ -133,6 +137,10 @@ class Model(nn.Module):
             assert batch.label is not None
             bottom, right = padded.valid.shape[-2] - height, padded.valid.shape[-1] - width
             return self.decoder.own_loss(features, functional.pad(batch.label, (0, right, 0, bottom), value=IGNORE))
+        if self.pool is not None:
+            finest = features.maps[0].shape
+            pooled: Tensor = self.pool(self.decoder(features, (int(finest[-2]), int(finest[-1]))), padded.valid)
+            return pooled
         logits: Tensor = self.decoder(features, (int(padded.valid.shape[-2]), int(padded.valid.shape[-1])))
         logits = logits[..., :height, :width]
         return logits if self.pixel is None else self._join(logits, self.pixel(stack_inputs(batch)))

@@ -31,7 +31,9 @@ def find_doubts(
     """Sentences on what may be wrong with a run's data, split, scores and training; empty when nothing was found."""
     found = list(_of_split(split)) if split else []
     if metrics is not None:
-        found += [*_of_part(metrics), *_of_classes(metrics), *_of_models(metrics)]
+        found += _of_part(metrics)
+        if metrics.get("task", "segmentation") in ("segmentation", "hazard", "classification", "density"):
+            found += [*_of_classes(metrics), *_of_models(metrics)]
     if log:
         found += [*_of_length(config, log), *_of_gap(log)]
     if metrics is not None and log:
@@ -43,8 +45,8 @@ def find_doubts(
 
 def rising_score(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
     """(epoch, score) of the validations in the log, a monitored loss with its sign changed."""
-    sign = -1.0 if config.train.monitor == "val_loss" else 1.0
-    return [(r["epoch"], sign * r[config.train.monitor]) for r in log if r.get(config.train.monitor) is not None]
+    key, sign = config.monitor
+    return [(r["epoch"], sign * r[key]) for r in log if r.get(key) is not None]
 
 
 def _of_split(split: Split) -> Iterator[str]:
@@ -109,7 +111,7 @@ def _of_length(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> Iterator[
         before = [score for epoch, score in scores if epoch <= 0.9 * last]
         if before and scores[-1][1] == max(s for _, s in scores) and scores[-1][1] > max(before) + STILL_RISING:
             yield (
-                f"The score on val ({config.train.monitor}) was still improving when training ended at epoch {last}: "
+                f"The score on val ({config.monitor[0]}) was still improving when training ended at epoch {last}: "
                 "more epochs (train.epochs) would probably help."
             )
 

@@ -31,6 +31,10 @@ _NO_PNG_FACTS: Any = {"Software": None}  # the same pixels give the same bytes w
 _PAGE_IN = 10.2  # width of the page's column at 96 px for an inch, so that text keeps its size
 _PAIR_IN = 4.9  # of one of two figures side by side
 _MAX_NAME = 22
+_SCORES = {
+    "oa": "overall agreement", "miou": "mIoU", "macro_f1": "mean F1", "macro_recall": "mean recall", "map": "mAP",
+    "auprc": "AUPRC", "auc": "AUC", "iou": "IoU", "f1": "F1", "rmse": "RMSE", "mae": "MAE", "r2": "R2",
+}  # fmt: skip
 
 
 def png_uri(rgb: npt.NDArray[np.uint8]) -> str:
@@ -42,8 +46,10 @@ def png_uri(rgb: npt.NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def class_bars(names: Sequence[str], colours: Sequence[str], scores: Mapping[str, Sequence[float | None]]) -> str:
-    """IoU of each class: a bar in the class's colour for the first model, a diamond for the second; None is absent."""
+def class_bars(
+    names: Sequence[str], colours: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str = "IoU"
+) -> str:
+    """A score from 0 to 1 of each class, the IoU if `title` says no other: a bar in the class's colour for the first model, a diamond for the second; None is absent."""
     with _style():
         short = _cut(names)
         figure, (axes,) = _new((_PAGE_IN, 0.6 + 0.27 * len(names)), (_width_in(short), 0.05, 0.48, 0.05))
@@ -59,7 +65,7 @@ def class_bars(names: Sequence[str], colours: Sequence[str], scores: Mapping[str
                 end = max(end, others[0])  # the number would lie on the diamond
             text = "absent" if value is None else f"{value:.2f}"
             axes.text(end + 0.015, row, text, va="center", color=MUTED if value is None else INK)
-        axes.set(xlim=(0, 1.06), ylim=(len(names) - 0.4, -0.6), xlabel="IoU", xticks=np.linspace(0, 1, 6))
+        axes.set(xlim=(0, 1.06), ylim=(len(names) - 0.4, -0.6), xlabel=title, xticks=np.linspace(0, 1, 6))
         axes.set_yticks(rows, short, color=INK)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=RULE, lw=0.7)
@@ -119,12 +125,11 @@ def shift_surface(surface: npt.NDArray[np.float64]) -> str:
 
 def learning_curves(rows: Sequence[Mapping[str, Any]], chosen: int | None = None) -> str:
     """Loss, validation scores and learning rate over epochs from log rows; a line marks the chosen epoch."""
+    measured = [k for k in dict.fromkeys(k for row in rows for k in row) if k.startswith("val_") and k != "val_loss"]
+    scores = {k: (_SCORES.get(k[4:], k[4:]), c) for k, c in zip(measured, (RIGHT, SECOND, WRONG, INK), strict=False)}
     panels: list[tuple[str, dict[str, tuple[str, str]]]] = [
         ("Loss", {"loss": ("train", RIGHT), "val_loss": ("val", WRONG)}),
-        (
-            "Scores on val",
-            {"val_oa": ("overall agreement", SECOND), "val_macro_f1": ("mean F1", WRONG), "val_miou": ("mIoU", RIGHT)},
-        ),
+        ("Scores on val", scores),
         ("Learning rate", {"lr": ("_", RIGHT)}),
     ]
     with _style():
@@ -146,7 +151,8 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], chosen: int | None = None
                 axes.spines[side].set_visible(False)
             if any(axes.get_legend_handles_labels()[1]):
                 axes.legend(frameon=False, fontsize=8.5, handlelength=1.4, labelspacing=0.3)
-        all_axes[1].set_ylim(0, 1)
+        if all(0 <= row[k] <= 1 for row in rows for k in measured if row.get(k) is not None):
+            all_axes[1].set_ylim(0, 1)
         all_axes[2].set_ylim(bottom=0)
         all_axes[2].yaxis.set_major_formatter("{x:g}")
         return _svg_uri(figure)

@@ -23,26 +23,20 @@ from covermap.core.errors import CovermapError
 from covermap.core.legend import IGNORE, PALETTE, Legend
 from covermap.core.output import write_text
 from covermap.core.run import Run
+from covermap.data.reference import with_reference
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split, part_counts
 from covermap.geo.products import layer_beside
 from covermap.models import read_card
 from covermap.report import figures, pictures
 from covermap.report.doubts import find_doubts
+from covermap.report.scored import number, percent, score, shown_of
 
 MAX_SCENES = 3
 """Scenes shown as pictures; tables count all of them."""
 COUNTED_PX = 1 << 27
 """Labels of scenes up to this size together are counted while the report is written (some 10 s)."""
 OVERVIEW_PX = 560
-SCORES = (
-    ("oa", "Overall agreement", "share of the labelled pixels that get their label's class"),
-    ("miou", "Mean IoU", "overlap divided by union of map and labels, mean of the classes present"),
-    ("macro_f1", "Mean F1", "balance of user's and producer's accuracy, mean of the classes present"),
-    ("kappa", "Kappa", "agreement beyond what the class shares give by chance"),
-    ("num_present", "Classes present", "classes with at least one labelled pixel in this part"),
-    ("num_pixels", "Labelled pixels", "neighbouring pixels are alike: this is not a number of independent samples"),
-)
 
 
 def write_report(run: Run) -> Path:
@@ -60,7 +54,7 @@ def write_report(run: Run) -> Path:
         facts=_facts(pieces),
         doubts=pieces.doubts,
         metrics=pieces.metrics,
-        scores=SCORES,
+        shown=shown_of(pieces.metrics),
         colours=pieces.colours,
         legend=_swatches(pieces),
         classes=_classes(pieces),
@@ -90,6 +84,7 @@ def render(template: str, **values: Any) -> str:
     )  # fmt: skip
     environment.filters |= {
         "percent": percent, "score": score, "count": count, "hectares": hectares, "seconds": seconds,
+        "as": lambda value, form: {"percent": percent, "number": number, "count": count}.get(form, score)(value),
     }  # fmt: skip
     return environment.get_template(template).render(**values)
 
@@ -105,7 +100,7 @@ class Pieces:
 
     def __post_init__(self) -> None:
         try:
-            self.scenes = open_scenes(self.run.config.data)
+            self.scenes, _ = with_reference(open_scenes(self.run.config.data), self.run.config)
         except CovermapError as error:
             self.problem = error.message
         self.metrics: dict[str, Any] | None = _json(self.run, "metrics.json") or _json(self.run, "metrics_val.json")
@@ -116,9 +111,9 @@ class Pieces:
 
     @cached_property
     def legend(self) -> Legend | None:
-        """The legend of the data, or of the model where the data cannot be opened."""
+        """The classes of the model, or of the data where there is none yet."""
         mine = self.scenes[0].legend if self.scenes else None
-        return mine or (self.card.legend if self.card else None)
+        return self.card.legend if self.card else mine
 
     @cached_property
     def colours(self) -> dict[str, str]:
@@ -168,17 +163,7 @@ class Pieces:
 
 def result_sentence(metrics: Mapping[str, Any] | None) -> str:
     """The result of a run in one sentence of words, from the values of metrics.json."""
-    if metrics is None:
-        return "This run has no scores yet."
-    (name, first), *others = metrics["models"].items()
-    held = f"On held-out {metrics['part']} pixels" if metrics["is_test"] else f"On {metrics['part']} pixels (no test)"
-    scores = first["scores"]
-    text = f"{held} the {name} agrees with the labels on {percent(scores['oa'])} "
-    text += f"(mean IoU {score(scores['miou'], 2)} over {scores['num_present']} classes)"
-    for other, result in others:
-        text += f"; the {other} beside it reaches {percent(result['scores']['oa'])} "
-        text += f"({score(result['scores']['miou'], 2)})"
-    return text + "."
+    return "This run has no scores yet." if metrics is None else shown_of(metrics).sentence(metrics)
 
 
 def _evaluate_command(pieces: Pieces) -> str:
@@ -219,18 +204,23 @@ def _swatches(pieces: Pieces) -> list[dict[str, str]]:
 
 
 def _classes(pieces: Pieces) -> dict[str, Any] | None:
-    """Rows of the per-class table and the bar chart."""
+    """Rows of the table by class or number, and the bar chart."""
     if pieces.metrics is None:
         return None
-    models = pieces.metrics["models"]
-    names = [row["class"] for row in next(iter(models.values()))["per_class"]]
+    models, shown = pieces.metrics["models"], shown_of(pieces.metrics)
+    tables = {name: result[shown.table] for name, result in models.items()}
+    names = [row[shown.name] for row in next(iter(tables.values()))]
     colours = [pieces.colours.get(name, "#999999") for name in names]
     rows = [
-        {"name": name, "colour": colours[i], "cells": [result["per_class"][i] for result in models.values()]}
+        {"name": name, "colour": colours[i], "cells": [table[i] for table in tables.values()]}
         for i, name in enumerate(names)
     ]
-    iou = {name: [row["iou"] for row in result["per_class"]] for name, result in models.items()}
-    return {"rows": rows, "chart": figures.class_bars(names, colours, iou)}
+    chart = None
+    if shown.bar:
+        key, title = shown.bar
+        bars = {name: [row[key] for row in table] for name, table in tables.items()}
+        chart = figures.class_bars(names, colours, bars, title=title)
+    return {"rows": rows, "chart": chart}
 
 
 def _confusions(pieces: Pieces) -> list[dict[str, str]]:
@@ -240,6 +230,7 @@ def _confusions(pieces: Pieces) -> list[dict[str, str]]:
     return [
         {"model": model, "chart": figures.confusion_heat(names, result["confusion"])}
         for model, result in pieces.metrics["models"].items()
+        if "confusion" in result
     ]
 
 
@@ -249,7 +240,7 @@ def _curves(pieces: Pieces) -> dict[str, Any] | None:
     return {
         "chart": figures.learning_curves(pieces.log, pieces.chosen_epoch),
         "chosen": pieces.chosen_epoch,
-        "monitor": pieces.run.config.train.monitor,
+        "monitor": pieces.run.config.monitor[0],
         "last": pieces.log[-1]["epoch"],
         "seconds": _total_seconds(pieces.log),
     }
@@ -267,9 +258,10 @@ def _split(pieces: Pieces) -> dict[str, Any] | None:
         for scene in pieces.scenes[:MAX_SCENES]
     ]
     rows, totals = [], {}
-    if pieces.legend and sum(s.grid.height * s.grid.width for s in pieces.scenes) in range(1, COUNTED_PX):
+    legend = pieces.scenes[0].legend if pieces.scenes else None
+    if legend and sum(s.grid.height * s.grid.width for s in pieces.scenes) in range(1, COUNTED_PX):
         counts = {part: row.tolist() for part, row in part_counts(pieces.split, pieces.scenes).items()}
-        rows = [(name, [row[i] for row in counts.values()]) for i, name in enumerate(pieces.legend.names)]
+        rows = [(name, [row[i] for row in counts.values()]) for i, name in enumerate(legend.names)]
         totals = {part: sum(row) for part, row in counts.items()}
     return {
         "pictures": shown,
@@ -410,16 +402,6 @@ def _files(pieces: Pieces) -> list[dict[str, Any]]:
 
 def _json(run: Run, name: str) -> Any:
     return run.read_json(name) if run.path(name).is_file() else None
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """0.912 -> 91.2 %; a dash for None."""
-    return "–" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def score(value: float | None, digits: int = 3) -> str:
-    """0.71234 -> 0.712; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def count(value: float | None) -> str:

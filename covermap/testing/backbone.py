@@ -270,7 +270,7 @@ def _is_used_as_in_training_and_prediction(case: Case) -> None:
     require(logits.isfinite().all(), "logits in bfloat16 are not finite")
     logits.float().square().mean().backward()
     legend = load_legend({1: "a", 2: "b", 3: "c"})
-    shares = NetworkModel(case.spec, legend, model.eval(), {}).probabilities(batch)
+    shares = NetworkModel(case.spec, legend, model.eval(), {}).answers(batch)
     require(bool((abs(shares.sum(1) - 1) < 1e-4).all()), "probabilities do not sum to 1")
 
 

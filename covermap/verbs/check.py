@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from covermap.core.config import RunConfig
+from covermap.core.errors import LabelError
 from covermap.core.progress import Tick, unseen
 from covermap.core.registry import find
-from covermap.data.chips import scene_bytes
+from covermap.data.chips import scene_bytes, survey_chips
 from covermap.data.split import PARTS, min_distance_px, part_counts
 from covermap.data.stats import target_statistics
-from covermap.start import build_network, prepare_run
+from covermap.start import Prepared, build_network, prepare_run
 from covermap.verbs.leaks import measure_leaks
 from covermap.verbs.train import windows_per_epoch
 
-FEW_PX = 200
+FEW_PX, FEW_CHIPS = 200, 20
 SHOWN = 8
 LARGE_PX = 1 << 25
 """Scenes up to this size are held whole to measure distances: about 1 GB."""
@@ -34,14 +39,12 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
         find(kind, name)
     ready = prepare_run(config)
     build_network(config, ready)
-    legend = ready.scenes[0].legend
-    assert legend is not None
-    counts = part_counts(ready.split, ready.scenes)
+    names, counts, unit, least = _counted(ready)
     notes = list(ready.notes)
     for part, row in counts.items():
-        few = [n for n, c in zip(legend.names, row, strict=True) if 0 < c < FEW_PX]
+        few = [n for n, c in zip(names, row, strict=True) if 0 < c < least]
         if few:
-            notes.append(f"{part} has fewer than {FEW_PX} pixels of {', '.join(few)}: scores of them mean little")
+            notes.append(f"{part} has fewer than {least} {unit} of {', '.join(few)}: scores of them mean little")
     if config.baseline and importlib.util.find_spec("sklearn") is None:
         notes.append("no baseline: scikit-learn is not installed (pip install 'covermap[ml]')")
     small = [s for s in ready.scenes if s.grid.height * s.grid.width <= LARGE_PX]
@@ -51,8 +54,9 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
     size_px = max(config.train.sizes_px)
     measured = leaks and measure_leaks(config.split, ready.scenes, ready.spec, size_px=size_px, on_progress=on_progress)
     return {
+        "task": ready.task.name,
         "classes": [
-            {"class": name, **{part: int(counts[part][i]) for part in PARTS[1:]}} for i, name in enumerate(legend.names)
+            {"class": name, **{part: int(counts[part][i]) for part in PARTS[1:]}} for i, name in enumerate(names)
         ],
         "scenes": "; ".join(f"{s.name} ({s.grid.describe()})" for s in ready.scenes[:SHOWN])
         + (f"; ... {len(ready.scenes):,} in all" if len(ready.scenes) > SHOWN else ""),
@@ -60,6 +64,7 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
         "targets": [
             {key: x if isinstance(x, str) else float(f"{x:.4g}") for key, x in row._asdict().items()}
             for row in target_statistics(ready.scenes, ready.split, size_px=max(config.train.sizes_px))
+            if ready.task.kind.takes != "presence"
         ],
         "distance_px": min(distances) if distances else "train and test share no scene",
         "windows_per_epoch": windows_per_epoch(config.train, ready),
@@ -67,3 +72,19 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
         **({"leaks": measured} if measured else {}),
         "notes": notes,
     }
+
+
+def _counted(ready: Prepared) -> tuple[Sequence[str], Mapping[str, npt.NDArray[np.int64]], str, int]:
+    """Names, how many pixels or chips tell of each in each part, what is counted, and how many are few."""
+    if not ready.task.kind.chips:
+        legend = ready.scenes[0].legend
+        assert legend is not None
+        return legend.names, part_counts(ready.split, ready.scenes), "pixels", FEW_PX
+    names, counts = ready.task.legend.names, {}
+    for part in PARTS[1:]:
+        try:
+            chips = survey_chips(ready.scenes, ready.split, ready.task, part=part, size_px=ready.spec.size_px)
+            counts[part] = chips.class_px
+        except LabelError:  # a part without chips
+            counts[part] = np.zeros(len(names), np.int64)
+    return names, counts, "chips", FEW_CHIPS

@@ -17,34 +17,33 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from covermap import __version__
-from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.config import ImageConfig
 from covermap.core.engine import cores, map_unordered
-from covermap.core.errors import BandError, DataError, OutputError
+from covermap.core.errors import OutputError
 from covermap.core.legend import Legend
 from covermap.core.output import claim, replacing, write_text, writing
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import checksum
-from covermap.core.sensors import find_sensor
+from covermap.core.task import Task
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import InputSpec
-from covermap.data.scene import Scene, open_scenes
-from covermap.data.stats import with_own_statistics
+from covermap.data.scene import Scene
 from covermap.geo.area import Area, read_area
-from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window
 from covermap.geo.products import MapSummary, finish_cog, finish_map, layer_beside, names_beside, small_cache
 from covermap.geo.raster import is_remote
 from covermap.geo.writer import RasterWriter
 from covermap.hub import model_folder
-from covermap.infer import Lattice, check_input, highest, infer_block
-from covermap.models import LandModel, device_of, load_model, precision_of, read_card, require_fit, weights_path
+from covermap.infer import Lattice, highest, infer_block, open_for
+from covermap.models import LandModel, device_of, load_model, precision_of, read_card, weights_path
+from covermap.verbs.predict_chips import predict_chips
+from covermap.verbs.prediction import Prediction
 
 NO_CONFIDENCE = 255
 
@@ -63,28 +62,6 @@ class Job:
         lattice = [self.windows.area, self.windows.size_px, self.windows.overlap_px]
         parts = [lattice, self.settings.model_dump(exclude={"workers"}), sorted(self.sums.items()), __version__]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was written, and how long it took."""
-
-    path: Path
-    files: tuple[Path, ...]
-    summary: MapSummary | None
-    seconds: float
-    km2_per_s: float
-    num_blocks: int
-    num_resumed: int
-    notes: tuple[str, ...] = ()
-
-    @property
-    def areas(self) -> list[dict[str, Any]]:
-        """A row for each class: code, name, pixels, hectares by pixel counting (not an error-adjusted estimate)."""
-        if self.summary is None:
-            return []
-        rows = zip(self.summary.legend.classes, self.summary.num_pixels, self.summary.areas_ha, strict=True)
-        return [{"code": c.code, "class": c.name, "pixels": n, "mapped_ha": round(ha, 4)} for c, n, ha in rows]
 
 
 def predict(
@@ -107,14 +84,23 @@ def predict(
     """
     started = time.perf_counter()
     out, settings = Path(out), settings or PredictConfig()
-    if out.suffix.lower() not in (".tif", ".tiff"):
-        raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
     device = device_of(settings.device)
     settings = settings.model_copy(update={"device": device, "precision": precision_of(settings.precision, device)})
     model = model_folder(model)
     card = read_card(model)
+    if card.task.kind.chips:
+        if aoi:
+            raise OutputError("the model answers for chips: --aoi has no effect", fix="leave it out")
+        return predict_chips(
+            model, _with_bands(image, bands), out, settings=settings, any_gsd=any_gsd, overwrite=overwrite,
+            dry_run=dry_run, on_progress=on_progress,
+        )  # fmt: skip
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
+    if card.task.kind.takes == "numbers":
+        settings = settings.model_copy(update={"confidence": False, "probabilities": False})
     scene = open_for(card.spec, _with_bands(image, bands), any_gsd=any_gsd)
-    outputs = _outputs(out, settings)
+    outputs = _outputs(out, settings, card.task)
     inputs = {Path(file).resolve() for file in [*scene.files, *([aoi] if aoi else [])]}
     if taken := [path for path in outputs if path.resolve() in inputs]:
         raise OutputError(f"{taken[0]} is an input of this call", fix="give the map another name")
@@ -132,21 +118,33 @@ def predict(
     _open_work(work, job, fresh=resumed is None)
     try:
         _predict_blocks(work, job, blocks, scene, area, on_progress)
-        summary, layers = _assemble(work, out, blocks, scene, card.legend, job, area)
+        if card.task.kind.takes == "numbers":
+            summary, layers = None, [_assemble_numbers(work, out, blocks, scene, card.legend, job, area)]
+        else:
+            summary, layers = _assemble(work, out, blocks, scene, card.legend, job, area)
     except BaseException:
         if not _finished(work):
             shutil.rmtree(work)  # nothing to go on with
         raise
     shutil.rmtree(work)
     seconds = time.perf_counter() - started
+    files, notes = (summary.files, summary.notes) if summary else ((), ())
+    mapped = sum(summary.areas_ha) if summary else _area_ha(scene.grid, area)
     return Prediction(
-        out, (*summary.files, *layers), summary, seconds, sum(summary.areas_ha) / 100 / seconds,
-        len(blocks), resumed or 0, (*scene.notes, *summary.notes),
+        out, (*files, *layers), summary, seconds, mapped / 100 / seconds, len(blocks), resumed or 0,
+        (*scene.notes, *notes),
     )  # fmt: skip
 
 
-def _outputs(out: Path, settings: PredictConfig) -> list[Path]:
+def _area_ha(grid: Grid, area: Area | None) -> float:
+    place = area.window if area else grid.window
+    return sum(grid.row_areas_ha(place.row, place.height)) * place.width
+
+
+def _outputs(out: Path, settings: PredictConfig, task: Task) -> list[Path]:
     """Every file that a call writes."""
+    if task.kind.takes == "numbers":
+        return [out]
     layers = {"confidence": settings.confidence, "probs": settings.probabilities}
     return [out, *names_beside(out).values(), *(layer_beside(out, key) for key, wanted in layers.items() if wanted)]
 
@@ -179,60 +177,6 @@ def _predict_blocks(
                 on_progress(done, len(blocks))
     finally:
         torch.set_num_threads(threads)
-
-
-def open_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -> Scene:
-    """The scene that a model with `spec` is shown; raises when bands, sensor, dates or pixel size do not fit."""
-    first = spec.sensors[0].sensor
-    offsets = {entry.sensor: "auto" if entry.auto_offset else 0.0 for entry in spec.sensors}
-    quantities = {entry.sensor: entry.quantity for entry in spec.sensors}
-    named = []
-    for image in images:
-        sensor = image.sensor or (first if first != "image" else None)
-        # Scale, offset and dB are the model's, whatever this image's entry says.
-        key = sensor or "image"
-        fixed = {
-            "sensor": sensor, "scale": None, "offset": offsets.get(key, "auto"), "quantity": quantities.get(key)
-        }  # fmt: skip
-        named.append(image.model_copy(update=fixed))
-    scenes = open_scenes(DataConfig(image=named), labels=False)
-    if len(scenes) > 1:
-        raise DataError(f"{images[0].path} names {len(scenes)} scenes", fix="map one at a time, or give a VRT of them")
-    # What a model takes as the difference of two bands need not be in the files.
-    wanted = {entry.sensor: entry.bands for entry in spec.sensors}
-    offered = {key: raster.with_differences(wanted.get(key, ())) for key, raster in scenes[0].rasters.items()}
-    scene = _in_units_of(spec, replace(scenes[0], rasters=offered))
-    require_fit(
-        spec,
-        {key: raster.bands for key, raster in scene.rasters.items()},
-        {key: len(raster.sources) for key, raster in scene.rasters.items()},
-        spec.gsd_m if any_gsd else scene.grid.gsd_m,
-        where=next(iter(scene.rasters.values())).name,
-    )
-    return with_own_statistics([check_input(scene, spec)], spec)[0]
-
-
-def _in_units_of(spec: InputSpec, scene: Scene) -> Scene:
-    """The scene with products that are read by their metadata in the model's numbers; raises BandError, DataError."""
-    rasters = dict(scene.rasters)
-    for key, raster in scene.rasters.items():
-        known = [find_granule(image.path) is not None for image in scene.images if image.sensor == key]
-        entry = next((entry for entry in spec.sensors if entry.sensor == key), None)
-        if not any(known) or entry is None:
-            if any(known) and spec.sensors[0].sensor == "image":
-                raise BandError(
-                    f"{raster.name} is reflectance of {key}; the model was trained without a sensor, so its unit is "
-                    "not known", fix=f"train it again with data.sensor: {key}",
-                )  # fmt: skip
-            continue
-        gain, add = find_sensor(key).scale / entry.scale, -entry.offset / entry.scale
-        if (gain, add) != (1.0, 0.0) and not all(known):
-            raise DataError(
-                f"some dates of {key} are products with metadata, some plain rasters, and the model has its own scale",
-                fix="give all dates in one form",
-            )
-        rasters[key] = raster.rescaled(gain, add)
-    return replace(scene, rasters=rasters)
 
 
 def _with_bands(image: str | Sequence[ImageConfig], bands: Sequence[str] | None) -> list[ImageConfig]:
@@ -302,8 +246,10 @@ def _predict_block(
     model: LandModel, scene: Scene, job: Job, area: Area | None, block: Window, out: Path, reader: Executor,
     stop: threading.Event,
 ) -> None:  # fmt: skip
-    """Write codes and confidence (and all shares) of one block to `out`, or nothing when told to stop."""
+    """Write codes and confidence (and all shares), or numbers, of one block to `out`, or nothing when told to stop."""
     legend = model.legend
+    numbers = model.task.kind.takes == "numbers"
+    found = np.full((len(legend) * numbers, block.height, block.width), np.nan, np.float32)
     codes = np.full((block.height, block.width), legend.map_nodata, legend.map_dtype)
     confidence = np.full(codes.shape, NO_CONFIDENCE, np.uint8)
     keep_all = job.settings.probabilities
@@ -316,14 +262,19 @@ def _predict_block(
         if stop.is_set():
             return
         rows, cols = strip.window.within(block).slices
-        best, top = highest(strip.probabilities)
+        if numbers:
+            found[:, rows, cols] = np.where(strip.valid, strip.answers, np.float32(np.nan))
+            continue
+        best, top = highest(strip.answers)
         codes[rows, cols] = np.where(strip.valid, legend.decode(best), legend.map_nodata)
         confidence[rows, cols] = np.where(strip.valid, np.rint(np.clip(top, 0, 1) * 100), NO_CONFIDENCE)
         if keep_all:
-            scaled = np.rint(np.clip(strip.probabilities, 0, 1) * 200)
+            scaled = np.rint(np.clip(strip.answers, 0, 1) * 200)
             shares[:, rows, cols] = np.where(strip.valid, scaled, NO_CONFIDENCE)
     with replacing(out) as partial:
-        np.savez(partial, codes=codes, confidence=confidence, shares=shares)
+        np.savez(
+            partial, **({"numbers": found} if numbers else {"codes": codes, "confidence": confidence, "shares": shares})
+        )
 
 
 def _assemble(
@@ -355,9 +306,19 @@ def _assemble(
     return summary, list(layers.values())
 
 
+def _assemble_numbers(
+    work: Path, out: Path, blocks: Sequence[Window], scene: Scene, legend: Legend, job: Job, area: Area | None
+) -> Path:
+    """Blocks of numbers -> a GeoTIFF of a band each; NaN where there is nothing."""
+    place = area.window if area else scene.grid.window
+    tags = {"COVERMAP_MODEL": job.sums["model.safetensors"][:16]}
+    plain = _join(work, "numbers", blocks, scene.grid, place, legend.names, dtype="float32", nodata=np.nan)
+    return finish_cog(plain, out, nodata=np.nan, description=legend.names, tags=tags, overwrite=True)
+
+
 def _join(
     work: Path, key: str, blocks: Sequence[Window], grid: Grid, place: Window, names: Sequence[str], *,
-    dtype: str = "uint8", nodata: int = NO_CONFIDENCE, scale: float = 1.0,
+    dtype: str = "uint8", nodata: float = NO_CONFIDENCE, scale: float = 1.0,
 ) -> Path:  # fmt: skip
     """One layer of all blocks as a plain GeoTIFF in the work folder."""
     plain = work / f"{key}.tif"

@@ -67,9 +67,9 @@ def plan_stages(config: RunConfig) -> list[Plan]:
 
 def stage_row(run: Run, stage: StageConfig) -> dict[str, object]:
     """What is recorded of a finished stage: its pixel size, folder, and the scores of its best model."""
-    key = run.config.train.monitor
+    key, sign = run.config.monitor
     log = [row for row in run.read_log() if row.get(key) is not None]
-    best = max(log, key=lambda row: -row[key] if key == "val_loss" else row[key], default={})
+    best = max(log, key=lambda row: sign * row[key], default={})
     scores = {name: value for name, value in best.items() if name.startswith("val_") or name == "epoch"}
     if run.path("metrics.json").is_file():
         scores["test"] = run.read_json("metrics.json")["models"]["network"]["scores"]

@@ -42,7 +42,8 @@ from covermap.nn.model import Model
 from covermap.nn.published import published_of
 from covermap.start import Prepared, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
-from covermap.verbs.evaluate import evaluate, score
+from covermap.verbs.evaluate import evaluate
+from covermap.verbs.score import score
 from covermap.verbs.stages import plan_stages, stage_row
 
 
@@ -121,7 +122,7 @@ def _baseline(run: Run, ready: Prepared, say: Say) -> None:
         return
     try:
         seed = run.config.train.seed
-        train_baseline(run, config, ready.scenes, ready.split, ready.spec, seed=seed, facts=ready.trained_on)
+        train_baseline(run, config, ready, seed=seed, facts=ready.trained_on)
         say(f"random forest of {config.trees} trees trained")
     except MissingExtra as error:
         ready.notes.append(f"no baseline: {error}")
@@ -136,9 +137,7 @@ class Loop:
         self.run, self.ready, self.say, self.on_progress = run, ready, say, on_progress
         self.config: TrainConfig = run.config.train
         self.accelerator = _accelerator(self.config)
-        legend = ready.scenes[0].legend
-        assert legend is not None
-        self.legend = legend
+        self.task = ready.task
         self.data = TrainWindows(
             ready.scenes,
             ready.split,
@@ -149,6 +148,8 @@ class Loop:
             sampling=ready.sampling,
             # Worker processes would each get a copy of what is held.
             cache_bytes=0 if self.config.workers else self.config.cache_gb * 1e9,
+            targets=self.task.kind.takes != "classes",
+            chip_px=ready.spec.size_px if self.task.kind.chips else None,
         )
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
         self.facts = {"run": run.config.name, **_origin(run, network, ready, say), **ready.trained_on}
@@ -295,10 +296,10 @@ class Loop:
         if not self.ready.has_val:
             self._keep(model, {})
             return {}
-        confusion, loss = score(model, self.ready.scenes, self.ready.split, "val", settings=self.run.config.predict)
-        scores = confusion.scores()
-        row = {f"val_{key}": float(scores[key]) for key in ("miou", "oa", "macro_f1")} | {"val_loss": loss}
-        value = -row["val_loss"] if self.config.monitor == "val_loss" else row[self.config.monitor]
+        scores = score(model, self.ready.scenes, self.ready.split, "val", settings=self.run.config.predict).scores()
+        row = {f"val_{key}": float(scores[key]) for key in (*self.task.kind.scores, "loss")}
+        key, sign = self.run.config.monitor
+        value = sign * row[key]
         self.stale += 1
         if value > self.best:
             self.best, self.stale = value, 0
@@ -320,7 +321,7 @@ class Loop:
             network.load_state_dict(self.average)
         merge_lora(network)
         return NetworkModel(
-            self.ready.spec, self.legend, network, self.facts, device=str(self.accelerator.device),
+            self.ready.spec, self.task, network, self.facts, device=str(self.accelerator.device),
             precision=self.run.config.predict.precision,
         )  # fmt: skip
 
@@ -407,10 +408,15 @@ def _lighter(config: RunConfig) -> str:
 
 
 def windows_per_epoch(config: TrainConfig, ready: Prepared) -> int:
-    """As many windows as cover the labelled cells once (and each of their copies), but at least four steps."""
+    """As many windows as cover the labelled cells once (and each of their copies), but at least four steps.
+
+    Of chips each once, and a few twice, so that all steps are whole.
+    """
     group = config.batch_size * config.accumulate
     if config.steps_per_epoch:
         return config.steps_per_epoch * group
+    if ready.task.kind.chips:
+        return group * math.ceil(int(ready.sampling.copies.sum()) / group)
     counted = zip(ready.survey.cells, ready.sampling.copies, strict=True)
     area = sum(cell.window.height * cell.window.width * int(times) for cell, times in counted)
     # Whole groups only: a last batch of one window would leave batch norm without a variance.

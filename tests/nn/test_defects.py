@@ -133,7 +133,7 @@ def test_4_5_scores_are_of_evaluation_mode(training):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batch = random_batch(SPEC, 64, 64)
     first, second = (
-        NetworkModel(SPEC, load_legend({1: "a", 2: "b", 3: "c"}), model, {}).probabilities(batch) for _ in range(2)
+        NetworkModel(SPEC, load_legend({1: "a", 2: "b", 3: "c"}), model, {}).answers(batch) for _ in range(2)
     )
     expected = make("resnet18").eval()(batch).softmax(1).detach().numpy()
     assert abs(first - expected).max() < 1e-5

@@ -15,9 +15,10 @@ from covermap.core.registry import find
 from covermap.core.train_config import AugmentConfig, PredictConfig
 from covermap.data import miniature
 from covermap.data.chips import TrainWindows
+from covermap.infer import open_for
 from covermap.models import read_card
 from covermap.start import prepare_run
-from covermap.verbs.predict import open_for, predict
+from covermap.verbs.predict import predict
 from covermap.verbs.train import train
 
 SMALL = PredictConfig(size_px=32, block_px=64, workers=1)

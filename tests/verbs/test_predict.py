@@ -24,10 +24,11 @@ from covermap.core.train_config import PredictConfig
 from covermap.data.scene import open_scenes
 from covermap.data.split import Split
 from covermap.geo.grid import Window
+from covermap.infer import open_for
 from covermap.models import load_model, read_card
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import _predict_block as predict_block
-from covermap.verbs.predict import open_for, predict
+from covermap.verbs.predict import predict
 from covermap.verbs.train import train
 from tests.conftest import landscape
 

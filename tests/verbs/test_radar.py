@@ -15,10 +15,11 @@ from covermap.data.stats import normalise_sample, with_own_statistics
 from covermap.data.store import write_store
 from covermap.geo.band_source import LOWEST_DB
 from covermap.geo.raster import open_raster
+from covermap.infer import open_for
 from covermap.models import read_card
 from covermap.start import prepare_run
 from covermap.verbs.evaluate import evaluate
-from covermap.verbs.predict import open_for, predict
+from covermap.verbs.predict import predict
 from covermap.verbs.train import train
 
 

@@ -336,7 +336,7 @@ def test_a_model_computes_its_indices_by_itself(tiny, tmp_path, write_tif):
     # The map is made of what training saw: the model on the training scene's own windows agrees with it.
     model = load_model(run.path("baseline"))
     sample = prepare_run(config).scenes[0].read(Window(0, 0, 96, 128))
-    shares = model.probabilities(image_batch([sample], model.spec))[0]
+    shares = model.answers(image_batch([sample], model.spec))[0]
     with rasterio.open(tmp_path / "baseline.tif") as file:
         assert np.array_equal(file.read(1), model.legend.decode(shares.argmax(0)))
     blind = write_tif("blind.tif", landscape()[1][:2], bands=["green", "red"], nodata=0)

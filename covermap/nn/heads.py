@@ -1,0 +1,83 @@
+"""From a decoder's channels to a task's answers, and from a batch to what they are compared with.
+
+maps (B, C, h, w) -> Pool, for chips -> (B, C) -> loss with reference(task, batch)
+                                               -> answers(task, ...): what tables and maps show
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from covermap.core.errors import ConfigError
+from covermap.core.legend import IGNORE
+from covermap.core.task import Task
+from covermap.core.types import Batch
+from covermap.nn.losses.ordinal import class_probabilities
+
+
+class Pool(nn.Module):
+    """One answer of a chip: the mean over its valid pixels, their maximum, or a soft one (log of the mean of exp).
+
+    The last is the LSE pooling of Pinheiro and Collobert (2015) with r = 1. A linear layer and a mean are
+    interchangeable, so the mean of logits is what a classifier on mean features gives.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, maps: Tensor, valid: Tensor) -> Tensor:
+        """maps (B, C, h, w), valid (B, T, H, W) -> (B, C); 0 for a chip without a valid pixel."""
+        share = functional.adaptive_avg_pool2d(valid.any(1)[:, None].float(), maps.shape[-2:]).flatten(2)
+        x, total = maps.float().flatten(2), share.sum(2)
+        if self.kind == "mean":
+            return (x * share).sum(2) / total.clamp_min(1e-6)
+        hidden = x.masked_fill(share == 0, -torch.inf)
+        top = hidden.amax(2, keepdim=True).detach()
+        top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
+        if self.kind == "max":
+            return torch.where(total > 0, hidden.amax(2), torch.zeros_like(total))
+        mean = ((hidden - top).exp() * share).sum(2) / total.clamp_min(1e-6)
+        return torch.where(total > 0, mean.clamp_min(1e-30).log() + top[..., 0], torch.zeros_like(total))
+
+
+def answers(task: Task, out: Tensor) -> Tensor:
+    """A network's channels (B, C, ...) as probabilities of classes (B, K, ...) or numbers in their unit."""
+    if task.kind.takes == "classes":
+        return out.softmax(1)
+    if task.kind.takes == "presence":
+        return out.sigmoid()
+    if task.kind.takes == "order":
+        return class_probabilities(out)
+    mean, std = (out.new_tensor(v).reshape(-1, *[1] * (out.dim() - 2)) for v in (task.mean, task.std))
+    return out * std + mean
+
+
+def reference(task: Task, batch: Batch) -> Tensor:
+    """What the loss compares with: class indices (B, ...) with IGNORE, or numbers (B, C, ...) with NaN."""
+    label, target = batch.label, batch.target
+    if task.kind.takes == "classes":
+        assert label is not None
+        return label.flatten(1).amin(1) if task.kind.chips else label  # IGNORE is the largest
+    assert target is not None
+    if task.kind.takes == "presence":
+        return target
+    if task.kind.takes == "order":
+        index = torch.bucketize(target[:, 0], target.new_tensor(task.breaks), right=True)
+        return torch.where(target[:, 0].isfinite(), index, torch.full_like(index, IGNORE))
+    mean, std = (target.new_tensor(v).reshape(-1, *[1] * (target.dim() - 2)) for v in (task.mean, task.std))
+    return (target - mean) / std
+
+
+def like(out: Tensor, reference: Tensor) -> Tensor:
+    """A network's channels on the pixels of numbers that are coarser: their means."""
+    if out.dim() == 4 and reference.dim() == 4 and out.shape[-2:] != reference.shape[-2:]:
+        if any(a % b for a, b in zip(out.shape[-2:], reference.shape[-2:], strict=True)):
+            raise ConfigError(
+                f"windows of {out.shape[-2]} px do not hold a whole number of the target's {reference.shape[-2]} px",
+                fix="set train.size_px to a multiple of data.target.factor",
+            )
+        return functional.adaptive_avg_pool2d(out, reference.shape[-2:])
+    return out

@@ -1,0 +1,5 @@
+from torch import Tensor
+
+
+def class_probabilities(logits: Tensor) -> Tensor:
+    raise NotImplementedError

@@ -1,0 +1,267 @@
+"""Scores of a model on one part of a split: what maps and tables would show, against what is known there.
+
+blocks of scenes, or chips -> answers -> Scorer.add(answers, reference) -> scores and tables of the whole part
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.errors import DataError
+from covermap.core.legend import IGNORE
+from covermap.core.task import Task
+from covermap.core.train_config import PredictConfig
+from covermap.data.chips import survey_chips
+from covermap.data.reference import chip_answer
+from covermap.data.scene import Scene
+from covermap.data.split import Split
+from covermap.geo.grid import Grid, Window, partition
+from covermap.infer import Lattice, highest, infer_block, infer_chips
+from covermap.metrics.binary import BinaryScores
+from covermap.metrics.confusion import Confusion
+from covermap.metrics.multilabel import MultiLabelScores
+from covermap.metrics.regression import RegressionTable
+from covermap.models import LandModel
+
+BLOCK_PX = 2048
+
+
+class Scorer(ABC):
+    """Scores of one part, accumulated over blocks and chips, never averaged over them."""
+
+    @property
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Whether nothing has been compared."""
+
+    @abstractmethod
+    def add(self, answers: npt.NDArray[np.float32], reference: npt.NDArray[Any], place: str) -> None:
+        """answers (K, *space); reference: class indices (*space) with IGNORE, or numbers (K, *space) with NaN."""
+
+    @abstractmethod
+    def scores(self) -> dict[str, Any]:
+        """Scores of the whole part, `loss` among them."""
+
+    @abstractmethod
+    def tables(self) -> dict[str, Any]:
+        """What metrics.json holds beside the scores."""
+
+
+class ClassScorer(Scorer):
+    """One class of several: the confusion matrix, and the mean negative log likelihood as loss.
+
+    Of classes in order also the mean distance in classes, of a hazard how well its probability ranks.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.confusion, self._loss = task, Confusion(len(task.legend)), 0.0
+        self.binary = BinaryScores() if task.positive is not None else None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.confusion.total == 0
+
+    def add(self, answers: npt.NDArray[np.float32], reference: npt.NDArray[Any], place: str) -> None:
+        known = reference != IGNORE
+        self.confusion.add(reference, highest(answers)[0])
+        chosen = np.take_along_axis(answers[:, known], reference[known][None].astype(np.intp), axis=0)
+        self._loss -= float(np.log(np.maximum(chosen, 1e-7)).sum(dtype=np.float64))
+        if self.binary is not None:
+            positive = np.where(known, reference == self.task.positive, IGNORE).astype(np.uint8)
+            self.binary.add(answers[self.task.positive], positive, chip=place)
+
+    def scores(self) -> dict[str, Any]:
+        loss = self._loss / self.confusion.total
+        found = self.confusion.scores() | {"nll": loss, "loss": loss}
+        if self.binary is not None:
+            found |= self.binary.scores()
+        if self.task.kind.takes == "order":
+            steps = np.abs(np.subtract.outer(*[np.arange(len(self.task.legend))] * 2))
+            found["mae"] = float((self.confusion.counts * steps).sum() / self.confusion.total)
+        return found
+
+    def tables(self) -> dict[str, Any]:
+        table = self.confusion.table(self.task.legend.names)
+        return {"per_class": table, "confusion": self.confusion.counts.tolist()}
+
+
+class PresenceScorer(Scorer):
+    """Several classes of a chip, each there or not; the mean binary cross entropy as loss."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self._loss, self._count = task, 0.0, 0
+        self.presence = MultiLabelScores(len(task.legend), task.threshold)
+
+    @property
+    def is_empty(self) -> bool:
+        return self._count == 0
+
+    def add(self, answers: npt.NDArray[np.float32], reference: npt.NDArray[Any], place: str) -> None:
+        known = np.isfinite(reference)
+        there = np.where(known, reference, IGNORE).astype(np.uint8)
+        self.presence.add(answers[None], there[None])
+        p = np.clip(answers, 1e-7, 1 - 1e-7)
+        self._loss -= float(np.where(there == 1, np.log(p), np.log1p(-p))[known].sum(dtype=np.float64))
+        self._count += int(known.sum())
+
+    def scores(self) -> dict[str, Any]:
+        return self.presence.scores() | {"loss": self._loss / self._count}
+
+    def tables(self) -> dict[str, Any]:
+        return {"per_class": self.presence.table(self.task.legend.names)}
+
+
+class NumberScorer(Scorer):
+    """Numbers, each in its unit, all and by place; the mean squared error in std of the train part as loss."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.table = task, RegressionTable()
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(part.count for part in self.table.parts.values())
+
+    def add(self, answers: npt.NDArray[np.float32], reference: npt.NDArray[Any], place: str) -> None:
+        for name, mine, known in zip(self.task.legend.names, answers, reference, strict=True):
+            self.table.add(known, mine, target=name, group=place)
+
+    def scores(self) -> dict[str, Any]:
+        """Of one number its own scores; of several the means of those that have one, errors then in std."""
+        rows = [self.table.pooled(name).scores() for name in self.task.legend.names]
+        stds = self.task.std if len(rows) > 1 else (1.0,)
+        found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in ("num_pairs", "num_unknown")}
+        for key in ("rmse", "mae", "bias"):
+            found[key] = _mean([row[key] / std for row, std in zip(rows, stds, strict=True)])
+        for key in ("r", "r2"):
+            found[key] = _mean([row[key] for row in rows])
+        return found | {"loss": _mean([(row["rmse"] / std) ** 2 for row, std in zip(rows, self.task.std, strict=True)])}
+
+    def tables(self) -> dict[str, Any]:
+        units = dict(zip(self.task.legend.names, self.task.units, strict=True))
+        each = [{"target": name, "unit": unit, **self.table.pooled(name).scores()} for name, unit in units.items()]
+        return {"per_number": each, "per_place": self.table.table()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if value == value]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def make_scorer(task: Task) -> Scorer:
+    """The scorer of a task."""
+    return {"presence": PresenceScorer, "numbers": NumberScorer}.get(task.kind.takes, ClassScorer)(task)  # type: ignore[abstract]
+
+
+def score(model: LandModel, scenes: Sequence[Scene], split: Split, part: str, *, settings: PredictConfig) -> Scorer:
+    """Compare a model's answers with all that is known of a part; raises DataError where nothing is.
+
+    The windows are those of the map (`settings`); only those that hold something known are computed.
+    """
+    found = make_scorer(model.task)
+    if model.task.kind.chips:
+        compared = _chips(model, scenes, split, part, settings)
+    elif model.task.kind.takes == "numbers":
+        compared = _blocks_of_numbers(model, scenes, split, part, settings)
+    else:
+        compared = _strips(model, scenes, split, part, settings)
+    for one in compared:
+        found.add(*one)
+    if found.is_empty:
+        raise DataError(f"the {part} part holds no labelled valid pixel", fix="check with: covermap check CONFIG")
+    return found
+
+
+class _Compared(NamedTuple):
+    answers: npt.NDArray[np.float32]
+    reference: npt.NDArray[Any]
+    place: str
+
+
+def _strips(
+    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig
+) -> Iterator[_Compared]:
+    for scene in scenes:
+        windows = Lattice.of(scene, model, settings)
+        labels = _remembered(split, scene, part)
+        for block in windows.blocks(BLOCK_PX):
+            if (labels(block) != IGNORE).any():
+                known_at = _is_known(labels)
+                for strip in infer_block(model, scene, windows, block, wanted=known_at, batch_size=settings.batch_size):
+                    reference = np.where(strip.valid, labels(strip.window), np.uint8(IGNORE))
+                    yield _Compared(strip.answers, reference, scene.name)
+
+
+def _blocks_of_numbers(
+    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig
+) -> Iterator[_Compared]:
+    """Whole blocks, so that numbers of coarser pixels have all of theirs; these count from the scene's corner."""
+    for scene in scenes:
+        assert scene.target is not None
+        windows, labels = Lattice.of(scene, model, settings), _remembered(split, scene, part)
+        side = round(BLOCK_PX // (factor := scene.target.size.factor or 1) * factor)
+        for block in partition(scene.grid.window, side, side):
+            if not (labels(block) != IGNORE).any():
+                continue
+            answers = np.full((len(model.legend), block.height, block.width), np.nan, np.float32)
+            wanted = _is_known(labels)
+            for strip in infer_block(model, scene, windows, block, wanted=wanted, batch_size=settings.batch_size):
+                rows, cols = strip.window.within(block).slices
+                answers[:, rows, cols] = np.where(strip.valid, strip.answers, np.nan)
+            reference = split.target(scene, block, part)
+            yield _Compared(_onto(answers, scene, block), reference, scene.place or scene.name)
+
+
+def _onto(answers: npt.NDArray[np.float32], scene: Scene, block: Window) -> npt.NDArray[np.float32]:
+    """Numbers of a block's pixels on those of the target: means of what is there."""
+    assert scene.target is not None
+    onto: Grid = scene.target.grid_of(block)
+    if (onto.height, onto.width) == answers.shape[1:]:
+        return answers
+    from covermap.geo.resize import read_resized
+
+    def read(window: Window) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        rows, cols = window.slices
+        part = answers[:, rows, cols]
+        return part, np.isfinite(part)
+
+    found = read_resized(read, scene.grid.window_grid(block), onto, "mean", name=scene.name)
+    return found.astype(np.float32)
+
+
+def _chips(
+    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig
+) -> Iterator[_Compared]:
+    side = model.spec.size_px
+    cells = survey_chips(scenes, split, model.task, part=part, size_px=side).cells
+    chips = [(cell.scene, cell.window) for cell in cells]
+    for cell, answers in zip(
+        cells, infer_chips(model, scenes, chips, size_px=side, batch_size=settings.batch_size), strict=True
+    ):
+        if np.isnan(answers).any():
+            continue  # no pixel of the image
+        scene = scenes[cell.scene]
+        reference = np.asarray(chip_answer(scene, cell.window, model.task))
+        if model.task.kind.takes in ("classes", "order"):
+            answers = answers[:, None, None]
+        yield _Compared(answers, reference, scene.place or scene.name)
+
+
+def _is_known(labels: Callable[[Window], npt.NDArray[np.uint8]]) -> Callable[[Window], npt.NDArray[np.bool_]]:
+    return lambda window: labels(window) != IGNORE
+
+
+def _remembered(split: Split, scene: Scene, part: str) -> Callable[[Window], npt.NDArray[np.uint8]]:
+    """Labels of a part by window; those of a small scene are read once."""
+    if scene.grid.height * scene.grid.width > 1 << 26:
+        return lambda window: split.labels(scene, window, part)
+    whole = split.labels(scene, scene.grid.window, part)
+
+    def cut(window: Window) -> npt.NDArray[np.uint8]:
+        return whole[window.slices]
+
+    return cut
