@@ -35,9 +35,9 @@ from covermap.earlier import with_earlier_parts
 from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, precision_of, save_model
 from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
-from covermap.nn.build import make_part
 from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.layers import channels_last
+from covermap.nn.losses.expression import LossSum, make_loss
 from covermap.nn.model import Model
 from covermap.nn.published import published_of
 from covermap.start import Prepared, build_network, prepare_run
@@ -92,7 +92,8 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     network = build_network(config, ready, resume=going_on)
     _accelerator(config.train)
     _optimiser(network, config.train)
-    _loss(config.train, ready)
+    if not _loss(config.train, ready).weighted and config.train.class_weights != "none":
+        ready.notes.append(f"train.class_weights has no effect on train.loss: {config.train.loss}")
     if config.train.cache_features:
         sizes, changes = len(config.train.sizes_px), variations(config.train.augment)
         require_cacheable(network, sizes=sizes, variations=changes)
@@ -198,12 +199,12 @@ class Loop:
     def _train_epoch(self) -> float:
         self.network.train()
         self.data.start(self.epoch)
-        total, weight = 0.0, 0.0
+        sums = mass = torch.zeros(1, dtype=torch.float64, device=self.accelerator.device)
         for group in _groups(self._loader(), self.config.accumulate):
-            total_, weight_ = self._step(group)
-            total, weight = total + total_, weight + weight_
+            found = self._step(group)
+            sums, mass = sums + found[0], mass + found[1]
             self.on_progress(self.step, self.steps * self.config.epochs)
-        return total / max(weight, 1e-12)
+        return float(self._mean(sums, mass))
 
     def _loader(self) -> DataLoader[Batch]:
         # A generator of its own: the loader would otherwise draw from the global state once for each epoch.
@@ -216,20 +217,21 @@ class Loop:
             multiprocessing_context="spawn" if self.config.workers else None,
         )
 
-    def _step(self, group: Sequence[Batch]) -> tuple[float, float]:
-        """One optimiser step over the batches of an accumulation, as if they were one batch."""
-        sums: list[float] = []
+    def _step(self, group: Sequence[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimiser step over the batches of an accumulation, as if they were one; gives sums and masses (n,)."""
         batches = [batch.to(self.accelerator.device) for batch in group]
-        weight = sum(float(self._mass(batch.label)) for batch in batches)
+        mass = torch.stack([self._mass(batch.label) for batch in batches]).sum(0)
+        sums = torch.zeros_like(mass)
         for batch in map(self._without_a_sensor, batches):
-            total = self._total(batch)
+            found = self._sums(batch)
+            total = self._mean(found, mass)
             if not torch.isfinite(total):
                 raise CovermapError(
                     f"the loss is no longer a number in epoch {self.epoch + 1}, windows {', '.join(batch.keys[:4])}",
                     fix=f"lower train.lr, or look at those windows; the last good state is in {self.run.folder}",
                 )
-            self.accelerator.backward(total / max(weight, 1e-12))
-            sums.append(float(total.detach()))
+            self.accelerator.backward(total)
+            sums += found.detach()
         if self.config.clip:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimiser.step()
@@ -239,17 +241,22 @@ class Loop:
             self.schedule.step()
         if self.average is not None:
             self._update_average()
-        return sum(sums), weight
+        return sums, mass
+
+    def _mean(self, sums: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
+        """The loss of the sums (n,) of its terms, each divided by its mass."""
+        factors = 1.0 if self.plain.decoder.has_own_loss else self.loss.factors
+        return (sums * (factors / mass.clamp_min(1e-12))).sum()
 
     def _mass(self, label: torch.Tensor | None) -> torch.Tensor:
-        """What the sum of losses is divided by: weights of pixels, or windows with a label."""
+        """What the sums of losses are divided by (n,): weights of pixels, or windows with a label."""
         if label is not None and self.plain.decoder.has_own_loss:
-            return (label != IGNORE).flatten(1).any(1).sum()
+            return (label != IGNORE).flatten(1).any(1).sum().double()[None]
         mass: torch.Tensor = self.loss.mass(label)
         return mass
 
-    def _total(self, batch: Batch) -> torch.Tensor:
-        """The sum of losses of a batch."""
+    def _sums(self, batch: Batch) -> torch.Tensor:
+        """The sums of losses of a batch (n,)."""
         own = self.plain.decoder.has_own_loss
         try:
             with self.accelerator.autocast():
@@ -267,8 +274,8 @@ class Loop:
                 "a batch is so small that the coarsest features of the network are one cell, which has no variance",
                 fix="raise train.batch_size or train.size_px",
             ) from error
-        total: torch.Tensor = found[0] if own else self.loss(found.float(), batch.label)
-        return total
+        sums: torch.Tensor = found[0][None] if own else self.loss(found, batch.label)
+        return sums
 
     def _without_a_sensor(self, batch: Batch) -> Batch:
         """Now and then a batch lacks one of its sensors."""
@@ -433,11 +440,14 @@ def _accelerator(config: TrainConfig) -> Any:
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
 
 
-def _loss(config: TrainConfig, ready: Prepared) -> Any:
+def _loss(config: TrainConfig, ready: Prepared) -> LossSum:
     legend = ready.scenes[0].legend
     assert legend is not None
     weights = class_weights(ready.survey.class_px, config.class_weights, names=legend.names, beta=config.effective_beta)
-    return make_part("loss", config.loss, config.loss_options, torch.from_numpy(weights))
+    loss = make_loss(config.loss, config.loss_options, class_weights=torch.from_numpy(weights))
+    if loss.takes != "classes":
+        raise ConfigError(f"train.loss: {config.loss} takes {loss.takes}, not labels of classes", fix="use another")
+    return loss
 
 
 def _optimiser(network: Model, config: TrainConfig) -> torch.optim.Optimizer:
