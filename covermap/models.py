@@ -45,7 +45,7 @@ class LandModel(ABC):
 
     @abstractmethod
     def answers(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Probabilities of classes, or numbers in their unit, of a normalised batch: float32 (B, K, H, W), chips (B, K)."""
+        """Class probabilities, or numbers in their unit, of a normalised batch: float32 (B, K, H, W); chips: (B, K)."""
 
     @abstractmethod
     def arrays(self) -> dict[str, npt.NDArray[Any]]:

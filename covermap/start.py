@@ -107,7 +107,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
         earlier.require_same_parts(build)
     scenes, task = with_reference(open_scenes(config.data), config)
     size_px = chip_side(scenes, max(config.train.sizes_px)) if task.kind.chips else max(config.train.sizes_px)
-    split = make_split(scenes, config.split, size_px=size_px)
+    split = make_split(scenes, config.split, size_px=size_px, chips=task.kind.chips)
     task = measured_task(task, scenes, split, size_px=size_px)
     spec, wishes = _inputs(config, scenes, split, build, task, size_px, published=bool(weights))
     if extra:
@@ -133,7 +133,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
 
 
 def measured_task(task: Task, scenes: Sequence[Scene], split: Split, *, size_px: int) -> Task:
-    """The task with mean and std of its numbers in the train part; raises DataError where one is constant or unknown."""
+    """The task with mean and std of its numbers in the train part; raises DataError where one is constant."""
     if task.kind.takes != "numbers":
         return task
     found = target_statistics(scenes, split, size_px=size_px)

@@ -20,7 +20,8 @@ def check_plugin(
     """Check that a backbone, decoder, loss or data set's layout keeps what all parts rely on.
 
     A backbone (weights are random): sizes, places, dates, missing data, freezing. A decoder: sizes, gradients, small
-    batches, learning. A loss: ignored pixels, extremes. A layout: its miniature is read back, missing files are named.
+    batches, learning. A loss: what is not known, extremes, sums over batches, class weights. A layout: its miniature
+    is read back, missing files are named.
     Example: covermap check-plugin backbone my_file.py:MyBackbone
     """
     from covermap.core.config_file import parse_option

@@ -322,9 +322,10 @@ class RunConfig(Section):
                     ("model.pixel_width", self.model.pixel_width)) if wrong]  # fmt: skip
         else:
             odd += ["model.pool"] if self.model.pool != "mean" else []
-        if kind.takes != "classes":
-            weights = self.train.class_weights not in ("sqrt", "none")
-            odd += [key for key, wrong in (("train.class_weights", weights), ("train.rare", self.train.rare),
+        if kind.takes in ("numbers", "presence"):
+            odd += ["train.class_weights"] if self.train.class_weights not in ("sqrt", "none") else []
+        if kind.takes == "numbers":
+            odd += [key for key, wrong in (("train.rare", self.train.rare),
                     ("train.sampling", self.train.sampling != "uniform")) if wrong]  # fmt: skip
         if odd:
             raise ValueError(f"{odd[0]} has no effect with task {task}: leave it out")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -74,7 +75,7 @@ class TaskConfig(Section):
             if getattr(self, key) is not None and self.name != name:
                 raise ValueError(f"task.{key} goes with task {name}, not with {self.name}")
         if self.name == "density":
-            if not self.breaks or any(b <= a for a, b in zip(self.breaks, self.breaks[1:], strict=False)):
+            if not self.breaks or any(b <= a for a, b in pairwise(self.breaks)):
                 raise ValueError("task density needs rising breaks, for example breaks: [1, 5, 20]")
         return self
 
@@ -119,7 +120,9 @@ class Task:
     @staticmethod
     def from_dict(raw: Mapping[str, Any] | None, legend: Legend) -> Task:
         """The task of a model folder; those without one map classes of pixels."""
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in (raw or {"name": "segmentation"}).items()}
+        values: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in (raw or {"name": "segmentation"}).items()
+        }
         return Task(legend=legend, **values)
 
 
@@ -169,8 +172,9 @@ def _density(config: TaskConfig, numbers: Mapping[str, str]) -> Task:
         )
     assert config.breaks is not None
     (name, unit), breaks = next(iter(numbers.items())), config.breaks
-    ends = [f"below {breaks[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(breaks, breaks[1:], strict=False))]
-    classes = [f"{text} {unit}".strip() for text in (*ends, f"{breaks[-1]:g} and more")]
+    of = f" {unit}" if unit else ""
+    between = [f"{a:g} to {b:g}{of}" for a, b in pairwise(breaks)]
+    classes = [f"below {breaks[0]:g}{of}", *between, f"{breaks[-1]:g}{of} and more"]
     return Task("density", _named(name, classes), breaks=tuple(map(float, breaks)))
 
 

@@ -152,8 +152,14 @@ class TrainConfig(Section):
     )
     compile: bool = Field(False, description="Train through torch.compile: slow to start, faster then.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of averaged weights, e.g. 0.99; 0: off.")
-    loss: str = Field("auto", description="auto: by the task.")
-    loss_options: dict[str, Any] = Field(default={}, description="Arguments of the loss, e.g. label_smoothing: 0.1.")
+    loss: str = Field(
+        "auto",
+        description="auto: by the task; or a name (covermap models list), my_file.py:Name, or a sum: "
+        "cross_entropy + 0.5 * dice.",
+    )
+    loss_options: dict[str, Any] = Field(
+        default={}, description="Arguments of the loss, e.g. label_smoothing: 0.1; of a sum by term: {dice: {...}}."
+    )
     sampling: Literal["uniform", "balanced", "sqrt"] = Field(
         "uniform", description="Windows lie around cells drawn alike, or by class: classes alike, or by root of pixels."
     )

@@ -38,11 +38,16 @@ class _Wishes:
     notes: list[str] = field(default_factory=list)
 
 
-def make_split(scenes: Sequence[Scene], config: SplitConfig, *, size_px: int) -> Split:
+def make_split(scenes: Sequence[Scene], config: SplitConfig, *, size_px: int, chips: bool = False) -> Split:
     """Build the split that a config asks for; raises LabelError for an empty part, ConfigError for wrong settings.
 
-    size_px: side of a training window, which is the block of the random methods.
+    size_px: side of a training window, which is the block of the random methods. chips: they come whole, and so have no
+    buffer unless the config asks for one, which leaves out those that touch it; blocks hold whole chips.
     """
+    if chips:
+        side = max(1, default_side_px(scenes) // size_px) * size_px
+        own = {"buffer_px": 0, "block_px": size_px if config.method in LEAKY else side}
+        config = config.model_copy(update={key: v for key, v in own.items() if getattr(config, key) is None})
     if config.method == "csv":
         split = _from_csv(scenes, config.path)
         wanted: Set[str] = {"train"} | {tile.part for tile in split.tiles if tile.part in ("val", "test")}
@@ -276,7 +281,7 @@ def _check(split: Split, scenes: Sequence[Scene], wanted: Set[str]) -> list[str]
         lacking = [n for n, c in zip(legend.names, row, strict=True) if c == 0]
         if part in wanted and lacking and len(lacking) < len(legend):
             notes.append(f"{part} has no pixel of {', '.join(lacking)}")
-    if (counts["train"] > 0).sum() == 1:
+    if len(legend) > 1 and (counts["train"] > 0).sum() == 1:
         only = legend.names[int(np.argmax(counts["train"]))]
         raise LabelError(
             f"train holds only one class, {only!r}: there is nothing to learn",

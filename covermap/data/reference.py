@@ -157,7 +157,7 @@ def chip_windows(scene: Scene, size_px: int) -> list[Window]:
 
 
 def chip_answer(scene: Scene, window: Window, task: Task) -> npt.NDArray[Any]:
-    """What is known of a chip: its class index as (1, 1) uint8, IGNORE where there is none, or numbers (K,) with NaN."""
+    """What is known of a chip: its class index (1, 1) uint8, IGNORE where there is none, or numbers (K,) with NaN."""
     if task.kind.takes == "classes":
         assert isinstance(scene.labels, ChipLabels)
         return np.array([[scene.labels.index]], np.uint8)

@@ -221,16 +221,16 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
         labels, classes = ChipLabels(grid, legend, int(code[0])), None
     if classes and legend:
         labels = open_labels(classes, grid=grid, config=config, legend=legend, image_name=image_name)
-    there = None
+    several: ChipClasses | None = None
     if legend and files.chip_classes:
-        index = legend.encode(np.array(files.chip_classes), unknown=config.unknown_codes, where=files.name)
-        there = ChipClasses(legend, tuple(legend.codes[i] for i in sorted(set(index.tolist()) - {IGNORE})))
+        codes = legend.encode(np.array(files.chip_classes), unknown=config.unknown_codes, where=files.name)
+        several = ChipClasses(legend, tuple(legend.codes[i] for i in sorted(set(codes.tolist()) - {IGNORE})))
     notes += labels.notes if labels else []
     path = classes.path if classes and labels else None
     numbers = open_target(files.targets, config.target, grid, labels, where=image_name)
     return Scene(
         files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels,
-        target=numbers, chip_classes=there,
+        target=numbers, chip_classes=several,
     )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ class Target:
     def known(self, window: Window) -> npt.NDArray[np.bool_]:
         """Pixels (H, W) where any of it is."""
         if self.labels:
-            return self.labels.read(window) != IGNORE
+            return np.asarray(self.labels.read(window) != IGNORE)
         own = replace(self, size=TargetConfig())
         return np.asarray(np.isfinite(own.read(window)).any(0))
 

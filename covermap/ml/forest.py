@@ -110,7 +110,7 @@ def fit_numbers(
     except ImportError as error:
         raise MissingExtra("scikit-learn", "ml", "the random forest") from error
     kind = RandomForestRegressor(trees, n_jobs=jobs, random_state=seed, min_samples_leaf=5, max_features=1 / 3)
-    fitted = kind.fit(pixels, numbers)
+    fitted = kind.fit(pixels, numbers[:, 0] if numbers.shape[1] == 1 else numbers)
     return _joined([_tree_arrays(each.tree_, each.tree_.value[:, :, 0]) for each in fitted.estimators_])
 
 

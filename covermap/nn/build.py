@@ -44,7 +44,8 @@ def build_model(
     neck: auto, pyramid, interpolate or none, between a backbone of one stride and a decoder that needs several.
     dates: how the features of several dates become one (mean, max, concat, difference, attention; default: mean).
     pixel_width > 0 adds a PixelExpert. extra: a trained network whose features are added, as {input, num_classes,
-    build}. pool: mean, max or lse, for one answer of a window as a whole. Raises ConfigError for unknown names and settings without effect.
+    build}. pool: mean, max or lse, for one answer of a window as a whole.
+    Raises ConfigError for unknown names and settings without effect.
     """
     encoder = make_backbone(backbone, spec, backbone_options, weights=weights)
     merge = _merge(encoder, spec, dates, backbone)

@@ -14,7 +14,7 @@ from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
 from covermap.core.task import Task
 from covermap.core.types import Batch
-from covermap.nn.losses.ordinal import class_probabilities
+from covermap.nn.losses.binary import class_probabilities
 
 
 class Pool(nn.Module):
@@ -30,7 +30,9 @@ class Pool(nn.Module):
 
     def forward(self, maps: Tensor, valid: Tensor) -> Tensor:
         """maps (B, C, h, w), valid (B, T, H, W) -> (B, C); 0 for a chip without a valid pixel."""
-        share = functional.adaptive_avg_pool2d(valid.any(1)[:, None].float(), maps.shape[-2:]).flatten(2)
+        share = functional.adaptive_avg_pool2d(valid.any(1)[:, None].float(), (maps.shape[-2], maps.shape[-1])).flatten(
+            2
+        )
         x, total = maps.float().flatten(2), share.sum(2)
         if self.kind == "mean":
             return (x * share).sum(2) / total.clamp_min(1e-6)
@@ -79,5 +81,5 @@ def like(out: Tensor, reference: Tensor) -> Tensor:
                 f"windows of {out.shape[-2]} px do not hold a whole number of the target's {reference.shape[-2]} px",
                 fix="set train.size_px to a multiple of data.target.factor",
             )
-        return functional.adaptive_avg_pool2d(out, reference.shape[-2:])
+        return functional.adaptive_avg_pool2d(out, (reference.shape[-2], reference.shape[-1]))
     return out

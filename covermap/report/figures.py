@@ -49,7 +49,7 @@ def png_uri(rgb: npt.NDArray[np.uint8]) -> str:
 def class_bars(
     names: Sequence[str], colours: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str = "IoU"
 ) -> str:
-    """A score from 0 to 1 of each class, the IoU if `title` says no other: a bar in the class's colour for the first model, a diamond for the second; None is absent."""
+    """A score from 0 to 1 of each class: a bar in its colour for the first model, a diamond for the second."""
     with _style():
         short = _cut(names)
         figure, (axes,) = _new((_PAGE_IN, 0.6 + 0.27 * len(names)), (_width_in(short), 0.05, 0.48, 0.05))

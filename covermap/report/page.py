@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -84,7 +84,7 @@ def render(template: str, **values: Any) -> str:
     )  # fmt: skip
     environment.filters |= {
         "percent": percent, "score": score, "count": count, "hectares": hectares, "seconds": seconds,
-        "as": lambda value, form: {"percent": percent, "number": number, "count": count}.get(form, score)(value),
+        "as": lambda value, form: _FORMS[form](value),
     }  # fmt: skip
     return environment.get_template(template).render(**values)
 
@@ -407,6 +407,11 @@ def _json(run: Run, name: str) -> Any:
 def count(value: float | None) -> str:
     """12345 -> 12,345; a dash for None."""
     return "–" if value is None else f"{value:,.0f}"
+
+
+_FORMS: Mapping[str, Callable[[float | None], str]] = {
+    "percent": percent, "score": score, "number": number, "count": count,
+}  # fmt: skip
 
 
 def hectares(value: float) -> str:

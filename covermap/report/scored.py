@@ -33,7 +33,7 @@ class Shown(NamedTuple):
     scores: tuple[Score, ...]
     table: str
     name: str
-    count: Column
+    counted: Column
     columns: tuple[Column, ...]
     note: str
     bar: tuple[str, str] | None
@@ -62,7 +62,7 @@ def number(value: float | None) -> str:
 
 _OA = Score("oa", "Overall agreement", "share of the labelled {} that get their label's class", "percent")
 _F1 = Score("macro_f1", "Mean F1", "balance of user's and producer's accuracy, mean of the classes present")
-_RECALL = Score("macro_recall", "Mean recall", "share found of a class, mean of the classes present: rare ones count alike")
+_RECALL = Score("macro_recall", "Mean recall", "share found, mean of the classes present: rare ones count alike")
 _KAPPA = Score("kappa", "Kappa", "agreement beyond what the class shares give by chance")
 _PRESENT = Score("num_present", "Classes present", "classes with at least one labelled {} in this part", "count", "")
 _PIXELS = Score(

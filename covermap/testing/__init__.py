@@ -5,7 +5,8 @@ every recipe.
 """
 
 from covermap.testing.backbone import check_backbone, random_batch, suitable_spec
-from covermap.testing.decoder import check_decoder, check_loss
+from covermap.testing.decoder import check_decoder
+from covermap.testing.loss import check_loss
 from covermap.testing.outcome import Outcome, require_conforming
 from covermap.testing.source import check_source
 

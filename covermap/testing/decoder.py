@@ -1,4 +1,4 @@
-"""What every decoder and every loss must keep."""
+"""What every decoder must keep."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from covermap.core.legend import IGNORE
 from covermap.core.registry import find
 from covermap.core.types import Features
 from covermap.nn.build import make_part
@@ -153,79 +152,4 @@ DECODER_CHECKS: tuple[Callable[[DecoderCase], None], ...] = (
     _all_maps_that_it_is_given_count,
     _is_the_same_after_saving,
     _learns,
-)
-
-
-@dataclass(frozen=True)
-class LossCase:
-    """A loss by name with options."""
-
-    name: str | Callable[..., nn.Module]
-    options: Mapping[str, Any]
-
-    def make(self, weights: Tensor | None = None) -> Any:
-        """With weights of the classes; default: 1 for each."""
-        return make_part("loss", self.name, self.options, torch.ones(CLASSES) if weights is None else weights)
-
-
-def check_loss(loss: str | Callable[..., nn.Module], *, options: Mapping[str, Any] | None = None) -> list[Outcome]:
-    """Run all checks on a loss, by name or as a class; raises ConfigError for an unknown name."""
-    case = LossCase(loss, options or {})
-    case.make()
-    return run_checks(LOSS_CHECKS, case)
-
-
-def _example(batch: int = 4) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    label = torch.randint(0, CLASSES, (batch, 12, 12), generator=generator)
-    label[:, :3] = IGNORE
-    return 2 * torch.randn(batch, CLASSES, 12, 12, generator=generator), label
-
-
-def _ignored_pixels_do_not_count(case: LossCase) -> None:
-    loss, (logits, label) = case.make(), _example()
-    other = logits.clone()
-    other[:, :, :3] = 50 * torch.randn_like(other[:, :, :3])
-    require(torch.allclose(loss(logits, label), loss(other, label)), "logits of ignored pixels change the loss")
-    logits.requires_grad_(True)
-    found: Tensor = loss(logits, label)
-    found.backward()  # type: ignore[no-untyped-call]
-    assert logits.grad is not None
-    require(not logits.grad[:, :, :3].any(), "ignored pixels get a gradient")
-
-
-def _nothing_labelled_gives_nothing(case: LossCase) -> None:
-    loss, (logits, label) = case.make(), _example()
-    empty = torch.full_like(label, IGNORE)
-    require(float(loss(logits, empty)) == 0 and float(loss.mass(empty)) == 0, "loss or mass is not 0")
-
-
-def _a_right_answer_costs_less(case: LossCase) -> None:
-    loss, (logits, label) = case.make(), _example()
-    known = torch.where(label == IGNORE, 0, label)
-    right = 8 * nn.functional.one_hot(known, CLASSES).permute(0, 3, 1, 2).float()
-    require(float(loss(right, label)) < float(loss(logits, label)) < float(loss(-right, label)), "order is wrong")
-
-
-def _extreme_logits_stay_finite(case: LossCase) -> None:
-    loss, (logits, label) = case.make(), _example()
-    wild = (1e4 * logits).requires_grad_(True)
-    value = loss(wild, label)
-    value.backward()
-    assert wild.grad is not None
-    require(bool(torch.isfinite(value)) and bool(torch.isfinite(wild.grad).all()), "the loss or gradient is not finite")
-
-
-def _the_mass_grows_with_the_pixels(case: LossCase) -> None:
-    loss, (_, label) = case.make(), _example()
-    halves = float(loss.mass(label[:2])) + float(loss.mass(label[2:]))
-    require(abs(float(loss.mass(label)) - halves) < 1e-3 * halves, "the mass of a batch is not that of its halves")
-
-
-LOSS_CHECKS: tuple[Callable[[LossCase], None], ...] = (
-    _ignored_pixels_do_not_count,
-    _nothing_labelled_gives_nothing,
-    _a_right_answer_costs_less,
-    _extreme_logits_stay_finite,
-    _the_mass_grows_with_the_pixels,
 )

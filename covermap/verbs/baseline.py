@@ -31,7 +31,7 @@ Pixels = npt.NDArray[np.float32]
 def train_baseline(
     run: Run, config: ForestConfig, ready: Prepared, *, seed: int = 0, facts: Mapping[str, Any] | None = None
 ) -> ForestModel:
-    """Fit the forest on `config.samples` random pixels of the train part, or its chips, as the run's baseline/ folder."""
+    """Fit the forest on `config.samples` random pixels or chips of the train part, as the run's baseline/ folder."""
     task, spec = ready.task, ready.spec.required()  # a forest takes all bands
     if task.kind.chips:
         features, values = sample_chips(ready, config.samples, seed=seed)
@@ -55,7 +55,7 @@ def train_baseline(
 
 
 def sample_chips(ready: Prepared, count: int, *, seed: int = 0) -> tuple[Pixels, npt.NDArray[Any]]:
-    """Features (N, 2 C) and class indices (N,), or numbers (N, K), of `count` random chips of the train part, or all."""
+    """Features (N, 2 C) and class indices (N,), or numbers (N, K), of `count` random chips of the train part."""
     cells = ready.survey.cells
     chosen = np.sort(np.random.default_rng(seed).choice(len(cells), min(count, len(cells)), replace=False))
     side, features, values = ready.spec.size_px, [], []

@@ -16,6 +16,7 @@ from covermap.core.registry import find
 from covermap.data.chips import scene_bytes, survey_chips
 from covermap.data.split import PARTS, min_distance_px, part_counts
 from covermap.data.stats import target_statistics
+from covermap.nn.losses.expression import parse_loss
 from covermap.start import Prepared, build_network, prepare_run
 from covermap.verbs.leaks import measure_leaks
 from covermap.verbs.train import windows_per_epoch
@@ -31,12 +32,9 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
 
     leaks: also measure what a random split would feign (see measure_leaks).
     """
-    for kind, name in (
-        ("backbone", config.model.backbone),
-        ("decoder", config.model.decoder),
-        ("loss", config.train.loss),
-    ):
-        find(kind, name)
+    find("backbone", config.model.backbone)
+    find("decoder", config.model.decoder)
+    parse_loss(config.loss)
     ready = prepare_run(config)
     build_network(config, ready)
     names, counts, unit, least = _counted(ready)

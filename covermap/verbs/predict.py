@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from covermap import __version__
+from covermap.card import ModelCard
 from covermap.core.config import ImageConfig
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import OutputError
@@ -79,27 +80,38 @@ def predict(
 ) -> Prediction:
     """Write a map and its companions beside `out`; an interrupted call is continued by the same call.
 
-    image: a path, or one ImageConfig for each of the model's sensors. aoi: polygons; the map covers their extent.
-    on_progress gets (finished blocks, all blocks). Raises ModelError, BandError, GridError, OutputError.
+    With a model of chips a table (predict_chips). image: a path, or one ImageConfig for each of the model's sensors.
+    aoi: polygons; the map covers their extent. on_progress gets (finished blocks, all blocks). Raises ModelError,
+    BandError, GridError, OutputError.
     """
-    started = time.perf_counter()
     out, settings = Path(out), settings or PredictConfig()
     device = device_of(settings.device)
     settings = settings.model_copy(update={"device": device, "precision": precision_of(settings.precision, device)})
-    model = model_folder(model)
-    card = read_card(model)
-    if card.task.kind.chips:
-        if aoi:
-            raise OutputError("the model answers for chips: --aoi has no effect", fix="leave it out")
-        return predict_chips(
-            model, _with_bands(image, bands), out, settings=settings, any_gsd=any_gsd, overwrite=overwrite,
-            dry_run=dry_run, on_progress=on_progress,
+    folder = model_folder(model)
+    images, card = _with_bands(image, bands), read_card(folder)
+    if not card.task.kind.chips:
+        return _predict_map(
+            folder, card, images, out, settings, aoi=aoi, any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run,
+            on_progress=on_progress,
         )  # fmt: skip
+    if aoi:
+        raise OutputError("the model answers for chips: --aoi has no effect", fix="leave it out")
+    return predict_chips(
+        folder, images, out, settings=settings, any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run,
+        on_progress=on_progress,
+    )  # fmt: skip
+
+
+def _predict_map(
+    model: Path, card: ModelCard, images: Sequence[ImageConfig], out: Path, settings: PredictConfig, *,
+    aoi: str | Path | None, any_gsd: bool, overwrite: bool, dry_run: bool, on_progress: Tick,
+) -> Prediction:  # fmt: skip
+    started = time.perf_counter()
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
     if card.task.kind.takes == "numbers":
         settings = settings.model_copy(update={"confidence": False, "probabilities": False})
-    scene = open_for(card.spec, _with_bands(image, bands), any_gsd=any_gsd)
+    scene = open_for(card.spec, images, any_gsd=any_gsd)
     outputs = _outputs(out, settings, card.task)
     inputs = {Path(file).resolve() for file in [*scene.files, *([aoi] if aoi else [])]}
     if taken := [path for path in outputs if path.resolve() in inputs]:

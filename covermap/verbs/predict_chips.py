@@ -94,7 +94,7 @@ def write_chips(
 
 def _rank(task: Task, answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
     if task.kind.takes == "order":
-        return answers @ np.arange(answers.shape[1], dtype=np.float32)
+        return (answers @ np.arange(answers.shape[1])).astype(np.float32)
     return answers[:, 0] if task.kind.takes == "presence" and answers.shape[1] == 1 else None
 
 

@@ -22,10 +22,9 @@ from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.geo.grid import Grid, Window, partition
 from covermap.infer import Lattice, highest, infer_block, infer_chips
-from covermap.metrics.binary import BinaryScores
+from covermap.metrics.binary import BinaryScores, MultiLabelScores
 from covermap.metrics.confusion import Confusion
-from covermap.metrics.multilabel import MultiLabelScores
-from covermap.metrics.regression import RegressionTable
+from covermap.metrics.regression import RegressionScores
 from covermap.models import LandModel
 
 BLOCK_PX = 2048
@@ -110,29 +109,40 @@ class PresenceScorer(Scorer):
         self._count += int(known.sum())
 
     def scores(self) -> dict[str, Any]:
-        return self.presence.scores() | {"loss": self._loss / self._count}
+        return dict(self.presence.scores()) | {"loss": self._loss / self._count}
 
     def tables(self) -> dict[str, Any]:
-        return {"per_class": self.presence.table(self.task.legend.names)}
+        each = self.presence.per_class()
+        names = enumerate(self.task.legend.names)
+        return {"per_class": [{"class": n, **{key: float(v[i]) for key, v in each.items()}} for i, n in names]}
 
 
 class NumberScorer(Scorer):
     """Numbers, each in its unit, all and by place; the mean squared error in std of the train part as loss."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.table = task, RegressionTable()
+        self.task = task
+        self.parts: dict[tuple[str, str], RegressionScores] = {}
 
     @property
     def is_empty(self) -> bool:
-        return not any(part.count for part in self.table.parts.values())
+        return not any(part.count for part in self.parts.values())
 
     def add(self, answers: npt.NDArray[np.float32], reference: npt.NDArray[Any], place: str) -> None:
         for name, mine, known in zip(self.task.legend.names, answers, reference, strict=True):
-            self.table.add(known, mine, target=name, group=place)
+            self.parts.setdefault((name, place), RegressionScores()).add(known, mine)
+
+    def _whole(self, name: str) -> dict[str, Any]:
+        """A number over all places."""
+        whole = RegressionScores()
+        for (other, _), part in self.parts.items():
+            if other == name:
+                whole.merge(part)
+        return dict(whole.scores())
 
     def scores(self) -> dict[str, Any]:
         """Of one number its own scores; of several the means of those that have one, errors then in std."""
-        rows = [self.table.pooled(name).scores() for name in self.task.legend.names]
+        rows = [self._whole(name) for name in self.task.legend.names]
         stds = self.task.std if len(rows) > 1 else (1.0,)
         found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in ("num_pairs", "num_unknown")}
         for key in ("rmse", "mae", "bias"):
@@ -143,8 +153,9 @@ class NumberScorer(Scorer):
 
     def tables(self) -> dict[str, Any]:
         units = dict(zip(self.task.legend.names, self.task.units, strict=True))
-        each = [{"target": name, "unit": unit, **self.table.pooled(name).scores()} for name, unit in units.items()]
-        return {"per_number": each, "per_place": self.table.table()}
+        each = [{"target": name, "unit": unit, **self._whole(name)} for name, unit in units.items()]
+        places = [{"target": name, "place": place, **part.scores()} for (name, place), part in self.parts.items()]
+        return {"per_number": each, "per_place": places}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -154,7 +165,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def make_scorer(task: Task) -> Scorer:
     """The scorer of a task."""
-    return {"presence": PresenceScorer, "numbers": NumberScorer}.get(task.kind.takes, ClassScorer)(task)  # type: ignore[abstract]
+    return {"presence": PresenceScorer, "numbers": NumberScorer}.get(task.kind.takes, ClassScorer)(task)
 
 
 def score(model: LandModel, scenes: Sequence[Scene], split: Split, part: str, *, settings: PredictConfig) -> Scorer:

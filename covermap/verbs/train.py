@@ -34,11 +34,13 @@ from covermap.data.chips import TrainWindows, collate
 from covermap.earlier import with_earlier_parts
 from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, precision_of, save_model
-from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
-from covermap.nn.build import make_part
+from covermap.nn.adapt import has_lora, merge_lora, save_adapter
 from covermap.nn.feature_cache import FeatureCache, require_cacheable
+from covermap.nn.heads import like, reference
 from covermap.nn.layers import channels_last
+from covermap.nn.losses.expression import LossSum, make_loss
 from covermap.nn.model import Model
+from covermap.nn.optimiser import make_optimiser, make_schedule
 from covermap.nn.published import published_of
 from covermap.start import Prepared, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
@@ -92,8 +94,10 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     ready = prepare_run(config, resume=going_on)
     network = build_network(config, ready, resume=going_on)
     _accelerator(config.train)
-    _optimiser(network, config.train)
-    _loss(config.train, ready)
+    make_optimiser(network, config.train)
+    weighted = _loss(config, ready).weighted or network.decoder.has_own_loss or ready.task.kind.takes != "classes"
+    if not weighted and config.train.class_weights != "none":
+        ready.notes.append(f"train.class_weights has no effect on train.loss: {config.loss}")
     if config.train.cache_features:
         sizes, changes = len(config.train.sizes_px), variations(config.train.augment)
         require_cacheable(network, sizes=sizes, variations=changes)
@@ -154,13 +158,13 @@ class Loop:
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
         self.facts = {"run": run.config.name, **_origin(run, network, ready, say), **ready.trained_on}
         channels_last(network)
-        self.loss = _loss(self.config, ready).to(self.accelerator.device)
-        self.network, self.optimiser = self.accelerator.prepare(network, _optimiser(network, self.config))
+        self.loss = _loss(run.config, ready).to(self.accelerator.device)
+        self.network, self.optimiser = self.accelerator.prepare(network, make_optimiser(network, self.config))
         self.plain: Model = self.accelerator.unwrap_model(self.network)
         if self.config.compile:
             self.network = torch.compile(self.network)
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()} if self.config.ema else None
-        self.schedule = _schedule(self.optimiser, self.config, self.steps)
+        self.schedule = make_schedule(self.optimiser, self.config, self.steps)
         self.epoch, self.step, self.best, self.stale = 0, 0, -math.inf, 0
         self.cache: FeatureCache | None = None
         if self.config.cache_features:
@@ -199,12 +203,12 @@ class Loop:
     def _train_epoch(self) -> float:
         self.network.train()
         self.data.start(self.epoch)
-        total, weight = 0.0, 0.0
+        sums = mass = torch.zeros(1, dtype=torch.float64, device=self.accelerator.device)
         for group in _groups(self._loader(), self.config.accumulate):
-            total_, weight_ = self._step(group)
-            total, weight = total + total_, weight + weight_
+            found = self._step(group)
+            sums, mass = sums + found[0], mass + found[1]
             self.on_progress(self.step, self.steps * self.config.epochs)
-        return total / max(weight, 1e-12)
+        return float(self._mean(sums, mass))
 
     def _loader(self) -> DataLoader[Batch]:
         # A generator of its own: the loader would otherwise draw from the global state once for each epoch.
@@ -217,20 +221,21 @@ class Loop:
             multiprocessing_context="spawn" if self.config.workers else None,
         )
 
-    def _step(self, group: Sequence[Batch]) -> tuple[float, float]:
-        """One optimiser step over the batches of an accumulation, as if they were one batch."""
-        sums: list[float] = []
+    def _step(self, group: Sequence[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimiser step over the batches of an accumulation, as if they were one; gives sums and masses (n,)."""
         batches = [batch.to(self.accelerator.device) for batch in group]
-        weight = sum(float(self._mass(batch.label)) for batch in batches)
+        mass = torch.stack([self._mass(batch) for batch in batches]).sum(0)
+        sums = torch.zeros_like(mass)
         for batch in map(self._without_a_sensor, batches):
-            total = self._total(batch)
+            found = self._sums(batch)
+            total = self._mean(found, mass)
             if not torch.isfinite(total):
                 raise CovermapError(
                     f"the loss is no longer a number in epoch {self.epoch + 1}, windows {', '.join(batch.keys[:4])}",
                     fix=f"lower train.lr, or look at those windows; the last good state is in {self.run.folder}",
                 )
-            self.accelerator.backward(total / max(weight, 1e-12))
-            sums.append(float(total.detach()))
+            self.accelerator.backward(total)
+            sums += found.detach()
         if self.config.clip:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimiser.step()
@@ -240,17 +245,22 @@ class Loop:
             self.schedule.step()
         if self.average is not None:
             self._update_average()
-        return sum(sums), weight
+        return sums, mass
 
-    def _mass(self, label: torch.Tensor | None) -> torch.Tensor:
-        """What the sum of losses is divided by: weights of pixels, or windows with a label."""
-        if label is not None and self.plain.decoder.has_own_loss:
-            return (label != IGNORE).flatten(1).any(1).sum()
-        mass: torch.Tensor = self.loss.mass(label)
+    def _mean(self, sums: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
+        """The loss of the sums (n,) of its terms, each divided by its mass."""
+        factors = 1.0 if self.plain.decoder.has_own_loss else self.loss.factors
+        return (sums * (factors / mass.clamp_min(1e-12))).sum()
+
+    def _mass(self, batch: Batch) -> torch.Tensor:
+        """What the sums of losses are divided by (n,): weights of pixels, or windows with a label."""
+        if batch.label is not None and self.plain.decoder.has_own_loss:
+            return (batch.label != IGNORE).flatten(1).any(1).sum().double()[None]
+        mass: torch.Tensor = self.loss.mass(reference(self.task, batch))
         return mass
 
-    def _total(self, batch: Batch) -> torch.Tensor:
-        """The sum of losses of a batch."""
+    def _sums(self, batch: Batch) -> torch.Tensor:
+        """The sums of losses of a batch (n,)."""
         own = self.plain.decoder.has_own_loss
         try:
             with self.accelerator.autocast():
@@ -268,8 +278,12 @@ class Loop:
                 "a batch is so small that the coarsest features of the network are one cell, which has no variance",
                 fix="raise train.batch_size or train.size_px",
             ) from error
-        total: torch.Tensor = found[0] if own else self.loss(found.float(), batch.label)
-        return total
+        if own:
+            windows: torch.Tensor = found[0][None]
+            return windows
+        known = reference(self.task, batch)
+        sums: torch.Tensor = self.loss(like(found, known), known)
+        return sums
 
     def _without_a_sensor(self, batch: Batch) -> Batch:
         """Now and then a batch lacks one of its sensors."""
@@ -439,36 +453,23 @@ def _accelerator(config: TrainConfig) -> Any:
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
 
 
-def _loss(config: TrainConfig, ready: Prepared) -> Any:
-    legend = ready.scenes[0].legend
-    assert legend is not None
-    weights = class_weights(ready.survey.class_px, config.class_weights, names=legend.names, beta=config.effective_beta)
-    return make_part("loss", config.loss, config.loss_options, torch.from_numpy(weights))
-
-
-def _optimiser(network: Model, config: TrainConfig) -> torch.optim.Optimizer:
-    groups = parameter_groups(
-        network, lr=config.lr, weight_decay=config.weight_decay, rates=config.rates, layer_decay=config.layer_decay
-    )
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
-    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.lr, fused=True)
-
-
-def _schedule(optimiser: Any, config: TrainConfig, steps_per_epoch: int) -> Any:
-    if config.schedule == "plateau":
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimiser, factor=config.plateau_factor, patience=config.plateau_patience, min_lr=1e-8
+def _loss(config: RunConfig, ready: Prepared) -> LossSum:
+    task, section = ready.task, config.train
+    options, weights = section.loss_options, None
+    if task.kind.takes in ("classes", "order"):
+        counts, names = ready.survey.class_px, task.legend.names
+        weights = torch.from_numpy(
+            class_weights(counts, section.class_weights, names=names, beta=section.effective_beta)
         )
-    total = config.epochs * steps_per_epoch
-    rising = config.warmup * total
-
-    def factor(step: int) -> float:
-        up = min(1.0, (step + 1) / rising) if rising >= 1 else 1.0
-        return up * (0.5 * (1 + math.cos(math.pi * min(1.0, step / total))) if config.schedule == "cosine" else 1.0)
-
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        if section.loss == "auto" and task.positive is not None and not options:
+            options = {"dice": {"classes": [task.positive], "absent": "count"}}
+    loss = make_loss(config.loss, options, class_weights=weights)
+    if loss.takes != task.kind.takes:
+        raise ConfigError(
+            f"train.loss: {config.loss} takes {loss.takes}, task {task.name} learns {task.kind.takes}",
+            fix=f"leave it out, or use for example {task.kind.loss}",
+        )
+    return loss
 
 
 def _groups(loader: DataLoader[Batch], size: int) -> Iterator[list[Batch]]:

@@ -8,7 +8,7 @@ from covermap.core.registry import names
 from covermap.core.types import InputSpec, SensorInput
 from covermap.nn.build import build_model, make_part
 from covermap.nn.layers import LenientNorm, enlarge
-from covermap.testing import check_decoder, check_loss, random_batch, require_conforming
+from covermap.testing import check_decoder, random_batch, require_conforming
 from covermap.testing.decoder import PYRAMIDS, random_features
 
 BANDS = ("blue", "green", "red", "nir")
@@ -18,11 +18,6 @@ SPEC = InputSpec((SensorInput("planetscope", BANDS, (0.0,) * 4, (1.0,) * 4),), 3
 @pytest.mark.parametrize("decoder", names("decoder"))
 def test_decoder_conforms(decoder):
     require_conforming(check_decoder(decoder), decoder)
-
-
-@pytest.mark.parametrize("loss", names("loss"))
-def test_loss_conforms(loss):
-    require_conforming(check_loss(loss), loss)
 
 
 @pytest.mark.parametrize("decoder", names("decoder"))

@@ -133,7 +133,7 @@ def test_accumulation_equals_one_large_batch(tiny):
 
 
 def test_the_learning_rate_halves_after_the_stated_patience(tiny, monkeypatch):
-    monkeypatch.setattr("covermap.verbs.train.score", lambda *a, **k: (_Flat(), 1.0))
+    monkeypatch.setattr("covermap.verbs.train.score", lambda *a, **k: _Flat())
     config = with_(
         tiny, train__epochs=6, train__schedule="plateau", train__plateau_patience=2, train__plateau_factor=0.5
     )
@@ -144,7 +144,7 @@ def test_the_learning_rate_halves_after_the_stated_patience(tiny, monkeypatch):
 
 class _Flat:
     def scores(self):
-        return {"miou": 0.5, "oa": 0.5, "macro_f1": 0.5}
+        return {"miou": 0.5, "oa": 0.5, "macro_f1": 0.5, "macro_recall": 0.5, "loss": 1.0}
 
 
 def test_training_stops_when_nothing_gets_better_and_keeps_the_best(tiny, monkeypatch):
@@ -152,9 +152,9 @@ def test_training_stops_when_nothing_gets_better_and_keeps_the_best(tiny, monkey
 
     class Falling(_Flat):
         def scores(self):
-            return {"miou": next(values), "oa": 0.5, "macro_f1": 0.5}
+            return {"miou": next(values), "oa": 0.5, "macro_f1": 0.5, "macro_recall": 0.5, "loss": 1.0}
 
-    monkeypatch.setattr("covermap.verbs.train.score", lambda *a, **k: (Falling(), 1.0))
+    monkeypatch.setattr("covermap.verbs.train.score", lambda *a, **k: Falling())
     run = train(with_(tiny, train__epochs=6, train__patience=2))
     assert len(run.read_log()) == 4
     assert load_model(run.path("model")).facts["epoch"] == 2

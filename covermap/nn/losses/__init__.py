@@ -1,1 +1,1 @@
-"""One file for each loss."""
+"""One file for each family of losses, `base` for what they share, `expression` for sums of them."""

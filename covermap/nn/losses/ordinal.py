@@ -1,5 +1,0 @@
-from torch import Tensor
-
-
-def class_probabilities(logits: Tensor) -> Tensor:
-    raise NotImplementedError

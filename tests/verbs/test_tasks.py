@@ -1,0 +1,252 @@
+"""Every task: trained, scored, mapped and reported through the same verbs; each head beats its trivial baseline (C8)."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import rasterio
+
+from covermap.core.config_file import parse_config
+from covermap.core.errors import ConfigError, DataError, LabelError
+from covermap.core.registry import find
+from covermap.models import load_model, read_card
+from covermap.report.page import write_report
+from covermap.verbs.check import check
+from covermap.verbs.evaluate import evaluate
+from covermap.verbs.predict import predict
+from covermap.verbs.train import train
+
+SIDE = 24
+
+
+@pytest.fixture
+def chips(tmp_path, write_tif):
+    """60 chips of two bands: class 1 is dark, 2 bright, 3 bright in a corner; a number in each that the bands tell."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "chips"
+    rows = []
+    for i in range(60):
+        code = i % 3 + 1
+        image = rng.normal(100, 10, (2, SIDE, SIDE))
+        if code == 2:
+            image += 40
+        if code == 3:
+            image[:, :8, :8] += 60
+        write_tif(f"chips/c{i}.tif", image.astype("float32"), bands=["red", "nir"], origin=(5e5 + 240 * i, 5e6))
+        rows.append((f"c{i}", code))
+    return folder, rows
+
+
+def base(tmp_path, data, **more):
+    raw = {
+        "name": "one", "output": str(tmp_path / "runs"), "data": data, "baseline": {"trees": 20},
+        "split": {"val": 0.2, "test": 0.2, "seed": 1},
+        "model": {"backbone": "unet", "backbone_options": {"widths": [8, 16]}, "decoder": "linear"},
+        "train": {"epochs": 12, "batch_size": 6, "lr": 0.02, "size_px": SIDE},
+    }  # fmt: skip
+    for key, value in more.items():
+        raw[key] = raw.get(key, {}) | value if isinstance(value, dict) and isinstance(raw.get(key), dict) else value
+    return raw
+
+
+def finish(raw):
+    """check, train, evaluate and report; the test scores of the network, and the run."""
+    config = parse_config(raw)
+    check(config)
+    run = train(config)
+    metrics = evaluate(run)
+    assert metrics["task"] == config.task_section.name
+    page = write_report(run).read_text()
+    assert "On held-out test" in page
+    assert set(metrics["models"]) == {"network", "random forest"}
+    return metrics["models"]["network"], run
+
+
+def chip_labels(tmp_path, chips, write_tif):
+    """The chips in the layout of LUCAS, with classes 1 to 3."""
+    folder, rows = chips
+    root = tmp_path / "lucas"
+    for name, code in rows:
+        (root / str(code)).mkdir(parents=True, exist_ok=True)
+        with rasterio.open(folder / f"{name}.tif") as source:
+            values = source.read()
+            transform = source.transform
+        six = np.concatenate([values] * 3)
+        write_tif(f"lucas/{code}/{name[1:]}.tif", six, origin=(transform.c, transform.f))
+    with open(root / "chips_LC_class.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("Point_ID", "STR18"), *((name[1:], code) for name, code in rows)])
+    return {"source": "lucas", "root": str(root)}
+
+
+def test_classification_of_chips(tmp_path, chips, write_tif):
+    data = chip_labels(tmp_path, chips, write_tif)
+    found, run = finish(base(tmp_path, data, task="classification"))
+    assert found["scores"]["oa"] > 0.8  # the most frequent class: 0.33
+    assert found["scores"]["num_pixels"] == sum(sum(row) for row in found["confusion"])
+    card = read_card(run.path("model"))
+    assert (card.task.name, card.build["pool"], card.spec.size_px) == ("classification", "mean", SIDE)
+    out = tmp_path / "out.csv"
+    done = predict(run.path("model"), str(tmp_path / "lucas/2/*.tif"), out)
+    with open(out) as file:
+        rows = list(csv.DictReader(file))
+    assert done.num_blocks == len(rows) == 20
+    assert sum(row["code"] == "2" for row in rows) >= 16
+    shares = [[float(row[key]) for key in row if key.startswith("p(")] for row in rows]
+    assert np.allclose(np.sum(shares, 1), 1, atol=1e-3)
+
+
+def test_a_model_of_chips_maps_a_scene_with_a_pixel_for_each(tmp_path, chips, write_tif):
+    data = chip_labels(tmp_path, chips, write_tif)
+    run = train(parse_config(base(tmp_path, data, task="classification", baseline=False)))
+    dark = np.full((6, 30, 60), 100, "float32") + np.random.default_rng(1).normal(0, 10, (6, 30, 60))
+    dark[:, :, 24:48] += 40
+    scene = write_tif(
+        "scene.tif", dark.astype("float32"), bands=["blue", "green", "red", "nir_narrow", "swir1", "swir2"]
+    )
+    done = predict(run.path("model"), scene, tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        codes = dataset.read(1)
+        assert dataset.res == (240, 240)
+    assert codes.shape == (2, 3)
+    assert codes[0].tolist() == [1, 2, 1]
+    assert {path.name for path in done.files} >= {"map.tif", "map.csv", "map_probs.tif"}
+    with pytest.raises(DataError, match="names 20 scenes"):
+        predict(run.path("model"), str(tmp_path / "lucas/2/*.tif"), tmp_path / "all.tif")
+
+
+def pixel_labels(tmp_path, chips, write_tif):
+    """The chips with a raster of classes each: 1, and 2 where it is bright."""
+    folder, rows = chips
+    for name, code in rows:
+        codes = np.full((SIDE, SIDE), 2 if code == 2 else 1, "uint8")
+        if code == 3:
+            codes[:8, :8] = 2
+        with rasterio.open(folder / f"{name}.tif") as source:
+            transform = source.transform
+        write_tif(f"labels/{name}.tif", codes, origin=(transform.c, transform.f))
+    legend = {1: "dark", 2: "bright"}
+    return {"image": str(folder / "*.tif"), "labels": str(tmp_path / "labels" / "*.tif"), "legend": legend}
+
+
+def test_which_classes_are_in_a_chip(tmp_path, chips, write_tif):
+    data = pixel_labels(tmp_path, chips, write_tif)
+    found, run = finish(base(tmp_path, data, task={"name": "multilabel", "classes": ["bright"]}, model={"pool": "max"}))
+    assert [row["class"] for row in found["per_class"]] == ["bright"]
+    assert found["scores"]["map"] > 0.9  # by chance: 0.67
+    done = predict(run.path("model"), str(tmp_path / "chips" / "c1*.tif"), tmp_path / "out.csv")
+    with open(tmp_path / "out.csv") as file:
+        shares = [float(row["p(bright)"]) for row in csv.DictReader(file)]
+    assert done.num_blocks == 11
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_shares_of_classes_in_a_chip(tmp_path, chips, write_tif):
+    data = pixel_labels(tmp_path, chips, write_tif) | {"target": {"shares": True}}
+    found, _ = finish(base(tmp_path, data, task="chip_regression"))
+    assert [row["target"] for row in found["per_number"]] == ["dark", "bright"]
+    assert found["scores"]["r2"] > 0.7  # of the mean: 0
+
+
+def test_a_hazard_of_pixels(tmp_path, chips, write_tif):
+    data = pixel_labels(tmp_path, chips, write_tif)
+    raw = base(tmp_path, data, task={"name": "hazard", "positive": "bright"}, model={"decoder": "unet"})
+    found, run = finish(raw)
+    assert found["scores"]["auprc"] > 0.8
+    assert found["scores"]["f1"] > 0.7
+    assert found["scores"]["num_chips"] > found["scores"]["num_positive_chips"] > 0
+    assert "false_positive_px_negative_chips" in found["scores"]
+    assert run.read_log()[0]["val_auprc"] > 0
+    assert read_card(run.path("model")).task.positive == 1
+
+
+def numbers(tmp_path, chips, write_tif, factor=1):
+    """The chips with a raster of numbers: the mean of the image, and noise."""
+    folder, rows = chips
+    for name, _ in rows:
+        with rasterio.open(folder / f"{name}.tif") as source:
+            values, transform = source.read().mean(0), source.transform
+        side = SIDE // factor
+        values = values.reshape(side, factor, side, factor).mean((1, 3)) / 1000 + 0.7
+        write_tif(f"t/{name}.tif", values.astype("float32"), gsd=10.0 * factor, origin=(transform.c, transform.f))
+    return {"image": str(folder / "*.tif"), "target": {"path": str(tmp_path / "t" / "*.tif"), "unit": "m"}}
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_numbers_of_pixels(tmp_path, chips, write_tif, factor):
+    data = numbers(tmp_path, chips, write_tif, factor)
+    if factor > 1:
+        data["target"]["factor"] = factor
+    raw = base(tmp_path, data, task="regression", model={"decoder": "unet"})
+    found, run = finish(raw)
+    assert found["scores"]["r2"] > 0.6
+    assert found["per_number"][0]["unit"] == "m"
+    assert {row["place"] for row in found["per_place"]} <= {f"c{i}" for i in range(60)}
+    done = predict(run.path("model"), str(tmp_path / "chips/c1.tif"), tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        values = dataset.read(1)
+    assert values.dtype == np.float32
+    assert abs(values.mean() - 0.84) < 0.02  # not cut to whole numbers
+    assert done.areas == []
+
+
+def test_density_in_classes(tmp_path, chips, write_tif):
+    data = numbers(tmp_path, chips, write_tif)
+    raw = base(tmp_path, data, task={"name": "density", "breaks": [0.803, 0.82]}, train={"epochs": 20})
+    found, run = finish(raw)
+    assert [row["class"] for row in found["per_class"]] == ["below 0.803 m", "0.803 to 0.82 m", "0.82 m and more"]
+    assert found["scores"]["oa"] > 0.7
+    assert found["scores"]["mae"] < 0.5
+    model = load_model(run.path("model"))
+    assert model.task.num_channels == 2
+    predict(run.path("model"), str(tmp_path / "chips" / "c*.tif"), tmp_path / "out.csv")
+    with open(tmp_path / "out.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["code"] == "3"
+    assert rows[-1]["code"] != "3"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"task": "classification"}, "needs one class for each chip"),
+        ({"task": "regression"}, "needs numbers"),
+        ({"task": {"name": "hazard", "positive": "blue"}}, "no class 'blue'"),
+        ({"task": {"name": "multilabel", "classes": ["blue"]}}, "no class 'blue'"),
+        ({"task": "hazard", "data": {"legend": {1: "dark", 2: "bright", 3: "none"}}}, "has 3"),
+        ({"task": {"name": "density", "breaks": [3, 1]}}, "rising"),
+        ({"task": {"name": "segmentation", "breaks": [1]}}, "goes with task density"),
+        ({"task": "multilabel", "train": {"class_weights": "balanced"}}, "no effect"),
+        ({"task": "multilabel", "train": {"augment": {"scale": [0.5, 2]}}}, "no effect"),
+        ({"task": "multilabel", "model": {"pixel_width": 8}}, "no effect"),
+        ({"model": {"pool": "max"}}, "no effect"),
+        ({"task": "multilabel", "train": {"loss": "dice"}}, "takes classes"),
+        ({"train": {"loss": "mse"}}, "takes numbers"),
+        ({"task": "multilabel", "train": {"monitor": "val_miou"}}, "not measured"),
+        ({"task": "multilabel", "model": {"decoder": "mask2former"}}, "decoder"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path, chips, write_tif, change, words):
+    data = pixel_labels(tmp_path, chips, write_tif)
+    with pytest.raises((ConfigError, LabelError), match=words):
+        train(parse_config(base(tmp_path, data | change.pop("data", {}), **change)))
+
+
+def test_a_constant_target_is_refused(tmp_path, chips, write_tif):
+    data = numbers(tmp_path, chips, write_tif)
+    for path in (tmp_path / "t").iterdir():
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write(np.full((1, SIDE, SIDE), 0.3, "float32"))
+    with pytest.raises(DataError, match=r"is 0\.3 everywhere"):
+        train(parse_config(base(tmp_path, data, task="regression")))
+
+
+@pytest.mark.parametrize(("source", "task"), [("bigearthnet", "multilabel"), ("lucas", "classification")])
+def test_layouts_of_chips(tmp_path, source, task):
+    find("source", source).write_miniature(tmp_path)
+    raw = base(tmp_path, {"source": source, "root": str(tmp_path)}, task=task, train={"epochs": 1, "batch_size": 2})
+    raw["split"] = {"val": 0.0, "test": 0.0}  # all chips of the miniature lie on one place
+    run = train(parse_config(raw))
+    assert len(json.loads(run.path("model/config.json").read_text())["legend"]["classes"]) == (
+        44 if task == "multilabel" else 10
+    )
