@@ -61,7 +61,7 @@ def compare(
     swap = np.random.default_rng(seed + 1).integers(0, 2, (draws, len(a))).astype(np.float64)
     moved = _sums(swap, b - a)
     differences = score(a.sum(0) + moved) - score(b.sum(0) - moved)
-    extreme = np.count_nonzero(~(np.abs(differences) < abs(found.value) - 1e-12))  # also those without a score
+    extreme = int(np.count_nonzero(~(np.abs(differences) < abs(found.value) - 1e-12)))  # also those without a score
     return replace(found, p=(1 + extreme) / (1 + draws))
 
 
