@@ -133,7 +133,7 @@ class Legend:
                 if run.max(initial=0) < len(self.classes):
                     return run
             # A look-up of bytes is six times as fast as one of arrays.
-            looked_up = bytearray(np.ascontiguousarray(given)).translate(self._bytes)
+            looked_up = bytearray(np.ascontiguousarray(given)).translate(self.byte_table)
             quick = np.frombuffer(looked_up, np.uint8).reshape(given.shape)
             if not (quick == _STRANGE).any():
                 return quick
@@ -165,7 +165,7 @@ class Legend:
         return np.uint8(first) if run and self.codes[-1] < 256 else None
 
     @cached_property
-    def _bytes(self) -> bytes:
+    def byte_table(self) -> bytes:
         """Look-up from 8-bit code to index; _STRANGE unknown."""
         return np.where(self._table[:256] < 0, _STRANGE, self._table[:256]).astype(np.uint8).tobytes()
 
@@ -313,3 +313,16 @@ def load_legend(spec: str | Path | Mapping[Any, Any]) -> Legend:
     if not isinstance(raw, Mapping):
         raise LabelError(f"{where} holds no legend", fix="write classes: [{code: 1, name: water, colour: '#0064c8'}]")
     return Legend.from_dict(raw, where=where)
+
+
+def histogram(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Pixels of each index (256,); pairs of pixels are counted, which takes a third of the time."""
+    flat = index.ravel()
+    if flat.size < 1 << 14:  # less than it costs to go through the table of pairs
+        return np.bincount(flat, minlength=256)
+    pairs = np.zeros(1 << 16, np.int64)
+    for start in range(0, flat.size // 2, 1 << 19):
+        part = flat[2 * start : min(2 * start + (1 << 20), flat.size // 2 * 2)]
+        pairs += np.bincount(part.view(np.uint16), minlength=1 << 16)
+    table = pairs.reshape(256, 256)
+    return np.asarray(table.sum(0) + table.sum(1) + np.bincount(flat[flat.size // 2 * 2 :], minlength=256))

@@ -16,9 +16,9 @@ from rasterio.io import DatasetReader
 from covermap.core.config import DataConfig
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import GridError, LabelError, UnreadableError
-from covermap.core.legend import IGNORE, PALETTE, LandClass, Legend, load_legend
+from covermap.core.legend import IGNORE, PALETTE, LandClass, Legend, histogram, load_legend
 from covermap.data.label_file import LabelFile
-from covermap.geo.classes import count_classes, histogram, rare_class_weights, read_classes
+from covermap.geo.classes import count_classes, rare_class_weights, read_classes
 from covermap.geo.grid import Grid, Window, partition, require_same_crs
 from covermap.geo.legend_files import class_names
 from covermap.geo.raster import grid_of, open_dataset, read_plain

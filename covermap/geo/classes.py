@@ -18,7 +18,7 @@ from rasterio.warp import transform as warp_points
 
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, GridError, LabelError, suggest
-from covermap.core.legend import IGNORE, Legend
+from covermap.core.legend import IGNORE, Legend, histogram
 from covermap.geo.align import require_crs_on_both
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.raster import grid_of, open_dataset, read_plain
@@ -209,17 +209,6 @@ def _most_votes(
 def _present(index: npt.NDArray[np.uint8], num_classes: int) -> list[int]:
     """The classes that occur, in rising order."""
     return [int(k) for k in np.flatnonzero(np.bincount(index.ravel(), minlength=256)[:num_classes])]
-
-
-def histogram(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Pixels of each index (256,); pairs of pixels are counted, which takes a third of the time."""
-    flat = index.ravel()
-    pairs = np.zeros(1 << 16, np.int64)
-    for start in range(0, flat.size // 2, 1 << 19):
-        part = flat[2 * start : min(2 * start + (1 << 20), flat.size // 2 * 2)]
-        pairs += np.bincount(part.view(np.uint16), minlength=1 << 16)
-    table = pairs.reshape(256, 256)
-    return np.asarray(table.sum(0) + table.sum(1) + np.bincount(flat[flat.size // 2 * 2 :], minlength=256))
 
 
 def _count(mask: npt.NDArray[np.bool_], factor: int) -> npt.NDArray[np.int64]:

@@ -22,13 +22,12 @@ from covermap.data.pixels import Pixels, sample_pixels
 from covermap.data.scene import Scene
 from covermap.data.split import PARTS
 from covermap.metrics.confusion import Confusion
+from covermap.metrics.intervals import student_quantile
 from covermap.ml.forest import fit_forest
 
 REPEATS, TEST_SHARE, TREES = 8, 0.25, 40
 MAX_PX = 8000
 TRAIN, TEST = PARTS.index("train"), PARTS.index("test")
-STUDENT_T = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
-"""97.5 % quantiles by degrees of freedom."""
 
 
 def measure_leaks(
@@ -108,7 +107,7 @@ def _summary(random: npt.NDArray[np.float64], blocked: npt.NDArray[np.float64], 
     """Means over the repeats, the gap with its interval, and what they mean in a sentence."""
     gaps = random[:, 0] - blocked[:, 0]
     gap, num = float(gaps.mean()), len(gaps)
-    half = STUDENT_T[num - 1] * float(gaps.std(ddof=1)) * float(np.sqrt(1 / num + ratio))
+    half = student_quantile(0.975, num - 1) * float(gaps.std(ddof=1)) * float(np.sqrt(1 / num + ratio))
     low, high = gap - half, gap + half
     seen, new = float(random[:, 0].mean()), float(blocked[:, 0].mean())
     between = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
