@@ -17,10 +17,10 @@ from accelerate import init_empty_weights
 
 from covermap.core.config import RunConfig, parse_date
 from covermap.core.errors import ConfigError, LabelError
-from covermap.core.train_config import ModelConfig
+from covermap.core.train_config import ModelConfig, TrainConfig
 from covermap.core.types import InputSpec
 from covermap.data.augment import require_effect
-from covermap.data.balance import Sampling, plan_sampling
+from covermap.data.balance import Sampling, class_weights, plan_sampling
 from covermap.data.chips import Survey, survey
 from covermap.data.make_split import make_split
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
@@ -31,6 +31,7 @@ from covermap.geo.grid import Window
 from covermap.hub import checkpoint_sum, place_of, require_file
 from covermap.nn.adapt import adapt, load_adapter
 from covermap.nn.build import backbone_names, build_model
+from covermap.nn.losses.expression import LossSum, make_loss
 from covermap.nn.model import Model
 from covermap.nn.published import published_of
 
@@ -156,6 +157,20 @@ def build_arguments(config: ModelConfig, earlier: Earlier | None, extra: Earlier
         "pixel_width": config.pixel_width,
         "extra": extra.description if extra else inherited,
     }
+
+
+def build_loss(config: TrainConfig, ready: Prepared) -> LossSum:
+    """The loss, with weights by the train part's classes; a note says where these have no effect."""
+    legend = ready.scenes[0].legend
+    assert legend is not None
+    weights = class_weights(ready.survey.class_px, config.class_weights, names=legend.names, beta=config.effective_beta)
+    loss = make_loss(config.loss, config.loss_options, class_weights=torch.from_numpy(weights))
+    if loss.takes != "classes":
+        raise ConfigError(f"train.loss: {config.loss} takes {loss.takes}, the labels are classes", fix="use another")
+    note = f"train.class_weights has no effect on train.loss: {config.loss}"
+    if not loss.weighted and config.class_weights != "none" and note not in ready.notes:
+        ready.notes.append(note)
+    return loss
 
 
 def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -> Model:

@@ -29,7 +29,6 @@ from covermap.core.run import Run
 from covermap.core.train_config import TrainConfig
 from covermap.core.types import Batch
 from covermap.data.augment import variations
-from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate
 from covermap.earlier import with_earlier_parts
 from covermap.hub import checkpoint_sum
@@ -37,10 +36,9 @@ from covermap.models import NetworkModel, device_of, precision_of, save_model
 from covermap.nn.adapt import has_lora, merge_lora, parameter_groups, save_adapter
 from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.layers import channels_last
-from covermap.nn.losses.expression import LossSum, make_loss
 from covermap.nn.model import Model
 from covermap.nn.published import published_of
-from covermap.start import Prepared, build_network, prepare_run
+from covermap.start import Prepared, build_loss, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import evaluate, score
 from covermap.verbs.stages import plan_stages, stage_row
@@ -92,8 +90,7 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     network = build_network(config, ready, resume=going_on)
     _accelerator(config.train)
     _optimiser(network, config.train)
-    if not _loss(config.train, ready).weighted and config.train.class_weights != "none":
-        ready.notes.append(f"train.class_weights has no effect on train.loss: {config.train.loss}")
+    build_loss(config.train, ready)
     if config.train.cache_features:
         sizes, changes = len(config.train.sizes_px), variations(config.train.augment)
         require_cacheable(network, sizes=sizes, variations=changes)
@@ -154,7 +151,7 @@ class Loop:
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
         self.facts = {"run": run.config.name, **_origin(run, network, ready, say), **ready.trained_on}
         channels_last(network)
-        self.loss = _loss(self.config, ready).to(self.accelerator.device)
+        self.loss = build_loss(self.config, ready).to(self.accelerator.device)
         self.network, self.optimiser = self.accelerator.prepare(network, _optimiser(network, self.config))
         self.plain: Model = self.accelerator.unwrap_model(self.network)
         if self.config.compile:
@@ -252,8 +249,7 @@ class Loop:
         """What the sums of losses are divided by (n,): weights of pixels, or windows with a label."""
         if label is not None and self.plain.decoder.has_own_loss:
             return (label != IGNORE).flatten(1).any(1).sum().double()[None]
-        mass: torch.Tensor = self.loss.mass(label)
-        return mass
+        return self.loss.mass(label)
 
     def _sums(self, batch: Batch) -> torch.Tensor:
         """The sums of losses of a batch (n,)."""
@@ -274,7 +270,7 @@ class Loop:
                 "a batch is so small that the coarsest features of the network are one cell, which has no variance",
                 fix="raise train.batch_size or train.size_px",
             ) from error
-        sums: torch.Tensor = found[0][None] if own else self.loss(found, batch.label)
+        sums: torch.Tensor = found[0][None] if own else self.loss(found.float(), batch.label)
         return sums
 
     def _without_a_sensor(self, batch: Batch) -> Batch:
@@ -438,16 +434,6 @@ def _accelerator(config: TrainConfig) -> Any:
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
-
-
-def _loss(config: TrainConfig, ready: Prepared) -> LossSum:
-    legend = ready.scenes[0].legend
-    assert legend is not None
-    weights = class_weights(ready.survey.class_px, config.class_weights, names=legend.names, beta=config.effective_beta)
-    loss = make_loss(config.loss, config.loss_options, class_weights=torch.from_numpy(weights))
-    if loss.takes != "classes":
-        raise ConfigError(f"train.loss: {config.loss} takes {loss.takes}, not labels of classes", fix="use another")
-    return loss
 
 
 def _optimiser(network: Model, config: TrainConfig) -> torch.optim.Optimizer:
