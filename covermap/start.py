@@ -21,7 +21,7 @@ from covermap.core.task import KINDS, Task
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
 from covermap.data.augment import require_effect
-from covermap.data.balance import Sampling, plan_sampling
+from covermap.data.balance import Sampling, class_weights, plan_sampling
 from covermap.data.chips import Survey, survey, survey_chips
 from covermap.data.make_split import make_split
 from covermap.data.reference import chip_windows, with_reference
@@ -33,6 +33,7 @@ from covermap.geo.grid import Window
 from covermap.hub import checkpoint_sum, place_of, require_file
 from covermap.nn.adapt import adapt, load_adapter
 from covermap.nn.build import backbone_names, build_model
+from covermap.nn.losses.expression import LossSum, make_loss
 from covermap.nn.model import Model
 from covermap.nn.published import published_of
 
@@ -186,6 +187,28 @@ def build_arguments(
         "extra": extra.description if extra else inherited,
         **({"pool": config.pool} if chips else {}),
     }
+
+
+def build_loss(config: RunConfig, ready: Prepared) -> LossSum:
+    """The loss of a config, or of its task, with weights by the train part's classes; a note where these do nothing."""
+    task, section = ready.task, config.train
+    options, weights = section.loss_options, None
+    if task.kind.takes in ("classes", "order"):
+        counts, names = ready.survey.class_px, task.legend.names
+        found = class_weights(counts, section.class_weights, names=names, beta=section.effective_beta)
+        weights = torch.from_numpy(found)
+        if section.loss == "auto" and task.positive is not None and not options:
+            options = {"dice": {"classes": [task.positive], "absent": "count"}}
+    loss = make_loss(config.loss, options, class_weights=weights)
+    if loss.takes != task.kind.takes:
+        raise ConfigError(
+            f"train.loss: {config.loss} takes {loss.takes}, task {task.name} learns {task.kind.takes}",
+            fix=f"leave it out, or use for example {task.kind.loss}",
+        )
+    note = f"train.class_weights has no effect on train.loss: {config.loss}"
+    if weights is not None and not loss.weighted and section.class_weights != "none" and note not in ready.notes:
+        ready.notes.append(note)
+    return loss
 
 
 def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -> Model:

@@ -35,7 +35,7 @@ def find_doubts(
         if metrics.get("task", "segmentation") in ("segmentation", "hazard", "classification", "density"):
             found += [*_of_classes(metrics), *_of_models(metrics)]
     if log:
-        found += [*_of_length(config, log), *_of_gap(log)]
+        found += [*_of_length(config, log), *_of_gap(config, log)]
     if metrics is not None and log:
         found += _of_choice(metrics, log, chosen_epoch)
     # The split's own notes on leaks and absent classes are said above in other words.
@@ -116,8 +116,8 @@ def _of_length(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> Iterator[
             )
 
 
-def _of_gap(log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Losses of train and val are measured differently (class weights, augmentation): only a large gap counts."""
+def _of_gap(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Train and val differ in weights, augmentation and maybe kind (val: cross entropy): only a large gap counts."""
     rows = [r for r in log if r.get("val_loss") is not None and r.get("loss") is not None]
     if not rows:
         return
@@ -127,7 +127,11 @@ def _of_gap(log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"The val loss rose from {lowest['val_loss']:.3f} (epoch {lowest['epoch']}) to {last['val_loss']:.3f} "
             "while the train loss fell: the network learns the training labels by heart."
         )
-    elif last["val_loss"] > 2 * last["loss"] and last["val_loss"] - last["loss"] > 0.3:
+    elif (
+        config.train.loss == "cross_entropy"
+        and last["val_loss"] > 2 * last["loss"]
+        and last["val_loss"] - last["loss"] > 0.3
+    ):
         yield (
             f"The val loss ({last['val_loss']:.3f}) is far above the train loss ({last['loss']:.3f}): the val part "
             "differs from the train part, or the network learns the training labels by heart."

@@ -16,8 +16,7 @@ from covermap.core.registry import find
 from covermap.data.chips import scene_bytes, survey_chips
 from covermap.data.split import PARTS, min_distance_px, part_counts
 from covermap.data.stats import target_statistics
-from covermap.nn.losses.expression import parse_loss
-from covermap.start import Prepared, build_network, prepare_run
+from covermap.start import Prepared, build_loss, build_network, prepare_run
 from covermap.verbs.leaks import measure_leaks
 from covermap.verbs.train import windows_per_epoch
 
@@ -34,9 +33,9 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
     """
     find("backbone", config.model.backbone)
     find("decoder", config.model.decoder)
-    parse_loss(config.loss)
     ready = prepare_run(config)
     build_network(config, ready)
+    build_loss(config, ready)
     names, counts, unit, least = _counted(ready)
     notes = list(ready.notes)
     for part, row in counts.items():

@@ -29,7 +29,6 @@ from covermap.core.run import Run
 from covermap.core.train_config import TrainConfig
 from covermap.core.types import Batch
 from covermap.data.augment import variations
-from covermap.data.balance import class_weights
 from covermap.data.chips import TrainWindows, collate
 from covermap.earlier import with_earlier_parts
 from covermap.hub import checkpoint_sum
@@ -38,11 +37,10 @@ from covermap.nn.adapt import has_lora, merge_lora, save_adapter
 from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.heads import like, reference
 from covermap.nn.layers import channels_last
-from covermap.nn.losses.expression import LossSum, make_loss
 from covermap.nn.model import Model
 from covermap.nn.optimiser import make_optimiser, make_schedule
 from covermap.nn.published import published_of
-from covermap.start import Prepared, build_network, prepare_run
+from covermap.start import Prepared, build_loss, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.score import score
@@ -95,9 +93,7 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     network = build_network(config, ready, resume=going_on)
     _accelerator(config.train)
     make_optimiser(network, config.train)
-    weighted = _loss(config, ready).weighted or network.decoder.has_own_loss or ready.task.kind.takes != "classes"
-    if not weighted and config.train.class_weights != "none":
-        ready.notes.append(f"train.class_weights has no effect on train.loss: {config.loss}")
+    build_loss(config, ready)
     if config.train.cache_features:
         sizes, changes = len(config.train.sizes_px), variations(config.train.augment)
         require_cacheable(network, sizes=sizes, variations=changes)
@@ -158,7 +154,7 @@ class Loop:
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
         self.facts = {"run": run.config.name, **_origin(run, network, ready, say), **ready.trained_on}
         channels_last(network)
-        self.loss = _loss(run.config, ready).to(self.accelerator.device)
+        self.loss = build_loss(run.config, ready).to(self.accelerator.device)
         self.network, self.optimiser = self.accelerator.prepare(network, make_optimiser(network, self.config))
         self.plain: Model = self.accelerator.unwrap_model(self.network)
         if self.config.compile:
@@ -256,8 +252,7 @@ class Loop:
         """What the sums of losses are divided by (n,): weights of pixels, or windows with a label."""
         if batch.label is not None and self.plain.decoder.has_own_loss:
             return (batch.label != IGNORE).flatten(1).any(1).sum().double()[None]
-        mass: torch.Tensor = self.loss.mass(reference(self.task, batch))
-        return mass
+        return self.loss.mass(reference(self.task, batch))
 
     def _sums(self, batch: Batch) -> torch.Tensor:
         """The sums of losses of a batch (n,)."""
@@ -451,25 +446,6 @@ def _accelerator(config: TrainConfig) -> Any:
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
-
-
-def _loss(config: RunConfig, ready: Prepared) -> LossSum:
-    task, section = ready.task, config.train
-    options, weights = section.loss_options, None
-    if task.kind.takes in ("classes", "order"):
-        counts, names = ready.survey.class_px, task.legend.names
-        weights = torch.from_numpy(
-            class_weights(counts, section.class_weights, names=names, beta=section.effective_beta)
-        )
-        if section.loss == "auto" and task.positive is not None and not options:
-            options = {"dice": {"classes": [task.positive], "absent": "count"}}
-    loss = make_loss(config.loss, options, class_weights=weights)
-    if loss.takes != task.kind.takes:
-        raise ConfigError(
-            f"train.loss: {config.loss} takes {loss.takes}, task {task.name} learns {task.kind.takes}",
-            fix=f"leave it out, or use for example {task.kind.loss}",
-        )
-    return loss
 
 
 def _groups(loader: DataLoader[Batch], size: int) -> Iterator[list[Batch]]:

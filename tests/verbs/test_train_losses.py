@@ -55,7 +55,7 @@ def test_four_batches_of_two_train_as_one_of_eight(tiny, monkeypatch, loss):
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"loss": "cross_entropy + 0.5 * dise"}, "did you mean 'dice'"), ({"loss": "mse"}, "not labels of classes"),
+    [({"loss": "cross_entropy + 0.5 * dise"}, "did you mean 'dice'"), ({"loss": "mse"}, "segmentation learns classes"),
      ({"loss": "cross_entropy + dice", "loss_options": {"classes": [1]}}, "'classes' is no term"),
      ({"loss": "dice", "loss_options": {"classes": [7]}}, "indices from 0 to 2")],
 )  # fmt: skip
@@ -75,3 +75,5 @@ def test_check_reads_sums(tiny):
     check(config(tiny, loss="focal + dice"))
     with pytest.raises(ConfigError, match="no loss called 'dise'"):
         check(config(tiny, loss="focal + dise"))
+    with pytest.raises(ConfigError, match="segmentation learns classes"):
+        check(config(tiny, loss="mse"))

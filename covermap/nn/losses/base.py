@@ -64,7 +64,7 @@ class KnownLoss(Loss):
     takes: ClassVar[Takes] = "numbers"
 
     def cost(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Numbers (B, C, *space), both 0 where the target is not known -> their losses."""
+        """Numbers (B, C, *space) -> their losses; what it gives where the target is NaN does not count."""
         raise NotImplementedError
 
     def costs(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ class KnownLoss(Loss):
             shapes = f"the network gives {tuple(prediction.shape)}, the target is {tuple(target.shape)}"
             raise ConfigError(f"train.loss: {shapes}", fix="use a network with one number for each of the target")
         known, x = ~target.isnan(), precise(prediction)
-        costs = self.cost(torch.where(known, x, 0), torch.where(known, target.to(x.dtype), 0))
+        costs = self.cost(torch.where(known, x, 0), target.to(x.dtype))
         return torch.where(known, costs, 0), known
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:

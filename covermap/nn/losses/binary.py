@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from covermap.core.errors import ConfigError
-from covermap.core.legend import IGNORE
 from covermap.core.registry import register
 from covermap.nn.losses.base import KnownLoss, PixelLoss, from_zero, precise
 
@@ -56,12 +55,12 @@ class Ordinal(PixelLoss):
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """logits (B, K - 1, *space) of P(class > k), label (B, *space) int64 with IGNORE -> sum of losses."""
-        x, known, number = precise(logits), (label != IGNORE)[:, None], len(self.weight) - 1
+        x, number = precise(logits), len(self.weight) - 1
         if x.shape[1] != number:
             raise ConfigError(f"train.loss: ordinal takes {number} logits, got {x.shape[1]}", fix="classes - 1 of them")
         k = torch.arange(number, device=label.device).reshape(1, -1, *[1] * (label.ndim - 1))
         loss = functional.binary_cross_entropy_with_logits(x, (label[:, None] > k).to(x.dtype), reduction="none")
-        return (torch.where(known, loss, 0).sum(1) * self.weight_of(label).to(x.dtype)).sum()
+        return (loss.sum(1) * self.weight_of(label).to(x.dtype)).sum()
 
 
 def class_probabilities(logits: Tensor) -> Tensor:

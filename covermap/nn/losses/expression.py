@@ -30,11 +30,11 @@ class LossSum(nn.Module):
         self.takes = takes
         self.weighted = any(getattr(term, "weighted", True) for term in self.terms)
 
-    def forward(self, prediction: Tensor, target: Any) -> Tensor:
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Sums of losses (n,)."""
         return torch.stack([term(prediction, target) for term in self.terms])
 
-    def mass(self, target: Any) -> Tensor:
+    def mass(self, target: Tensor | None) -> Tensor:
         """What they are divided by (n,), float64."""
         return torch.stack([term.mass(target).double() for term in self.terms])  # type: ignore[operator]
 

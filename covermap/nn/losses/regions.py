@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from covermap.core.errors import ConfigError, MissingExtra
 from covermap.core.legend import IGNORE
@@ -124,8 +123,8 @@ class Lovasz(RegionLoss):
     """Lovasz-softmax, the convex extension of 1 - IoU, of each class in each window (Berman et al. 2018, eq. 9)."""
 
     def cost(self, p: Tensor, true: Tensor, known: Tensor) -> Tensor:
-        # Ignored pixels come last, where they change no other's rank.
-        error = torch.where(known, torch.where(true, 1 - p, p), -1)
+        # Ignored pixels have no error: they come last, where they change no other's rank.
+        error = torch.where(known, torch.where(true, 1 - p, p), 0)
         order = _descending(error.detach())
         here = true.gather(1, order).double()
         total, found = here.sum(1, keepdim=True), here.cumsum(1)
@@ -133,7 +132,7 @@ class Lovasz(RegionLoss):
         # 1 - IoU when the worst i pixels are wrong and the others right; the union is at least the i pixels.
         jaccard = 1 - (total - found) / (total + rank - found)
         slope = jaccard.diff(dim=1, prepend=torch.zeros_like(total)).to(p.dtype)
-        return (functional.relu(error.gather(1, order)) * slope).sum(1)
+        return (error.gather(1, order) * slope).sum(1)
 
 
 @register("loss", "boundary")
