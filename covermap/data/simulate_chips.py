@@ -151,11 +151,15 @@ def _log_rms(waves: Reals, parts: Reals) -> Reals:
 
 def measure_statistics(chips: Chips) -> Reals:
     """The statistics (N, 8) of chips (N, 6, S, S), from their pixels; raises ConfigError for what is no such chips."""
-    if chips.ndim != 4 or chips.shape[1] != 6 or chips.shape[2] != chips.shape[3] or not (chips > 0).all():
+    usual = chips.ndim == 4 and chips.shape[1] == 6 and chips.shape[2] == chips.shape[3] and len(chips) > 0
+    if not usual or not (np.isfinite(chips) & (chips > 0)).all():
         raise ConfigError(f"chips {chips.shape} are not reflectance (N, 6, S, S)", fix="give those of draw_chips")
     transform, parts, _ = _basis(chips.shape[-1])
-    waves = transform @ np.log(chips.astype(np.float64)) @ transform.T
-    return np.concatenate([waves[..., 0, 0] / chips.shape[-1], _log_rms(waves, parts)], 1)
+    found = []
+    for some in np.split(chips, range(512, len(chips), 512)):  # in float64 all would need gigabytes
+        waves = transform @ np.log(some.astype(np.float64)) @ transform.T
+        found.append(np.concatenate([waves[..., 0, 0] / chips.shape[-1], _log_rms(waves, parts)], 1))
+    return np.concatenate(found)
 
 
 def log_likelihood(statistics: Reals) -> Reals:
@@ -169,8 +173,16 @@ def log_likelihood(statistics: Reals) -> Reals:
 
 
 def bayes_log_posterior(chips: Chips, prior: npt.ArrayLike = PRIOR) -> Reals:
-    """The generator's own log p(class | chip), (N, 6, S, S) -> (N, K), where classes occur as `prior` (K,) says."""
-    joint = log_likelihood(measure_statistics(chips)) + np.log(np.asarray(prior, np.float64))
+    """The generator's own log p(class | chip), (N, 6, S, S) -> (N, K), where classes occur as `prior` (K,) says.
+
+    Raises ConfigError for chips that are none, or a prior that is not positive for every class.
+    """
+    share = np.asarray(prior, np.float64)
+    if share.shape != PRIOR.shape or not (share > 0).all():
+        raise ConfigError(
+            f"the prior {share.tolist()} is not a positive number for each class", fix=f"give {len(PRIOR)} shares"
+        )
+    joint = log_likelihood(measure_statistics(chips)) + np.log(share)
     return np.asarray(joint - np.logaddexp.reduce(joint, 1, keepdims=True))
 
 
@@ -179,19 +191,23 @@ def write_chips(
     *,
     seed: int = 0,
     size_px: int = 32,
+    num_train: int = sum(TRAIN_COUNTS),
     num_val: int = 399,
     num_test: int = 20_000,
     overwrite: bool = False,
 ) -> Path:
     """Write the layout `lucas` and split.csv (for split.method csv) into a new folder; returns the split's path.
 
-    Chips 0 to 1,594 train, the next num_val select, the next num_test score; Point_ID is 44,000,000 + number. They lie
-    2 km apart in the order of their numbers, as LUCAS points do. Raises OutputError when the folder is there.
+    The first num_train chips train, the next num_val select, the next num_test score; Point_ID is 44,000,000 + number.
+    They lie 2 km apart in the order of their numbers, as LUCAS points do. Raises OutputError when the folder is there,
+    ConfigError for counts or sizes that make no set.
     """
-    train, size = sum(TRAIN_COUNTS), Window(0, 0, size_px, size_px)
-    if num_val < 0 or num_test < 0:
-        raise ConfigError(f"{num_val} chips to select and {num_test} to score", fix="give 0 or more of each")
-    parts = ["train"] * train + ["val"] * num_val + ["test"] * num_test
+    if num_train < 1 or num_val < 0 or num_test < 0:
+        raise ConfigError(
+            f"{num_train} chips to train, {num_val} to select, {num_test} to score", fix="give 1, 0, 0 or more"
+        )
+    _basis(size_px)  # refuses the size before any work
+    parts = ["train"] * num_train + ["val"] * num_val + ["test"] * num_test
     codes = (chip_classes(seed, range(len(parts))) + 1).tolist()
     columns = int(np.ceil(len(parts) ** 0.5))
     folder = claim(folder, overwrite=overwrite)
@@ -203,6 +219,7 @@ def write_chips(
             miniature.write(new / str(code) / f"{point}.tif", chip, origin=place, epsg=32632, bands=BANDS)
         with open(new / TABLE, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("Point_ID", "STR18"), *zip(points, codes, strict=True)])
-        tiles = tuple(Tile(point, size, part) for point, part in zip(points, parts, strict=True))
+        whole = Window(0, 0, size_px, size_px)
+        tiles = tuple(Tile(point, whole, part) for point, part in zip(points, parts, strict=True))
         Split(tiles, 0, "csv").save(new / "split.csv")
     return folder / "split.csv"
