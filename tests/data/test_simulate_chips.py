@@ -84,7 +84,7 @@ def test_the_posterior_is_calibrated(drawn):
     sure, right = each.max(1), each.argmax(1) == classes
     bins = np.minimum((sure * 15).astype(int), 14)
     error = sum(abs(sure[bins == b].sum() - right[bins == b].sum()) for b in range(15)) / len(classes)
-    assert error < 0.012  # 20,000 draws of a calibrated posterior: about 0.006
+    assert error < 0.012  # 20,000 draws of a calibrated posterior leave about 0.009
 
 
 def test_the_difficulty_is_as_committed(drawn):
