@@ -160,7 +160,7 @@ class Ground:
 
 
 # Reflectance of blue, green, red, nir, swir1, swir2: plausible round numbers, not measurements.
-_MATERIALS: dict[str, tuple[float, ...]] = {
+MATERIALS: dict[str, tuple[float, ...]] = {
     "clear water": (0.035, 0.040, 0.025, 0.015, 0.008, 0.005),
     "turbid water": (0.060, 0.085, 0.070, 0.035, 0.015, 0.010),
     "conifers": (0.020, 0.035, 0.025, 0.220, 0.100, 0.045),
@@ -177,9 +177,9 @@ _MATERIALS: dict[str, tuple[float, ...]] = {
     "concrete": (0.130, 0.150, 0.165, 0.200, 0.225, 0.210),
 }
 NUM_BANDS = 6
-_CLOUD = (0.62, 0.63, 0.64, 0.68, 0.52, 0.42)
-_NAMES = tuple(_MATERIALS)
-_SPECTRA = np.array(list(_MATERIALS.values()), np.float32)
+CLOUD = (0.62, 0.63, 0.64, 0.68, 0.52, 0.42)
+_NAMES = tuple(MATERIALS)
+_SPECTRA = np.array(list(MATERIALS.values()), np.float32)
 _RED_ROOF, _GREY_ROOF, _ASPHALT, _GREEN_GRASS = (
     _NAMES.index(n) for n in ("red roof", "grey roof", "asphalt", "green grass")
 )
@@ -353,7 +353,7 @@ def add_clouds(values: Floats, excess: Floats) -> None:
     """Clouds into values (6, H, W) where `excess` (H, W) of the cloud field over its threshold is positive."""
     # A cloud's rim is already bright: the mask is exactly what can be seen.
     alpha = np.where(excess > 0, np.clip(0.4 + excess * 1.5, 0, 0.97), 0).astype(np.float32)
-    for band, bright in enumerate(_CLOUD):
+    for band, bright in enumerate(CLOUD):
         values[band] += alpha * (np.float32(bright) - values[band])
 
 
