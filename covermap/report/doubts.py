@@ -128,9 +128,7 @@ def _of_gap(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> Iterator[str
             "while the train loss fell: the network learns the training labels by heart."
         )
     elif (
-        config.train.loss == "cross_entropy"
-        and last["val_loss"] > 2 * last["loss"]
-        and last["val_loss"] - last["loss"] > 0.3
+        config.loss == "cross_entropy" and last["val_loss"] > 2 * last["loss"] and last["val_loss"] - last["loss"] > 0.3
     ):
         yield (
             f"The val loss ({last['val_loss']:.3f}) is far above the train loss ({last['loss']:.3f}): the val part "

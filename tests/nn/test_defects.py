@@ -16,8 +16,8 @@ from covermap.models import NetworkModel
 from covermap.nn.adapt import adapt, parameter_groups
 from covermap.nn.backbones.plain_vit import PlainViT
 from covermap.nn.build import build_model
+from covermap.nn.optimiser import make_optimiser, make_schedule
 from covermap.testing import random_batch
-from covermap.verbs.train import _optimiser, _schedule
 
 BANDS = ("blue", "green", "red", "nir")
 SPEC = InputSpec((SensorInput("planetscope", BANDS, (0.0,) * 4, (1.0,) * 4),), 3, 64)
@@ -83,8 +83,8 @@ def test_12_rates_hold_whichever_the_optimiser_and_schedule(optimiser, schedule)
     """The peer ignores its lr_overrides as soon as an optimiser is named."""
     model = make()
     config = TrainConfig(optimiser=optimiser, schedule=schedule, rates={"backbone": 0.1}, layer_decay=0.5, epochs=2)
-    made = _optimiser(model, config)
-    steps = _schedule(made, config, 5)
+    made = make_optimiser(model, config)
+    steps = make_schedule(made, config, 5)
     made.step()
     steps.step(1.0) if schedule == "plateau" else steps.step()
     rate = {id(p): group["lr"] for group in made.param_groups for p in group["params"]}

@@ -110,7 +110,7 @@ def page(html):
 def quick(monkeypatch):
     """Nothing is drawn: for tests of the words around the figures."""
     for name in ("class_bars", "confusion_heat", "learning_curves", "png_uri"):
-        monkeypatch.setattr(f"covermap.report.figures.{name}", lambda *data: "data:image/png;base64,")
+        monkeypatch.setattr(f"covermap.report.figures.{name}", lambda *data, **more: "data:image/png;base64,")
 
 
 def test_sections_stand_in_order_and_nothing_is_missing(page, html):
