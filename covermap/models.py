@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from covermap.card import ModelCard, card_item, card_text
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, GridError, ModelError
 from covermap.core.legend import Legend
-from covermap.core.output import replacing
+from covermap.core.output import replacing, write_text
 from covermap.core.task import Task
 from covermap.core.types import Batch, InputSpec
 from covermap.data.indices import made_of, reach
@@ -127,18 +127,23 @@ def save_model(model: LandModel, folder: str | Path, *, build: Mapping[str, Any]
     """Write a model folder, whole or not at all, replacing an earlier one."""
     folder = Path(folder)
     card = ModelCard(model.kind, model.spec, model.task, dict(build or {}), model.facts)
-    config = {
-        "format": FORMAT, "kind": card.kind, "input": card.spec.to_dict(), "legend": card.legend.to_dict(),
-        "task": card.task.to_dict(), "build": card.build, "facts": card.facts,
-    }  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as partial:
         partial.mkdir()
         save_file({k: np.asarray(v, order="C") for k, v in model.arrays().items()}, partial / "model.safetensors")
-        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(card_text(card), encoding="utf-8")
-        (partial / "item.stac.json").write_text(card_item(card, partial), encoding="utf-8")
+        save_card(card, partial)
     return folder
+
+
+def save_card(card: ModelCard, folder: Path) -> None:
+    """Write what a model folder says of its weights, which are there, replacing what it said before."""
+    config = {
+        "format": FORMAT, "kind": card.kind, "input": card.spec.to_dict(), "legend": card.legend.to_dict(),
+        "task": card.task.to_dict(), "build": card.build, "facts": card.facts,
+    }  # fmt: skip
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_text(folder / "README.md", card_text(card))
+    write_text(folder / "item.stac.json", card_item(card, folder))
 
 
 def read_card(folder: str | Path) -> ModelCard:

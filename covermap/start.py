@@ -126,6 +126,8 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     sampling = plan_sampling(found.cell_px, method=config.train.sampling, rare=config.train.rare, names=names)
     notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes, *sampling.notes]
     ready = Prepared(scenes, task, split, spec, found, sampling, notes, weights, build, earlier, extra)
+    if not ready.has_val and config.decision.needs_val:
+        raise ConfigError("section decision is fitted on a val part, and there is none", fix="set split.val: 0.2")
     if not ready.has_val:
         if config.train.schedule == "plateau" or config.train.patience:
             raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")

@@ -19,7 +19,7 @@ from covermap.core.errors import ConfigError
 from covermap.core.section import Section
 from covermap.core.target_config import TargetConfig
 from covermap.core.task import KINDS, TaskConfig, TaskName, monitored
-from covermap.core.train_config import ForestConfig, ModelConfig, PredictConfig, TrainConfig
+from covermap.core.train_config import DecisionConfig, ForestConfig, ModelConfig, PredictConfig, TrainConfig
 
 SCENE_REGIONS = ("scenes", "places")
 """What split.regions may say instead of a file."""
@@ -295,6 +295,7 @@ class RunConfig(Section):
     model: ModelConfig = ModelConfig()
     baseline: ForestConfig | Literal[False] = ForestConfig()
     train: TrainConfig = TrainConfig()
+    decision: DecisionConfig = DecisionConfig()
     predict: PredictConfig = PredictConfig()
     stages: list[StageConfig] = Field(
         default=[], description="Coarse pixels first, [{gsd_m: 10}, {gsd_m: 5}, {gsd_m: 1}]; the last is the run."
@@ -327,6 +328,9 @@ class RunConfig(Section):
         if kind.takes == "numbers":
             odd += [key for key, wrong in (("train.rare", self.train.rare),
                     ("train.sampling", self.train.sampling != "uniform")) if wrong]  # fmt: skip
+        odd += ["decision.adjust"] if self.decision.adjust and (kind.takes != "classes" or task == "hazard") else []
+        odd += ["decision.temperature"] if self.decision.temperature and kind.takes != "classes" else []
+        odd += ["decision.threshold"] if self.decision.threshold != 0.5 and task not in ("hazard", "multilabel") else []
         if odd:
             raise ValueError(f"{odd[0]} has no effect with task {task}: leave it out")
         return self

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from covermap.core.errors import BandError, suggest
 
@@ -152,6 +153,7 @@ def find_sensor(name: str) -> Sensor:
     return SENSORS[name]
 
 
+@lru_cache(4096)
 def _squeeze(name: str) -> str:
     """Lower case, letters and digits only, no leading zeros of numbers: `B02`, `b2` and `B_2` become `b2`."""
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", re.sub(r"[^a-z0-9]", "", name.lower()))

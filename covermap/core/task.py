@@ -86,7 +86,7 @@ class Task:
 
     legend: the classes, or the names of the numbers. units, mean, std: of numbers, whose loss is taken in std from the
     mean. positive: index of a hazard's class. breaks: between classes in order. threshold: probability from which on a
-    hazard or a presence counts.
+    presence counts. temperature, offsets (K,): class logits are divided by it and added to, before the softmax.
     """
 
     name: str
@@ -97,6 +97,8 @@ class Task:
     positive: int | None = None
     breaks: tuple[float, ...] = ()
     threshold: float = 0.5
+    temperature: float = 1.0
+    offsets: tuple[float, ...] = ()
     kind: Kind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +116,7 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """What config.json holds beside the legend."""
-        keys = ("name", "units", "mean", "std", "positive", "breaks", "threshold")
+        keys = ("name", "units", "mean", "std", "positive", "breaks", "threshold", "temperature", "offsets")
         return {key: list(v) if isinstance(v := getattr(self, key), tuple) else v for key in keys}
 
     @staticmethod

@@ -210,6 +210,26 @@ class TrainConfig(Section):
         return self
 
 
+class DecisionConfig(Section):
+    """What is fitted on the val part after training, so that probabilities are right, or rare classes found."""
+
+    temperature: bool = Field(False, description="Scale logits so that probabilities are as often right as they say.")
+    adjust: Annotated[float, Field(ge=0, le=2)] | Literal["auto"] = Field(
+        0.0,
+        description="Logit adjustment: this times the log of a class's share in training is taken off its logit; 1: as "
+        "if all classes were alike frequent. auto: the one of most mean recall on the val part.",
+    )
+    adjust_loss: float = Field(0.03, ge=0, lt=1, description="With adjust: auto: overall agreement it may cost.")
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
+        0.5, description="With hazard and multilabel: probability from which on it counts; auto: of most F1 on val."
+    )
+
+    @property
+    def needs_val(self) -> bool:
+        """Whether anything is fitted."""
+        return self.temperature or "auto" in (self.adjust, self.threshold)
+
+
 class PredictConfig(Section):
     """How a scene is predicted."""
 

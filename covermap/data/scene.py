@@ -123,7 +123,7 @@ class Scene:
 def unknown_coordinates(scenes: Sequence[Scene], uses: Sequence[str]) -> list[str]:
     """Notes on dates and places that a model takes into account (`dates`, `location`), but that are not known."""
     undated = sum(any(date is None for date in scene.dates) for scene in scenes)
-    placeless = sum(scene.grid.lat_lon(scene.grid.window) is None for scene in scenes)
+    placeless = sum(scene.grid.crs is None for scene in scenes)
     return [
         f"{count} of {len(scenes)} scenes have no {what}: the model's code of it is left at 0 there"
         for what, count, key in (("date", undated, "dates"), ("location", placeless, "location"))

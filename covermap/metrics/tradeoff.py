@@ -42,3 +42,21 @@ def tradeoff(
 def best_within(rows: Sequence[Tradeoff], loss: float) -> Tradeoff:
     """The row of most macro recall that loses at most `loss` of the first row's accuracy."""
     return max((row for row in rows if row.accuracy >= rows[0].accuracy - loss), key=lambda row: row.macro_recall)
+
+
+def expected_tradeoff(
+    log_posterior: npt.NDArray[np.floating[Any]], prior: npt.ArrayLike, taus: Iterable[float]
+) -> list[Tradeoff]:
+    """As `tradeoff`, of posteriors (N, K) that are right, without labels: what the decisions are expected to score.
+
+    Labels of a few hundred chips say little on classes with five of them; probabilities say a little of every chip.
+    """
+    shift = np.log(np.asarray(prior, np.float64))
+    p = np.exp(log_posterior - np.logaddexp.reduce(log_posterior, 1, keepdims=True))
+    rows = []
+    for tau in taus:
+        chosen = (log_posterior - tau * shift).argmax(1)
+        hit = p[np.arange(len(p)), chosen]
+        recall = np.bincount(chosen, hit, len(shift)) / np.maximum(p.sum(0), 1e-12)
+        rows.append(Tradeoff(float(tau), float(hit.mean()), float(recall.mean())))
+    return rows

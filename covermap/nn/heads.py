@@ -45,10 +45,16 @@ class Pool(nn.Module):
         return torch.where(total > 0, mean.clamp_min(1e-30).log() + top[..., 0], torch.zeros_like(total))
 
 
+def decided(task: Task, out: Tensor) -> Tensor:
+    """Class logits (B, K, ...) as they are decided by: softened, and with what was added to each class."""
+    scaled = out if task.temperature == 1 else out / task.temperature
+    return scaled + out.new_tensor(task.offsets).reshape(-1, *[1] * (out.dim() - 2)) if task.offsets else scaled
+
+
 def answers(task: Task, out: Tensor) -> Tensor:
     """A network's channels (B, C, ...) as probabilities of classes (B, K, ...) or numbers in their unit."""
     if task.kind.takes == "classes":
-        return out.softmax(1)
+        return decided(task, out).softmax(1)
     if task.kind.takes == "presence":
         return out.sigmoid()
     if task.kind.takes == "order":

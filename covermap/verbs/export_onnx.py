@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from covermap.core.errors import MissingExtra, ModelError
 from covermap.core.output import claim, replacing
+from covermap.core.task import Task
 from covermap.core.types import Batch, InputSpec
 from covermap.hub import model_folder
 from covermap.models import NetworkModel, load_model
+from covermap.nn.heads import decided
 
 TOLERANCE = 1e-4
 """Largest difference of logits, in units of the largest one."""
@@ -27,9 +29,9 @@ TOLERANCE = 1e-4
 class Whole(nn.Module):
     """Images as in files, (B, T, C, H, W) for each sensor -> logits (B, K, H, W); every pixel counts as valid."""
 
-    def __init__(self, network: nn.Module, spec: InputSpec) -> None:
+    def __init__(self, network: nn.Module, spec: InputSpec, task: Task) -> None:
         super().__init__()
-        self.network, self.spec = network, spec
+        self.network, self.spec, self.task = network, spec, task
 
     def forward(self, *images: Tensor) -> Tensor:
         """Scaled and standardised as in prediction; dates and places are not known."""
@@ -40,7 +42,7 @@ class Whole(nn.Module):
         first = max(images, key=lambda x: x.shape[1])
         valid = torch.ones_like(first[:, :, 0], dtype=torch.bool)
         out: Tensor = self.network(Batch(inputs, valid))
-        return out
+        return decided(self.task, out) if self.task.kind.takes == "classes" else out
 
 
 def export_onnx(
@@ -67,7 +69,7 @@ def export_onnx(
             f"{model} takes the mean and std of each scene of {', '.join(odd)}, which an ONNX file cannot know",
             fix="train with train.normalise: dataset",
         )
-    whole = Whole(loaded.forward, loaded.spec).eval()
+    whole = Whole(loaded.forward, loaded.spec, loaded.task).eval()
     side = size_px or loaded.spec.size_px
     images = _random_images(loaded.spec, side)
     with torch.no_grad():

@@ -174,28 +174,35 @@ def score(model: LandModel, scenes: Sequence[Scene], split: Split, part: str, *,
     The windows are those of the map (`settings`); only those that hold something known are computed.
     """
     found = make_scorer(model.task)
-    if model.task.kind.chips:
-        compared = _chips(model, scenes, split, part, settings)
-    elif model.task.kind.takes == "numbers":
-        compared = _blocks_of_numbers(model, scenes, split, part, settings)
-    else:
-        compared = _strips(model, scenes, split, part, settings)
-    for one in compared:
+    for one in compare(model, scenes, split, part, settings=settings):
         found.add(*one)
     if found.is_empty:
         raise DataError(f"the {part} part holds no labelled valid pixel", fix="check with: covermap check CONFIG")
     return found
 
 
-class _Compared(NamedTuple):
+class Compared(NamedTuple):
+    """Answers (K, *space), what is known there, and the place."""
+
     answers: npt.NDArray[np.float32]
     reference: npt.NDArray[Any]
     place: str
 
 
+def compare(
+    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, *, settings: PredictConfig
+) -> Iterator[Compared]:
+    """All answers of a model where something is known of a part; good until the next is asked for."""
+    if model.task.kind.chips:
+        return _chips(model, scenes, split, part, settings)
+    if model.task.kind.takes == "numbers":
+        return _blocks_of_numbers(model, scenes, split, part, settings)
+    return _strips(model, scenes, split, part, settings)
+
+
 def _strips(
     model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig
-) -> Iterator[_Compared]:
+) -> Iterator[Compared]:
     for scene in scenes:
         windows = Lattice.of(scene, model, settings)
         labels = _remembered(split, scene, part)
@@ -204,12 +211,12 @@ def _strips(
                 known_at = _is_known(labels)
                 for strip in infer_block(model, scene, windows, block, wanted=known_at, batch_size=settings.batch_size):
                     reference = np.where(strip.valid, labels(strip.window), np.uint8(IGNORE))
-                    yield _Compared(strip.answers, reference, scene.name)
+                    yield Compared(strip.answers, reference, scene.name)
 
 
 def _blocks_of_numbers(
     model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig
-) -> Iterator[_Compared]:
+) -> Iterator[Compared]:
     """Whole blocks, so that numbers of coarser pixels have all of theirs; these count from the scene's corner."""
     for scene in scenes:
         assert scene.target is not None
@@ -224,7 +231,7 @@ def _blocks_of_numbers(
                 rows, cols = strip.window.within(block).slices
                 answers[:, rows, cols] = np.where(strip.valid, strip.answers, np.nan)
             reference = split.target(scene, block, part)
-            yield _Compared(_onto(answers, scene, block), reference, scene.place or scene.name)
+            yield Compared(_onto(answers, scene, block), reference, scene.place or scene.name)
 
 
 def _onto(answers: npt.NDArray[np.float32], scene: Scene, block: Window) -> npt.NDArray[np.float32]:
@@ -246,7 +253,7 @@ def _onto(answers: npt.NDArray[np.float32], scene: Scene, block: Window) -> npt.
 
 def _chips(
     model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig
-) -> Iterator[_Compared]:
+) -> Iterator[Compared]:
     side = model.spec.size_px
     cells = survey_chips(scenes, split, model.task, part=part, size_px=side).cells
     chips = [(cell.scene, cell.window) for cell in cells]
@@ -259,7 +266,7 @@ def _chips(
         reference = np.asarray(chip_answer(scene, cell.window, model.task))
         if model.task.kind.takes in ("classes", "order"):
             answers = answers[:, None, None]
-        yield _Compared(answers, reference, scene.place or scene.name)
+        yield Compared(answers, reference, scene.place or scene.name)
 
 
 def _is_known(labels: Callable[[Window], npt.NDArray[np.uint8]]) -> Callable[[Window], npt.NDArray[np.bool_]]:

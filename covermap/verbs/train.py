@@ -42,6 +42,7 @@ from covermap.nn.optimiser import make_optimiser, make_schedule
 from covermap.nn.published import published_of
 from covermap.start import Prepared, build_loss, build_network, prepare_run
 from covermap.verbs.baseline import train_baseline
+from covermap.verbs.decide import decide
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.score import score
 from covermap.verbs.stages import plan_stages, stage_row
@@ -111,6 +112,7 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     if going_on:
         loop.load()
     loop.fit()
+    decide(run, ready, say)
     _baseline(run, ready, say)
     return run
 

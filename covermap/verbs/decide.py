@@ -1,0 +1,140 @@
+"""What is fitted on the val part after training: temperature, logit adjustment, threshold (config section decision).
+
+    answers on val -> temperature -> probabilities that are right -> tau, threshold -> the model folder's task
+
+The network's weights stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.legend import IGNORE
+from covermap.core.progress import Say
+from covermap.core.run import Run
+from covermap.core.task import Task
+from covermap.core.train_config import DecisionConfig, PredictConfig
+from covermap.metrics.binary import BinaryScores
+from covermap.metrics.calibration import fit_temperature
+from covermap.metrics.tradeoff import Tradeoff, best_within, expected_tradeoff
+from covermap.models import LandModel, device_of, load_model, read_card, save_card
+from covermap.start import Prepared
+from covermap.verbs.score import compare
+
+MAX_PX = 200_000
+"""Pixels that are looked at; more would not change the second digit."""
+TAUS = np.linspace(0, 1.5, 61)
+Answers = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+
+
+def decide(run: Run, ready: Prepared, say: Say) -> None:
+    """Fit what the config asks for and write it into the run's model folder; raises DataError for too few labels."""
+    config = run.config.decision
+    if not config.needs_val and not config.adjust and config.threshold == 0.5:
+        return
+    folder = run.path("model")
+    card = read_card(folder)
+    task = replace(card.task, temperature=1.0, offsets=(), threshold=0.5)  # as if nothing had been fitted before
+    notes: list[str] = []
+    if config.needs_val:
+        model = load_model(folder, device=device_of(run.config.predict.device))
+        model.task = task
+        if task.kind.takes == "presence":
+            task, notes = _threshold_of_presence(task, model, ready, run.config.predict)
+        else:
+            task, notes = _of_classes(task, config, model, ready, run.config.predict)
+    else:
+        task = _shifted(task, ready, float(config.adjust), config.threshold)  # type: ignore[arg-type]
+    facts = card.facts | {"decision": "; ".join(notes)} if notes else card.facts
+    save_card(replace(card, task=task, facts=facts), folder)
+    for note in notes:
+        say(note)
+
+
+def _of_classes(
+    task: Task, config: DecisionConfig, model: LandModel, ready: Prepared, settings: PredictConfig
+) -> tuple[Task, list[str]]:
+    log_p, label = answers_of(model, ready, settings)
+    notes = []
+    temperature = fit_temperature(log_p, label)
+    if config.temperature:
+        task = replace(task, temperature=temperature)
+        notes.append(f"temperature {temperature:.3g}, fitted on {len(label):,} answers of the val part")
+    tau = config.adjust
+    if tau == "auto":
+        # Chosen by probabilities that are right, whether or not the model keeps them.
+        right = log_p / temperature
+        per = 1.0 if config.temperature else 1 / temperature
+        rows = expected_tradeoff(right, _prior(ready), TAUS * per)
+        best = best_within(rows, config.adjust_loss)
+        tau = best.tau / per
+        notes.append(_told(rows[0], best, tau))
+    threshold = config.threshold
+    if threshold == "auto":
+        assert task.positive is not None
+        scores = BinaryScores()
+        p = np.exp(log_p / task.temperature)
+        scores.add((p / p.sum(1, keepdims=True))[:, task.positive], (label == task.positive).astype(np.uint8))
+        threshold, f1 = scores.best_threshold()
+        notes.append(f"threshold {threshold:.3f}: F1 {f1:.3f} on the val part, which chose it")
+    return _shifted(task, ready, float(tau), float(threshold)), notes
+
+
+def _told(plain: Tradeoff, best: Tradeoff, tau: float) -> str:
+    gain, cost = best.macro_recall - plain.macro_recall, plain.accuracy - best.accuracy
+    return (
+        f"logit adjustment {tau:.3g}: mean recall +{gain:.3f} for {cost:.3f} of overall agreement, as expected on val"
+    )
+
+
+def _prior(ready: Prepared) -> npt.NDArray[np.float64]:
+    """Shares of the classes in the train part; those that it lacks as if they had one pixel or chip."""
+    counts = np.maximum(ready.survey.class_px, 1)
+    return np.asarray(counts / counts.sum())
+
+
+def _shifted(task: Task, ready: Prepared, tau: float, threshold: float) -> Task:
+    """The task with tau * log share taken off each class, and a hazard's threshold as a shift of its own."""
+    if task.kind.takes == "presence":
+        return replace(task, threshold=threshold)
+    offsets = -tau * np.log(_prior(ready))
+    if task.positive is not None:
+        offsets[task.positive] -= np.log(threshold / (1 - threshold))
+    return replace(task, offsets=tuple(offsets.tolist()) if offsets.any() else ())
+
+
+def answers_of(model: LandModel, ready: Prepared, settings: PredictConfig, *, part: str = "val") -> Answers:
+    """Log-probabilities (N, K) and class indices (N,) where they are known, at most MAX_PX drawn at random."""
+    rng, found, labels = np.random.default_rng(0), [], []
+    for one in compare(model, ready.scenes, ready.split, part, settings=settings):
+        known = one.reference != IGNORE
+        found.append(one.answers[:, known].T.astype(np.float32))
+        labels.append(one.reference[known])
+        if sum(map(len, labels)) > 2 * MAX_PX:
+            found, labels = _some(found, labels, rng)
+    found, labels = _some(found, labels, rng)
+    return np.log(np.maximum(found[0].astype(np.float64), 1e-12)), labels[0].astype(np.int64)
+
+
+def _some(
+    found: Sequence[npt.NDArray[np.float32]], labels: Sequence[npt.NDArray[np.uint8]], rng: np.random.Generator
+) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.uint8]]]:
+    p, label = np.concatenate(found), np.concatenate(labels)
+    keep = rng.permutation(len(label))[:MAX_PX] if len(label) > MAX_PX else slice(None)
+    return [p[keep]], [label[keep]]
+
+
+def _threshold_of_presence(
+    task: Task, model: LandModel, ready: Prepared, settings: PredictConfig
+) -> tuple[Task, list[str]]:
+    """One threshold for all classes, of most F1 over all of them together."""
+    scores = BinaryScores()
+    for one in compare(model, ready.scenes, ready.split, "val", settings=settings):
+        known = np.isfinite(one.reference)
+        scores.add(one.answers, np.where(known, one.reference, IGNORE).astype(np.uint8))
+    threshold, f1 = scores.best_threshold()
+    return replace(task, threshold=threshold), [f"threshold {threshold:.3f}: pooled F1 {f1:.3f} on the val part"]

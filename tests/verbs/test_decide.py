@@ -1,0 +1,113 @@
+"""What is fitted on the val part after training: temperature, logit adjustment, thresholds."""
+
+import json
+
+import numpy as np
+import pytest
+
+from covermap.core.config_file import parse_config
+from covermap.core.errors import ConfigError
+from covermap.core.train_config import PredictConfig
+from covermap.metrics.calibration import Calibration
+from covermap.metrics.tradeoff import best_within, expected_tradeoff, tradeoff
+from covermap.models import load_model, read_card
+from covermap.start import prepare_run
+from covermap.verbs.decide import answers_of
+from covermap.verbs.evaluate import evaluate
+from covermap.verbs.train import train
+
+
+def with_(raw, name, **more):
+    return parse_config(json.loads(json.dumps(raw)) | {"name": name, "baseline": False} | more)
+
+
+def test_without_the_section_nothing_is_fitted(tiny):
+    card = read_card(train(with_(tiny, "plain")).path("model"))
+    assert (card.task.temperature, card.task.offsets) == (1.0, ())
+    assert "decision" not in card.facts
+
+
+def test_temperature_makes_val_probabilities_right_and_changes_no_class(tiny):
+    plain = train(with_(tiny, "plain"))
+    run = train(with_(tiny, "soft", decision={"temperature": True}))
+    card = read_card(run.path("model"))
+    assert card.task.temperature != 1
+    assert "temperature" in card.facts["decision"]
+    models = [load_model(each.path("model")) for each in (plain, run)]
+    assert all(
+        np.array_equal(a, b) for a, b in zip(models[0].arrays().values(), models[1].arrays().values(), strict=True)
+    )
+    scores = []
+    for model in models:
+        log_p, label = answers_of(model, prepare_run(run.config), PredictConfig())
+        found = Calibration()
+        found.add(np.exp(log_p).T, label)
+        scores.append((found.scores()["nll"], log_p.argmax(1)))
+    assert scores[1][0] < scores[0][0]
+    assert np.array_equal(scores[0][1], scores[1][1])
+
+
+def test_logit_adjustment_by_a_number_takes_the_classes_shares_off(tiny):
+    run = train(with_(tiny, "one", decision={"adjust": 0.5}))
+    shares = prepare_run(run.config).survey.class_px
+    offsets = read_card(run.path("model")).task.offsets
+    assert np.allclose(offsets, -0.5 * np.log(shares / shares.sum()))
+
+
+def test_logit_adjustment_is_chosen_on_val(tiny):
+    """Half of the pixels of class 3 are called 1: a network that cannot tell them gives the class away, unless ..."""
+    rng = np.random.default_rng(0)
+    import rasterio
+
+    with rasterio.open(tiny["data"]["labels"], "r+") as dataset:
+        codes = dataset.read(1)
+        codes[(codes == 3) & (rng.random(codes.shape) < 0.7)] = 1
+        dataset.write(codes, 1)
+    settings = {"train": tiny["train"] | {"class_weights": "none"}}
+    plain = train(with_(tiny, "plain", **settings))
+    run = train(with_(tiny, "auto", decision={"adjust": "auto", "adjust_loss": 0.2}, **settings))
+    before, after = (evaluate(each)["models"]["network"]["scores"] for each in (plain, run))
+    assert after["macro_recall"] > before["macro_recall"] + 0.03
+    assert after["oa"] > before["oa"] - 0.3
+    assert "logit adjustment" in read_card(run.path("model")).facts["decision"]
+    again = train(with_(tiny, "auto", decision={"adjust": "auto", "adjust_loss": 0.2}, **settings), resume=True)
+    assert read_card(again.path("model")).task == read_card(run.path("model")).task
+
+
+def test_expected_tradeoff_is_that_of_labels_where_probabilities_are_right():
+    rng = np.random.default_rng(1)
+    prior = np.array([0.7, 0.2, 0.1])
+    label = rng.choice(3, 40_000, p=prior)
+    x = label + rng.normal(0, 0.8, len(label))
+    joint = -((x[:, None] - np.arange(3)) ** 2) / (2 * 0.8**2) + np.log(prior)
+    log_p = joint - np.logaddexp.reduce(joint, 1, keepdims=True)
+    taus = np.linspace(0, 1.5, 7)
+    seen, expected = tradeoff(log_p, label, prior, taus), expected_tradeoff(log_p, prior, taus)
+    assert np.allclose(seen, expected, atol=0.01)
+    assert best_within(expected, 0.03).tau == best_within(seen, 0.03).tau
+
+
+def test_a_hazard_threshold_is_a_shift_of_its_probability(tiny):
+    data = tiny["data"] | {"merge": {"hazard": ["town"], "none": ["field", "water"]}}
+    raw = tiny | {"data": data, "task": {"name": "hazard", "positive": "hazard"}}
+    run = train(with_(raw, "auto", decision={"threshold": "auto"}))
+    task = read_card(run.path("model")).task
+    shifts = [value for value in task.offsets if value]
+    assert len(shifts) == 1
+    assert task.offsets[task.positive] == shifts[0]
+    fixed = train(with_(raw, "fixed", decision={"threshold": 0.25}))
+    assert read_card(fixed.path("model")).task.offsets[task.positive] == pytest.approx(np.log(3))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"decision": {"temperature": True}, "split": {"val": 0.0, "test": 0.3}}, "no.* val part|there is none"),
+        ({"decision": {"threshold": 0.3}}, "no effect"),
+        ({"task": "regression", "decision": {"temperature": True}}, "no effect"),
+        ({"decision": {"adjust": 3}}, "adjust"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tiny, more, words):
+    with pytest.raises(ConfigError, match=words):
+        train(with_(tiny, "bad", **more))
