@@ -1,8 +1,8 @@
 """Imbalance recipes on LUCAS-like chips whose Bayes rule is known: loss x weighting, five seeds, and logit adjustment.
 
-A row for each recipe and seed: accuracy and mean recall on 20,000 further test chips, as trained. The table also has what
-decision.adjust: auto makes of it (tau chosen on the 399 val chips), and the generator's own Bayes rule at the same loss
-of accuracy. S0's four runs are ce balanced, mlp balanced, focal (its weights were never applied) and focal sqrt.
+A row for each recipe and seed: accuracy and mean recall on 20,000 further test chips, as trained. The table also has
+what decision.adjust: auto makes of it (tau chosen on the 399 val chips), and the generator's own Bayes rule at the same
+loss of accuracy. S0's four runs are ce balanced, mlp balanced, focal (its weights were never applied) and focal sqrt.
 
 usage: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/imbalance.py OUT.jsonl [--seeds 0 1 2 3 4] [--recipes ce ...]
        then: --table OUT.jsonl, --figures OUT.jsonl FOLDER
