@@ -92,6 +92,12 @@ def _of_models(metrics: Mapping[str, Any]) -> Iterator[str]:
                 f"The network (mIoU {network['miou']:.3f}) is not better than the random forest on single pixels "
                 f"({forest['miou']:.3f}): the forest is the simpler choice."
             )
+        lead = metrics.get("comparison", {}).get("miou", {})
+        if network["miou"] > forest["miou"] and lead.get("low", 1) <= 0:
+            yield (
+                f"The network's lead over the random forest (mIoU +{lead['value']:.3f}) may be chance: its 95 % "
+                f"interval over {lead['count']} blocks is {lead['low']:.3f} to {lead['high']:.3f}."
+            )
         pairs = zip(models["network"]["per_class"], models["random forest"]["per_class"], strict=True)
         worse = [
             f"{ours['class']} (IoU {theirs['iou']:.2f} against {ours['iou']:.2f})"

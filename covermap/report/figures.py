@@ -110,6 +110,28 @@ def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
         return _svg_uri(figure)
 
 
+def reliability(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Accuracy by confidence of each model, over bins; the area of a mark is in proportion to the bin's pixels."""
+    with _style():
+        figure, (axes,) = _new((_PAIR_IN, 3.6), (0.6, 0.1, 0.5, 0.1))
+        axes.plot([0, 1], [0, 1], color=MUTED, lw=0.9, ls=(0, (4, 3)))
+        for (name, rows), colour in zip(tables.items(), (RIGHT, WRONG, SECOND), strict=False):
+            full = [row for row in rows if row["num_pixels"]]
+            total = sum(row["num_pixels"] for row in full)
+            x, y = ([row[key] for row in full] for key in ("confidence", "accuracy"))
+            axes.plot(x, y, color=colour, lw=1.4, label=name)
+            axes.scatter(x, y, [8 + 160 * row["num_pixels"] / total for row in full], color=colour)
+        axes.set(
+            xlim=(0, 1), ylim=(0, 1), xlabel="probability of the class that is mapped", ylabel="share that is right"
+        )
+        axes.grid(color=RULE, lw=0.7)
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, fontsize=8.5, loc="upper left")
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        return _svg_uri(figure)
+
+
 def shift_surface(surface: npt.NDArray[np.float64]) -> str:
     """Correlation of edges (N, N) by how far labels are moved, from -N // 2 to N // 2 px down and right."""
     reach = len(surface) // 2

@@ -57,6 +57,8 @@ def write_report(run: Run) -> Path:
         shown=shown_of(pieces.metrics),
         colours=pieces.colours,
         legend=_swatches(pieces),
+        intervals=_has_intervals(pieces),
+        reliability=_reliability(pieces),
         classes=_classes(pieces),
         confusions=_confusions(pieces),
         curves=_curves(pieces),
@@ -221,6 +223,17 @@ def _classes(pieces: Pieces) -> dict[str, Any] | None:
         bars = {name: [row[key] for row in table] for name, table in tables.items()}
         chart = figures.class_bars(names, colours, bars, title=title)
     return {"rows": rows, "chart": chart}
+
+
+def _has_intervals(pieces: Pieces) -> bool:
+    models = pieces.metrics["models"].values() if pieces.metrics else ()
+    return any("low" in row for result in models for row in result.get("intervals", {}).values())
+
+
+def _reliability(pieces: Pieces) -> str | None:
+    models = pieces.metrics["models"] if pieces.metrics else {}
+    tables = {name: result["reliability"] for name, result in models.items() if "reliability" in result}
+    return figures.reliability(tables) if tables else None
 
 
 def _confusions(pieces: Pieces) -> list[dict[str, str]]:

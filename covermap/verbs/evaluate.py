@@ -17,7 +17,8 @@ from covermap.data.stats import with_own_statistics
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.confusion import Confusion
 from covermap.models import device_of, load_model
-from covermap.verbs.score import ClassScorer, score
+from covermap.verbs.details import Details
+from covermap.verbs.score import ClassScorer, compare, count
 
 PARTS_USED = {"train": "fitted the model", "val": "chose the checkpoint"}
 
@@ -33,6 +34,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
     run.require_inputs(file for scene in scenes for file in scene.files)
     split = Split.load(run.path("split.csv"))
     models: dict[str, Any] = {}
+    details: dict[str, Details | None] = {}
     for name, folder in (("network", "model"), ("random forest", "baseline")):
         if run.path(f"{folder}/config.json").is_file():
             say(f"scoring the {name} on {part}")
@@ -46,8 +48,13 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
                     fix="task or legend was changed after training: train again with --overwrite",
                 )
             scenes = with_own_statistics(scenes, model.spec)
-            scorer = score(model, scenes, split, part, settings=run.config.predict)
+            compared = compare(model, scenes, split, part, settings=run.config.predict)
+            details[name] = Details(task) if task.kind.takes in ("classes", "order") else None
+            scorer = count(compared, task, part, details[name])
             models[name] = {"scores": scorer.scores(), **scorer.tables()}
+            if more := details[name]:
+                models[name]["scores"] |= more.scores()
+                models[name] |= more.tables()
             if isinstance(scorer, ClassScorer):
                 write_confusion(run.path(f"confusion_{part}_{folder}.csv"), scorer.confusion, mine.names)
     if not models:
@@ -59,11 +66,18 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
         "task": task.name,
         "classes": list(task.legend.names),
         "models": models,
+        "comparison": _comparison(details),
     }
     run.write_json("metrics.json" if part == "test" else f"metrics_{part}.json", result)
     for table in ("per_class", "per_number", "per_place"):
         _write_table(run.path(f"{table}_{part}.csv"), models, table)
     return result
+
+
+def _comparison(details: Mapping[str, Details | None]) -> dict[str, Any]:
+    """The first model's scores minus the second's, where both were scored on the same pixels."""
+    first, second = (*details.values(), None, None)[:2]
+    return first.against(second) if first and second else {}
 
 
 def write_confusion(path: Path, confusion: Confusion, names: Sequence[str]) -> None:

@@ -6,8 +6,8 @@ blocks of scenes, or chips -> answers -> Scorer.add(answers, reference) -> score
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -173,20 +173,40 @@ def score(model: LandModel, scenes: Sequence[Scene], split: Split, part: str, *,
 
     The windows are those of the map (`settings`); only those that hold something known are computed.
     """
-    found = make_scorer(model.task)
-    for one in compare(model, scenes, split, part, settings=settings):
-        found.add(*one)
+    return count(compare(model, scenes, split, part, settings=settings), model.task, part)
+
+
+def count(compared: Iterable[Compared], task: Task, part: str, *others: Counter | None) -> Scorer:
+    """Put all that has been compared into the task's scorer, and into others; raises DataError where it is nothing."""
+    found = make_scorer(task)
+    for one in compared:
+        found.add(one.answers, one.reference, one.place)
+        for other in filter(None, others):
+            other.add(one)
     if found.is_empty:
         raise DataError(f"the {part} part holds no labelled valid pixel", fix="check with: covermap check CONFIG")
     return found
 
 
+class Counter(Protocol):
+    """What also counts all that is compared."""
+
+    def add(self, one: Compared) -> None:
+        """Count a strip or a chip."""
+
+
 class Compared(NamedTuple):
-    """Answers (K, *space), what is known there, and the place."""
+    """Answers (K, *space), what is known there, and where.
+
+    scene, window, block: of pixels, the strip and the block that it is part of.
+    """
 
     answers: npt.NDArray[np.float32]
     reference: npt.NDArray[Any]
     place: str
+    scene: str = ""
+    window: Window | None = None
+    block: Window | None = None
 
 
 def compare(
@@ -211,7 +231,7 @@ def _strips(
                 known_at = _is_known(labels)
                 for strip in infer_block(model, scene, windows, block, wanted=known_at, batch_size=settings.batch_size):
                     reference = np.where(strip.valid, labels(strip.window), np.uint8(IGNORE))
-                    yield Compared(strip.answers, reference, scene.name)
+                    yield Compared(strip.answers, reference, scene.name, scene.name, strip.window, block)
 
 
 def _blocks_of_numbers(

@@ -109,7 +109,7 @@ def page(html):
 @pytest.fixture
 def quick(monkeypatch):
     """Nothing is drawn: for tests of the words around the figures."""
-    for name in ("class_bars", "confusion_heat", "learning_curves", "png_uri"):
+    for name in ("class_bars", "confusion_heat", "learning_curves", "png_uri", "reliability"):
         monkeypatch.setattr(f"covermap.report.figures.{name}", lambda *data, **more: "data:image/png;base64,")
 
 

@@ -1,0 +1,86 @@
+"""Intervals, reliability, edges and objects beside the scores of a run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from covermap.core.config_file import parse_config
+from covermap.core.legend import IGNORE, load_legend
+from covermap.core.task import Task
+from covermap.geo.grid import Window
+from covermap.metrics.objects import BoundaryIoU, ObjectRecall
+from covermap.verbs.details import CELL_PX, Details
+from covermap.verbs.evaluate import evaluate
+from covermap.verbs.score import Compared
+from covermap.verbs.train import train
+
+TASK = Task("segmentation", load_legend({1: "a", 2: "b", 3: "c"}))
+
+
+def strips(reference, predicted, width):
+    """A block cut into strips, with sure probabilities of what is predicted."""
+    block = Window(50, 70, *reference.shape)
+    answers = np.eye(3, dtype="float32")[predicted].transpose(2, 0, 1)
+    for col in range(0, reference.shape[1], width):
+        part = np.s_[:, col : col + width]
+        window = Window(50, 70 + col, len(reference), reference[part].shape[1])
+        yield Compared(answers[:, *part], reference[part], "p", "s", window, block)
+
+
+@pytest.fixture
+def maps():
+    rng = np.random.default_rng(0)
+    reference = np.kron(rng.integers(0, 3, (30, 40)), np.ones((10, 10))).astype("uint8")
+    predicted = np.roll(reference, 2, 1)
+    reference[rng.random(reference.shape) < 0.1] = IGNORE
+    return reference, predicted
+
+
+def test_strips_count_as_the_whole_does(maps):
+    reference, predicted = maps
+    found = Details(TASK)
+    for one in strips(reference, predicted, 37):
+        found.add(one)
+    edges, objects = BoundaryIoU(3), ObjectRecall(3)
+    shown = np.where(reference == IGNORE, IGNORE, predicted)
+    edges.add(reference, shown)
+    objects.add(reference, shown)
+    scores = found.scores()
+    assert scores["boundary_iou"] == edges.scores()["boundary_iou"]
+    assert scores["object_recall"] == objects.scores()["object_recall"]
+    known = reference != IGNORE
+    assert found.blocks().sum() == known.sum()
+    assert np.trace(found.blocks().sum(0)) == (reference == predicted)[known].sum()
+    # Rows 50 to 349 lie in three rows of blocks, columns 70 to 469 in four.
+    assert len(found.blocks()) == (349 // CELL_PX + 1) * (469 // CELL_PX + 1)
+
+
+def test_the_same_blocks_are_compared_and_others_are_not(maps):
+    reference, predicted = maps
+    first, second, other = Details(TASK), Details(TASK), Details(TASK)
+    for one in strips(reference, predicted, 50):
+        first.add(one)
+    for one in strips(reference, np.where(reference == IGNORE, 0, reference), 400):
+        second.add(one)
+    for one in strips(np.where(reference == 0, IGNORE, reference), predicted, 50):
+        other.add(one)
+    found = first.against(second)["oa"]
+    assert found["value"] < 0
+    assert found["high"] < 0
+    assert found["p"] < 0.05
+    assert first.against(other) == {}
+
+
+def test_evaluate_tells_them(tiny):
+    raw = json.loads(json.dumps(tiny)) | {
+        "split": {"val": {"cols": [64, 80]}, "test": {"cols": [82, 128]}, "buffer_px": 2}
+    }
+    metrics = evaluate(train(parse_config(raw)))
+    network = metrics["models"]["network"]
+    assert 0 <= network["scores"]["ece"] <= 1
+    assert sum(row["num_pixels"] for row in network["reliability"]) == network["scores"]["num_pixels"]
+    assert "too few" in network["intervals"]["miou"]["note"]  # one block of 128 px
+    assert network["intervals"]["miou"]["value"] == pytest.approx(network["scores"]["miou"])
+    assert set(metrics["comparison"]) == {"oa", "miou", "macro_f1", "macro_recall"}
+    json.dumps(metrics, allow_nan=True)
