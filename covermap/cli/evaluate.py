@@ -30,13 +30,16 @@ def evaluate(
 
 
 def tell(result: dict[str, Any]) -> None:
-    """Print the scores of all models, and of each class."""
-    names = ["oa", "miou", "macro_f1", "kappa", "num_present", "num_pixels"]
+    """Print the scores of all models, and of each class or number."""
+    from covermap.report.scored import shown_of
+
+    shown = shown_of(result)
+    names = [row.key for row in shown.scores]
     rows = [[model, *(one["scores"][name] for name in names)] for model, one in result["models"].items()]
     show.table(rows, ["model", *names], title=f"scores on {result['part']}")
+    columns = [shown.name, *(column.key for column in shown.columns), shown.counted.key]
     for model, one in result["models"].items():
-        rows = [[*row.values()] for row in one["per_class"]]
-        rows = [[*row[:-1], int(row[-1])] for row in rows]
-        show.table(rows, list(one["per_class"][0]), title=model)
+        rows = [[row[key] for key in columns[:-1]] + [int(row[columns[-1]])] for row in one[shown.table]]
+        show.table(rows, columns, title=model)
     if result["note"]:
         typer.echo(f"note: {result['note']}")

@@ -84,9 +84,7 @@ def predict(
     aoi: polygons; the map covers their extent. on_progress gets (finished blocks, all blocks). Raises ModelError,
     BandError, GridError, OutputError.
     """
-    out, settings = Path(out), settings or PredictConfig()
-    device = device_of(settings.device)
-    settings = settings.model_copy(update={"device": device, "precision": precision_of(settings.precision, device)})
+    out, settings = Path(out), ready_settings(settings or PredictConfig())
     folder = model_folder(model)
     images, card = _with_bands(image, bands), read_card(folder)
     if not card.task.kind.chips:
@@ -97,9 +95,15 @@ def predict(
     if aoi:
         raise OutputError("the model answers for chips: --aoi has no effect", fix="leave it out")
     return predict_chips(
-        folder, images, out, settings=settings, any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run,
+        folder, [images], out, settings=settings, any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run,
         on_progress=on_progress,
     )  # fmt: skip
+
+
+def ready_settings(settings: PredictConfig) -> PredictConfig:
+    """Settings with the device and precision that they mean here; raises ConfigError for a GPU that is not there."""
+    device = device_of(settings.device)
+    return settings.model_copy(update={"device": device, "precision": precision_of(settings.precision, device)})
 
 
 def _predict_map(

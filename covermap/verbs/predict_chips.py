@@ -31,21 +31,25 @@ from covermap.verbs.prediction import Prediction
 
 
 def predict_chips(
-    folder: Path, images: Sequence[ImageConfig], out: Path, *, settings: PredictConfig, any_gsd: bool = False,
+    folder: Path, images: Sequence[Sequence[ImageConfig]], out: Path, *, settings: PredictConfig, any_gsd: bool = False,
     overwrite: bool = False, dry_run: bool = False, on_progress: Tick = unseen,
 ) -> Prediction:  # fmt: skip
     """Write OUT.csv, a row for each chip, the one to look at first on top where the task says so.
 
+    images: of each scene, or of many by a pattern, one for each of the model's sensors.
     With OUT.tif also a raster: classes with their probabilities beside them, or numbers. Raises OutputError, DataError.
     """
     started = time.perf_counter()
     card = read_card(folder)
-    scenes, side = open_all_for(card.spec, images, any_gsd=any_gsd), settings.size_px or card.spec.size_px
+    scenes = [scene for each in images for scene in open_all_for(card.spec, each, any_gsd=any_gsd)]
+    side = settings.size_px or card.spec.size_px
     raster = out.suffix.lower() in (".tif", ".tiff")
     if not raster and out.suffix.lower() != ".csv":
         raise OutputError(f"{out} is neither .csv nor .tif", fix="the model answers for chips: name a table, chips.csv")
     if raster and len(scenes) > 1:
-        raise DataError(f"{images[0].path} names {len(scenes)} scenes", fix="a table takes them all: name it chips.csv")
+        raise DataError(
+            f"{images[0][0].path} names {len(scenes)} scenes", fix="a table takes them all: name it chips.csv"
+        )
     table = claim(out.with_suffix(".csv"), overwrite=overwrite, dry_run=dry_run)
     if raster:
         claim(out, overwrite=overwrite, dry_run=dry_run)

@@ -7,9 +7,11 @@ from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
 from covermap.data.scene import open_scenes
 from covermap.data.split import Split
+from covermap.models import read_card
 from covermap.report import write_report
 from covermap.verbs.evaluate import evaluate
-from covermap.verbs.predict import predict
+from covermap.verbs.predict import predict, ready_settings
+from covermap.verbs.predict_chips import predict_chips
 from covermap.verbs.train import train
 
 
@@ -26,6 +28,13 @@ def run(
     if any(tile.part == "test" for tile in Split.load(done.path("split.csv")).tiles):
         evaluate(done, say=say)
     scenes = open_scenes(done.config.data)
+    if read_card(done.path("model")).task.kind.chips:
+        table = done.path("chips.csv")
+        if not (resume and table.exists()):
+            say(f"answering for {len(scenes):,} scenes")
+            settings = ready_settings(config.predict)
+            predict_chips(done.path("model"), [s.images for s in scenes], table, settings=settings, overwrite=overwrite)
+        scenes = []
     for scene in scenes:
         target = done.map_path(scene.name, len(scenes))
         if not (resume and target.exists()):

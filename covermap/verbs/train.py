@@ -189,7 +189,7 @@ class Loop:
             if writer:
                 for key, value in row.items():
                     writer.add_scalar(key, value, self.epoch)
-            self.say(_describe(row, self.config.epochs))
+            self.say(_describe(row, self.config.epochs, self.run.config.monitor[0]))
         if self.cache:
             self.cache.clear()
         if writer:
@@ -469,6 +469,7 @@ def _tensorboard(run: Run) -> Any:
     return SummaryWriter(str(run.path("tensorboard")))
 
 
-def _describe(row: dict[str, Any], epochs: int) -> str:
-    scores = "  ".join(f"{key} {row[key]:.4f}" for key in ("loss", "val_loss", "val_miou", "val_oa") if key in row)
+def _describe(row: dict[str, Any], epochs: int, monitored: str) -> str:
+    keys = dict.fromkeys(("loss", "val_loss", monitored, "val_oa"))
+    scores = "  ".join(f"{key} {row[key]:.4f}" for key in keys if key in row)
     return f"epoch {row['epoch']}/{epochs}  {scores}  {row['seconds']:.1f} s"

@@ -63,6 +63,24 @@ def finish(raw):
     return metrics["models"]["network"], run
 
 
+@pytest.mark.parametrize("task", ["classification", "chip_regression", "regression"])
+def test_run_by_the_command_line(tmp_path, chips, write_tif, covermap, task):
+    if task == "classification":
+        data = chip_labels(tmp_path, chips, write_tif)
+    else:
+        data = numbers(tmp_path, chips, write_tif)
+    raw = base(tmp_path, data, task=task, train={"epochs": 1})
+    (tmp_path / "c.yaml").write_text(json.dumps(raw))
+    code, out, err = covermap("run", str(tmp_path / "c.yaml"), "--quiet")
+    assert code == 0, err
+    assert ("macro_recall" if task == "classification" else "rmse") in out
+    assert (tmp_path / "runs/one/chips.csv").is_file() == (task != "regression")
+    code, out, _ = covermap("evaluate", str(tmp_path / "runs/one"), "--part", "val")
+    assert code == 0
+    assert "these are no test scores" in out.replace("\n", " ")
+    assert covermap("check", str(tmp_path / "c.yaml"))[0] == 0
+
+
 def chip_labels(tmp_path, chips, write_tif):
     """The chips in the layout of LUCAS, with classes 1 to 3."""
     folder, rows = chips
