@@ -15,7 +15,7 @@ from torch import Tensor
 from covermap.card import ModelCard
 from covermap.core.config import RunConfig
 from covermap.core.errors import BandError, GridError, ModelError
-from covermap.core.task import Task
+from covermap.core.task import KINDS, Task
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
 from covermap.geo.grid import similar_gsd
@@ -105,6 +105,12 @@ class Earlier:
             raise BandError(f"model.start was not trained on {further}", fix="leave the sensor out")
         return replace(spec, sensors=tuple(sensors))
 
+    def units_of(self, task: Task) -> Task:
+        """The task with mean and std that this model's answers are in, where the numbers are the same."""
+        theirs = self.card.task
+        same = task.kind.takes == theirs.kind.takes == "numbers" and task.legend.names == theirs.legend.names
+        return task.scaled(theirs.mean, theirs.std) if same and task.units == theirs.units else task
+
     def fill(self, network: Model, build: Mapping[str, Any], task: Task) -> str:
         """Give a network these weights; what is there for each class follows the class's name, new classes start anew.
 
@@ -154,5 +160,7 @@ def with_earlier_parts(config: RunConfig) -> RunConfig:
     if config.model.start is None:
         return config
     build, named = Earlier.open(config.model.start, setting="model.start").card.build, config.model.model_fields_set
-    parts = {key: value for key, value in build.items() if key not in named and key != "extra"}
+    # A pool is of chips, an expert on single pixels of pixels.
+    other = "pixel_width" if KINDS[config.task_section.name].chips else "pool"
+    parts = {key: value for key, value in build.items() if key not in named and key not in ("extra", other)}
     return config.model_copy(update={"model": config.model.model_copy(update=parts)})

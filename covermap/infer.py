@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from covermap.card import ModelCard
 from covermap.core.config import DataConfig, ImageConfig
-from covermap.core.errors import BandError, DataError, within_memory
+from covermap.core.errors import BandError, DataError, ModelError, within_memory
 from covermap.core.sensors import find_sensor
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import Batch, InputSpec, Sample
@@ -199,8 +199,12 @@ def infer_chips(
             assert coming is not None
             batch = coming.result()
             coming = pool.submit(read, after) if after is not None else None
-            seen = batch.valid.flatten(1).any(1).numpy()
-            yield from np.where(seen[:, None], model.answers(batch), np.float32(np.nan))
+            seen, found = batch.valid.flatten(1).any(1).numpy(), model.answers(batch)
+            if not np.isfinite(found[seen]).all():
+                raise ModelError(
+                    "the model's answers are no numbers", fix="it is damaged, or was trained at too high a rate"
+                )
+            yield from np.where(seen[:, None], found, np.float32(np.nan))
 
 
 class _Column(NamedTuple):

@@ -115,6 +115,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
         extra.require_gsd(spec.gsd_m)
     if earlier:
         spec = earlier.inputs(spec, keep=config.train.normalise == "auto")
+        task = earlier.units_of(task)
     scenes = with_own_statistics(scenes, spec)
     require_effect(config.train.augment, spec)
     if task.kind.chips:
@@ -123,8 +124,11 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
         longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
         found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
     names = task.legend.names
-    sampling = plan_sampling(found.cell_px, method=config.train.sampling, rare=config.train.rare, names=names)
-    notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *wishes, *sampling.notes]
+    counts = found.cell_px
+    if task.kind.takes == "presence":  # chips without any of the classes are a kind of their own
+        counts = np.column_stack([counts, (counts.sum(1) == 0).astype(counts.dtype)])
+    sampling = plan_sampling(counts, method=config.train.sampling, rare=config.train.rare, names=names)
+    notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *found.notes, *wishes, *sampling.notes]
     ready = Prepared(scenes, task, split, spec, found, sampling, notes, weights, build, earlier, extra)
     if not ready.has_val and config.decision.needs_val:
         raise ConfigError("section decision is fitted on a val part, and there is none", fix="set split.val: 0.2")
@@ -199,8 +203,8 @@ def build_loss(config: RunConfig, ready: Prepared) -> LossSum:
         counts, names = ready.survey.class_px, task.legend.names
         found = class_weights(counts, section.class_weights, names=names, beta=section.effective_beta)
         weights = torch.from_numpy(found)
-        if section.loss == "auto" and task.positive is not None and not options:
-            options = {"dice": {"classes": [task.positive], "absent": "count"}}
+        if section.loss == "auto" and task.positive is not None:
+            options = {"dice": {"classes": [task.positive], "absent": "count"}} | options
     loss = make_loss(config.loss, options, class_weights=weights)
     if loss.takes != task.kind.takes:
         raise ConfigError(

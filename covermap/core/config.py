@@ -320,9 +320,11 @@ class RunConfig(Section):
         if kind.chips:
             warps = self.train.augment.scale or self.train.augment.rotation
             odd += [key for key, wrong in (("train.augment.scale and rotation", warps), ("stages", self.stages),
-                    ("model.pixel_width", self.model.pixel_width)) if wrong]  # fmt: skip
+                    ("model.pixel_width", self.model.pixel_width),
+                    ("a list in train.size_px", isinstance(self.train.size_px, list))) if wrong]  # fmt: skip
         else:
             odd += ["model.pool"] if self.model.pool != "mean" else []
+            odd += ["stages"] if self.stages and kind.takes != "classes" else []
         if kind.takes in ("numbers", "presence"):
             odd += ["train.class_weights"] if self.train.class_weights not in ("sqrt", "none") else []
         if kind.takes == "numbers":
@@ -331,6 +333,12 @@ class RunConfig(Section):
         odd += ["decision.adjust"] if self.decision.adjust and (kind.takes != "classes" or task == "hazard") else []
         odd += ["decision.temperature"] if self.decision.temperature and kind.takes != "classes" else []
         odd += ["decision.threshold"] if self.decision.threshold != 0.5 and task not in ("hazard", "multilabel") else []
+        shifted = self.train.class_weights != "none" or self.train.sampling != "uniform" or self.train.rare
+        if self.decision.adjust and shifted:
+            raise ValueError(
+                "decision.adjust shifts classes that class weights or sampling have shifted already: it goes with "
+                "train.class_weights: none, sampling: uniform and without train.rare"
+            )
         if odd:
             raise ValueError(f"{odd[0]} has no effect with task {task}: leave it out")
         return self

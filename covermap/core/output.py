@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from covermap.core.errors import OutputError
@@ -81,6 +81,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
         elif partial.exists():
             partial.unlink()
+
+
+def require_no_input(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:
+    """Raise OutputError where a call would write over what it reads."""
+    read = {Path(file).resolve() for file in inputs}
+    if taken := [path for path in outputs if path.resolve() in read]:
+        raise OutputError(f"{taken[0]} is an input of this call", fix="give the output another name")
 
 
 def write_text(path: Path | str, text: str) -> Path:

@@ -75,7 +75,7 @@ class Run:
         before, now = (each.model_dump(mode="json") for each in (Run.open(config.folder).config, config))
         for each in (before, now):  # a step in more parts is the same step
             each["train"]["batch_size"] *= each["train"].pop("accumulate")
-        differing = [key for key in ("data", "split", "model", "train") if before[key] != now[key]]
+        differing = [key for key in ("task", "data", "split", "model", "train", "decision") if before[key] != now[key]]
         if differing:
             raise OutputError(
                 f"{config.folder} was started with other settings in {', '.join(differing)}",

@@ -47,6 +47,7 @@ class Survey:
     cells: tuple[Cell, ...]
     class_px: npt.NDArray[np.int64]
     cell_px: npt.NDArray[np.uint32]
+    notes: tuple[str, ...] = ()
 
 
 def survey(scenes: Sequence[Scene], split: Split, *, part: str = "train", cell_px: int = 32) -> Survey:
@@ -77,10 +78,12 @@ def survey_chips(scenes: Sequence[Scene], split: Split, task: Task, *, part: str
 
     Chips that lie in several parts, or of which nothing is known, are left out; raises LabelError where none is left.
     """
-    wanted, cells, counts = PARTS.index(part), [], []
+    wanted, cells, counts, cut = PARTS.index(part), [], [], 0
     for number, scene in enumerate(scenes):
         for window in chip_windows(scene, size_px):
-            if (split.part_mask(scene.name, window) == wanted).all():
+            mine = split.part_mask(scene.name, window) == wanted
+            cut += bool(mine.any() and not mine.all())
+            if mine.all():
                 row = _tells_of(scene, window, task)
                 if row is not None:
                     cells.append(Cell(number, window, window.height * window.width))
@@ -91,7 +94,8 @@ def survey_chips(scenes: Sequence[Scene], split: Split, task: Task, *, part: str
             fix="check with: covermap check CONFIG; blocks of the split should be multiples of train.size_px",
         )
     table = np.stack(counts).astype(np.uint32)
-    return Survey(tuple(cells), table.sum(0, dtype=np.int64), table)
+    notes = (f"{cut} chips lie only partly in the {part} part: they are left out",) if cut else ()
+    return Survey(tuple(cells), table.sum(0, dtype=np.int64), table, notes)
 
 
 def _tells_of(scene: Scene, window: Window, task: Task) -> npt.NDArray[np.bool_] | None:
@@ -208,10 +212,10 @@ class TrainWindows(Dataset[dict[str, Any]]):
         image = vary(normalise_sample(sample, self._spec), sample.valid, augment, rng, self._spec)
         # Where the image holds nothing there is nothing to learn from.
         assert sample.label is not None
-        seen = sample.valid.any(0)
+        seen = np.asarray(sample.valid.any(0))
         label = np.where(seen, sample.label, IGNORE)
-        if sample.target is not None and (sample.target.shape[-2:] == seen.shape or not seen.any()):
-            there = seen if sample.target.ndim == 3 and seen.any() else False
+        if sample.target is not None:
+            there = _seen_on(sample.target.shape, seen)
             sample = replace(sample, target=np.where(there, sample.target, np.float32(np.nan)))
         return {"image": image, "valid": sample.valid, "label": label, "sample": sample}
 
@@ -227,7 +231,8 @@ class TrainWindows(Dataset[dict[str, Any]]):
         """What is read for a window: a labelled cell's random pixel lies at a random place of it."""
         if self._chip_px:
             cell = self._cells[self._chips[number]]
-            return self._read(cell.scene, Window(cell.window.row, cell.window.col, self._chip_px, self._chip_px))
+            whole = Window(cell.window.row, cell.window.col, self._chip_px, self._chip_px)
+            return self._read(cell.scene, whole, answers_for=cell.window)
         region = self._order.regions[self._regions[number]] if self._order else None
         cell = self._cells[region.draw(rng) if region else self._sampling.draw(rng)]
         row = cell.window.row + int(rng.integers(cell.window.height))
@@ -242,13 +247,28 @@ class TrainWindows(Dataset[dict[str, Any]]):
         )
         return self._read(cell.scene, window)
 
-    def _read(self, number: int, window: Window) -> Sample:
+    def _read(self, number: int, window: Window, *, answers_for: Window | None = None) -> Sample:
+        """A window with its labels, and the target of it, or of the chip that it holds."""
         held, scene = self._held.get(number), self._scenes[number]
         if held is not None:
             sample = held.read(window)
         else:
             sample = replace(scene.read(window), label=self._split.labels(scene, window, "train"))
-        return replace(sample, target=self._split.target(scene, window, "train")) if self._targets else sample
+        return (
+            replace(sample, target=self._split.target(scene, answers_for or window, "train"))
+            if self._targets
+            else sample
+        )
+
+
+def _seen_on(shape: tuple[int, ...], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Where a target (C, h, w), or (C,) of a chip, has any pixel (H, W) of the image."""
+    if len(shape) == 1:
+        return np.asarray(seen.any())
+    if shape[-2:] == seen.shape or any(n % m for n, m in zip(seen.shape, shape[-2:], strict=True)):
+        return seen if shape[-2:] == seen.shape else np.asarray(seen.any())
+    down, across = (n // m for n, m in zip(seen.shape, shape[-2:], strict=True))
+    return np.asarray(seen.reshape(shape[-2], down, shape[-1], across).any((1, 3)))
 
 
 def _require_targets(target: Target | None, config: TrainConfig) -> None:

@@ -24,6 +24,7 @@ from covermap.data.labels import ChipLabels
 from covermap.data.scene import Scene
 from covermap.data.target import Target
 from covermap.geo.grid import Grid, Window
+from covermap.geo.rasterize import VectorLabels
 
 KNOWN = Legend("known", (LandClass(1, "known", "#56b4e9"),))
 
@@ -92,6 +93,11 @@ def with_reference(scenes: Sequence[Scene], config: RunConfig) -> tuple[list[Sce
     if kind.takes == "classes":
         _require_classes(scenes, section.name, chips=kind.chips)
         return list(scenes), task
+    if any(isinstance(scene.labels, VectorLabels) for scene in scenes) and (target is None or target.labels):
+        raise LabelError(
+            f"task {section.name} with polygons or points: a split by chips would cut them",
+            fix="make pixels of them first: covermap prepare LABELS OUT.tif --like IMAGE",
+        )
     if kind.takes == "presence":
         found = [replace(scene, target=_presence(scene, task)) for scene in scenes]
     else:
@@ -138,6 +144,11 @@ def _of_numbers(scene: Scene, *, chips: bool) -> Target:
             f"data.target.{what} gives one answer for windows, task regression numbers for pixels",
             fix="leave it out (factor gives coarser pixels), or use task: chip_regression",
         )
+    if not chips and size.factor and any(band.resampling == "sum" for _, band in target.bands):
+        raise ConfigError(
+            "data.target.resampling: sum with factor: amounts of coarse pixels are no numbers of the image's pixels",
+            fix="divide them by the pixel's area first and take the mean, or use task: chip_regression",
+        )
     if chips and (size.factor or size.size_px):
         raise ConfigError("data.target.factor and size_px do not go with one answer for a chip", fix="leave them out")
     return replace(target, size=size.model_copy(update={"per_chip": True})) if chips else target
@@ -152,8 +163,9 @@ def chip_windows(scene: Scene, size_px: int) -> list[Window]:
     grid = scene.grid
     if whole or max(grid.height, grid.width) <= size_px:
         return [grid.window]
-    rows, cols = (range(0, n - size_px + 1, size_px) for n in (grid.height, grid.width))
-    return [Window(row, col, size_px, size_px) for row in rows for col in cols]
+    rows, cols = (range(0, max(1, n - size_px + 1), size_px) for n in (grid.height, grid.width))
+    height, width = min(size_px, grid.height), min(size_px, grid.width)
+    return [Window(row, col, height, width) for row in rows for col in cols]
 
 
 def chip_answer(scene: Scene, window: Window, task: Task) -> npt.NDArray[Any]:
@@ -165,4 +177,5 @@ def chip_answer(scene: Scene, window: Window, task: Task) -> npt.NDArray[Any]:
     numbers = scene.target.read(window)
     if task.kind.takes != "order":
         return numbers
-    return np.array([[np.digitize(numbers[0], task.breaks) if np.isfinite(numbers[0]) else IGNORE]], np.uint8)
+    index = np.digitize(numbers[0], np.array(task.breaks, np.float32))  # float32 as in the loss
+    return np.array([[index if np.isfinite(numbers[0]) else IGNORE]], np.uint8)

@@ -49,14 +49,16 @@ def expected_tradeoff(
 ) -> list[Tradeoff]:
     """As `tradeoff`, of posteriors (N, K) that are right, without labels: what the decisions are expected to score.
 
-    Labels of a few hundred chips say little on classes with five of them; probabilities say a little of every chip.
+    Classes of prior 0 are not shifted and not counted. Labels of a few hundred chips say little on classes with five of
+    them; probabilities say a little of every chip.
     """
-    shift = np.log(np.asarray(prior, np.float64))
+    share = np.asarray(prior, np.float64)
+    there, shift = share > 0, np.log(np.where(share > 0, share, 1))
     p = np.exp(log_posterior - np.logaddexp.reduce(log_posterior, 1, keepdims=True))
     rows = []
     for tau in taus:
         chosen = (log_posterior - tau * shift).argmax(1)
         hit = p[np.arange(len(p)), chosen]
         recall = np.bincount(chosen, hit, len(shift)) / np.maximum(p.sum(0), 1e-12)
-        rows.append(Tradeoff(float(tau), float(hit.mean()), float(recall.mean())))
+        rows.append(Tradeoff(float(tau), float(hit.mean()), float(recall[there].mean())))
     return rows

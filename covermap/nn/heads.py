@@ -79,13 +79,15 @@ def reference(task: Task, batch: Batch) -> Tensor:
     return (target - mean) / std
 
 
-def like(out: Tensor, reference: Tensor) -> Tensor:
-    """A network's channels on the pixels of numbers that are coarser: their means."""
+def like(out: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
+    """A network's channels on the pixels of numbers that are coarser: their means over valid (B, T, H, W) pixels."""
     if out.dim() == 4 and reference.dim() == 4 and out.shape[-2:] != reference.shape[-2:]:
         if any(a % b for a, b in zip(out.shape[-2:], reference.shape[-2:], strict=True)):
             raise ConfigError(
                 f"windows of {out.shape[-2]} px do not hold a whole number of the target's {reference.shape[-2]} px",
                 fix="set train.size_px to a multiple of data.target.factor",
             )
-        return functional.adaptive_avg_pool2d(out, (reference.shape[-2], reference.shape[-1]))
+        size, seen = (int(reference.shape[-2]), int(reference.shape[-1])), valid.any(1)[:, None].to(out.dtype)
+        share = functional.adaptive_avg_pool2d(seen, size)
+        return functional.adaptive_avg_pool2d(out * seen, size) / share.clamp_min(1e-6)
     return out

@@ -117,6 +117,11 @@ class Pieces:
         mine = self.scenes[0].legend if self.scenes else None
         return self.card.legend if self.card else mine
 
+    @property
+    def maps_classes(self) -> bool:
+        """Whether maps are of classes, pixel by pixel: others are not shown as pictures."""
+        return self.card is None or (self.card.task.kind.takes == "classes" and not self.card.task.kind.chips)
+
     @cached_property
     def colours(self) -> dict[str, str]:
         """One colour for each class name, written anew from its numbers so that nothing else gets into the page."""
@@ -289,7 +294,7 @@ def _split(pieces: Pieces) -> dict[str, Any] | None:
 def _examples(pieces: Pieces) -> list[dict[str, Any]]:
     """Image, label and prediction of a few windows of the scored part, where there are maps."""
     legend, split = pieces.legend, pieces.split
-    mapped = [scene for scene in pieces.scenes if pieces.map_path(scene)]
+    mapped = [scene for scene in pieces.scenes if pieces.map_path(scene)] if pieces.maps_classes else []
     if not mapped or legend is None or split is None:
         return []
     examples = []
@@ -319,7 +324,7 @@ def _maps(pieces: Pieces) -> dict[str, Any] | None:
     """Overviews of the class maps beside the image, and mapped areas of all of them together."""
     legend = pieces.legend
     mapped = [(scene, path) for scene in pieces.scenes if (path := pieces.map_path(scene))]
-    if not mapped or legend is None:
+    if not mapped or legend is None or not pieces.maps_classes:
         return None
     shown = []
     for scene, path in mapped[:MAX_SCENES]:

@@ -135,8 +135,8 @@ _HAZARD = _classes(
     (
         Score("auprc", "AUPRC", "average precision over all thresholds, pooled over all pixels"),
         Score("auc", "AUC", "chance that a pixel of the hazard gets the higher probability than another one"),
-        Score("f1", "F1", "of the hazard at probability 0.5"),
-        Score("iou", "IoU", "of the hazard at probability 0.5"),
+        Score("f1", "F1", "of the hazard at its threshold"),
+        Score("iou", "IoU", "of the hazard at its threshold"),
         Score("precision", "Precision", "share of what is called the hazard that is", "percent"),
         Score("recall", "Recall", "share of the hazard that is found", "percent"),
         Score("num_positive_chips", "Scenes with the hazard", "in this part", "count", ""),
@@ -158,8 +158,8 @@ _DENSITY = _CLASSIFICATION._replace(
 _MULTILABEL = Shown(
     (
         Score("map", "Mean average precision", "over all thresholds, mean of the classes present"),
-        Score("macro_f1", "Mean F1", "at probability 0.5, mean of the classes present"),
-        Score("micro_f1", "Pooled F1", "at probability 0.5, all classes together"),
+        Score("macro_f1", "Mean F1", "at the threshold, mean of the classes present"),
+        Score("micro_f1", "Pooled F1", "at the threshold, all classes together"),
         Score("num_present", "Classes present", "classes with at least one chip in this part", "count", ""),
         Score("num_chips", "Chips", "with a known answer in this part", "count", ""),
     ),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from covermap.core.errors import DataError
 from covermap.core.legend import IGNORE
 from covermap.core.run import Run
 from covermap.core.train_config import ForestConfig
@@ -46,6 +47,10 @@ def train_baseline(
         )
     else:
         known = np.isfinite(values).all(1)
+        if known.sum() < 10:
+            raise DataError(
+                f"{known.sum()} samples have all of {', '.join(task.legend.names)}", fix="learn them singly"
+            )
         forest = fit_numbers(features[known], values[known], trees=config.trees, seed=seed)
     what = "chips" if task.kind.chips else "pixels"
     found = {"run": run.config.name, "trees": config.trees, what: len(features), **(facts or {})}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.config import RunConfig
-from covermap.core.errors import LabelError
+from covermap.core.errors import ConfigError, LabelError
 from covermap.core.progress import Tick, unseen
 from covermap.core.registry import find
 from covermap.data.chips import scene_bytes, survey_chips
@@ -49,6 +49,8 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
     held = sum(scene_bytes(scene) for scene in ready.scenes)
     fits = held <= config.train.cache_gb * 1e9
     size_px = max(config.train.sizes_px)
+    if leaks and (ready.task.kind.chips or ready.task.kind.takes != "classes"):
+        raise ConfigError(f"--leaks compares classes of pixels, the task is {ready.task.name}", fix="leave it out")
     measured = leaks and measure_leaks(config.split, ready.scenes, ready.spec, size_px=size_px, on_progress=on_progress)
     return {
         "task": ready.task.name,

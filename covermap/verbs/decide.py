@@ -7,8 +7,8 @@ The network's weights stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from covermap.core.run import Run
 from covermap.core.task import Task
 from covermap.core.train_config import DecisionConfig, PredictConfig
 from covermap.metrics.binary import BinaryScores
-from covermap.metrics.calibration import fit_temperature
+from covermap.metrics.calibration import FEWEST_LABELS, fit_temperature
 from covermap.metrics.tradeoff import Tradeoff, best_within, expected_tradeoff
 from covermap.models import LandModel, device_of, load_model, read_card, save_card
 from covermap.start import Prepared
@@ -33,11 +33,10 @@ Answers = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 def decide(run: Run, ready: Prepared, say: Say) -> None:
     """Fit what the config asks for and write it into the run's model folder; raises DataError for too few labels."""
-    config = run.config.decision
+    config, folder = run.config.decision, run.path("model")
+    card = read_card(folder)
     if not config.needs_val and not config.adjust and config.threshold == 0.5:
         return
-    folder = run.path("model")
-    card = read_card(folder)
     task = replace(card.task, temperature=1.0, offsets=(), threshold=0.5)  # as if nothing had been fitted before
     notes: list[str] = []
     if config.needs_val:
@@ -59,8 +58,11 @@ def _of_classes(
     task: Task, config: DecisionConfig, model: LandModel, ready: Prepared, settings: PredictConfig
 ) -> tuple[Task, list[str]]:
     log_p, label = answers_of(model, ready, settings)
-    notes = []
-    temperature = fit_temperature(log_p, label)
+    notes, temperature = [], 1.0
+    if config.temperature or config.adjust == "auto":
+        if len(label) < FEWEST_LABELS:
+            return task, [f"nothing fitted: {len(label)} answers of the val part are fewer than {FEWEST_LABELS}"]
+        temperature = fit_temperature(log_p, label)
     if config.temperature:
         task = replace(task, temperature=temperature)
         notes.append(f"temperature {temperature:.3g}, fitted on {len(label):,} answers of the val part")
@@ -79,8 +81,8 @@ def _of_classes(
         scores = BinaryScores()
         p = np.exp(log_p / task.temperature)
         scores.add((p / p.sum(1, keepdims=True))[:, task.positive], (label == task.positive).astype(np.uint8))
-        threshold, f1 = scores.best_threshold()
-        notes.append(f"threshold {threshold:.3f}: F1 {f1:.3f} on the val part, which chose it")
+        threshold, told = _threshold(scores)
+        notes.append(told)
     return _shifted(task, ready, float(tau), float(threshold)), notes
 
 
@@ -92,8 +94,8 @@ def _told(plain: Tradeoff, best: Tradeoff, tau: float) -> str:
 
 
 def _prior(ready: Prepared) -> npt.NDArray[np.float64]:
-    """Shares of the classes in the train part; those that it lacks as if they had one pixel or chip."""
-    counts = np.maximum(ready.survey.class_px, 1)
+    """Shares of the classes in the train part; 0 for those that it lacks."""
+    counts = ready.survey.class_px
     return np.asarray(counts / counts.sum())
 
 
@@ -101,7 +103,8 @@ def _shifted(task: Task, ready: Prepared, tau: float, threshold: float) -> Task:
     """The task with tau * log share taken off each class, and a hazard's threshold as a shift of its own."""
     if task.kind.takes == "presence":
         return replace(task, threshold=threshold)
-    offsets = -tau * np.log(_prior(ready))
+    prior = _prior(ready)
+    offsets = -tau * np.log(np.where(prior > 0, prior, 1))  # what was never seen is not made likelier
     if task.positive is not None:
         offsets[task.positive] -= np.log(threshold / (1 - threshold))
     return replace(task, offsets=tuple(offsets.tolist()) if offsets.any() else ())
@@ -109,23 +112,28 @@ def _shifted(task: Task, ready: Prepared, tau: float, threshold: float) -> Task:
 
 def answers_of(model: LandModel, ready: Prepared, settings: PredictConfig, *, part: str = "val") -> Answers:
     """Log-probabilities (N, K) and class indices (N,) where they are known, at most MAX_PX drawn at random."""
-    rng, found, labels = np.random.default_rng(0), [], []
+    rng, kept = np.random.default_rng(0), _Drawn(np.empty((0, len(model.legend)), np.float32), *np.empty((2, 0)))
     for one in compare(model, ready.scenes, ready.split, part, settings=settings):
         known = one.reference != IGNORE
-        found.append(one.answers[:, known].T.astype(np.float32))
-        labels.append(one.reference[known])
-        if sum(map(len, labels)) > 2 * MAX_PX:
-            found, labels = _some(found, labels, rng)
-    found, labels = _some(found, labels, rng)
-    return np.log(np.maximum(found[0].astype(np.float64), 1e-12)), labels[0].astype(np.int64)
+        label = one.reference[known]
+        more = _Drawn(one.answers[:, known].T.astype(np.float32), label, rng.random(label.size))
+        kept = _Drawn(*(np.concatenate(pair) for pair in zip(kept, more, strict=True)))
+        if len(kept.lot) > 2 * MAX_PX:
+            kept = kept.lowest(MAX_PX)
+    kept = kept.lowest(MAX_PX)
+    return np.log(np.maximum(kept.p.astype(np.float64), 1e-12)), kept.label.astype(np.int64)
 
 
-def _some(
-    found: Sequence[npt.NDArray[np.float32]], labels: Sequence[npt.NDArray[np.uint8]], rng: np.random.Generator
-) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.uint8]]]:
-    p, label = np.concatenate(found), np.concatenate(labels)
-    keep = rng.permutation(len(label))[:MAX_PX] if len(label) > MAX_PX else slice(None)
-    return [p[keep]], [label[keep]]
+class _Drawn(NamedTuple):
+    """Answers, labels and a random number of each, by whose lowest a fair sample is kept."""
+
+    p: npt.NDArray[Any]
+    label: npt.NDArray[Any]
+    lot: npt.NDArray[Any]
+
+    def lowest(self, count: int) -> _Drawn:
+        keep = np.sort(np.argsort(self.lot, kind="stable")[:count])
+        return _Drawn(*(values[keep] for values in self))
 
 
 def _threshold_of_presence(
@@ -136,5 +144,14 @@ def _threshold_of_presence(
     for one in compare(model, ready.scenes, ready.split, "val", settings=settings):
         known = np.isfinite(one.reference)
         scores.add(one.answers, np.where(known, one.reference, IGNORE).astype(np.uint8))
+    threshold, told = _threshold(scores)
+    return replace(task, threshold=threshold), [told]
+
+
+def _threshold(scores: BinaryScores) -> tuple[float, str]:
+    """The one of most F1, away from 0 and 1, or 0.5 where the val part has no positive; and a sentence."""
     threshold, f1 = scores.best_threshold()
-    return replace(task, threshold=threshold), [f"threshold {threshold:.3f}: pooled F1 {f1:.3f} on the val part"]
+    if np.isnan(threshold):
+        return 0.5, "threshold 0.5: the val part has no positive to choose another by"
+    threshold = float(np.clip(threshold, 1e-6, 1 - 1e-6))
+    return threshold, f"threshold {threshold:.3f}: F1 {f1:.3f} on the val part, which chose it"

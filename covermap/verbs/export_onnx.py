@@ -20,7 +20,7 @@ from covermap.core.task import Task
 from covermap.core.types import Batch, InputSpec
 from covermap.hub import model_folder
 from covermap.models import NetworkModel, load_model
-from covermap.nn.heads import decided
+from covermap.nn.heads import answers, decided
 
 TOLERANCE = 1e-4
 """Largest difference of logits, in units of the largest one."""
@@ -42,6 +42,8 @@ class Whole(nn.Module):
         first = max(images, key=lambda x: x.shape[1])
         valid = torch.ones_like(first[:, :, 0], dtype=torch.bool)
         out: Tensor = self.network(Batch(inputs, valid))
+        if self.task.kind.takes in ("numbers", "order"):
+            return answers(self.task, out)
         return decided(self.task, out) if self.task.kind.takes == "classes" else out
 
 
@@ -77,7 +79,11 @@ def export_onnx(
     with replacing(path) as partial:
         _write(whole, images, loaded.spec, partial, str(model))
         described = onnx.load(partial)
-        facts = {"bands": {e.sensor: e.bands for e in loaded.spec.sensors}, "classes": loaded.legend.names}
+        facts = {
+            "bands": {e.sensor: e.bands for e in loaded.spec.sensors},
+            "classes": loaded.legend.names,
+            "task": loaded.task.to_dict(),
+        }
         onnx.helper.set_model_props(described, {key: json.dumps(value) for key, value in facts.items()})
         onnx.save(described, partial)
         session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])

@@ -28,7 +28,7 @@ from covermap.core.config import ImageConfig
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import OutputError
 from covermap.core.legend import Legend
-from covermap.core.output import claim, replacing, write_text, writing
+from covermap.core.output import claim, replacing, require_no_input, write_text, writing
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import checksum
 from covermap.core.task import Task
@@ -117,9 +117,7 @@ def _predict_map(
         settings = settings.model_copy(update={"confidence": False, "probabilities": False})
     scene = open_for(card.spec, images, any_gsd=any_gsd)
     outputs = _outputs(out, settings, card.task)
-    inputs = {Path(file).resolve() for file in [*scene.files, *([aoi] if aoi else [])]}
-    if taken := [path for path in outputs if path.resolve() in inputs]:
-        raise OutputError(f"{taken[0]} is an input of this call", fix="give the map another name")
+    require_no_input(outputs, [*scene.files, *([aoi] if aoi else [])])
     area = read_area(aoi, scene.grid) if aoi else None
     windows = Lattice.of(scene, card, settings)
     job = Job(str(model), settings, windows, _sums(model, scene, aoi, card.spec))

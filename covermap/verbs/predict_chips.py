@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError, OutputError
-from covermap.core.output import claim, write_text
+from covermap.core.output import claim, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.task import Task
 from covermap.core.train_config import PredictConfig
 from covermap.data.scene import Scene
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.legend_files import csv_text
-from covermap.geo.products import finish_cog, finish_map
+from covermap.geo.products import finish_cog, finish_map, names_beside
 from covermap.geo.writer import RasterWriter
 from covermap.infer import infer_chips, open_all_for
 from covermap.models import LandModel, load_model, read_card
@@ -50,9 +50,11 @@ def predict_chips(
         raise DataError(
             f"{images[0][0].path} names {len(scenes)} scenes", fix="a table takes them all: name it chips.csv"
         )
-    table = claim(out.with_suffix(".csv"), overwrite=overwrite, dry_run=dry_run)
-    if raster:
-        claim(out, overwrite=overwrite, dry_run=dry_run)
+    table = out.with_suffix(".csv")
+    outputs = [table, *([out, _shares_beside(out), *names_beside(out).values()] if raster else [])]
+    require_no_input(outputs, (file for scene in scenes for file in scene.files))
+    for path in outputs:
+        claim(path, overwrite=overwrite, dry_run=dry_run)
     chips = [(i, w) for i, scene in enumerate(scenes) for w in partition(scene.grid.window, side, side)]
     notes = tuple(dict.fromkeys(note for scene in scenes for note in scene.notes))
     if dry_run:
@@ -126,6 +128,10 @@ def _short(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.6f}"
 
 
+def _shares_beside(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_probs.tif")
+
+
 def _rasters(
     out: Path, model: LandModel, scene: Scene, side: int, answers: npt.NDArray[np.float32], *, overwrite: bool
 ) -> list[Path]:
@@ -138,8 +144,7 @@ def _rasters(
         _write(plain, grid, cube, list(legend.names))
         if takes in ("numbers", "presence"):
             return [finish_cog(plain, out, nodata=math.nan, description=legend.names, overwrite=overwrite)]
-        shares = out.with_name(f"{out.stem}_probs.tif")
-        files = [finish_cog(plain, shares, nodata=math.nan, description=legend.names, overwrite=overwrite)]
+        files = [finish_cog(plain, _shares_beside(out), nodata=math.nan, description=legend.names, overwrite=overwrite)]
         known = np.isfinite(cube).all(0)
         best = np.nan_to_num(cube).argmax(0).astype(np.uint8)
         codes = np.where(known, legend.decode(best), legend.map_nodata).astype(legend.map_dtype)

@@ -94,7 +94,8 @@ class PresenceScorer(Scorer):
 
     def __init__(self, task: Task) -> None:
         self.task, self._loss, self._count = task, 0.0, 0
-        self.presence = MultiLabelScores(len(task.legend), task.threshold)
+        self._answers: list[npt.NDArray[np.float32]] = []
+        self._there: list[npt.NDArray[np.uint8]] = []
 
     @property
     def is_empty(self) -> bool:
@@ -103,16 +104,22 @@ class PresenceScorer(Scorer):
     def add(self, answers: npt.NDArray[np.float32], reference: npt.NDArray[Any], place: str) -> None:
         known = np.isfinite(reference)
         there = np.where(known, reference, IGNORE).astype(np.uint8)
-        self.presence.add(answers[None], there[None])
+        self._answers.append(answers.copy())
+        self._there.append(there)
         p = np.clip(answers, 1e-7, 1 - 1e-7)
         self._loss -= float(np.where(there == 1, np.log(p), np.log1p(-p))[known].sum(dtype=np.float64))
         self._count += int(known.sum())
 
+    def _presence(self) -> MultiLabelScores:
+        found = MultiLabelScores(len(self.task.legend), self.task.threshold)
+        found.add(np.stack(self._answers), np.stack(self._there))
+        return found
+
     def scores(self) -> dict[str, Any]:
-        return dict(self.presence.scores()) | {"loss": self._loss / self._count}
+        return dict(self._presence().scores()) | {"loss": self._loss / self._count}
 
     def tables(self) -> dict[str, Any]:
-        each = self.presence.per_class()
+        each = self._presence().per_class()
         names = enumerate(self.task.legend.names)
         return {"per_class": [{"class": n, **{key: float(v[i]) for key, v in each.items()}} for i, n in names]}
 

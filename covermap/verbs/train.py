@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from covermap.core.config import RunConfig
-from covermap.core.errors import ConfigError, CovermapError, MissingExtra, ModelError, within_memory
+from covermap.core.errors import ConfigError, CovermapError, DataError, MissingExtra, ModelError, within_memory
 from covermap.core.legend import IGNORE
 from covermap.core.output import replacing
 from covermap.core.progress import Say, Tick, silent, unseen
@@ -126,7 +126,7 @@ def _baseline(run: Run, ready: Prepared, say: Say) -> None:
         seed = run.config.train.seed
         train_baseline(run, config, ready, seed=seed, facts=ready.trained_on)
         say(f"random forest of {config.trees} trees trained")
-    except MissingExtra as error:
+    except (MissingExtra, DataError) as error:
         ready.notes.append(f"no baseline: {error}")
         run.write_json("notes.json", ready.notes)
         say(f"note: {error}")
@@ -279,7 +279,7 @@ class Loop:
             windows: torch.Tensor = found[0][None]
             return windows
         known = reference(self.task, batch)
-        sums: torch.Tensor = self.loss(like(found, known), known)
+        sums: torch.Tensor = self.loss(like(found, known, batch.valid), known)
         return sums
 
     def _without_a_sensor(self, batch: Batch) -> Batch:
@@ -311,6 +311,11 @@ class Loop:
         row = {f"val_{key}": float(scores[key]) for key in (*self.task.kind.scores, "loss")}
         key, sign = self.run.config.monitor
         value = sign * row[key]
+        if math.isnan(value):
+            raise DataError(
+                f"the val part does not tell {key}: it lacks what that measures, such as positives, or varying numbers",
+                fix="choose the model by another score (train.monitor: val_loss), or change the val part",
+            )
         self.stale += 1
         if value > self.best:
             self.best, self.stale = value, 0

@@ -21,6 +21,10 @@ def with_(raw, name, **more):
     return parse_config(json.loads(json.dumps(raw)) | {"name": name, "baseline": False} | more)
 
 
+def plain_loss(raw):
+    return raw | {"train": raw["train"] | {"class_weights": "none"}}
+
+
 def test_without_the_section_nothing_is_fitted(tiny):
     card = read_card(train(with_(tiny, "plain")).path("model"))
     assert (card.task.temperature, card.task.offsets) == (1.0, ())
@@ -48,7 +52,7 @@ def test_temperature_makes_val_probabilities_right_and_changes_no_class(tiny):
 
 
 def test_logit_adjustment_by_a_number_takes_the_classes_shares_off(tiny):
-    run = train(with_(tiny, "one", decision={"adjust": 0.5}))
+    run = train(with_(plain_loss(tiny), "one", decision={"adjust": 0.5}))
     shares = prepare_run(run.config).survey.class_px
     offsets = read_card(run.path("model")).task.offsets
     assert np.allclose(offsets, -0.5 * np.log(shares / shares.sum()))
@@ -106,8 +110,37 @@ def test_a_hazard_threshold_is_a_shift_of_its_probability(tiny):
         ({"decision": {"threshold": 0.3}}, "no effect"),
         ({"task": "regression", "decision": {"temperature": True}}, "no effect"),
         ({"decision": {"adjust": 3}}, "adjust"),
+        ({"decision": {"adjust": "auto"}}, "goes with train.class_weights: none"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tiny, more, words):
     with pytest.raises(ConfigError, match=words):
         train(with_(tiny, "bad", **more))
+
+
+def test_classes_that_never_occurred_are_not_made_likelier(tiny):
+    data = tiny["data"] | {"legend": {1: "field", 2: "water", 3: "town", 4: "never", 5: "seen"}}
+    run = train(with_(plain_loss(tiny) | {"data": data}, "one", decision={"adjust": 1.0}))
+    assert read_card(run.path("model")).task.offsets[3:] == (0.0, 0.0)
+    log_p = np.log([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4]])
+    rows = expected_tradeoff(log_p, [0.7, 0.3, 0.0], [0.0])
+    assert rows[0].macro_recall == pytest.approx((1 + 0) / 2)
+
+
+def test_a_sample_of_val_is_fair(tiny, monkeypatch):
+    """Labels tell which strip they are of; early and late ones are drawn alike."""
+    from covermap.verbs import decide as module
+    from covermap.verbs.score import Compared
+
+    strips = [
+        Compared(np.full((3, 1, 1000), 1 / 3, "float32"), np.full((1, 1000), i, "uint8"), "p")
+        for i in range(3)
+        for _ in range(20)
+    ]
+    monkeypatch.setattr(module, "MAX_PX", 600)
+    monkeypatch.setattr(module, "compare", lambda *a, **k: iter(strips))
+    ready = prepare_run(with_(tiny, "fair"))
+    model = load_model(train(with_(tiny, "fair")).path("model"))
+    counts = np.bincount(answers_of(model, ready, PredictConfig())[1])
+    assert counts.sum() == 600
+    assert (abs(counts - 200) < 60).all()

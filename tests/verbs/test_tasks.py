@@ -6,14 +6,21 @@ import json
 import numpy as np
 import pytest
 import rasterio
+import torch
 
 from covermap.core.config_file import parse_config
-from covermap.core.errors import ConfigError, DataError, LabelError
+from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
 from covermap.core.registry import find
+from covermap.core.types import Batch
+from covermap.data.chips import TrainWindows
+from covermap.data.reference import chip_answer
 from covermap.models import load_model, read_card
+from covermap.nn.heads import reference
 from covermap.report.page import write_report
+from covermap.start import prepare_run
 from covermap.verbs.check import check
 from covermap.verbs.evaluate import evaluate
+from covermap.verbs.export_onnx import export_onnx
 from covermap.verbs.predict import predict
 from covermap.verbs.train import train
 
@@ -268,3 +275,150 @@ def test_layouts_of_chips(tmp_path, source, task):
     assert len(json.loads(run.path("model/config.json").read_text())["legend"]["classes"]) == (
         44 if task == "multilabel" else 10
     )
+
+
+# ------------------------------------------------------------------ what a review found
+
+
+def test_a_table_of_chips_never_lies_on_its_input(tmp_path, chips, write_tif):
+    data = chip_labels(tmp_path, chips, write_tif)
+    run = train(parse_config(base(tmp_path, data, task="classification", baseline=False, train={"epochs": 1})))
+    scene = tmp_path / "lucas/2/1.tif"
+    before = scene.read_bytes()
+    with pytest.raises(OutputError, match="is an input of this call"):
+        predict(run.path("model"), str(scene), scene, overwrite=True)
+    assert scene.read_bytes() == before
+    (tmp_path / "m_probs.tif").write_text("mine")
+    with pytest.raises(OutputError, match="m_probs"):
+        predict(run.path("model"), str(scene), tmp_path / "m.tif")
+    assert not (tmp_path / "m.csv").exists()
+
+
+def test_chips_without_any_class_are_drawn_too(tmp_path, chips, write_tif):
+    data = pixel_labels(tmp_path, chips, write_tif)
+    raw = base(tmp_path, data, task={"name": "multilabel", "classes": ["bright"]}, train={"sampling": "balanced"})
+    ready = prepare_run(parse_config(raw))
+    positive = ready.survey.cell_px[:, 0] > 0
+    weights = ready.sampling.weights
+    assert 0 < positive.mean() < 1
+    assert weights[positive].sum() == pytest.approx(weights[~positive].sum())
+
+
+def test_a_small_chip_is_taught_what_it_is_scored_by(tmp_path, write_tif):
+    """One raster of numbers lies under chips of two sizes: beyond a chip it tells of other ground."""
+    rng = np.random.default_rng(0)
+    numbers = np.zeros((48, 24 * 12), "float32")
+    for i in range(12):
+        height = 12 if i % 2 else 24
+        origin = (5e5 + 240 * i, 5e6)
+        write_tif(f"chips/c{i}.tif", rng.normal(0, 1, (1, height, 24)).astype("float32"), bands=["red"], origin=origin)
+        numbers[:height, 24 * i : 24 * i + 24] = 1 + i / 10
+        numbers[height:, 24 * i : 24 * i + 24] = 1000
+    data = {"image": str(tmp_path / "chips/*.tif"), "target": {"path": write_tif("t.tif", numbers)}}
+    config = parse_config(base(tmp_path, data, task="chip_regression"))
+    ready = prepare_run(config)
+    windows = TrainWindows(
+        ready.scenes, ready.split, ready.survey.cells, ready.spec, config.train, length=8, targets=True,
+        chip_px=ready.spec.size_px,
+    )  # fmt: skip
+    taught = [float(windows[i]["sample"].target[0]) for i in range(8)]
+    assert max(taught) < 3
+
+
+@pytest.mark.parametrize("factor", [None, 4])
+def test_nothing_is_taught_where_the_image_holds_nothing(tmp_path, write_tif, factor):
+    image = np.random.default_rng(0).normal(10, 1, (2, 96, 96)).astype("float32")
+    image[:, :, :48] = -1
+    data = {
+        "image": [{"path": write_tif("i.tif", image, bands=["red", "nir"], nodata=-1)}],
+        "target": {"path": write_tif("t.tif", np.random.default_rng(1).random((96, 96), "float32"))},
+    }  # fmt: skip
+    if factor:
+        data["target"]["factor"] = factor
+    raw = base(tmp_path, data, task="regression", train={"size_px": 32})
+    raw["split"] = {"val": {"rows": [80, 96]}, "test": 0.0, "buffer_px": 0}
+    config = parse_config(raw)
+    ready = prepare_run(config)
+    windows = TrainWindows(
+        ready.scenes, ready.split, ready.survey.cells, ready.spec, config.train, length=12, targets=True
+    )  # fmt: skip
+    for i in range(12):
+        item = windows[i]
+        target, seen = item["sample"].target[0], item["valid"].any(0)
+        side = 32 // len(target)
+        seen = seen.reshape(len(target), side, len(target), side).any((1, 3))
+        assert np.isnan(target[~seen]).all()
+
+
+def test_density_at_a_break_is_one_class_for_loss_and_score(tmp_path, chips, write_tif):
+    data = numbers(tmp_path, chips, write_tif)
+    for i, path in enumerate(sorted((tmp_path / "t").iterdir())):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write(np.full((1, SIDE, SIDE), (0.7, 0.9, 0.5)[i % 3], "float32"))
+    config = parse_config(base(tmp_path, data, task={"name": "density", "breaks": [0.7, 0.9]}))
+    ready = prepare_run(config)
+    for cell in ready.survey.cells:
+        scene = ready.scenes[cell.scene]
+        target = torch.from_numpy(scene.target.read(cell.window))[None]
+        batch = Batch({}, torch.ones(1, 1, 1, 1, dtype=torch.bool), target=target)
+        assert int(reference(ready.task, batch)) == chip_answer(scene, cell.window, ready.task)[0, 0]
+
+
+def test_polygons_are_refused_where_chips_would_cut_them(tmp_path, chips, write_tif):
+    folder, _ = chips
+    box = {"type": "Polygon", "coordinates": [[[2.99, 45.1], [3.1, 45.1], [3.1, 45.2], [2.99, 45.2], [2.99, 45.1]]]}
+    features = [{"type": "Feature", "properties": {"class": name}, "geometry": box} for name in ("a", "b")]
+    (tmp_path / "l.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    data = {"image": str(folder / "c1.tif"), "labels": str(tmp_path / "l.geojson"), "field": "class"}
+    with pytest.raises((LabelError, GridError), match=r"polygons|overlap"):
+        train(parse_config(base(tmp_path, data, task="multilabel")))
+
+
+def test_chips_wider_than_high_are_chips(tmp_path, write_tif):
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        image, t = rng.normal(0, 1, (1, 20, 60)).astype("float32"), np.full((20, 60), i / 8, "float32")
+        write_tif(f"chips/c{i}.tif", image, bands=["red"], origin=(5e5 + 900 * i, 5e6))
+        write_tif(f"t/c{i}.tif", t, origin=(5e5 + 900 * i, 5e6))
+    data = {"image": str(tmp_path / "chips/*.tif"), "target": {"path": str(tmp_path / "t/*.tif")}}
+    raw = base(tmp_path, data, task="chip_regression")
+    raw["split"] = {"val": 0.0, "test": 0.0}
+    ready = prepare_run(parse_config(raw))
+    assert len(ready.survey.cells) == 8 * 2
+    assert {(cell.window.height, cell.window.width) for cell in ready.survey.cells} == {(20, 24)}
+
+
+def test_onnx_of_numbers_is_in_their_unit(tmp_path, chips, write_tif):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    data = numbers(tmp_path, chips, write_tif)
+    run = train(parse_config(base(tmp_path, data, task="regression", baseline=False, train={"epochs": 2})))
+    export_onnx(run.path("model"), tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    with rasterio.open(chips[0] / "c1.tif") as source:
+        image = source.read()[None, None].astype("float32")
+    found = session.run(None, {session.get_inputs()[0].name: image})[0]
+    predict(run.path("model"), str(chips[0] / "c1.tif"), tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        assert np.allclose(found[0, 0], dataset.read(1), atol=1e-4)
+
+
+def test_a_val_part_that_cannot_tell_the_score_is_said(tmp_path, write_tif):
+    rng = np.random.default_rng(0)
+    codes = np.ones((48, 96), "uint8")
+    codes[:, :30] = 2
+    data = {
+        "image": write_tif("i.tif", rng.normal(0, 1, (1, 48, 96)).astype("float32"), bands=["red"]),
+        "labels": write_tif("l.tif", codes), "legend": {1: "dry", 2: "flood"},
+    }  # fmt: skip
+    raw = base(tmp_path, data, task="hazard", baseline=False)
+    raw["split"] = {"val": {"cols": [60, 96]}, "test": 0.0, "buffer_px": 0}
+    with pytest.raises(DataError, match="does not tell val_auprc"):
+        train(parse_config(raw))
+
+
+def test_another_task_cannot_be_resumed(tmp_path, chips, write_tif):
+    data = pixel_labels(tmp_path, chips, write_tif)
+    raw = base(tmp_path, data, task="segmentation", baseline=False, train={"epochs": 1})
+    train(parse_config(raw))
+    with pytest.raises(OutputError, match="other settings in task"):
+        train(parse_config(raw | {"task": "hazard"}), resume=True)
