@@ -149,6 +149,11 @@ def model_folder(name: str | Path, *, again: bool = False) -> Path:
     found = on_hub(name)
     if found is None:
         inner = Path(name) / "model"
+        if not (inner / "config.json").is_file() and (Path(name) / "config.yaml").is_file():
+            raise ModelError(
+                f"the run {name} has no trained model yet",
+                fix=f"go on with: covermap train {name}/config.yaml --resume",
+            )
         return inner if (inner / "config.json").is_file() else Path(name)
     repo, revision = found
     folder = weights_folder() / "hf" / f"{repo}@{quote(revision or 'main', safe='')}"

@@ -54,7 +54,9 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str], *, title: str = 
 
     drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(header):
-        numeric = bool(rows) and all(isinstance(row[i], int | float) or row[i] in ("", "-") for row in rows)
+        numeric = bool(rows) and all(
+            row[i] is None or isinstance(row[i], int | float) or row[i] in ("", "-") for row in rows
+        )
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(_text(value) for value in row))
@@ -63,6 +65,8 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str], *, title: str = 
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return "-" if value != value else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

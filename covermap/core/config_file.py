@@ -91,6 +91,11 @@ def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> Confi
         elif isinstance(reason := problem.get("ctx", {}).get("error"), ConfigError):
             lines.append(f"{dotted}: {reason.message}")
             fixes.append(reason.fix)
+        elif problem["type"] == "value_error" and isinstance(problem.get("input"), dict):
+            # What is wrong between the keys of a section: it says which, and what to do.
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{dotted}: {said}" if dotted else said)
+            fixes.append("change one of them; covermap schema lists every key and value")
         else:
             lines.append(f"{dotted} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}")
     fix = "; ".join(dict.fromkeys(fixes)) or "covermap schema lists every key and value"

@@ -216,8 +216,8 @@ def _with_targets(scenes: list[SceneFiles], config: DataConfig) -> list[SceneFil
         raise ConfigError(f"{config.source or 'the config'} {what}", fix=fix)
     if target.path is None:
         return scenes
-    named: dict[str, Any] = {files.name: files for files in scenes}
-    paths = _files_of(target.path, named, "targets")
+    named = {files.name: files for files in scenes}
+    paths = _files_of(target.path, {name: name for name in named}, "targets")
     return [replace(files, targets=(target.model_copy(update={"path": paths[name]}),)) for name, files in named.items()]
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from covermap.core.config import RunConfig
+from covermap.core.task import KINDS, LOW_IS_GOOD
 from covermap.data.split import Split
 
-FEW_PX = 200
+FEW_PX, FEW_CHIPS = 200, 30
 """Reference pixels below which a class's scores say little."""
 LOW_IOU = 0.3
 MUCH_WORSE = 0.2
@@ -34,6 +35,8 @@ def find_doubts(
         found += _of_part(metrics)
         if metrics.get("task", "segmentation") in ("segmentation", "hazard", "classification", "density"):
             found += [*_of_classes(metrics), *_of_models(metrics)]
+        else:
+            found += _of_other_answers(metrics)
     if log:
         found += [*_of_length(config, log), *_of_gap(config, log)]
     if metrics is not None and log:
@@ -106,6 +109,26 @@ def _of_models(metrics: Mapping[str, Any]) -> Iterator[str]:
         ]
         if worse:
             yield f"The random forest is much better than the network at {_listed(worse)}."
+
+
+def _of_other_answers(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Of several classes at once, and of numbers."""
+    key = KINDS[metrics["task"]].scores[0]
+    shown = {name: result["scores"][key] for name, result in metrics["models"].items()}
+    network, forest = shown.get("network"), shown.get("random forest")
+    if network is not None and forest is not None:
+        behind = network >= forest if key in LOW_IS_GOOD else network <= forest
+        if behind:
+            yield (
+                f"The network ({key} {network:.4g}) is not better than the random forest ({forest:.4g}): the forest is "
+                "the simpler choice."
+            )
+    first = next(iter(metrics["models"].values()))["scores"]
+    if (r2 := first.get("r2")) is not None and r2 <= 0:
+        yield f"R2 is {r2:.3f}: the mean of the train part would be as good a guess as the model's numbers."
+    count = first.get("num_chips", first.get("num_pairs", FEW_CHIPS))
+    if count < FEW_CHIPS:
+        yield f"The {metrics['part']} part has {count} answers to compare with: these scores may be chance."
 
 
 def _of_length(config: RunConfig, log: Sequence[Mapping[str, Any]]) -> Iterator[str]:

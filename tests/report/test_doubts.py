@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from covermap.core.config_file import parse_config
 from covermap.data.split import Split, Tile
 from covermap.geo.grid import Window
 from covermap.metrics.confusion import Confusion
@@ -105,3 +106,13 @@ def test_a_choice_that_was_lucky_on_val_is_said(doubts_of):
     metrics = metrics_of(network=GOOD)
     assert "expect the lower one" in doubts_of(log=log_of([0.95] * 30), chosen_epoch=9, metrics=metrics)
     assert doubts_of(log=log_of([0.85] * 30), chosen_epoch=9, metrics=metrics) == ""
+
+
+def test_answers_that_are_no_classes():
+    scores = {"rmse": 2.0, "r2": -0.1, "num_pairs": 12}
+    models = {"network": {"scores": scores}, "random forest": {"scores": scores | {"rmse": 1.5}}}
+    metrics = {"part": "test", "is_test": True, "note": "", "task": "chip_regression", "models": models}
+    found = find_doubts(parse_config({"data": {"image": "a.tif"}}), metrics=metrics)
+    assert "rmse 2) is not better than the random forest (1.5)" in found[0]
+    assert "R2 is -0.100" in found[1]
+    assert "has 12 answers" in found[2]
