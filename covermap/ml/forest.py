@@ -105,11 +105,8 @@ def fit_numbers(
 
     Raises MissingExtra without scikit-learn.
     """
-    try:
-        from sklearn.ensemble import RandomForestRegressor
-    except ImportError as error:
-        raise MissingExtra("scikit-learn", "ml", "the random forest") from error
-    kind = RandomForestRegressor(trees, n_jobs=jobs, random_state=seed, min_samples_leaf=5, max_features=1 / 3)
+    regressor = _ensemble().RandomForestRegressor
+    kind = regressor(trees, n_jobs=jobs, random_state=seed, min_samples_leaf=5, max_features=1 / 3)
     fitted = kind.fit(pixels, numbers[:, 0] if numbers.shape[1] == 1 else numbers)
     return _joined([_tree_arrays(each.tree_, each.tree_.value[:, :, 0]) for each in fitted.estimators_])
 
@@ -128,12 +125,8 @@ def fit_forest(
 
     Raises MissingExtra without scikit-learn.
     """
-    try:
-        from sklearn.ensemble import RandomForestClassifier
-    except ImportError as error:
-        raise MissingExtra("scikit-learn", "ml", "the random forest") from error
-    weight = "balanced" if balanced else None
-    fitted = RandomForestClassifier(trees, n_jobs=jobs, random_state=seed, class_weight=weight).fit(pixels, classes)
+    weight, classifier = "balanced" if balanced else None, _ensemble().RandomForestClassifier
+    fitted = classifier(trees, n_jobs=jobs, random_state=seed, class_weight=weight).fit(pixels, classes)
     parts = []
     for estimator in fitted.estimators_:
         shares = np.zeros((estimator.tree_.node_count, num_classes))
@@ -141,6 +134,15 @@ def fit_forest(
         shares[:, fitted.classes_] = value / value.sum(1, keepdims=True)
         parts.append(_tree_arrays(estimator.tree_, shares))
     return _joined(parts)
+
+
+def _ensemble() -> Any:
+    """scikit-learn's forests; raises MissingExtra without it."""
+    try:
+        from sklearn import ensemble
+    except ImportError as error:
+        raise MissingExtra("scikit-learn", "ml", "the random forest") from error
+    return ensemble
 
 
 def _joined(parts: Sequence[dict[str, npt.NDArray[Any]]]) -> Forest:
