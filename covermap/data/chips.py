@@ -254,19 +254,17 @@ class TrainWindows(Dataset[dict[str, Any]]):
             sample = held.read(window)
         else:
             sample = replace(scene.read(window), label=self._split.labels(scene, window, "train"))
-        return (
-            replace(sample, target=self._split.target(scene, answers_for or window, "train"))
-            if self._targets
-            else sample
-        )
+        if not self._targets:
+            return sample
+        return replace(sample, target=self._split.target(scene, answers_for or window, "train"))
 
 
 def _seen_on(shape: tuple[int, ...], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Where a target (C, h, w), or (C,) of a chip, has any pixel (H, W) of the image."""
-    if len(shape) == 1:
+    if shape[-2:] == seen.shape:
+        return seen
+    if len(shape) == 1 or any(n % m for n, m in zip(seen.shape, shape[-2:], strict=True)):
         return np.asarray(seen.any())
-    if shape[-2:] == seen.shape or any(n % m for n, m in zip(seen.shape, shape[-2:], strict=True)):
-        return seen if shape[-2:] == seen.shape else np.asarray(seen.any())
     down, across = (n // m for n, m in zip(seen.shape, shape[-2:], strict=True))
     return np.asarray(seen.reshape(shape[-2], down, shape[-1], across).any((1, 3)))
 

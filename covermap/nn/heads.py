@@ -30,9 +30,8 @@ class Pool(nn.Module):
 
     def forward(self, maps: Tensor, valid: Tensor) -> Tensor:
         """maps (B, C, h, w), valid (B, T, H, W) -> (B, C); 0 for a chip without a valid pixel."""
-        share = functional.adaptive_avg_pool2d(valid.any(1)[:, None].float(), (maps.shape[-2], maps.shape[-1])).flatten(
-            2
-        )
+        size = int(maps.shape[-2]), int(maps.shape[-1])
+        share = functional.adaptive_avg_pool2d(valid.any(1)[:, None].float(), size).flatten(2)
         x, total = maps.float().flatten(2), share.sum(2)
         if self.kind == "mean":
             return (x * share).sum(2) / total.clamp_min(1e-6)

@@ -32,7 +32,7 @@ Answers = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 
 def decide(run: Run, ready: Prepared, say: Say) -> None:
-    """Fit what the config asks for and write it into the run's model folder; raises DataError for too few labels."""
+    """Fit what the config asks for and write it into the run's model folder, or a note why not."""
     config, folder = run.config.decision, run.path("model")
     card = read_card(folder)
     if not config.needs_val and not config.adjust and config.threshold == 0.5:
@@ -110,10 +110,10 @@ def _shifted(task: Task, ready: Prepared, tau: float, threshold: float) -> Task:
     return replace(task, offsets=tuple(offsets.tolist()) if offsets.any() else ())
 
 
-def answers_of(model: LandModel, ready: Prepared, settings: PredictConfig, *, part: str = "val") -> Answers:
-    """Log-probabilities (N, K) and class indices (N,) where they are known, at most MAX_PX drawn at random."""
+def answers_of(model: LandModel, ready: Prepared, settings: PredictConfig) -> Answers:
+    """Log-probabilities (N, K) and class indices (N,) known on val, at most MAX_PX drawn at random."""
     rng, kept = np.random.default_rng(0), _Drawn(np.empty((0, len(model.legend)), np.float32), *np.empty((2, 0)))
-    for one in compare(model, ready.scenes, ready.split, part, settings=settings):
+    for one in compare(model, ready.scenes, ready.split, "val", settings=settings):
         known = one.reference != IGNORE
         label = one.reference[known]
         more = _Drawn(one.answers[:, known].T.astype(np.float32), label, rng.random(label.size))

@@ -65,12 +65,11 @@ def predict_chips(
         found[number] = answer
         on_progress(number + 1, len(chips))
     files = [write_chips(table, model.task, scenes, chips, found)]
-    summary = None
     if raster:
         files += _rasters(out, model, scenes[0], side, found, overwrite=overwrite)
     ha = sum(sum(scene.grid.row_areas_ha()) * scene.grid.width for scene in scenes)
     seconds = time.perf_counter() - started
-    return Prediction(out, tuple(files), summary, seconds, ha / 100 / seconds, len(chips), 0, notes)
+    return Prediction(out, tuple(files), None, seconds, ha / 100 / seconds, len(chips), 0, notes)
 
 
 def write_chips(

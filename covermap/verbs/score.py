@@ -21,6 +21,7 @@ from covermap.data.reference import chip_answer
 from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.resize import read_resized
 from covermap.infer import Lattice, highest, infer_block, infer_chips
 from covermap.metrics.binary import BinaryScores, MultiLabelScores
 from covermap.metrics.confusion import Confusion
@@ -267,7 +268,6 @@ def _onto(answers: npt.NDArray[np.float32], scene: Scene, block: Window) -> npt.
     onto: Grid = scene.target.grid_of(block)
     if (onto.height, onto.width) == answers.shape[1:]:
         return answers
-    from covermap.geo.resize import read_resized
 
     def read(window: Window) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         rows, cols = window.slices
@@ -290,7 +290,7 @@ def _chips(
         if np.isnan(answers).any():
             continue  # no pixel of the image
         scene = scenes[cell.scene]
-        reference = np.asarray(chip_answer(scene, cell.window, model.task))
+        reference = chip_answer(scene, cell.window, model.task)
         if model.task.kind.takes in ("classes", "order"):
             answers = answers[:, None, None]
         yield Compared(answers, reference, scene.place or scene.name)
