@@ -32,6 +32,7 @@ ReportLoss = Annotated[
     bool, typer.Option("--report-loss", help="Labels: what each class loses by each method; takes three times as long.")
 ]
 Terrain = Annotated[str | None, typer.Option(help="Of elevation, instead of itself: slope,aspect in degrees.")]
+Density = Annotated[float | None, typer.Option(help="Of points: how many on a km2; bandwidth of the kernel in metres.")]
 Legend = Annotated[str | None, typer.Option(help="Legend of labels; default: from the file.")]
 Sensor = Annotated[str | None, typer.Option(help="Sensor that names the bands.")]
 Bands = Annotated[str | None, typer.Option(help="Band names in file order.")]
@@ -60,6 +61,7 @@ def prepare(
     dates: Dates = None,
     report_loss: ReportLoss = False,
     terrain: Terrain = None,
+    density: Density = None,
     tile: Tile = None,
     overlap: Overlap = 0,
     edge: Edge = "shift",
@@ -81,12 +83,13 @@ def prepare(
     covermap prepare bands/ image.tif --sensor sentinel2 ·
     covermap prepare fields.gpkg labels.tif --like image.tif --field crop ·
     covermap prepare dem.tif terrain.tif --terrain slope,aspect ·
+    covermap prepare heads.csv density.tif --like image.tif --density 500 ·
     covermap prepare s2/*.SAFE summer.tif --composite median --dates 2023-06-01/2023-08-31 ·
     covermap prepare covermap.yaml prepared/ --tile 256 --overlap 32 ·
     covermap prepare covermap.yaml at_4m/ --gsd 4 --tile 512
     """
     if len(source) == 1 and source[0].endswith((".yaml", ".yml")):
-        if like or field or legend or sensor or bands or composite or dates or terrain or report_loss:
+        if like or field or legend or sensor or bands or composite or dates or terrain or density or report_loss:
             raise typer.BadParameter("with a config only --gsd, --set and the options of tiles have an effect")
         tiling = _tiling(tile, overlap, edge, max_nodata, min_labelled, show.listed(drop_only))
         _scenes(source[0], out, tiling, gsd, settings, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
@@ -97,8 +100,8 @@ def prepare(
         done = align(
             source, out, like=like, gsd_m=gsd, resampling=resampling, field=field, layer=layer, epsg=epsg,
             legend=legend, sensor=sensor, bands=show.listed(bands), clouds=clouds, composite=composite, dates=dates,
-            report_loss=report_loss, terrain=show.listed(terrain), overwrite=overwrite, dry_run=dry_run,
-            on_progress=tick,
+            report_loss=report_loss, terrain=show.listed(terrain), density_m=density, overwrite=overwrite,
+            dry_run=dry_run, on_progress=tick,
         )  # fmt: skip
     _show(done, out, as_json=as_json)
 

@@ -21,7 +21,7 @@ from rasterio.features import rasterize
 from covermap.core.errors import GridError, LabelError, suggest
 from covermap.core.legend import IGNORE, Legend
 from covermap.geo.grid import Grid, Window
-from covermap.geo.vector import read_table, require_field
+from covermap.geo.vector import onto_crs, read_table, require_field, without_place
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -64,7 +64,7 @@ class VectorLabels:
         notes: list[str] = []
         table = read_table(path, notes, layer=layer, epsg=epsg)
         field = require_field(path, field, table)
-        table = _onto_crs(table, grid, epsg, str(path))
+        table = onto_crs(table, grid, epsg, str(path))
         keep = _with_class_and_shape(table, field, notes)
         if not keep.any() and len(table) and table[field].notna().any():
             raise GridError(
@@ -179,26 +179,11 @@ def _mapping(transform: Affine) -> Any:
     return lambda xy: xy @ np.array([[a, d], [b, e]]) + np.array([c, f])
 
 
-def _onto_crs(table: gpd.GeoDataFrame, grid: Grid, epsg: int | None, path: str) -> gpd.GeoDataFrame:
-    if table.crs is None and epsg is not None:
-        table = table.set_crs(epsg)
-    if grid.crs is None and table.crs is None:
-        return table
-    if table.crs is None:
-        raise GridError(f"{path} has no CRS", fix="state it: data.epsg: 4326")
-    if epsg is not None and table.crs.to_epsg() not in (None, epsg):
-        raise GridError(f"{path} says EPSG:{table.crs.to_epsg()}, epsg says {epsg}", fix="leave epsg out")
-    if grid.crs is None:
-        raise GridError(f"the image has no CRS, {path} has {table.crs.name}", fix="gdal_edit.py -a_srs EPSG:... IMAGE")
-    return table.to_crs(grid.crs.to_wkt())
-
-
 def _with_class_and_shape(table: gpd.GeoDataFrame, field: str, notes: list[str]) -> npt.NDArray[np.bool_]:
     """Rows that can be used; counts the others."""
     values, shapes = table[field], table.geometry.to_numpy()
     nameless = values.isna().to_numpy() | (values.astype(str).str.strip() == "").to_numpy()
-    empty = shapely.is_missing(shapes) | shapely.is_empty(shapes)
-    empty |= ~np.isfinite(shapely.bounds(shapes)).all(1)
+    empty = without_place(shapes)
     _say(notes, nameless.sum(), f"have no class in {field!r} and were left out")
     _say(notes, (empty & ~nameless).sum(), "have no place in the image's CRS and were left out")
     return np.asarray(~(nameless | empty))

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from covermap.core.errors import DataError, GridError, LabelError, suggest
+from covermap.geo.grid import Grid
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -78,6 +80,27 @@ def _read_csv(path: Path, epsg: int | None) -> gpd.GeoDataFrame:
     points = shapely.points(x, y)
     points[np.isnan(x) | np.isnan(y)] = None
     return gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(points, crs=epsg or 4326))
+
+
+def onto_crs(table: gpd.GeoDataFrame, grid: Grid, epsg: int | None, path: str) -> gpd.GeoDataFrame:
+    """A table in the CRS of a grid; epsg: that of a file which states none. Raises GridError."""
+    if table.crs is None and epsg is not None:
+        table = table.set_crs(epsg)
+    if grid.crs is None and table.crs is None:
+        return table
+    if table.crs is None:
+        raise GridError(f"{path} has no CRS", fix="state it: data.epsg: 4326")
+    if epsg is not None and table.crs.to_epsg() not in (None, epsg):
+        raise GridError(f"{path} says EPSG:{table.crs.to_epsg()}, epsg says {epsg}", fix="leave epsg out")
+    if grid.crs is None:
+        raise GridError(f"the image has no CRS, {path} has {table.crs.name}", fix="gdal_edit.py -a_srs EPSG:... IMAGE")
+    return table.to_crs(grid.crs.to_wkt())
+
+
+def without_place(shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    """Which of the shapes (N,) are missing, empty or at no finite place."""
+    nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
+    return np.asarray(nothing | ~np.isfinite(shapely.bounds(shapes)).all(1))
 
 
 def require_field(path: str | Path, field: str | None, table: gpd.GeoDataFrame) -> str:

@@ -26,6 +26,7 @@ from covermap.geo.classes import METHODS, class_losses, count_classes, rare_clas
 from covermap.geo.composite import composite as composite_of
 from covermap.geo.composite import require_method
 from covermap.geo.delivered import find_granule
+from covermap.geo.density import PointDensity
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.legend_files import csv_text
 from covermap.geo.products import small_cache
@@ -37,6 +38,8 @@ from covermap.geo.writer import RasterWriter
 
 CONTINUOUS = ("bilinear", "nearest", "cubic", "average")
 BLOCK_PX = 1024
+_DENSITIES = (0.1, 1.0, 5.0, 20.0)
+"""Points per km2 from which on pixels are counted for the user."""
 COMPOSITE_BYTES = 1 << 28
 """What a block of several dates may take, about; each core holds one."""
 
@@ -73,15 +76,17 @@ def prepare(
     resampling: str = "bilinear", field: str | None = None, layer: str | None = None, epsg: int | None = None,
     legend: str | None = None, sensor: str | None = None, bands: Sequence[str] | None = None, clouds: str = "auto",
     composite: str | None = None, dates: str | None = None, report_loss: bool = False,
-    terrain: Sequence[str] | None = None, overwrite: bool = False, dry_run: bool = False, on_progress: Tick = unseen,
+    terrain: Sequence[str] | None = None, density_m: float | None = None, overwrite: bool = False,
+    dry_run: bool = False, on_progress: Tick = unseen,
 ) -> Outcome:  # fmt: skip
     """Write `source` on the grid of `like`, or on its own at `gsd_m`; returns sentences about the result.
 
     Polygons, points and whole-number rasters resampled by mode are labels; the rest are images. composite: several
     sources (PATH, PATH@DATE, patterns) as one image by median, mean or max-ndvi over their valid pixels; dates: only
     those in the period first/last. report_loss: count what each method loses of the classes of a label raster, and
-    write it beside the result as NAME.classes.csv. terrain: slope, aspect of elevation instead of itself. Memory: a
-    block a core. Raises ConfigError (options that do not go together), GridError (no overlap), OutputError (exists).
+    write it beside the result as NAME.classes.csv. terrain: slope, aspect of elevation instead of itself. density_m:
+    points per km2 by a kernel of this standard deviation in metres. Memory: a block a core. Raises ConfigError
+    (options that do not go together), GridError (no overlap), OutputError (exists).
     """
     out = claim(out, overwrite=overwrite, dry_run=dry_run)
     sources = [source] if isinstance(source, str) else list(source)
@@ -99,7 +104,11 @@ def prepare(
     source = sources[0]
     if terrain and (known or field or report_loss):
         raise ConfigError("--terrain goes with elevation, not with labels", fix="leave the other options out")
-    if is_vector(source):
+    if density_m is not None:
+        if known or field or terrain or report_loss or not is_vector(source):
+            raise ConfigError("--density takes points alone", fix="covermap prepare heads.csv density.tif --like IMAGE")
+        found = _density(source, like, gsd_m, density_m, layer, epsg)
+    elif is_vector(source):
         if not like or not field:
             raise ConfigError(f"{source} holds polygons or points", fix="add --like IMAGE and --field CLASS_FIELD")
         grid = _grid_of(like)
@@ -266,6 +275,29 @@ def _terrain(raster: Raster, names: list[str]) -> Layer:
         return [f"  not valid: {counts[0] / (raster.grid.height * raster.grid.width):.1%}; degrees, flat has no aspect"]
 
     return Layer(raster.grid, names, "float32", float("nan"), read, describe)
+
+
+def _density(
+    source: str, like: str | None, gsd_m: float | None, bandwidth_m: float, layer: str | None, epsg: int | None
+) -> Layer:
+    if not like:
+        raise ConfigError(f"{source} holds points: on which grid?", fix="add --like IMAGE")
+    grid = _grid_of(like)
+    grid = grid.coarsen(gsd_m / grid.gsd_m) if gsd_m else grid
+    points = PointDensity.open(source, grid=grid, bandwidth_m=bandwidth_m, layer=layer, epsg=epsg)
+
+    def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        values = points.read(window)
+        shown = np.bincount(np.searchsorted(_DENSITIES, values.ravel(), side="right"), minlength=len(_DENSITIES) + 1)
+        return values, shown
+
+    def describe(counts: npt.NDArray[np.int64]) -> list[str]:
+        shares = [f"{share:.1%} from {low:g}" for low, share in zip(_DENSITIES, counts[1:] / counts.sum(), strict=True)]
+        return [
+            f"  {len(points.rows):,} points; points per km2: {counts[0] / counts.sum():.1%} less, " + ", ".join(shares)
+        ]
+
+    return Layer(grid, ["per_km2"], "float32", float("nan"), read, describe, points.notes)
 
 
 def _dated(
