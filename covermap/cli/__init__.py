@@ -19,6 +19,7 @@ from covermap.cli import (
     demo,
     doctor,
     evaluate,
+    event,
     fetch,
     info,
     init,
@@ -26,6 +27,7 @@ from covermap.cli import (
     models,
     predict,
     prepare,
+    rank,
     report,
     run,
     train,
@@ -69,6 +71,8 @@ app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(event.event)
+app.command()(rank.rank)
 app.command()(report.report)
 app.add_typer(legend.app, name="legend")
 app.command()(run.run)

@@ -101,8 +101,17 @@ def finish_map(
             write_text(beside["item"], _stac_item(out.stem, grid, when, derived_from, assets))
         else:
             beside.pop("item").unlink(missing_ok=True)
-            notes = ("no STAC item was written: the date of the image is not known (option --date 2019-07-27)",)
+            notes = (
+                "no STAC item was written: the date of the image is not known (state it: --date, or FILE@2019-07-27)",
+            )
     return MapSummary(out, (out, *beside.values()), legend, num_pixels, areas_ha, num_nodata, notes)
+
+
+def legend_of_map(path: str | Path) -> Legend | None:
+    """The legend that a finished map holds, also of classes without a pixel; None of other rasters."""
+    with rasterio.open(path) as dataset:
+        text = dataset.tags().get("COVERMAP_LEGEND")
+    return Legend.from_dict(json.loads(text), where=str(path)) if text else None
 
 
 def finish_cog(

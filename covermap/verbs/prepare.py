@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.config import CloudConfig, DataConfig, ImageConfig, expand, parse_date
-from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
 from covermap.core.legend import IGNORE, Legend, load_legend
 from covermap.core.output import claim, write_text
@@ -27,39 +26,20 @@ from covermap.geo.composite import composite as composite_of
 from covermap.geo.composite import require_method
 from covermap.geo.delivered import find_granule
 from covermap.geo.density import PointDensity
-from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.grid import Grid, Window
 from covermap.geo.legend_files import csv_text
 from covermap.geo.products import small_cache
 from covermap.geo.raster import Raster, files_behind, grid_of, open_dataset, open_raster
 from covermap.geo.rasterize import VectorLabels
 from covermap.geo.terrain import require_terrain
 from covermap.geo.terrain import terrain as terrain_of
-from covermap.geo.writer import RasterWriter
+from covermap.verbs.layer import BLOCK_PX, Layer, write_layer
 
 CONTINUOUS = ("bilinear", "nearest", "cubic", "average")
-BLOCK_PX = 1024
 _DENSITIES = (0.1, 1.0, 5.0, 20.0)
 """Points per km2 from which on pixels are counted for the user."""
 COMPOSITE_BYTES = 1 << 28
 """What a block of several dates may take, about; each core holds one."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What is to be written: `read(window)` gives values and counts, `describe(all counts)` the sentences on them."""
-
-    grid: Grid
-    bands: Sequence[str]
-    dtype: str
-    nodata: float
-    read: Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]
-    describe: Callable[[npt.NDArray[np.int64]], list[str]]
-    notes: Sequence[str] = ()
-    block_px: int = BLOCK_PX
-    again: Callable[[], Layer] | None = None
-    """What to write where codes turn up that this layer does not know."""
-    losses: Callable[[npt.NDArray[np.int64]], list[dict[str, Any]]] = lambda counts: []
-    """What each class loses, where that was asked."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +116,12 @@ def _finish(
     if dry_run:
         return Outcome(told)
     try:
-        counts = _write(found, out, overwrite, on_progress)
+        counts = write_layer(found, out, overwrite=overwrite, on_progress=on_progress)
     except LabelError:
         if found.again is None:
             raise
         found = found.again()
-        counts = _write(found, out, overwrite, on_progress)
+        counts = write_layer(found, out, overwrite=overwrite, on_progress=on_progress)
     told += found.describe(counts)
     losses = found.losses(counts)
     if losses:
@@ -371,24 +351,3 @@ def _composite_layer(scene: Scene, key: str, method: str) -> Layer:
 
     block = min(BLOCK_PX, max(128, side))
     return Layer(grid, raster.bands, "float32", float("nan"), read, describe, block_px=block)
-
-
-def _write(layer: Layer, out: Path, overwrite: bool, on_progress: Tick) -> npt.NDArray[np.int64]:
-    """Blocks are read by all cores, and written in their order: the same call gives the same bytes; returns counts."""
-    blocks = list(partition(layer.grid.window, layer.block_px, layer.block_px))
-    counts: Any = 0
-    early: dict[int, npt.NDArray[Any]] = {}
-    with RasterWriter(
-        out, layer.grid, bands=layer.bands, dtype=layer.dtype, nodata=layer.nodata, overwrite=overwrite
-    ) as writer:  # fmt: skip
-        written = 0
-        for number, (values, seen) in map_unordered(
-            lambda number: (number, layer.read(blocks[number])), range(len(blocks)), workers=cores()
-        ):
-            early[number] = values
-            counts = counts + seen
-            while written in early:
-                writer.write(blocks[written], early.pop(written))
-                written += 1
-                on_progress(written, len(blocks))
-    return np.asarray(counts)

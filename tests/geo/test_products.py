@@ -197,7 +197,9 @@ def test_wrong_dates_and_no_date(tmp_path: Path) -> None:
             make(tmp_path, legend, DEGREES, date=date)
     summary, _ = make(tmp_path, legend, DEGREES, date=None)
     assert not (tmp_path / "map.stac.json").exists()
-    assert summary.notes == ("no STAC item was written: the date of the image is not known (option --date 2019-07-27)",)
+    assert summary.notes == (
+        "no STAC item was written: the date of the image is not known (state it: --date, or FILE@2019-07-27)",
+    )
 
 
 @pytest.mark.parametrize("transform", [Affine(1, 0, 0, 0, -1, 64), Affine.identity()])

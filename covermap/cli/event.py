@@ -1,0 +1,90 @@
+"""`covermap event`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from covermap.cli import show
+from covermap.cli.rank import Side, Top, tell
+
+if TYPE_CHECKING:
+    from covermap.core.config import ImageConfig
+
+_SIDES = "A file, a quoted pattern, or several with commas; FILE@DATE states a date."
+Before = Annotated[str, typer.Argument(help=f"Image before the event. {_SIDES}", metavar="BEFORE")]
+After = Annotated[str, typer.Argument(help="Image after it, of the same sensor.", metavar="AFTER")]
+Out = Annotated[str, typer.Argument(help="Map to write, .tif.", metavar="OUT.tif")]
+Kind = Annotated[str, typer.Option(help="flood, landslide or damage.")]
+Model = Annotated[str | None, typer.Option(help="Model of a hazard, trained on as many dates; default: none.")]
+Dem = Annotated[str | None, typer.Option(help="Elevation: floods lie on flat ground, landslides on slopes.")]
+Sensor = Annotated[str | None, typer.Option(help="Sensor of the images: sentinel1, sentinel2, ...")]
+Bands = Annotated[str | None, typer.Option(help="Band names in file order, if the files have none.")]
+Quantity = Annotated[str | None, typer.Option(help="Radar numbers that are not dB: power or amplitude.")]
+Clouds = Annotated[str, typer.Option(help="Cloudy pixels are nodata: auto (of a product) or none.")]
+Threshold = Annotated[float | None, typer.Option(help="Of the change, instead of the one that is found.")]
+Looks = Annotated[int, typer.Option(help="Side of the square of radar pixels that are averaged.")]
+
+
+def event(
+    before: Before,
+    after: After,
+    out: Out,
+    kind: Kind = "flood",
+    model: Model = None,
+    dem: Dem = None,
+    sensor: Sensor = None,
+    bands: Bands = None,
+    quantity: Quantity = None,
+    clouds: Clouds = "auto",
+    threshold: Threshold = None,
+    looks: Looks = 5,
+    side: Side = 128,
+    top: Top = 10,
+    overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
+) -> None:
+    """Map what a flood, landslide or other event changed, and rank the places to look at first.
+
+    Without a model an index of change is cut where it parts into two groups; with one the map is the model's.
+
+    Examples: covermap event before.tif after.tif flood.tif --sensor sentinel1 --dem dem.tif ·
+    covermap event 'pre/*.tif' 'post/*.tif' slides.tif --kind landslide --sensor sentinel1 --quantity power ·
+    covermap event before.tif after.tif flood.tif --model runs/flood --sensor sentinel1
+    """
+    from covermap.verbs.event import event as work
+
+    first, second = (_images(text, sensor, bands, quantity, clouds) for text in (before, after))
+    with show.progress("comparing", quiet=quiet) as tick:
+        done = work(
+            first, second, out, kind=kind, dem=dem, model=model, threshold=threshold, looks_px=looks, side_px=side,
+            overwrite=overwrite, on_progress=tick,
+        )  # fmt: skip
+    if as_json:
+        show.as_json(
+            {"map": done.path, "files": list(done.files), "class": done.name, "mapped_ha": done.mapped_ha,
+             "places": done.places, "num_places": done.num_places, "notes": list(done.notes)}
+        )  # fmt: skip
+        return
+    for note in done.notes:
+        typer.echo(f"note: {note}")
+    tell(done.places, done.num_places, done.name, top)
+    typer.echo(f"{done.name}: {done.mapped_ha:,.1f} ha by pixel counts")
+    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+
+
+def _images(text: str, sensor: str | None, bands: str | None, quantity: str | None, clouds: str) -> list[ImageConfig]:
+    """An entry for each date of a side."""
+    from covermap.core.config import ImageConfig, expand
+    from covermap.core.config_file import parse_section
+
+    found = []
+    for each in filter(None, map(str.strip, text.split(","))):
+        stem, at, day = each.rpartition("@")
+        pattern, date = (stem, day) if at and day[:4].isdigit() else (each, None)
+        for path in expand(pattern):
+            given = {"path": path, "sensor": sensor, "bands": show.listed(bands), "quantity": quantity, "date": date}
+            found.append(parse_section(ImageConfig, {**given, "clouds": clouds}, where="covermap event"))
+    return found

@@ -1,0 +1,87 @@
+"""Where a distribution parts into two groups, found in the places that hold both.
+
+A flood covers a few percent of a scene, which leaves its histogram with one peak. In some of its places it covers half:
+those are sought, and the threshold is taken from their pixels alone (split-based thresholding, Martinis et al. 2009,
+Nat. Hazards Earth Syst. Sci. 9; the threshold itself: Otsu 1979, IEEE Trans. SMC 9).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.errors import DataError
+
+SEPARATED = 0.75
+"""Share of the variance that lies between the groups: a normal distribution cut in its middle has 0.64."""
+FEWEST = 0.1
+"""Share of a place's pixels that the smaller group has at least."""
+FAR = 4.0
+"""Where no place holds two groups: robust standard deviations above the median."""
+
+
+class Threshold(NamedTuple):
+    """A number, and how many places it was taken from: 0 where none holds two groups."""
+
+    value: float
+    num_places: int
+
+
+def two_groups(counts: npt.NDArray[np.integer], edges: npt.NDArray[np.float64]) -> Threshold:
+    """The threshold between usual and high values.
+
+    counts: pixels of each place by value (N, B), edges: (B + 1,) of the values. Places count where their upper group
+    lies above the median of all. Raises DataError where nothing was counted.
+    """
+    counts = np.asarray(counts, np.float64)
+    if counts.ndim != 2 or counts.shape[1] + 1 != len(edges):
+        raise DataError(f"counts {counts.shape} do not go with {len(edges)} edges", fix="give (places, bins)")
+    every = counts.sum(0)
+    if not every.sum():
+        raise DataError(
+            "no pixel is known on both sides of the event", fix="check nodata, clouds and the grids of both"
+        )
+    centres = (edges[1:] + edges[:-1]) / 2
+    median = _quantile(every, edges, 0.5)
+    cut, separation, upper = otsu(counts[counts.sum(1) > 0], centres)
+    chosen = (separation >= SEPARATED) & (upper >= FEWEST) & (upper <= 1 - FEWEST) & (edges[cut + 1] > median)
+    if not chosen.any():
+        spread = 1.4826 * _quantile(_folded(every, centres, median, edges), edges - edges[0], 0.5)
+        return Threshold(float(median + FAR * max(spread, edges[1] - edges[0])), 0)
+    cut, _, _ = otsu(counts[counts.sum(1) > 0][chosen].sum(0)[None], centres)
+    return Threshold(float(edges[cut[0] + 1]), int(chosen.sum()))
+
+
+def otsu(
+    counts: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Last bin of the lower group (N,), share of the variance between both groups, share of pixels in the upper one."""
+    total = counts.sum(1, keepdims=True)
+    mean = counts @ centres / total[:, 0]
+    variance = counts @ centres**2 / total[:, 0] - mean**2
+    lower = counts.cumsum(1) / total
+    below = (counts * centres).cumsum(1) / total
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (mean[:, None] * lower - below) ** 2 / (lower * (1 - lower))
+    between = np.where(np.isfinite(between), between, 0.0)
+    # Of a gap all cuts are as good: its middle.
+    best = between.max(1, keepdims=True)
+    same = between >= best * (1 - 1e-9)
+    first, last = same.argmax(1), same.shape[1] - 1 - same[:, ::-1].argmax(1)
+    cut = (first + last) // 2
+    share = np.divide(best[:, 0], variance, out=np.zeros(len(best)), where=variance > 0)
+    return cut, share, 1 - lower[np.arange(len(cut)), cut]
+
+
+def _quantile(counts: npt.NDArray[np.float64], edges: npt.NDArray[np.float64], share: float) -> float:
+    below = np.concatenate([[0], counts.cumsum()]) / counts.sum()
+    return float(np.interp(share, below, edges))
+
+
+def _folded(
+    counts: npt.NDArray[np.float64], centres: npt.NDArray[np.float64], middle: float, edges: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Counts by distance from the middle, in bins from 0."""
+    return np.histogram(np.abs(centres - middle), edges - edges[0], weights=counts)[0].astype(np.float64)

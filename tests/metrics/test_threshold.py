@@ -1,0 +1,62 @@
+"""Where two groups part: against scikit-image's definition written out, and what happens where there is one group."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from covermap.core.errors import DataError
+from covermap.metrics.threshold import otsu, two_groups
+
+EDGES = np.linspace(-5, 15, 401)
+
+
+def counts_of(*places: np.ndarray) -> np.ndarray:
+    return np.stack([np.histogram(np.clip(place, -5, 14.99), EDGES)[0] for place in places])
+
+
+def test_otsu_is_the_cut_of_least_variance_within() -> None:
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(0, 1, 4000), random.normal(5, 1.5, 1500)])
+    counts = counts_of(values)
+    centres = (EDGES[1:] + EDGES[:-1]) / 2
+    cut, share, upper = otsu(counts.astype(float), centres)
+    binned = np.repeat(centres, counts[0])
+    within = [
+        np.var(binned[binned <= c]) * (binned <= c).mean() + np.var(binned[binned > c]) * (binned > c).mean()
+        for c in centres[60:250]
+    ]
+    assert centres[cut[0]] == pytest.approx(centres[60:250][int(np.argmin(within))])
+    assert share[0] == pytest.approx(1 - min(within) / np.var(binned))
+    assert upper[0] == pytest.approx((binned > centres[cut[0]]).mean())
+
+
+def test_a_flood_of_two_percent_is_found_by_the_places_that_hold_half_of_it() -> None:
+    random = np.random.default_rng(1)
+    dry = [random.normal(0, 1, 4000) for _ in range(49)]
+    wet = np.concatenate([random.normal(0, 1, 2000), random.normal(7, 1, 2000)])
+    found = two_groups(counts_of(*dry, wet), EDGES)
+    assert found.num_places == 1
+    assert 2.5 < found.value < 4.5
+    # All pixels together have one peak: their own cut lies elsewhere.
+    every = counts_of(np.concatenate([*dry, wet]))
+    assert two_groups(every, EDGES).num_places == 0
+
+
+def test_without_an_event_the_threshold_is_far_from_the_usual() -> None:
+    random = np.random.default_rng(2)
+    found = two_groups(counts_of(*(random.normal(1, 0.5, 5000) for _ in range(20))), EDGES)
+    assert found.num_places == 0
+    assert found.value == pytest.approx(1 + 4 * 0.5, abs=0.1)
+
+
+def test_a_gap_between_the_groups_is_cut_in_its_middle() -> None:
+    place = np.concatenate([np.zeros(500), np.full(500, 8.0)])
+    assert two_groups(counts_of(place, np.zeros(3000)), EDGES).value == pytest.approx(4, abs=0.1)
+
+
+def test_nothing_known_is_refused() -> None:
+    with pytest.raises(DataError, match="no pixel is known"):
+        two_groups(np.zeros((3, 400), int), EDGES)
+    with pytest.raises(DataError, match="edges"):
+        two_groups(np.zeros((3, 7), int), EDGES)
