@@ -29,7 +29,18 @@ from covermap.core.output import write_text, writing
 
 _MAPS = ("map.tif", "confidence.tif", "probs.tif")
 _WRITTEN = (
-    *("model", "baseline", "checkpoints", "maps", "tensorboard", "log.*", "metrics*.json", "*_test*.csv", "*_val*.csv"),
+    *(
+        "model",
+        "baseline",
+        "checkpoints",
+        "maps",
+        "tensorboard",
+        "log.*",
+        "metrics*.json",
+        "*_test*.csv",
+        "*_val*.csv",
+        "blocks_*.npz",
+    ),
     *("map.*", *_MAPS, "areas.csv"),
     *("*_train*.csv", "split.csv", "inputs.json", "notes.json", "weights.json", "report.html"),
 )

@@ -151,6 +151,7 @@ _CLASSIFICATION = _classes(
 )  # fmt: skip
 _DENSITY = _CLASSIFICATION._replace(
     scores=(
+        Score("auc", "AUC", "chance that a chip above a border ranks over one below, mean of the borders"),
         *_CLASSIFICATION.scores,
         Score("mae", "Mean distance", "between the right class and the one given, in classes", "score", "low"),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ import numpy.typing as npt
 
 from covermap.core.errors import MissingExtra
 from covermap.core.legend import IGNORE
+from covermap.core.output import replacing
 from covermap.core.task import Task
 from covermap.geo.grid import Window, partition
 from covermap.infer import highest
 from covermap.metrics.calibration import Calibration
 from covermap.metrics.confusion import Confusion, scores_of
-from covermap.metrics.intervals import Interval, bootstrap, compare
+from covermap.metrics.intervals import Interval, Score, bootstrap, compare
 from covermap.metrics.objects import BoundaryIoU, ObjectRecall
 from covermap.verbs.score import Compared
 
@@ -50,7 +52,8 @@ class Details:
         some = known[:: max(1, len(known) // CALIBRATED_PX)]
         self.calibration.add(one.answers.reshape(len(one.answers), -1)[:, some], reference.ravel()[some])
         if one.window is None:
-            self._cell(one.place, len(self._cells), 0).add(reference, predicted)
+            assert one.chip is not None
+            self._cell(one.scene, one.chip.row, one.chip.col).add(reference, predicted)
             return
         for cell in _cells(one.window):
             at = cell.within(one.window).slices
@@ -96,7 +99,7 @@ class Details:
     def tables(self) -> dict[str, Any]:
         """reliability, objects (by class and size), and intervals of scores."""
         self._close()
-        intervals = {key: _plain(bootstrap(self.blocks(), _score(key))) for key in SURE}
+        intervals = {key: _plain(bootstrap(self.blocks(), score_by(key))) for key in SURE}
         found: dict[str, Any] = {"intervals": intervals, "reliability": self.calibration.table()}
         if not self.task.kind.chips:
             found["objects"] = self.objects.table(self.task.legend.names)
@@ -106,12 +109,18 @@ class Details:
         """Counts (N, K, K) of blocks, in an order that depends on their place alone."""
         return np.stack([self._cells[key].counts for key in sorted(self._cells)])
 
+    def write_blocks(self, path: Path) -> None:
+        """Counts (N, K, K) and the places of the blocks, for comparisons with other runs."""
+        keys = sorted(self._cells)
+        with replacing(path) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, counts=self.blocks(), places=np.array([f"{n} {r} {c}" for n, r, c in keys]))
+
     def against(self, other: Details) -> dict[str, Any]:
         """Scores of this model minus another one's on the same blocks: value, low, high, p."""
         mine, theirs = self.blocks(), other.blocks()
         if mine.shape != theirs.shape or not np.array_equal(mine.sum(2), theirs.sum(2)):
             return {}  # not the same pixels: a sensor that only one of them needs was missing somewhere
-        return {key: _plain(compare(mine, theirs, _score(key))) for key in SURE}
+        return {key: _plain(compare(mine, theirs, score_by(key))) for key in SURE}
 
 
 def _cells(window: Window) -> list[Window]:
@@ -122,7 +131,8 @@ def _cells(window: Window) -> list[Window]:
     return [cell.intersect(window) for cell in partition(area, CELL_PX, CELL_PX)]
 
 
-def _score(key: str) -> Any:
+def score_by(key: str) -> Score:
+    """A score of tables of counts by its name."""
     return lambda tables: scores_of(tables)[key]
 
 

@@ -10,16 +10,20 @@ from covermap.core.errors import ConfigError, DataError, LabelError, suggest
 from covermap.core.output import write_text
 from covermap.core.progress import Say, silent
 from covermap.core.run import Run
+from covermap.core.task import Task
 from covermap.data.reference import with_reference
-from covermap.data.scene import open_scenes
+from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import PARTS, Split
 from covermap.data.stats import with_own_statistics
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.confusion import Confusion
 from covermap.models import device_of, load_model
 from covermap.verbs.details import Details
+from covermap.verbs.predict_chips import ChipTable
 from covermap.verbs.score import ClassScorer, compare, count
 
+MODELS = {"network": "model", "random forest": "baseline"}
+"""Models of a run by name: their folders."""
 PARTS_USED = {"train": "fitted the model", "val": "chose the checkpoint"}
 
 
@@ -35,28 +39,10 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
     split = Split.load(run.path("split.csv"))
     models: dict[str, Any] = {}
     details: dict[str, Details | None] = {}
-    for name, folder in (("network", "model"), ("random forest", "baseline")):
+    for name, folder in MODELS.items():
         if run.path(f"{folder}/config.json").is_file():
             say(f"scoring the {name} on {part}")
-            model = load_model(
-                run.path(folder), device=device_of(run.config.predict.device), precision=run.config.predict.precision
-            )
-            mine, theirs = model.task.legend, task.legend
-            if model.task.name != task.name or mine.codes != theirs.codes or mine.names != theirs.names:
-                raise LabelError(
-                    f"the {name} maps {', '.join(mine.names)}; the labels hold {', '.join(theirs.names)}",
-                    fix="task or legend was changed after training: train again with --overwrite",
-                )
-            scenes = with_own_statistics(scenes, model.spec)
-            compared = compare(model, scenes, split, part, settings=run.config.predict)
-            details[name] = Details(task) if task.kind.takes in ("classes", "order") else None
-            scorer = count(compared, task, part, details[name])
-            models[name] = {"scores": scorer.scores(), **scorer.tables()}
-            if more := details[name]:
-                models[name]["scores"] |= more.scores()
-                models[name] |= more.tables()
-            if isinstance(scorer, ClassScorer):
-                write_confusion(run.path(f"confusion_{part}_{folder}.csv"), scorer.confusion, mine.names)
+            models[name], details[name] = _judge(run, name, scenes, split, task, part)
     if not models:
         raise DataError(f"{run.folder} has no trained model", fix="train it first: covermap train CONFIG")
     result = {
@@ -72,6 +58,34 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
     for table in ("per_class", "per_number", "per_place"):
         _write_table(run.path(f"{table}_{part}.csv"), models, table)
     return result
+
+
+def _judge(
+    run: Run, name: str, scenes: Sequence[Scene], split: Split, task: Task, part: str
+) -> tuple[dict[str, Any], Details | None]:
+    """Scores and tables of one model; writes its files."""
+    folder, settings = MODELS[name], run.config.predict
+    model = load_model(run.path(folder), device=device_of(settings.device), precision=settings.precision)
+    mine, theirs = model.task.legend, task.legend
+    if model.task.name != task.name or mine.codes != theirs.codes or mine.names != theirs.names:
+        raise LabelError(
+            f"the {name} maps {', '.join(mine.names)}; the labels hold {', '.join(theirs.names)}",
+            fix="task or legend was changed after training: train again with --overwrite",
+        )
+    compared = compare(model, with_own_statistics(scenes, model.spec), split, part, settings=settings)
+    details = Details(task) if task.kind.takes in ("classes", "order") else None
+    chips = ChipTable(task) if task.kind.chips else None
+    scorer = count(compared, task, part, details, chips)
+    found = {"scores": scorer.scores(), **scorer.tables()}
+    if details:
+        found["scores"] |= details.scores()
+        found |= details.tables()
+        details.write_blocks(run.path(f"blocks_{part}_{folder}.npz"))
+    if chips:
+        chips.write(run.path(f"chips_{part}_{folder}.csv"))
+    if isinstance(scorer, ClassScorer):
+        write_confusion(run.path(f"confusion_{part}_{folder}.csv"), scorer.confusion, mine.names)
+    return found, details
 
 
 def _comparison(details: Mapping[str, Details | None]) -> dict[str, Any]:

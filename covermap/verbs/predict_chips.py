@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError, OutputError
+from covermap.core.legend import IGNORE
 from covermap.core.output import claim, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.task import Task
@@ -28,6 +29,7 @@ from covermap.geo.writer import RasterWriter
 from covermap.infer import infer_chips, open_all_for
 from covermap.models import LandModel, load_model, read_card
 from covermap.verbs.prediction import Prediction
+from covermap.verbs.score import Compared
 
 
 def predict_chips(
@@ -95,6 +97,34 @@ def write_chips(
         rows.append([*place, *_cells(task, answers[number])])
     write_text(path, csv_text(head, rows))
     return path
+
+
+class ChipTable:
+    """Answers of chips beside what is known of them, as a CSV from which any score can be made again."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._rows: list[list[Any]] = []
+
+    def add(self, one: Compared) -> None:
+        """Keep a chip."""
+        assert one.chip is not None
+        answer, known = one.answers.ravel(), one.reference.ravel()
+        self._rows.append([one.scene, one.chip.row, one.chip.col, *self._known(known), *_cells(self.task, answer)])
+
+    def write(self, path: Path) -> Path:
+        """A row for each chip: scene, row, col, reference, answer."""
+        names = self.task.legend.names
+        known = [f"known {name}" for name in names] if self.task.kind.takes == "numbers" else ["reference"]
+        return write_text(path, csv_text(["scene", "row", "col", *known, *_columns(self.task)], self._rows))
+
+    def _known(self, known: npt.NDArray[Any]) -> list[str]:
+        names = self.task.legend.names
+        if self.task.kind.takes == "numbers":
+            return ["" if math.isnan(value) else f"{value:.7g}" for value in known.tolist()]
+        if self.task.kind.takes == "presence":
+            return ["; ".join(name for name, there in zip(names, known, strict=True) if there == 1)]
+        return ["" if known[0] == IGNORE else names[int(known[0])]]
 
 
 def _rank(task: Task, answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:

@@ -55,12 +55,14 @@ class Scorer(ABC):
 class ClassScorer(Scorer):
     """One class of several: the confusion matrix, and the mean negative log likelihood as loss.
 
-    Of classes in order also the mean distance in classes, of a hazard how well its probability ranks.
+    Of classes in order also the mean distance in classes, and how well what lies above a border is ranked; of a hazard
+    how well its probability ranks.
     """
 
     def __init__(self, task: Task) -> None:
         self.task, self.confusion, self._loss = task, Confusion(len(task.legend)), 0.0
         self.binary = BinaryScores() if task.positive is not None else None
+        self.borders = [BinaryScores() for _ in task.breaks]
 
     @property
     def is_empty(self) -> bool:
@@ -74,6 +76,9 @@ class ClassScorer(Scorer):
         if self.binary is not None:
             positive = np.where(known, reference == self.task.positive, IGNORE).astype(np.uint8)
             self.binary.add(answers[self.task.positive], positive, chip=place)
+        for i, border in enumerate(self.borders, 1):
+            above = np.where(known, reference >= i, IGNORE).astype(np.uint8)
+            border.add(answers[i:].sum(0).clip(0, 1), above)
 
     def scores(self) -> dict[str, Any]:
         loss = self._loss / self.confusion.total
@@ -83,11 +88,18 @@ class ClassScorer(Scorer):
         if self.task.kind.takes == "order":
             steps = np.abs(np.subtract.outer(*[np.arange(len(self.task.legend))] * 2))
             found["mae"] = float((self.confusion.counts * steps).sum() / self.confusion.total)
+            found["auc"] = _mean([border.scores()["auc"] for border in self.borders])
         return found
 
     def tables(self) -> dict[str, Any]:
         table = self.confusion.table(self.task.legend.names)
-        return {"per_class": table, "confusion": self.confusion.counts.tolist()}
+        found: dict[str, Any] = {"per_class": table, "confusion": self.confusion.counts.tolist()}
+        if self.borders:
+            each = zip(self.task.breaks, (border.scores() for border in self.borders), strict=True)
+            found["per_border"] = [
+                {"from": low, **{key: one[key] for key in ("auc", "auprc", "num_positive")}} for low, one in each
+            ]
+        return found
 
 
 class PresenceScorer(Scorer):
@@ -206,7 +218,7 @@ class Counter(Protocol):
 class Compared(NamedTuple):
     """Answers (K, *space), what is known there, and where.
 
-    scene, window, block: of pixels, the strip and the block that it is part of.
+    scene, window, block: of pixels, the strip and the block that it is part of. chip: where a chip lies in its scene.
     """
 
     answers: npt.NDArray[np.float32]
@@ -215,6 +227,7 @@ class Compared(NamedTuple):
     scene: str = ""
     window: Window | None = None
     block: Window | None = None
+    chip: Window | None = None
 
 
 def compare(
@@ -293,7 +306,7 @@ def _chips(
         reference = chip_answer(scene, cell.window, model.task)
         if model.task.kind.takes in ("classes", "order"):
             answers = answers[:, None, None]
-        yield Compared(answers, reference, scene.place or scene.name)
+        yield Compared(answers, reference, scene.place or scene.name, scene.name, chip=cell.window)
 
 
 def _is_known(labels: Callable[[Window], npt.NDArray[np.uint8]]) -> Callable[[Window], npt.NDArray[np.bool_]]:

@@ -222,6 +222,19 @@ def test_density_in_classes(tmp_path, chips, write_tif):
     assert [row["class"] for row in found["per_class"]] == ["below 0.803 m", "0.803 to 0.82 m", "0.82 m and more"]
     assert found["scores"]["oa"] > 0.7
     assert found["scores"]["mae"] < 0.5
+    with open(run.path("chips_test_model.csv")) as file:
+        kept = list(csv.DictReader(file))
+    names = [row["class"] for row in found["per_class"]]
+    aucs = []
+    for i, border in enumerate(found["per_border"], 1):
+        above = np.array([names.index(row["reference"]) >= i for row in kept])
+        rank = np.array([sum(float(row[f"p({name})"]) for name in names[i:]) for row in kept])
+        pairs = [(a > b) + (a == b) / 2 for a in rank[above] for b in rank[~above]]
+        aucs.append(np.mean(pairs))
+        assert border["auc"] == pytest.approx(aucs[-1], abs=2e-3)
+        assert border["num_positive"] == above.sum()
+    assert found["scores"]["auc"] == pytest.approx(np.mean(aucs), abs=2e-3)
+    assert np.mean(aucs) > 0.8
     model = load_model(run.path("model"))
     assert model.task.num_channels == 2
     predict(run.path("model"), str(tmp_path / "chips" / "c*.tif"), tmp_path / "out.csv")

@@ -1,0 +1,142 @@
+"""`evaluate` of several runs: mean and spread over seeds, and what one setting gains over another.
+
+Runs that differ in nothing but their seeds are one setting. Seeds tell how much training varies, blocks of ground how
+much places do: a difference is shown with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.errors import DataError
+from covermap.core.progress import Say, silent
+from covermap.core.run import Run
+from covermap.metrics.intervals import Interval, compare, over_seeds
+from covermap.report.scored import shown_of
+from covermap.verbs.details import SURE, score_by
+from covermap.verbs.evaluate import MODELS, evaluate
+
+Seeds = tuple[int, int]
+"""Of training and of the split."""
+
+
+@dataclass
+class Setting:
+    """Runs with equal settings by their seeds, and what sets them apart from the others' settings."""
+
+    settings: dict[str, Any]
+    runs: dict[Seeds, Run] = field(default_factory=dict)
+    results: dict[Seeds, dict[str, Any]] = field(default_factory=dict)
+    name: str = ""
+
+
+def evaluate_several(runs: Sequence[Run], *, part: str = "test", say: Say = silent) -> dict[str, Any]:
+    """Score runs on a part; returns rows `settings` (score, mean, sd, interval) and `differences` to the first one.
+
+    Raises DataError where a run is given twice, or runs are of different tasks or classes.
+    """
+    settings = _settings(runs)
+    for setting in settings:
+        for seeds, run in setting.runs.items():
+            say(f"{run.folder}")
+            setting.results[seeds] = evaluate(run, part=part, say=say)
+    every = [result for setting in settings for result in setting.results.values()]
+    if len({(result["task"], tuple(result["classes"])) for result in every}) > 1:
+        raise DataError(
+            "the runs learn different tasks or classes, so their scores do not compare",
+            fix="evaluate runs of one task and one legend together",
+        )
+    keys = [row.key for row in shown_of(every[0]).scores if row.form != "count"]
+    rows = [row for setting in settings for row in _over_seeds(setting, keys)]
+    differences = [row for other in settings[1:] for row in _difference(settings[0], other, keys, part)]
+    return {"part": part, "is_test": every[0]["is_test"], "note": every[0]["note"], "task": every[0]["task"],
+            "settings": rows, "differences": differences}  # fmt: skip
+
+
+def _settings(runs: Sequence[Run]) -> list[Setting]:
+    """The runs by what they set, in the order they were given."""
+    found: list[Setting] = []
+    folders = [run.folder.resolve() for run in runs]
+    for run, folder in zip(runs, folders, strict=True):
+        if folders.count(folder) > 1:
+            raise DataError(f"{run.folder} was given twice", fix="name each run once")
+        own, seeds = _without_seeds(run)
+        setting = next((one for one in found if one.settings == own and seeds not in one.runs), None)
+        if setting is None:
+            found.append(setting := Setting(own))
+        setting.runs[seeds] = run
+    different = {
+        key for one in found for key in one.settings if any(o.settings.get(key) != one.settings[key] for o in found)
+    }
+    for one in found:
+        said = [f"{key}={one.settings[key]}" for key in sorted(different & one.settings.keys())]
+        one.name = ", ".join(said) if 0 < len(said) <= 3 else next(iter(one.runs.values())).folder.name
+    return found
+
+
+def _without_seeds(run: Run) -> tuple[dict[str, Any], Seeds]:
+    raw = run.config.model_dump(mode="json")
+    seeds = raw["train"].pop("seed"), raw["split"].pop("seed")
+    return _flat({key: value for key, value in raw.items() if key not in ("name", "output", "predict")}), seeds
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """{a: {b: 1}} -> {a.b: 1}."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
+    return found
+
+
+def _over_seeds(setting: Setting, keys: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for model in MODELS:
+        scores = [result["models"][model]["scores"] for result in setting.results.values() if model in result["models"]]
+        for key in keys if scores else ():
+            values = [float("nan") if one[key] is None else one[key] for one in scores]
+            rows.append({"setting": setting.name, "model": model, "score": key, **_row(over_seeds(values))})
+    return rows
+
+
+def _row(found: Interval) -> dict[str, Any]:
+    return {"mean": found.value, "sd": found.sd, "low": found.low, "high": found.high, "seeds": found.count}
+
+
+def _difference(first: Setting, other: Setting, keys: Sequence[str], part: str) -> list[dict[str, Any]]:
+    """Networks of a setting minus those of the first one, of equal seeds; blocks where both saw the same pixels."""
+    common = [seeds for seeds in first.results if seeds in other.results]
+    if not common:
+        return []
+    mine, theirs = (_blocks([setting.runs[seeds] for seeds in common], part) for setting in (other, first))
+    same = mine is not None and theirs is not None and np.array_equal(mine.sum(2), theirs.sum(2))
+    rows = []
+    for key in keys:
+        pairs = [[one.results[seeds]["models"]["network"]["scores"][key] for one in (other, first)] for seeds in common]
+        found = over_seeds([a - b if a is not None and b is not None else float("nan") for a, b in pairs])
+        row = {"setting": other.name, "against": first.name, "score": key, **_row(found)}
+        if same and key in SURE:
+            assert mine is not None
+            assert theirs is not None
+            ground = compare(mine, theirs, score_by(key))
+            row |= {"blocks_low": ground.low, "blocks_high": ground.high, "blocks": ground.count, "p": ground.p}
+        rows.append(row)
+    return rows
+
+
+def _blocks(runs: Sequence[Run], part: str) -> npt.NDArray[np.int64] | None:
+    """Counts (N, K, K) of the networks' blocks, summed over runs that were scored on the same ones; else None."""
+    total, places = None, None
+    for run in runs:
+        path = run.path(f"blocks_{part}_{MODELS['network']}.npz")
+        if not path.is_file():
+            return None
+        with np.load(path) as kept:
+            if places is not None and not np.array_equal(places, kept["places"]):
+                return None
+            places, total = kept["places"], kept["counts"] + (0 if total is None else total)
+    return total
