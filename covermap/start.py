@@ -26,7 +26,7 @@ from covermap.data.chips import Survey, survey, survey_chips
 from covermap.data.make_split import make_split
 from covermap.data.reference import chip_windows, with_reference
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
-from covermap.data.split import Split
+from covermap.data.split import Split, part_counts
 from covermap.data.stats import input_spec, target_statistics, with_own_statistics, with_statistics
 from covermap.earlier import Earlier
 from covermap.geo.grid import Window
@@ -136,7 +136,20 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
         if config.train.schedule == "plateau" or config.train.patience:
             raise ConfigError("train.schedule plateau and train.patience need a val part", fix="set split.val: 0.2")
         ready.notes.append("there is no val part: the model of the last epoch is kept")
+    _require_positives(ready, config)
     return ready
+
+
+def _require_positives(ready: Prepared, config: RunConfig) -> None:
+    """Raise DataError where the val part lacks the hazard that the best model would be chosen by."""
+    task, monitor = ready.task, config.monitor[0]
+    if task.positive is None or not ready.has_val or monitor in ("val_loss", "val_miou"):
+        return
+    if not part_counts(ready.split, ready.scenes)["val"][task.positive]:
+        raise DataError(
+            f"the val part has no pixel of {task.legend.names[task.positive]}, so {monitor} cannot be told",
+            fix="give val a place that has it (split.val), or choose the model by train.monitor: val_loss",
+        )
 
 
 def measured_task(task: Task, scenes: Sequence[Scene], split: Split, *, size_px: int) -> Task:

@@ -20,7 +20,7 @@ from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import ChipClasses, ChipLabels, Labels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, Refuse, SceneFiles, find_scenes
 from covermap.data.target import Target, open_target
-from covermap.geo.band_source import Quantity
+from covermap.geo.band_source import LOWEST_DB, Quantity
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, similar_gsd
 from covermap.geo.raster import Raster, files_behind, open_dataset, open_raster, own_file, stack_dates
@@ -289,7 +289,7 @@ def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) ->
             f"{raster.name}: no number is below {S2_DARKEST}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
         )
     if image.quantity:
-        raster = _in_decibel(raster, image.quantity)
+        raster = _in_decibel(raster, image.quantity, notes)
     used = raster.select(image.use, sensor=sensor) if image.use else raster
     if any(used.differences) and image.offset not in ("auto", 0.0):
         raise ConfigError(
@@ -308,8 +308,8 @@ def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) ->
     return _Opened(raster.select(channels.to_read(raster.bands)), added, raster.bands, channels)
 
 
-def _in_decibel(raster: Raster, quantity: Quantity) -> Raster:
-    """The raster in dB; raises BandError where it is mostly below 0, so that it probably is already."""
+def _in_decibel(raster: Raster, quantity: Quantity, notes: list[str]) -> Raster:
+    """The raster in dB; raises BandError where more than a tenth is below 0, so that it probably is already."""
     grid = raster.grid
     side = min(grid.height, grid.width, 512)
     values, valid = raster.read(Window((grid.height - side) // 2, (grid.width - side) // 2, side, side))
@@ -319,6 +319,9 @@ def _in_decibel(raster: Raster, quantity: Quantity) -> Raster:
             f"{raster.name} is said to hold radar {quantity}, but {(seen < 0).mean():.0%} of its numbers are below 0",
             fix="if it is in dB already, leave quantity out",
         )
+    if seen.size and (share := float((seen <= 0).mean())):
+        what = f"{share:.2g} of its numbers (in the middle) are 0 or below and count as {LOWEST_DB:g} dB"
+        notes.append(f"{raster.name}: {what}; if nothing was seen there, set nodata: 0")
     return raster.in_decibel(quantity)
 
 

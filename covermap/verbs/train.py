@@ -228,9 +228,10 @@ class Loop:
             found = self._sums(batch)
             total = self._mean(found, mass)
             if not torch.isfinite(total):
+                kept = f"; the model of epoch {self.epoch} is in {self.run.folder}" if self.epoch else ""
                 raise CovermapError(
-                    f"the loss is no longer a number in epoch {self.epoch + 1}, windows {', '.join(batch.keys[:4])}",
-                    fix=f"lower train.lr, or look at those windows; the last good state is in {self.run.folder}",
+                    f"the loss is no longer a number in epoch {self.epoch + 1}, windows {', '.join(batch.keys)}",
+                    fix=f"lower train.lr, or look at those windows{kept}",
                 )
             self.accelerator.backward(total)
             sums += found.detach()

@@ -71,6 +71,12 @@ def test_decibels_equal_numpy_and_zero_is_finite(events, quantity, factor):
     assert np.allclose(values[0, :, 2:, 2:], np.maximum(factor * np.log10(raw[:, 2:, 2:]), LOWEST_DB), atol=1e-4)
 
 
+def test_numbers_that_have_no_logarithm_are_told(events):
+    image = ImageConfig(path=str(events / "s1/chip0.tif"), sensor="sentinel1", quantity="amplitude")
+    (scene,) = open_scenes(DataConfig(image=[image]), labels=False)
+    assert any("0 or below and count as -50 dB" in note for note in scene.notes)
+
+
 def test_a_difference_of_bands_is_their_ratio(events):
     raster = open_raster(events / "s1/chip0.tif").in_decibel("power").select(["vv-vh"])
     values, _ = raster.read()

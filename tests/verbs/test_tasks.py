@@ -185,6 +185,17 @@ def test_a_hazard_of_pixels(tmp_path, chips, write_tif):
     assert read_card(run.path("model")).task.positive == 1
 
 
+def test_a_val_part_without_the_hazard_is_refused_before_training(tmp_path, write_tif, tiny):
+    codes = np.ones((1, 96, 128), "uint8")
+    codes[0, 20:60, 80:120] = 2
+    data = tiny["data"] | {"labels": write_tif("h.tif", codes, nodata=0), "legend": {1: "dry", 2: "wet"}}
+    split = {"val": {"cols": [0, 40]}, "test": {"cols": [41, 60]}, "buffer_px": 0}
+    raw = tiny | {"data": data, "split": split, "task": "hazard"}
+    with pytest.raises(DataError, match="the val part has no pixel of wet, so val_auprc cannot be told"):
+        prepare_run(parse_config(raw))
+    prepare_run(parse_config(raw | {"train": tiny["train"] | {"monitor": "val_loss"}}))
+
+
 def numbers(tmp_path, chips, write_tif, factor=1):
     """The chips with a raster of numbers: the mean of the image, and noise."""
     folder, rows = chips
