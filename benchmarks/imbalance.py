@@ -6,12 +6,13 @@ lie beside the rows. The table also has what tau does that the 399 val chips cho
 S0's four runs are ce balanced, mlp balanced, focal (its weights were never applied) and focal sqrt.
 
 usage: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/imbalance.py OUT.jsonl [--seeds 0 1 2 3 4] [--recipes ce ...]
-       then: --table with the same OUT.jsonl
+       then: --table, or --figures FOLDER, with the same OUT.jsonl
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import tempfile
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from covermap.core.config_file import parse_config
+from covermap.core.legend import load_legend
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import Sample
 from covermap.data.chips import image_batch
@@ -28,6 +30,7 @@ from covermap.data.sources.lucas import BANDS
 from covermap.metrics.calibration import fit_temperature
 from covermap.metrics.tradeoff import best_within, expected_tradeoff, tradeoff
 from covermap.models import load_model
+from covermap.report.figures import grouped_bars, radar, tradeoff_curves
 from covermap.start import prepare_run
 from covermap.verbs.decide import TAUS, answers_of
 from covermap.verbs.train import train
@@ -113,6 +116,45 @@ def table(out: Path) -> None:
         print(f"| {recipe} | {seed} | {plain.accuracy:.3f} / {plain.macro_recall:.3f} | {' | '.join(cells)} |")
 
 
+FIGURES = {"ce balanced": "CE, balanced", "mlp balanced": "MLP, CE balanced", "focal": "focal, no weights",
+           "focal sqrt": "focal, sqrt weights", "ce": "CE", "adjusted": "CE, logit adjustment"}  # fmt: skip
+"""S0's four runs, plain cross entropy, and the same adjusted by what its probabilities expect."""
+
+
+def figures(out: Path, folder: Path) -> None:
+    """tradeoff.svg of all recipes, radar.svg and bars.svg of FIGURES; means over the seeds that are kept."""
+    prior = np.array(TRAIN_COUNTS) / sum(TRAIN_COUNTS)
+    names = load_legend("lucas_italy").names
+    curves: dict[str, list] = {"CE and logit adjustment": [], "Bayes rule of the generator": []}
+    points: dict[str, list] = {}
+    recalls: dict[str, list] = {}
+    for path in sorted(out.parent.glob("*_[0-9].npz")):
+        kept, recipe = np.load(path), path.stem.rsplit("_", 1)[0].replace("_", " ")
+        label = kept["label"].astype(np.int64)
+        points.setdefault(recipe, []).append(tradeoff(kept["test_p"], label, prior, [0.0])[0][1:])
+        recalls.setdefault(recipe, []).append(recall_of(kept["test_p"], label))
+        if recipe == "ce":
+            soft = fit_temperature(kept["val_p"], kept["val_label"].astype(np.int64))
+            tau = best_within(expected_tradeoff(kept["val_p"] / soft, prior, TAUS / soft), 0.03).tau * soft
+            recalls.setdefault("adjusted", []).append(recall_of(kept["test_p"] - tau * np.log(prior), label))
+            for name, p, of in (("CE and logit adjustment", kept["test_p"], prior),
+                                ("Bayes rule of the generator", kept["bayes"], PRIOR)):  # fmt: skip
+                curves[name].append([row[1:] for row in tradeoff(p, label, of, np.linspace(0, 1.2, 13))])
+    lines = {name: np.mean(found, 0).tolist() for name, found in curves.items()}
+    shown = {FIGURES.get(k, k): tuple(np.mean(v, 0)) for k, v in sorted(points.items())}
+    rings = {title: np.mean(recalls[key], 0).tolist() for key, title in FIGURES.items() if key in recalls}
+    drawn = {"tradeoff": tradeoff_curves(lines, shown), "radar": radar(names, rings, title="Recall of each class"),
+             "bars": grouped_bars(names, rings, title="Recall")}  # fmt: skip
+    for name, uri in drawn.items():
+        (folder / f"imbalance_{name}.svg").write_bytes(base64.b64decode(uri.partition(",")[2]))
+
+
+def recall_of(log_p: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Recall of each class (K,)."""
+    hit = log_p.argmax(1) == label
+    return np.bincount(label, hit, log_p.shape[1]) / np.bincount(label, minlength=log_p.shape[1])
+
+
 def main() -> None:
     """See the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -120,9 +162,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--figures", type=Path, help="folder for tradeoff, radar and bars as SVG")
     given = parser.parse_args()
     if given.table:
         return table(given.out)
+    if given.figures:
+        return figures(given.out, given.figures)
     done = set()
     if given.out.is_file():
         done = {(row["recipe"], row["seed"]) for row in map(json.loads, given.out.read_text().splitlines())}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INK, MUTED, RULE = "#1c2b33", "#5b6b75", "#d9e0e4"
 RIGHT, WRONG, SECOND = "#1f5f8b", "#c4571b", "#8a969e"
+MANY = (RIGHT, WRONG, "#3c8d5a", "#8e5aa8", "#b8902a", SECOND)
+"""Of several models; told apart also without red and green by their order of lightness."""
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "covermap",
@@ -132,6 +134,62 @@ def reliability(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         return _svg_uri(figure)
 
 
+def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str) -> str:
+    """A score from 0 to 1 of each class on spokes, a ring for each of up to six models; absent classes leave a gap."""
+    angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
+    with _style():
+        figure, (axes,) = _new((_PAIR_IN + 2.1, 4.9), (1.5, 2.2, 0.6, 0.8), polar=True)
+        for (name, values), colour in zip(scores.items(), MANY, strict=False):
+            radius = np.array([np.nan if v is None else v for v in values], np.float64)
+            axes.plot(np.append(angles, 2 * np.pi), np.append(radius, radius[0]), color=colour, lw=1.6, label=name)
+        axes.set(ylim=(0, 1), theta_offset=np.pi / 2, theta_direction=-1, yticks=[0.25, 0.5, 0.75])
+        axes.set_xticks(angles, _cut(names), color=INK)
+        axes.tick_params(axis="x", pad=9)
+        axes.set_yticklabels(["0.25", "0.5", "0.75"], fontsize=7)
+        axes.grid(color=RULE, lw=0.7)
+        axes.set_title(title, pad=18)
+        axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.12, 1.05))
+        return _svg_uri(figure)
+
+
+def grouped_bars(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str) -> str:
+    """A score from 0 to 1 of each class, bars of up to six models side by side."""
+    with _style():
+        figure, (axes,) = _new((_PAGE_IN, 3.4), (0.6, 0.1, 1.1, 0.4))
+        width = 0.8 / max(1, len(scores))
+        for i, ((name, values), colour) in enumerate(zip(scores.items(), MANY, strict=False)):
+            at = np.arange(len(names)) - 0.4 + width * (i + 0.5)
+            axes.bar(at, [v or 0 for v in values], width * 0.92, color=colour, label=name)
+        axes.set(ylim=(0, 1), xlim=(-0.6, len(names) - 0.4), ylabel=title)
+        axes.set_xticks(np.arange(len(names)), _cut(names), rotation=30, ha="right", color=INK)
+        axes.grid(axis="y", color=RULE, lw=0.7)
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, fontsize=8.5, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        return _svg_uri(figure)
+
+
+def tradeoff_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]], points: Mapping[str, tuple[float, float]]
+) -> str:
+    """Mean recall against accuracy: a curve of decisions for each of up to three models, and single models."""
+    with _style():
+        figure, (axes,) = _new((_PAGE_IN * 0.8, 4.2), (0.6, 2.3, 0.5, 0.1))
+        for (name, rows), colour in zip(curves.items(), (RIGHT, SECOND, WRONG), strict=False):
+            x, y = zip(*rows, strict=True)
+            axes.plot(x, y, color=colour, lw=1.8, label=name, marker="o", ms=2.5)
+        for (name, at), mark, colour in zip(points.items(), "s^vDPX*hp", MANY * 2, strict=False):
+            axes.plot(at[:1], at[1:], mark, color=colour, ms=7, ls="none", mec="white", mew=0.6, label=name)
+        axes.set(xlabel="accuracy (all chips or pixels alike)", ylabel="mean recall (all classes alike)")
+        axes.grid(color=RULE, lw=0.7)
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        return _svg_uri(figure)
+
+
 def shift_surface(surface: npt.NDArray[np.float64]) -> str:
     """Correlation of edges (N, N) by how far labels are moved, from -N // 2 to N // 2 px down and right."""
     reach = len(surface) // 2
@@ -186,7 +244,10 @@ def _style() -> Any:
     return matplotlib.rc_context(_STYLE)
 
 
-def _new(size_in: tuple[float, float], margins_in: tuple[float, float, float, float], columns: int = 1) -> Any:
+def _new(
+    size_in: tuple[float, float], margins_in: tuple[float, float, float, float], columns: int = 1, *,
+    polar: bool = False,
+) -> Any:  # fmt: skip
     """A figure and its axes side by side; margins left, right, bottom, top, so that nothing has to be measured."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -194,7 +255,7 @@ def _new(size_in: tuple[float, float], margins_in: tuple[float, float, float, fl
     (width, height), (left, right, bottom, top) = size_in, margins_in
     figure = Figure(figsize=size_in, facecolor="white")
     FigureCanvasAgg(figure)  # a canvas that draws into memory
-    all_axes = figure.subplots(1, columns, squeeze=False)[0]
+    all_axes = figure.subplots(1, columns, squeeze=False, subplot_kw={"polar": polar})[0]
     figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, wspace=0.25)
     return figure, list(all_axes)
 

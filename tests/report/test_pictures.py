@@ -149,6 +149,16 @@ def test_curves_bear_a_log_with_holes():
     assert "mIoU" not in svg(figures.learning_curves(rows[:1]))
 
 
+def test_several_models_are_drawn_by_name():
+    names, scores = ["water", "forest", "town"], {"first": [0.2, None, 1.0], "second": [0.0, 0.5, 0.4]}
+    for draw in (figures.radar, figures.grouped_bars):
+        drawn = svg(draw(names, scores, title="Recall"))
+        assert all(f">{name}<" in drawn for name in (*names, *scores, "Recall"))
+    drawn = svg(figures.tradeoff_curves({"curve": [(0.6, 0.4), (0.5, 0.5)]}, {"point": (0.55, 0.42)}))
+    assert ">curve<" in drawn
+    assert ">point<" in drawn
+
+
 def test_drawing_leaves_no_trace():
     code = """
 import sys
