@@ -8,7 +8,7 @@ any size streams through memory block by block.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -139,20 +139,20 @@ class SimulatedScene:
     legend = LEGEND
     bands = BANDS
 
-    def __init__(self, recipe: SceneRecipe) -> None:
+    def __init__(self, recipe: SceneRecipe, *, origin: tuple[float, float] = _ORIGIN) -> None:
         self.recipe = recipe
-        place = Affine(recipe.gsd_m, 0, _ORIGIN[0], 0, -recipe.gsd_m, _ORIGIN[1])
+        place = Affine(recipe.gsd_m, 0, origin[0], 0, -recipe.gsd_m, origin[1])
         self.grid = Grid(CRS.from_user_input(recipe.crs), place, recipe.height, recipe.width)
         self.label_grid = self.grid.coarsen(1 / recipe.label_factor)
         self._last: tuple[Any, Ground] | None = None
 
     def truth(self, window: Window, *, date: int = 0) -> Codes:
         """Class codes (H, W) at the centres of label pixels: no noise, no nodata. Raises GridError outside."""
-        return self._ground(window, date, fine=True).codes.copy()
+        return self.ground(window, date, fine=True).codes.copy()
 
     def labels(self, window: Window, *, date: int = 0) -> Codes:
         """Class codes (H, W) as a user would get them: with label noise, 0 where the date's image holds nothing."""
-        ground = self._ground(window, date, fine=True)
+        ground = self.ground(window, date, fine=True)
         number = uniform(draw(ground.parcel, np.array([key_of(self.recipe.seed, "label noise") >> 1])))
         codes = np.where(number < self.recipe.label_noise, _CONFUSED[ground.codes], ground.codes)
         factor = self.recipe.label_factor
@@ -161,17 +161,12 @@ class SimulatedScene:
 
     def optical(self, window: Window, *, date: int = 0) -> npt.NDArray[np.uint16]:
         """Surface reflectance x 1e4 (6, H, W) of `bands`, clouds included, 0 where there is nothing."""
-        recipe, ground = self.recipe, self._ground(window, date, margin=1)
-        values = sensors.blur(sensors.reflectance(ground, seed=recipe.seed, day=recipe.days[date], noise=recipe.noise))
+        recipe, ground = self.recipe, self.ground(window, date, margin=1)
+        values = reflectance_of(recipe, ground, date=date, day=recipe.days[date])
         rows, cols, y, x = ground.rows[1:-1], ground.cols[1:-1], ground.y[1:-1], ground.x[1:-1]
-        values *= sensors.sunlight(recipe.seed, y, x)
-        sensors.tint_region(values, region=recipe.region, strength=recipe.region_shift)
-        sensors.add_sensor_noise(
-            values, key=key_of(recipe.seed, "sensor", date), rows=rows, cols=cols, noise=recipe.noise
-        )
         if recipe.cloud_share:
             sensors.add_clouds(values, self._cloud_excess(y, x, date))
-        out: npt.NDArray[np.uint16] = np.clip(np.rint(values * np.float32(1e4)), 1, 16_000).astype(np.uint16)
+        out = in_file_numbers(values)
         out[:, self._nodata(rows, cols, date)] = 0
         return out
 
@@ -189,7 +184,7 @@ class SimulatedScene:
 
     def sar(self, window: Window, *, date: int = 0) -> Floats:
         """Backscatter VV, VH in dB (2, H, W) with speckle; radar sees through clouds and has no nodata."""
-        recipe, ground = self.recipe, self._ground(window, date)
+        recipe, ground = self.recipe, self.ground(window, date)
         return sensors.backscatter(ground, seed=recipe.seed, date=date, day=recipe.days[date], noise=recipe.noise)
 
     def dem(self, window: Window) -> Floats:
@@ -209,8 +204,11 @@ class SimulatedScene:
         rows, cols = np.arange(window.height) + window.row, np.arange(window.width) + window.col
         return rows, cols, (rows + 0.5) * gsd_m, (cols + 0.5) * gsd_m
 
-    def _ground(self, window: Window, date: int, *, fine: bool = False, margin: int = 0) -> Ground:
-        """The truth of a window; the last one is kept, because image, truth and labels often ask for it in turn."""
+    def ground(self, window: Window, date: int = 0, *, fine: bool = False, margin: int = 0) -> Ground:
+        """The truth of a window, grown by a margin; fine: on the grid of labels. Raises GridError, ConfigError.
+
+        The last one is kept, because image, truth and labels often ask for it in turn.
+        """
         key = (window, date, fine and self.recipe.label_factor > 1, margin)
         last = self._last
         if last is None or last[0] != key:
@@ -229,6 +227,21 @@ class SimulatedScene:
         recipe = self.recipe
         down, across = (rows + 0.5) / recipe.height, (cols + 0.5) / recipe.width
         return sensors.beyond_swath(key_of(recipe.seed, "nodata", date), down, across, recipe.nodata_share)
+
+
+def reflectance_of(recipe: SceneRecipe, ground: Ground, *, date: int, day: int) -> Floats:
+    """Surface reflectance (6, H, W) of ground (H + 2, W + 2) with light, air, region and sensor, without clouds."""
+    values = sensors.blur(sensors.reflectance(ground, seed=recipe.seed, day=day, noise=recipe.noise))
+    rows, cols, y, x = ground.rows[1:-1], ground.cols[1:-1], ground.y[1:-1], ground.x[1:-1]
+    values *= sensors.sunlight(recipe.seed, y, x)
+    sensors.tint_region(values, region=recipe.region, strength=recipe.region_shift)
+    sensors.add_sensor_noise(values, key=key_of(recipe.seed, "sensor", date), rows=rows, cols=cols, noise=recipe.noise)
+    return values
+
+
+def in_file_numbers(values: Floats) -> npt.NDArray[np.uint16]:
+    """Reflectance x 1e4 as files hold it; 0 is left for nodata."""
+    return np.clip(np.rint(values * np.float32(1e4)), 1, 16_000).astype(np.uint16)
 
 
 def ground_at(recipe: SceneRecipe, rows: Ints, cols: Ints, y: Metres, x: Metres, *, date: int) -> Ground:
@@ -276,7 +289,7 @@ def _cells(y: Metres, x: Metres, cell_m: float, reach_m: float) -> tuple[Ints, I
     return i.ravel(), j.ravel()
 
 
-def _box(y: Metres, x: Metres, top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
+def part_of(y: Metres, x: Metres, top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
     """The part of the window between limits in metres."""
     rows, cols = np.searchsorted(y, (top, bottom)), np.searchsorted(x, (left, right))
     return slice(*rows.tolist()), slice(*cols.tolist())
@@ -300,7 +313,7 @@ def _farmland(
     nearest = np.full(bent_y.shape, np.inf, np.float32)
     which = np.zeros(bent_y.shape, np.int64)
     for n in range(len(i)):
-        at = _box(y, x, top[n] - reach, top[n] + _BLOCK_M + reach, left[n] - reach, left[n] + _BLOCK_M + reach)
+        at = part_of(y, x, top[n] - reach, top[n] + _BLOCK_M + reach, left[n] - reach, left[n] + _BLOCK_M + reach)
         distance = (bent_y[at] - seed_y[n]) ** 2 + (bent_x[at] - seed_x[n]) ** 2
         closer = distance < nearest[at]
         np.copyto(nearest[at], distance, where=closer)
@@ -351,7 +364,7 @@ def _towns_and_roads(
     here_y, here_x = node(i, j)
     for n in range(len(i)):
         top, left = i[n] * _TOWN_M, j[n] * _TOWN_M
-        at = _box(y, x, top - reach, top + _TOWN_M + reach, left - reach, left + _TOWN_M + reach)
+        at = part_of(y, x, top - reach, top + _TOWN_M + reach, left - reach, left + _TOWN_M + reach)
         distance = np.sqrt((bent_y[at] - here_y[n]) ** 2 + (bent_x[at] - here_x[n]) ** 2) / np.float32(radius[n])
         np.minimum(town[at], distance, out=town[at])
     for step_y, step_x in ((0, 1), (1, 0)):
@@ -360,7 +373,7 @@ def _towns_and_roads(
         for n in np.flatnonzero(traffic < 0.85).tolist():
             top, left = i[n] * _TOWN_M - reach, j[n] * _TOWN_M - reach
             tall, wide = (_TOWN_M * (1 + step) + 2 * reach for step in (step_y, step_x))
-            at = _box(y, x, top, top + tall, left, left + wide)
+            at = part_of(y, x, top, top + tall, left, left + wide)
             along_y, along_x = there_y[n] - here_y[n], there_x[n] - here_x[n]
             dy, dx = road_y[at] - here_y[n], road_x[at] - here_x[n]
             t = np.clip((dy * along_y + dx * along_x) / (along_y**2 + along_x**2), 0, 1)
@@ -386,7 +399,7 @@ def _region_mixture(recipe: SceneRecipe) -> npt.NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
     """One raster to write: its grid, numbers and how a window of it is made."""
 
     name: str
@@ -397,7 +410,7 @@ class _File:
     read: Callable[[Window], npt.NDArray[Any]]
 
 
-def _files(scene: SimulatedScene, *, optical: bool, sar: bool, dem: bool) -> Iterator[_File]:
+def _files(scene: SimulatedScene, *, optical: bool, sar: bool, dem: bool) -> Iterator[File]:
     """The rasters of a scene in the order of writing."""
     for date in range(scene.recipe.num_dates):
         end = f"_date{date + 1}" if scene.recipe.num_dates > 1 else ""
@@ -406,15 +419,15 @@ def _files(scene: SimulatedScene, *, optical: bool, sar: bool, dem: bool) -> Ite
             return lambda window: read(window, date=date)
 
         if optical:
-            yield _File(f"image{end}", scene.grid, BANDS, "uint16", 0, on(scene.optical))
+            yield File(f"image{end}", scene.grid, BANDS, "uint16", 0, on(scene.optical))
             if scene.recipe.cloud_share:
-                yield _File(f"clouds{end}", scene.grid, ("cloud",), "uint8", None, on(scene.cloud_mask))
+                yield File(f"clouds{end}", scene.grid, ("cloud",), "uint8", None, on(scene.cloud_mask))
         if sar:
-            yield _File(f"sar{end}", scene.grid, ("vv", "vh"), "float32", float("nan"), on(scene.sar))
-        yield _File(f"labels{end}", scene.label_grid, ("class",), "uint8", 0, on(scene.labels))
-        yield _File(f"truth{end}", scene.label_grid, ("class",), "uint8", 0, on(scene.truth))
+            yield File(f"sar{end}", scene.grid, ("vv", "vh"), "float32", float("nan"), on(scene.sar))
+        yield File(f"labels{end}", scene.label_grid, ("class",), "uint8", 0, on(scene.labels))
+        yield File(f"truth{end}", scene.label_grid, ("class",), "uint8", 0, on(scene.truth))
     if dem:
-        yield _File("dem", scene.grid, ("elevation",), "float32", float("nan"), scene.dem)
+        yield File("dem", scene.grid, ("elevation",), "float32", float("nan"), scene.dem)
 
 
 def write_scene(
@@ -438,12 +451,17 @@ def write_scene(
     paths |= {"legend": folder / "legend.yaml", "scene": folder / "scene.json"}
     for path in paths.values():
         claim(path, overwrite=overwrite)
+    write_rasters(files, paths, block_px=block_px, overwrite=overwrite)
+    write_text(paths["legend"], yaml.safe_dump(LEGEND.to_dict(), sort_keys=False))
+    write_text(paths["scene"], json.dumps(asdict(recipe), indent=2) + "\n")
+    return paths
+
+
+def write_rasters(files: Iterable[File], paths: Mapping[str, Path], *, block_px: int, overwrite: bool) -> None:
+    """Write each raster to the path of its name, block by block; raises OutputError."""
     for file in files:
         with RasterWriter(
             paths[file.name], file.grid, bands=file.bands, dtype=file.dtype, nodata=file.nodata, overwrite=overwrite
         ) as writer:
             for window in partition(file.grid.window, block_px, block_px):
                 writer.write(window, file.read(window).astype(file.dtype, copy=False))
-    write_text(paths["legend"], yaml.safe_dump(LEGEND.to_dict(), sort_keys=False))
-    write_text(paths["scene"], json.dumps(asdict(recipe), indent=2) + "\n")
-    return paths
