@@ -43,9 +43,8 @@ LEGENDS = {
 }
 """Water that was there before a flood is `no flood`."""
 
-_RELIEF = {"flood": 0.15, "landslide": 3.0}  # against the hills of data/simulate.py
 _SHARES = {"flood": (0.12, 0.4), "landslide": (0.012, 0.05)}  # usual, highest
-_HIGHEST_M = 7.0  # of a flood above the river bed
+_HIGHEST_M = 8.0  # of a flood above the river bed
 _STEEP = (0.32, 0.65)  # tangent of the slope: from which on slides occur, and at which they are most frequent
 _CELL_M = 60.0  # at most one landslide begins in each cell
 _SLIDE_M = 560.0  # how far the largest landslide can reach
@@ -132,23 +131,27 @@ def _world(recipe: EventRecipe) -> tuple[SceneRecipe, float]:
 
 
 def _height(kind: str, seed: int, y: Metres, x: Metres) -> Floats:
-    height = sensors.elevation(seed, y, x) * np.float32(_RELIEF[kind])
-    return height + _unevenness(seed, y, x) if kind == "flood" else height
+    """Elevation (H, W) in metres: a plain with a valley that is flat at its bottom, or mountains with creases."""
+    if kind == "flood":
+        return np.asarray(np.add(*_bed_and_above(seed, y, x)))
+    creases = fractal(key_of(seed, "creases"), y, x, 1500, octaves=6, roughness=0.43)
+    return np.asarray(sensors.elevation(seed, y, x) * np.float32(1.5) + np.abs(creases) * np.float32(300))
 
 
-def _unevenness(seed: int, y: Metres, x: Metres) -> Floats:
-    """Metres by which flat land is uneven."""
-    return fractal(key_of(seed, "unevenness"), y, x, 420, octaves=4, roughness=0.6) * np.float32(0.8)
+def _bed_and_above(seed: int, y: Metres, x: Metres) -> tuple[Floats, Floats]:
+    """Elevation of the river bed and height above it (H, W), the hills of sensors.elevation flattened."""
+    valley = 1 / (1 + (sensors.river_distance(seed, y, x) * np.float32(1 / 650)) ** 2)  # as there
+    hill = (sensors.elevation(seed, y, x) - 90) / (1 - valley * np.float32(0.8))
+    above = hill * (1 - valley) * np.float32(0.13)
+    uneven = fractal(key_of(seed, "uneven"), y, x, 380, octaves=5, roughness=0.62) * np.float32(1.1)
+    return 20 + hill * np.float32(0.03), above * above / (above + 5) + uneven
 
 
 def _level_needed(seed: int, y: Metres, x: Metres, codes: Codes) -> Floats:
     """Metres above the river bed (H, W) that the flood must reach for a place to be under water."""
-    valley = 1 / (1 + (sensors.river_distance(seed, y, x) * np.float32(1 / 650)) ** 2)  # as in sensors.elevation
-    hill = (sensors.elevation(seed, y, x) - 90) / (1 - valley * np.float32(0.8))
-    above = hill * (1 - valley) * np.float32(0.8 * _RELIEF["flood"]) + _unevenness(seed, y, x)
+    above = _bed_and_above(seed, y, x)[1] + np.float32(2)
     above += np.where(codes == ROAD, np.float32(1.2), 0) + np.where(codes == BUILT, np.float32(0.8), 0)
-    dykes = smooth(key_of(seed, "dykes"), y, x, 1700)
-    return np.asarray((above + np.float32(0.6)) / np.clip(1 + np.float32(0.3) * dykes, 0.35, 1.6))
+    return np.asarray(above / np.clip(1 + smooth(key_of(seed, "dykes"), y, x, 1500) * np.float32(0.3), 0.4, 1.6))
 
 
 def _frequency(seed: int, y: Metres, x: Metres) -> Floats:
@@ -161,8 +164,8 @@ def _frequency(seed: int, y: Metres, x: Metres) -> Floats:
 
 def _slope(seed: int, y: Metres, x: Metres) -> tuple[Floats, Floats]:
     """Rise southwards and eastwards (H, W), metres a metre, over 40 m of the land of landslides."""
-    up, scale = partial(sensors.elevation, seed), np.float32(_RELIEF["landslide"] / 40)
-    return (up(y + 20, x) - up(y - 20, x)) * scale, (up(y, x + 20) - up(y, x - 20)) * scale
+    up = partial(_height, "landslide", seed)
+    return (up(y + 20, x) - up(y - 20, x)) / np.float32(40), (up(y, x + 20) - up(y, x - 20)) / np.float32(40)
 
 
 class _Slides(NamedTuple):
@@ -189,7 +192,7 @@ def _slides(seed: int, strength: float, y: tuple[float, float], x: tuple[float, 
     place = draw(bits, np.array([2]))
     head_y = cell_y[row] + (uniform(place) - np.float32(0.5)) * _CELL_M
     head_x = cell_x[col] + (uniform(draw(place, np.array([1]))) - np.float32(0.5)) * _CELL_M
-    slender = 1.6 + 2.8 * uniform(draw(bits, np.array([3])))  # length to width
+    slender = 2 + 3 * uniform(draw(bits, np.array([3])))  # length to width
     length = np.sqrt(sensors.look_up(_areas(), bits) * slender * np.float32(4 / np.pi))
     inside = (head_y >= y[0]) & (head_y < y[1]) & (head_x >= x[0]) & (head_x < x[1])
     columns = (head_y, head_x, -rise_y / steepness, -rise_x / steepness, length, length / slender / 2, bits)
@@ -274,8 +277,8 @@ class SimulatedEvent:
             hit = self._hit(site, date)
             db += hit.seen * (level(hit.codes) - db) + hit.shift
             codes = hit.codes
-        wind = np.clip(smooth(key_of(land.seed, "wind", date), ground.y, ground.x, 1300) * np.float32(0.6), 0, 1)
-        db += np.array([7, 3], np.float32)[:, None, None] * np.where(codes == WATER, wind, 0)
+        wind = np.clip(smooth(key_of(land.seed, "wind", date), ground.y, ground.x, 1300) * np.float32(0.8), 0, 1)
+        db += np.array([8, 3], np.float32)[:, None, None] * np.where(codes == WATER, wind, 0)
         db = (db + 12) * region.gain - 12 + region.offset
         return _powers()[np.clip(np.rint((db + 60) * _STEPS), 0, 90 * _STEPS - 1).astype(np.int64)]
 
@@ -293,10 +296,13 @@ class SimulatedEvent:
             height = _height(kind, self._scene.recipe.seed, y, x)
             rise_y = (height[2:, 1:-1] - height[:-2, 1:-1]) / np.float32(2 * gsd_m)
             rise_x = (height[1:-1, 2:] - height[1:-1, :-2]) / np.float32(2 * gsd_m)
-            if kind == "landslide":  # nobody ploughs or builds on steep slopes
+            if kind == "flood":  # most woods of a plain are gone
+                cleared = (uniform(ground.parcel ^ np.uint64(0x3333 << 40)) < 0.7) & (ground.codes == FOREST)
+                codes = np.where(cleared, np.uint8(GRASS), ground.codes)
+            else:  # nobody ploughs or builds on steep slopes
                 wooded = (rise_y**2 + rise_x**2 > 0.1) & np.isin(ground.codes, (CROP, BARE, ORCHARD, BUILT))
-                ground = replace(ground, codes=np.where(wooded, FOREST, ground.codes).astype(np.uint8))
-            self._last = (window, margin), _Site(ground, height[1:-1, 1:-1], rise_y, rise_x)
+                codes = np.where(wooded, np.uint8(FOREST), ground.codes)
+            self._last = (window, margin), _Site(replace(ground, codes=codes), height[1:-1, 1:-1], rise_y, rise_x)
         return self._last[1]
 
     def _work(self, site: _Site, date: int) -> Floats:
@@ -334,7 +340,7 @@ class SimulatedEvent:
         y, x = ground.y, ground.x
         spans = ((v[0] - _SLIDE_M, v[-1] + _SLIDE_M) for v in (y, x))
         slides = _slides(seed, self._strength, *spans)
-        ragged = 1 + fractal(key_of(seed, "ragged"), y, x, 45, octaves=2) * np.float32(0.2)
+        ragged = 1 + fractal(key_of(seed, "ragged"), y, x, 45, octaves=2) * np.float32(0.3)
         number = np.full(ground.codes.shape, -1)
         for n, (head_y, head_x, down_y, down_x, length, half, _) in enumerate(zip(*slides, strict=True)):
             ends, side = ((head_y, head_y + down_y * length), (head_x, head_x + down_x * length)), 2 * half
@@ -347,8 +353,8 @@ class SimulatedEvent:
         bits = np.append(slides.bits, np.uint64(0))[number]
         # What is narrower than a pixel changes it only in part.
         narrow = np.append(np.minimum(slides.half_width * np.float32(2 / self.recipe.gsd_m), 1), 0)[number]
-        seen = np.clip(np.float32(0.1) + uniform(draw(bits, np.array([5]))), 0, 1) * narrow * where
-        shift = np.stack([normal(bits, 3) * 3, normal(bits, 3) * 2 + normal(bits, 4) * 2]).astype(np.float32) * seen
+        seen = np.clip(np.float32(0.2) + uniform(draw(bits, np.array([5]))), 0, 1) * narrow * where
+        shift = np.stack([normal(bits, 3) * 4, normal(bits, 3) * 3 + normal(bits, 4) * 2]).astype(np.float32) * seen
         codes = np.where(where, np.uint8(BARE), ground.codes)
         return _Hit(where, codes, (seen * np.float32(0.7)).astype(np.float32), shift.astype(np.float32))
 
