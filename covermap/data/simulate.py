@@ -112,7 +112,7 @@ class SceneRecipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "days", tuple(self.days) or (196,) * self.num_dates)
         limits: dict[str, tuple[float, float]] = {
-            "height": (1, 10**6), "width": (1, 10**6), "gsd_m": (0.1, 60), "num_dates": (1, 3),
+            "height": (1, 10**6), "width": (1, 10**6), "gsd_m": (0.1, 60), "num_dates": (1, 6),
             "label_factor": (1, 100), "change_share": (0, 0.5), "label_noise": (0, 1), "region_shift": (0, 2),
             "cloud_share": (0, 1), "nodata_share": (0, 1), "noise": (0, 5),
         }  # fmt: skip
@@ -162,11 +162,16 @@ class SimulatedScene:
     def optical(self, window: Window, *, date: int = 0) -> npt.NDArray[np.uint16]:
         """Surface reflectance x 1e4 (6, H, W) of `bands`, clouds included, 0 where there is nothing."""
         recipe, ground = self.recipe, self.ground(window, date, margin=1)
-        values = reflectance_of(recipe, ground, date=date, day=recipe.days[date])
+        values = sensors.blur(sensors.reflectance(ground, seed=recipe.seed, day=recipe.days[date], noise=recipe.noise))
         rows, cols, y, x = ground.rows[1:-1], ground.cols[1:-1], ground.y[1:-1], ground.x[1:-1]
+        values *= sensors.sunlight(recipe.seed, y, x)
+        sensors.tint_region(values, region=recipe.region, strength=recipe.region_shift)
+        sensors.add_sensor_noise(
+            values, key=key_of(recipe.seed, "sensor", date), rows=rows, cols=cols, noise=recipe.noise
+        )
         if recipe.cloud_share:
             sensors.add_clouds(values, self._cloud_excess(y, x, date))
-        out = in_file_numbers(values)
+        out: npt.NDArray[np.uint16] = np.clip(np.rint(values * np.float32(1e4)), 1, 16_000).astype(np.uint16)
         out[:, self._nodata(rows, cols, date)] = 0
         return out
 
@@ -227,21 +232,6 @@ class SimulatedScene:
         recipe = self.recipe
         down, across = (rows + 0.5) / recipe.height, (cols + 0.5) / recipe.width
         return sensors.beyond_swath(key_of(recipe.seed, "nodata", date), down, across, recipe.nodata_share)
-
-
-def reflectance_of(recipe: SceneRecipe, ground: Ground, *, date: int, day: int) -> Floats:
-    """Surface reflectance (6, H, W) of ground (H + 2, W + 2) with light, air, region and sensor, without clouds."""
-    values = sensors.blur(sensors.reflectance(ground, seed=recipe.seed, day=day, noise=recipe.noise))
-    rows, cols, y, x = ground.rows[1:-1], ground.cols[1:-1], ground.y[1:-1], ground.x[1:-1]
-    values *= sensors.sunlight(recipe.seed, y, x)
-    sensors.tint_region(values, region=recipe.region, strength=recipe.region_shift)
-    sensors.add_sensor_noise(values, key=key_of(recipe.seed, "sensor", date), rows=rows, cols=cols, noise=recipe.noise)
-    return values
-
-
-def in_file_numbers(values: Floats) -> npt.NDArray[np.uint16]:
-    """Reflectance x 1e4 as files hold it; 0 is left for nodata."""
-    return np.clip(np.rint(values * np.float32(1e4)), 1, 16_000).astype(np.uint16)
 
 
 def ground_at(recipe: SceneRecipe, rows: Ints, cols: Ints, y: Metres, x: Metres, *, date: int) -> Ground:
