@@ -217,9 +217,12 @@ class SimulatedScene:
         key = (window, date, fine and self.recipe.label_factor > 1, margin)
         last = self._last
         if last is None or last[0] != key:
-            last = (key, ground_at(self.recipe, *self._positions(window, date, fine=fine, margin=margin), date=date))
+            last = (key, self._ground_at(*self._positions(window, date, fine=fine, margin=margin), date))
             self._last = last
         return last[1]
+
+    def _ground_at(self, rows: Ints, cols: Ints, y: Metres, x: Metres, date: int) -> Ground:
+        return ground_at(self.recipe, rows, cols, y, x, date=date)
 
     def _cloud_excess(self, y: Metres, x: Metres, date: int) -> Floats:
         """(H, W): how far the cloud field lies above the value that gives this scene its share of clouds."""

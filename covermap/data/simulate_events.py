@@ -268,15 +268,17 @@ class SimulatedEvent(SimulatedScene):
         return sensors.uniform(sensors.draw(ground.parcel, np.array([sensors.key_of(self.recipe.seed, what) >> 1])))
 
     def _before(self, window: Window, date: int, margin: int = 0) -> Ground:
-        """The ground before the event. Plains have few woods; nobody ploughs the mountains' steep slopes."""
         self._positions(window, date)  # refuses what there is not
-        ground = super().ground(window, margin=margin)
+        return super().ground(window, margin=margin)
+
+    def _ground_at(self, rows: sensors.Ints, cols: sensors.Ints, y: Reals, x: Reals, date: int) -> Ground:
+        """The ground before the event. Plains have few woods; nobody ploughs the mountains' steep slopes."""
+        ground = super()._ground_at(rows, cols, y, x, 0)
         if self.event.kind == "flood":
             cleared = (ground.codes == FOREST) & (self._chance(ground, "cleared") < 0.7)
             return replace(ground, codes=np.where(cleared, np.uint8(GRASS), ground.codes))
-        rise_y, rise_x = _rise(self.recipe.seed, ground.y, ground.x)
-        steep = rise_y * rise_y + rise_x * rise_x > _STEEP[0] ** 2
-        wooded = steep & np.isin(ground.codes, (CROP, BARE, ORCHARD))
+        rise_y, rise_x = _rise(self.recipe.seed, y, x)
+        wooded = (rise_y * rise_y + rise_x * rise_x > _STEEP[0] ** 2) & np.isin(ground.codes, (CROP, BARE, ORCHARD))
         return replace(ground, codes=np.where(wooded, np.uint8(FOREST), ground.codes))
 
     def _work(self, ground: Ground, date: int) -> Floats:
