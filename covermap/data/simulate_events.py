@@ -161,9 +161,9 @@ def _frequency(seed: int, y: Reals, x: Reals) -> Floats:
 
 
 def _rise(seed: int, y: Reals, x: Reals) -> tuple[Floats, Floats]:
-    """Rise southwards and eastwards (H, W), metres a metre, over 40 m of the land of landslides."""
+    """Rise southwards and eastwards (H, W), metres a metre, over 60 m of the land of landslides."""
     at = partial(_height, "landslide", seed)
-    return (at(y + 20, x) - at(y - 20, x)) / np.float32(40), (at(y, x + 20) - at(y, x - 20)) / np.float32(40)
+    return (at(y + 30, x) - at(y - 30, x)) / np.float32(60), (at(y, x + 30) - at(y, x - 30)) / np.float32(60)
 
 
 def _slides(seed: int, strength: float, y: tuple[float, float], x: tuple[float, float]) -> tuple[Reals, Bits]:
@@ -171,7 +171,10 @@ def _slides(seed: int, strength: float, y: tuple[float, float], x: tuple[float, 
 
     Metres of the head (y, x), unit vector downhill (y, x), metres long and half as wide.
     """
-    i, j = (np.arange(int(low // _CELL_M), int(high // _CELL_M) + 1) for low, high in (y, x))
+    i, j = (
+        np.arange((low - _REACH_M) // _CELL_M, (high + _REACH_M) // _CELL_M + 1).astype(np.int64)
+        for low, high in (y, x)
+    )
     cell_y, cell_x = (i + 0.5) * _CELL_M, (j + 0.5) * _CELL_M
     drawn = sensors.draw(sensors.key_of(seed, "slides"), i[:, None], j[None, :])
     row, col = np.nonzero(sensors.uniform(drawn) < np.float32(strength) * _frequency(seed, cell_y, cell_x))
@@ -182,8 +185,12 @@ def _slides(seed: int, strength: float, y: tuple[float, float], x: tuple[float, 
     steepness, slender = np.sqrt(rise_y * rise_y + rise_x * rise_x), 2 + 3 * thin
     length = np.sqrt(sensors.look_up(_areas(), bits[:, 3]) * slender * (4 / np.pi))
     inside = (head_y >= y[0]) & (head_y < y[1]) & (head_x >= x[0]) & (head_x < x[1])
-    found = (head_y, head_x, -rise_y / steepness, -rise_x / steepness, length, length / slender / 2)
-    return np.stack(found, 1)[inside], bits[inside, 3]
+    down_y, down_x = -rise_y / steepness, -rise_x / steepness
+    toe = ((head + down * length) // _CELL_M for head, down in ((head_y, down_y), (head_x, down_x)))
+    toe_row, toe_col = (np.clip(n.astype(np.int64) - k[0], 0, len(k) - 1) for n, k in zip(toe, (i, j), strict=True))
+    height = _height("landslide", seed, cell_y, cell_x)
+    inside &= height[toe_row, toe_col] <= height[row, col]  # else it would cross a valley
+    return np.stack((head_y, head_x, down_y, down_x, length, length / slender / 2), 1)[inside], bits[inside, 3]
 
 
 @lru_cache(16)
@@ -330,10 +337,10 @@ class SimulatedEvent(SimulatedScene):
         bits = sensors.draw(np.append(bits, np.uint64(0))[number], np.array([1]))
         # What is narrower than a pixel changes it only in part.
         narrow = np.minimum(np.append(slides[:, 5], 0)[number] * np.float32(2 / self.recipe.gsd_m), 1)
-        seen = np.minimum(np.float32(0.2) + sensors.uniform(bits), 1) * narrow.astype(np.float32) * where
+        seen = np.minimum(np.float32(0.3) + sensors.uniform(bits), 1) * narrow.astype(np.float32) * where
         vv, other = sensors.normal(bits), sensors.normal(bits, 1)
-        shift = np.stack([vv * 5, vv * 4 + other * 2]) * seen
-        return _Hit(where, np.where(where, np.uint8(BARE), ground.codes), seen * np.float32(0.7), shift)
+        shift = np.stack([vv * 6, vv * 5 + other * 2]) * seen
+        return _Hit(where, np.where(where, np.uint8(BARE), ground.codes), seen * np.float32(0.8), shift)
 
 
 def _rasters(event: SimulatedEvent, *, optical: bool) -> Iterator[File]:
