@@ -35,10 +35,10 @@ LEGENDS = {
 }
 """Water that was there before a flood is `no flood`."""
 
-_SHARES = {"flood": (0.12, 0.4), "landslide": (0.012, 0.05)}  # usual, highest
+_SHARES = {"flood": (0.12, 0.4), "landslide": (0.012, 0.03)}  # usual, highest
 _HIGHEST_M = 8.0  # of a flood above the river bed
 _STEEP = (0.32, 0.65)  # tangent of the slope: from which on slides occur, and at which they are most frequent
-_CELL_M = 60.0  # at most one landslide begins in each cell
+_CELL_M = 40.0  # at most one landslide begins in each cell
 _REACH_M = 640.0  # of the largest landslide
 # By code, of parcels: chance to be worked on (forest: cleared) from one date to the next, and the mean change in dB.
 _WORKED = np.array([0, 0, 0.02, 0.08, 0.20, 0, 0.12, 0, 0.02], np.float32)
@@ -118,7 +118,10 @@ def _world(recipe: EventRecipe) -> tuple[SceneRecipe, float]:
             strength = float(needed[int(share * needed.size)])
             suits = strength <= _HIGHEST_M
         else:
-            rate, wanted = _frequency(land.seed, y, x), share * _CELL_M**2 / float(_areas().mean())
+            rate, wanted = (
+                _frequency(land.seed, y, x),
+                1.2 * share * _CELL_M**2 / float(_areas().mean()),
+            )  # some overlap or are left out
             suits = bool((rate > 0).mean() > 4 * wanted)
             for _ in range(20 if suits else 0):
                 strength *= wanted / float(np.minimum(strength * rate, 1).mean())
