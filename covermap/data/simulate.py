@@ -8,7 +8,7 @@ any size streams through memory block by block.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ class SceneRecipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "days", tuple(self.days) or (196,) * self.num_dates)
         limits: dict[str, tuple[float, float]] = {
-            "height": (1, 10**6), "width": (1, 10**6), "gsd_m": (0.1, 60), "num_dates": (1, 3),
+            "height": (1, 10**6), "width": (1, 10**6), "gsd_m": (0.1, 60), "num_dates": (1, 6),
             "label_factor": (1, 100), "change_share": (0, 0.5), "label_noise": (0, 1), "region_shift": (0, 2),
             "cloud_share": (0, 1), "nodata_share": (0, 1), "noise": (0, 5),
         }  # fmt: skip
@@ -139,20 +139,20 @@ class SimulatedScene:
     legend = LEGEND
     bands = BANDS
 
-    def __init__(self, recipe: SceneRecipe) -> None:
+    def __init__(self, recipe: SceneRecipe, *, origin: tuple[float, float] = _ORIGIN) -> None:
         self.recipe = recipe
-        place = Affine(recipe.gsd_m, 0, _ORIGIN[0], 0, -recipe.gsd_m, _ORIGIN[1])
+        place = Affine(recipe.gsd_m, 0, origin[0], 0, -recipe.gsd_m, origin[1])
         self.grid = Grid(CRS.from_user_input(recipe.crs), place, recipe.height, recipe.width)
         self.label_grid = self.grid.coarsen(1 / recipe.label_factor)
         self._last: tuple[Any, Ground] | None = None
 
     def truth(self, window: Window, *, date: int = 0) -> Codes:
         """Class codes (H, W) at the centres of label pixels: no noise, no nodata. Raises GridError outside."""
-        return self._ground(window, date, fine=True).codes.copy()
+        return self.ground(window, date, fine=True).codes.copy()
 
     def labels(self, window: Window, *, date: int = 0) -> Codes:
         """Class codes (H, W) as a user would get them: with label noise, 0 where the date's image holds nothing."""
-        ground = self._ground(window, date, fine=True)
+        ground = self.ground(window, date, fine=True)
         number = uniform(draw(ground.parcel, np.array([key_of(self.recipe.seed, "label noise") >> 1])))
         codes = np.where(number < self.recipe.label_noise, _CONFUSED[ground.codes], ground.codes)
         factor = self.recipe.label_factor
@@ -161,7 +161,7 @@ class SimulatedScene:
 
     def optical(self, window: Window, *, date: int = 0) -> npt.NDArray[np.uint16]:
         """Surface reflectance x 1e4 (6, H, W) of `bands`, clouds included, 0 where there is nothing."""
-        recipe, ground = self.recipe, self._ground(window, date, margin=1)
+        recipe, ground = self.recipe, self.ground(window, date, margin=1)
         values = sensors.blur(sensors.reflectance(ground, seed=recipe.seed, day=recipe.days[date], noise=recipe.noise))
         rows, cols, y, x = ground.rows[1:-1], ground.cols[1:-1], ground.y[1:-1], ground.x[1:-1]
         values *= sensors.sunlight(recipe.seed, y, x)
@@ -189,7 +189,7 @@ class SimulatedScene:
 
     def sar(self, window: Window, *, date: int = 0) -> Floats:
         """Backscatter VV, VH in dB (2, H, W) with speckle; radar sees through clouds and has no nodata."""
-        recipe, ground = self.recipe, self._ground(window, date)
+        recipe, ground = self.recipe, self.ground(window, date)
         return sensors.backscatter(ground, seed=recipe.seed, date=date, day=recipe.days[date], noise=recipe.noise)
 
     def dem(self, window: Window) -> Floats:
@@ -209,14 +209,20 @@ class SimulatedScene:
         rows, cols = np.arange(window.height) + window.row, np.arange(window.width) + window.col
         return rows, cols, (rows + 0.5) * gsd_m, (cols + 0.5) * gsd_m
 
-    def _ground(self, window: Window, date: int, *, fine: bool = False, margin: int = 0) -> Ground:
-        """The truth of a window; the last one is kept, because image, truth and labels often ask for it in turn."""
+    def ground(self, window: Window, date: int = 0, *, fine: bool = False, margin: int = 0) -> Ground:
+        """The truth of a window, grown by a margin; fine: on the grid of labels. Raises GridError, ConfigError.
+
+        The last one is kept, because image, truth and labels often ask for it in turn.
+        """
         key = (window, date, fine and self.recipe.label_factor > 1, margin)
         last = self._last
         if last is None or last[0] != key:
-            last = (key, ground_at(self.recipe, *self._positions(window, date, fine=fine, margin=margin), date=date))
+            last = (key, self._ground_at(*self._positions(window, date, fine=fine, margin=margin), date))
             self._last = last
         return last[1]
+
+    def _ground_at(self, rows: Ints, cols: Ints, y: Metres, x: Metres, date: int) -> Ground:
+        return ground_at(self.recipe, rows, cols, y, x, date=date)
 
     def _cloud_excess(self, y: Metres, x: Metres, date: int) -> Floats:
         """(H, W): how far the cloud field lies above the value that gives this scene its share of clouds."""
@@ -276,7 +282,7 @@ def _cells(y: Metres, x: Metres, cell_m: float, reach_m: float) -> tuple[Ints, I
     return i.ravel(), j.ravel()
 
 
-def _box(y: Metres, x: Metres, top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
+def part_of(y: Metres, x: Metres, top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
     """The part of the window between limits in metres."""
     rows, cols = np.searchsorted(y, (top, bottom)), np.searchsorted(x, (left, right))
     return slice(*rows.tolist()), slice(*cols.tolist())
@@ -300,7 +306,7 @@ def _farmland(
     nearest = np.full(bent_y.shape, np.inf, np.float32)
     which = np.zeros(bent_y.shape, np.int64)
     for n in range(len(i)):
-        at = _box(y, x, top[n] - reach, top[n] + _BLOCK_M + reach, left[n] - reach, left[n] + _BLOCK_M + reach)
+        at = part_of(y, x, top[n] - reach, top[n] + _BLOCK_M + reach, left[n] - reach, left[n] + _BLOCK_M + reach)
         distance = (bent_y[at] - seed_y[n]) ** 2 + (bent_x[at] - seed_x[n]) ** 2
         closer = distance < nearest[at]
         np.copyto(nearest[at], distance, where=closer)
@@ -351,7 +357,7 @@ def _towns_and_roads(
     here_y, here_x = node(i, j)
     for n in range(len(i)):
         top, left = i[n] * _TOWN_M, j[n] * _TOWN_M
-        at = _box(y, x, top - reach, top + _TOWN_M + reach, left - reach, left + _TOWN_M + reach)
+        at = part_of(y, x, top - reach, top + _TOWN_M + reach, left - reach, left + _TOWN_M + reach)
         distance = np.sqrt((bent_y[at] - here_y[n]) ** 2 + (bent_x[at] - here_x[n]) ** 2) / np.float32(radius[n])
         np.minimum(town[at], distance, out=town[at])
     for step_y, step_x in ((0, 1), (1, 0)):
@@ -360,7 +366,7 @@ def _towns_and_roads(
         for n in np.flatnonzero(traffic < 0.85).tolist():
             top, left = i[n] * _TOWN_M - reach, j[n] * _TOWN_M - reach
             tall, wide = (_TOWN_M * (1 + step) + 2 * reach for step in (step_y, step_x))
-            at = _box(y, x, top, top + tall, left, left + wide)
+            at = part_of(y, x, top, top + tall, left, left + wide)
             along_y, along_x = there_y[n] - here_y[n], there_x[n] - here_x[n]
             dy, dx = road_y[at] - here_y[n], road_x[at] - here_x[n]
             t = np.clip((dy * along_y + dx * along_x) / (along_y**2 + along_x**2), 0, 1)
@@ -386,7 +392,7 @@ def _region_mixture(recipe: SceneRecipe) -> npt.NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
     """One raster to write: its grid, numbers and how a window of it is made."""
 
     name: str
@@ -397,7 +403,7 @@ class _File:
     read: Callable[[Window], npt.NDArray[Any]]
 
 
-def _files(scene: SimulatedScene, *, optical: bool, sar: bool, dem: bool) -> Iterator[_File]:
+def _files(scene: SimulatedScene, *, optical: bool, sar: bool, dem: bool) -> Iterator[File]:
     """The rasters of a scene in the order of writing."""
     for date in range(scene.recipe.num_dates):
         end = f"_date{date + 1}" if scene.recipe.num_dates > 1 else ""
@@ -406,15 +412,15 @@ def _files(scene: SimulatedScene, *, optical: bool, sar: bool, dem: bool) -> Ite
             return lambda window: read(window, date=date)
 
         if optical:
-            yield _File(f"image{end}", scene.grid, BANDS, "uint16", 0, on(scene.optical))
+            yield File(f"image{end}", scene.grid, BANDS, "uint16", 0, on(scene.optical))
             if scene.recipe.cloud_share:
-                yield _File(f"clouds{end}", scene.grid, ("cloud",), "uint8", None, on(scene.cloud_mask))
+                yield File(f"clouds{end}", scene.grid, ("cloud",), "uint8", None, on(scene.cloud_mask))
         if sar:
-            yield _File(f"sar{end}", scene.grid, ("vv", "vh"), "float32", float("nan"), on(scene.sar))
-        yield _File(f"labels{end}", scene.label_grid, ("class",), "uint8", 0, on(scene.labels))
-        yield _File(f"truth{end}", scene.label_grid, ("class",), "uint8", 0, on(scene.truth))
+            yield File(f"sar{end}", scene.grid, ("vv", "vh"), "float32", float("nan"), on(scene.sar))
+        yield File(f"labels{end}", scene.label_grid, ("class",), "uint8", 0, on(scene.labels))
+        yield File(f"truth{end}", scene.label_grid, ("class",), "uint8", 0, on(scene.truth))
     if dem:
-        yield _File("dem", scene.grid, ("elevation",), "float32", float("nan"), scene.dem)
+        yield File("dem", scene.grid, ("elevation",), "float32", float("nan"), scene.dem)
 
 
 def write_scene(
@@ -438,12 +444,17 @@ def write_scene(
     paths |= {"legend": folder / "legend.yaml", "scene": folder / "scene.json"}
     for path in paths.values():
         claim(path, overwrite=overwrite)
+    write_rasters(files, paths, block_px=block_px, overwrite=overwrite)
+    write_text(paths["legend"], yaml.safe_dump(LEGEND.to_dict(), sort_keys=False))
+    write_text(paths["scene"], json.dumps(asdict(recipe), indent=2) + "\n")
+    return paths
+
+
+def write_rasters(files: Iterable[File], paths: Mapping[str, Path], *, block_px: int, overwrite: bool) -> None:
+    """Write each raster to the path of its name, block by block; raises OutputError."""
     for file in files:
         with RasterWriter(
             paths[file.name], file.grid, bands=file.bands, dtype=file.dtype, nodata=file.nodata, overwrite=overwrite
         ) as writer:
             for window in partition(file.grid.window, block_px, block_px):
                 writer.write(window, file.read(window).astype(file.dtype, copy=False))
-    write_text(paths["legend"], yaml.safe_dump(LEGEND.to_dict(), sort_keys=False))
-    write_text(paths["scene"], json.dumps(asdict(recipe), indent=2) + "\n")
-    return paths

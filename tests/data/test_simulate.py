@@ -317,7 +317,7 @@ def test_memory_does_not_grow_with_the_scene(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_dates": 4}, "num_dates is 4"),
+        ({"num_dates": 7}, "num_dates is 7"),
         ({"change_share": -0.1}, "change_share"),
         ({"days": (1, 2)}, "days"),
         ({"days": (367,)}, "days"),
