@@ -13,6 +13,7 @@ import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class Landslide(Source):
     """A scene of two dates for each chip: the last radar image before the event and the first after it.
 
     event: [day before, day after]; default: that of the published data set of this name. variables: of each date.
-    pickle: read metadata that can run code.
+    quantity: what the radar's numbers are, power or amplitude, to be taken in dB. pickle: read metadata that can run
+    code.
     """
 
     legend = numbered("landslide", ("no landslide", "landslide"), first=0, nodata=None)
@@ -50,12 +52,15 @@ class Landslide(Source):
         *,
         event: Sequence[str] | None = None,
         variables: Sequence[str] = ("vv", "vh"),
+        quantity: Literal["power", "amplitude"] | None = None,
         pickle: bool = False,
     ) -> None:
         super().__init__(root)
         if event is not None and (isinstance(event, str) or len(event) != 2):
             raise ConfigError(f"data.options.event: {event!r} is no pair of days", fix="['2018-09-05', '2018-09-07']")
-        self.event, self.variables, self.pickle = event, tuple(variables), pickle
+        if quantity not in (None, "power", "amplitude"):
+            raise ConfigError(f"data.options.quantity: {quantity!r} is not known", fix="power or amplitude")
+        self.event, self.variables, self.quantity, self.pickle = event, tuple(variables), quantity, pickle
 
     def scenes(self) -> list[SceneFiles]:
         folders = sorted(self.root.glob("landslides-*/chips_*"))
@@ -100,7 +105,9 @@ class Landslide(Source):
         if lacking:
             raise DataError(f"{path} has no layer {', '.join(lacking)}", fix="check data.options.variables")
         bands = [wanted.get(layer, f"layer{i}") for i, layer in enumerate(layers)]
-        return ImageConfig(path=str(path), sensor="sentinel1", bands=bands, use=list(self.variables), date=day)
+        return ImageConfig(
+            path=str(path), sensor="sentinel1", bands=bands, use=list(self.variables), date=day, quantity=self.quantity
+        )
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:
