@@ -24,7 +24,7 @@ from covermap.data.augment import require_effect
 from covermap.data.balance import Sampling, class_weights, plan_sampling
 from covermap.data.chips import Survey, survey, survey_chips
 from covermap.data.make_split import make_split
-from covermap.data.reference import chip_windows, with_reference
+from covermap.data.reference import side_of_windows, with_reference
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split, part_counts
 from covermap.data.stats import input_spec, target_statistics, with_own_statistics, with_statistics
@@ -107,7 +107,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     if earlier:
         earlier.require_same_parts(build)
     scenes, task = with_reference(open_scenes(config.data), config)
-    size_px = chip_side(scenes, max(config.train.sizes_px)) if task.kind.chips else max(config.train.sizes_px)
+    size_px = side_of_windows(scenes, config)
     split = make_split(scenes, config.split, size_px=size_px, chips=task.kind.chips)
     task = measured_task(task, scenes, split, size_px=size_px)
     spec, wishes = _inputs(config, scenes, split, build, task, size_px, published=bool(weights))
@@ -165,11 +165,6 @@ def measured_task(task: Task, scenes: Sequence[Scene], split: Split, *, size_px:
                 fix="leave it out with data.target.use, or check data.target's nodata, replace and scale",
             )
     return task.scaled([one.mean for one in found], [one.std for one in found])
-
-
-def chip_side(scenes: Sequence[Scene], size_px: int) -> int:
-    """Side of the windows that hold a chip each, px: `size_px` for chips cut from scenes, or the largest scene's."""
-    return max(max(window[2:]) for scene in scenes for window in chip_windows(scene, size_px))
 
 
 def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str, Path]:

@@ -326,6 +326,7 @@ class RunConfig(Section):
             odd += ["model.pool"] if self.model.pool != "mean" else []
             odd += ["stages"] if self.stages and kind.takes != "classes" else []
         if kind.takes in ("numbers", "presence"):
+            odd += ["split.balanced"] if self.split.balanced else []
             odd += ["train.class_weights"] if self.train.class_weights not in ("sqrt", "none") else []
         if kind.takes == "numbers":
             odd += [key for key, wrong in (("train.rare", self.train.rare),

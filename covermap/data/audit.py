@@ -21,10 +21,12 @@ from covermap.core.config import RunConfig
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import CovermapError, LabelError, UnreadableError
 from covermap.core.progress import Tick, unseen
+from covermap.core.task import KINDS
 from covermap.data.blocks import cut
 from covermap.data.labels import RasterLabels, find_legend
 from covermap.data.make_split import make_split
 from covermap.data.overlap import neighbours
+from covermap.data.reference import side_of_windows
 from covermap.data.scene import Scene, open_found
 from covermap.data.source import find_scenes
 from covermap.data.split import Split, part_counts
@@ -245,13 +247,18 @@ def _judge_labels(audit: Audit, config: RunConfig) -> None:
             told = f"{len(found)} of {len(audit.scenes)} scenes have no {what}"
             audit.add(kind, told, files, len(found), [scene.name for scene in found])
     try:
-        audit.split = make_split(labelled, config.split, size_px=max(config.train.sizes_px)) if labelled else None
+        audit.split = _split(labelled, config) if labelled else None
     except CovermapError as error:
         audit.add("split", error.message, ())
     if audit.split is not None:
         audit.notes += audit.split.notes
         audit.parts = part_counts(audit.split, labelled)
         _judge_overlaps(audit, audit.split, labelled)
+
+
+def _split(scenes: Sequence[Scene], config: RunConfig) -> Split:
+    chips = KINDS[config.task_section.name].chips
+    return make_split(scenes, config.split, size_px=side_of_windows(scenes, config), chips=chips)
 
 
 def _judge_codes(audit: Audit, *, error: bool) -> None:

@@ -179,3 +179,14 @@ def chip_answer(scene: Scene, window: Window, task: Task) -> npt.NDArray[Any]:
         return numbers
     index = np.digitize(numbers[0], np.array(task.breaks, np.float32))  # float32 as in the loss
     return np.array([[index if np.isfinite(numbers[0]) else IGNORE]], np.uint8)
+
+
+def side_of_windows(scenes: Sequence[Scene], config: RunConfig) -> int:
+    """Side of the windows that a config is learnt in, px: the largest of train.size_px, or of what holds a chip."""
+    size_px = max(config.train.sizes_px)
+    return _chip_side(scenes, size_px) if KINDS[config.task_section.name].chips else size_px
+
+
+def _chip_side(scenes: Sequence[Scene], size_px: int) -> int:
+    """Side of the windows that hold a chip each, px: `size_px` for chips cut from scenes, or the largest scene's."""
+    return max(max(window[2:]) for scene in scenes for window in chip_windows(scene, size_px))

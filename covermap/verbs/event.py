@@ -98,12 +98,15 @@ def _by_model(
     on_progress: Tick,
 ) -> tuple[str, Sequence[Path], Sequence[str]]:  # fmt: skip
     """The map of a hazard's model; the name of its class, files, notes."""
-    task = read_card(model_folder(model)).task
+    card = read_card(model_folder(model))
+    task, taken = card.task, {entry.sensor for entry in card.spec.sensors}
     if task.positive is None:
         raise ModelError(
             f"{model} was trained for {task.name}, an event needs a map of a hazard",
             fix="train it with task: hazard; a model of chips ranks them itself: predict MODEL IMAGE chips.csv",
         )
+    if "dem" in {image.sensor for image in images} - taken:
+        raise ConfigError(f"{model} does not take elevation", fix="leave --dem out, or train it with a dem")
     done = predict(model, images, out, settings=settings, overwrite=overwrite, on_progress=on_progress)
     return task.legend.names[task.positive], done.files, done.notes
 

@@ -24,7 +24,7 @@ from covermap.core.train_config import PredictConfig
 from covermap.data.scene import Scene
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.legend_files import csv_text
-from covermap.geo.products import finish_cog, finish_map, names_beside
+from covermap.geo.products import finish_cog, finish_map, layer_beside, names_beside
 from covermap.geo.writer import RasterWriter
 from covermap.infer import infer_chips, open_all_for
 from covermap.models import LandModel, load_model, read_card
@@ -53,7 +53,7 @@ def predict_chips(
             f"{images[0][0].path} names {len(scenes)} scenes", fix="a table takes them all: name it chips.csv"
         )
     table = out.with_suffix(".csv")
-    outputs = [table, *([out, _shares_beside(out), *names_beside(out).values()] if raster else [])]
+    outputs = [table, *([out, layer_beside(out, "probs"), *names_beside(out).values()] if raster else [])]
     require_no_input(outputs, (file for scene in scenes for file in scene.files))
     for path in outputs:
         claim(path, overwrite=overwrite, dry_run=dry_run)
@@ -157,10 +157,6 @@ def _short(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.6f}"
 
 
-def _shares_beside(out: Path) -> Path:
-    return out.with_name(f"{out.stem}_probs.tif")
-
-
 def _rasters(
     out: Path, model: LandModel, scene: Scene, side: int, answers: npt.NDArray[np.float32], *, overwrite: bool
 ) -> list[Path]:
@@ -173,7 +169,11 @@ def _rasters(
         _write(plain, grid, cube, list(legend.names))
         if takes in ("numbers", "presence"):
             return [finish_cog(plain, out, nodata=math.nan, description=legend.names, overwrite=overwrite)]
-        files = [finish_cog(plain, _shares_beside(out), nodata=math.nan, description=legend.names, overwrite=overwrite)]
+        files = [
+            finish_cog(
+                plain, layer_beside(out, "probs"), nodata=math.nan, description=legend.names, overwrite=overwrite
+            )
+        ]
         known = np.isfinite(cube).all(0)
         best = np.nan_to_num(cube).argmax(0).astype(np.uint8)
         codes = np.where(known, legend.decode(best), legend.map_nodata).astype(legend.map_dtype)

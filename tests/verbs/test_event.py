@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from covermap.core.config import ImageConfig
-from covermap.core.errors import BandError, ConfigError, CovermapError, LabelError, OutputError
+from covermap.core.config_file import parse_config
+from covermap.core.errors import BandError, ConfigError, CovermapError, LabelError, ModelError, OutputError
+from covermap.data.simulate_events import EventRecipe, write_event
 from covermap.verbs.event import event
 from covermap.verbs.rank import rank
+from covermap.verbs.train import train
 
 PLACE = {"crs": CRS.from_epsg(32630), "transform": Affine(10, 0, 5e5, 0, -10, 4.5e6)}
 HIT = np.zeros((300, 384), bool)
@@ -197,3 +201,76 @@ def test_another_sun_is_no_change(tmp_path: Path) -> None:
     assert mapped[~HIT].mean() < 0.01
     with pytest.raises(ConfigError, match="two sides"):
         event([], [images[1]], tmp_path / "x.tif")
+
+
+@pytest.fixture(scope="module")
+def flooded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flood")
+    write_event(EventRecipe("flood", seed=4, height=256, width=256), folder)
+    return folder
+
+
+def sides(folder: Path) -> list[ImageConfig]:
+    return [
+        ImageConfig(path=str(folder / f"{side}_1.tif"), sensor="sentinel1", quantity="power", date=day)
+        for side, day in (("before", "2018-09-01"), ("after", "2018-09-13"))
+    ]
+
+
+def test_a_generated_flood_is_found_without_labels(flooded: Path, tmp_path: Path) -> None:
+    before, after = sides(flooded)
+    done = event([before], [after], tmp_path / "map.tif", dem=str(flooded / "dem.tif"), side_px=64)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        mapped = file.read(1) == 2
+    with rasterio.open(flooded / "labels.tif") as file:
+        truth = file.read(1) == 1
+    f1 = 2 * (mapped & truth).sum() / (mapped.sum() + truth.sum())
+    assert f1 > 0.7  # of a threshold on this seed's radar after the event alone: 0.8
+    assert any(path.name == "map.stac.json" for path in done.files)
+    per_place = truth.reshape(4, 64, 4, 64).sum((1, 3))
+    first = done.places[0]
+    assert per_place[first["row"] // 64, first["col"] // 64] > np.median(per_place)
+
+
+def test_a_model_maps_the_event_and_its_probabilities_rank_the_places(flooded: Path, tmp_path: Path) -> None:
+    before, after = sides(flooded)
+    run = train(parse_config({
+        "name": "flood", "output": str(tmp_path / "runs"), "task": "hazard", "baseline": False,
+        "data": {"image": [before.model_dump(exclude_unset=True), after.model_dump(exclude_unset=True)],
+                 "labels": str(flooded / "labels.tif"), "legend": {0: "dry", 1: "flood"}},
+        "split": {"block_px": 64, "buffer_px": 0},
+        "model": {"backbone_options": {"widths": [8, 16]}},
+        "train": {"epochs": 2, "steps_per_epoch": 15, "batch_size": 4, "size_px": 64, "lr": 0.01},
+    }))  # fmt: skip
+    done = event([before], [after], tmp_path / "map.tif", model=run.folder, side_px=64)
+    assert done.name == "flood"
+    assert all(a["expected_ha"] >= b["expected_ha"] for a, b in pairwise(done.places))
+    assert not (tmp_path / "map_change.tif").exists()
+    with pytest.raises(CovermapError, match="dates"):
+        event([before, before], [after], tmp_path / "x.tif", model=run.folder)
+    with pytest.raises(ConfigError, match="does not take elevation"):
+        event([before], [after], tmp_path / "y.tif", model=run.folder, dem=str(flooded / "dem.tif"))
+
+
+def test_a_model_of_something_else_is_refused(tiny, tmp_path: Path) -> None:
+    raw = tiny | {"baseline": False, "train": tiny["train"] | {"epochs": 1, "steps_per_epoch": 1}}
+    run = train(parse_config(raw))
+    image = ImageConfig(path=tiny["data"]["image"])
+    with pytest.raises(ModelError, match="an event needs a map of a hazard"):
+        event([image], [image], tmp_path / "map.tif", model=run.folder)
+
+
+def test_by_the_command_line(covermap, flooded: Path, tmp_path: Path) -> None:
+    code, out, _ = covermap(
+        "event", f"{flooded / 'before_1.tif'}@2018-09-01", f"{flooded / 'after_1.tif'}@2018-09-13", tmp_path / "map.tif",
+        "--sensor", "sentinel1", "--quantity", "power", "--side", "64", "--top", "2",
+    )  # fmt: skip
+    assert code == 0
+    assert "made without a model: drop of backscatter, dB" in out
+    assert "of 16 places hold flood" in out
+    code, out, _ = covermap("rank", tmp_path / "map.tif", tmp_path / "again.csv", "--class", "flood", "--json")
+    assert code == 0
+    assert json.loads(out)["num_places"] == 4
+    code, _, err = covermap("event", "nothing.tif", "nothing.tif", tmp_path / "x.tif", "--sensor", "sentinel1")
+    assert code == 1
+    assert "there is no file nothing.tif" in err

@@ -135,7 +135,7 @@ def test_a_model_of_chips_maps_a_scene_with_a_pixel_for_each(tmp_path, chips, wr
         assert dataset.res == (240, 240)
     assert codes.shape == (2, 3)
     assert codes[0].tolist() == [1, 2, 1]
-    assert {path.name for path in done.files} >= {"map.tif", "map.csv", "map_probs.tif"}
+    assert {path.name for path in done.files} >= {"map.tif", "map.csv", "probs.tif"}
     with pytest.raises(DataError, match="names 20 scenes"):
         predict(run.path("model"), str(tmp_path / "lucas/2/*.tif"), tmp_path / "all.tif")
 
