@@ -146,6 +146,8 @@ def density(root: Path, seeds: list[int], done: set) -> Iterator[Row]:
     kinds = {"elevation": (), "elevation, 1 + 1 dates": one, "elevation, 3 + 3 dates": three}
     for seed in seeds:
         for name, layers in kinds.items():
+            if ("density", seed, f"network, {name}") in done:
+                continue
             run = train(parse_config({
                 "name": f"density_{len(layers)}_{seed}", "output": str(root / "runs"),
                 "task": {"name": "density", "breaks": BREAKS},
@@ -154,7 +156,8 @@ def density(root: Path, seeds: list[int], done: set) -> Iterator[Row]:
                 "split": {"method": "regions", "test": ["t21", "t22"], "val": 0.2},
                 "model": {**UNET, "decoder": "linear"},
                 "baseline": {"trees": 300},
-                "train": {"epochs": 10, "batch_size": 8, "size_px": 128, "lr": 3e-3, "seed": seed, "validate_every": 2},
+                "train": {"epochs": 30, "batch_size": 8, "size_px": 128, "lr": 3e-3, "seed": seed, "validate_every": 3,
+                          "normalise": "scene"},
             }))  # fmt: skip
             for model, result in evaluate(run)["models"].items():
                 kept = {key: result["scores"][key] for key in ("auc", "oa", "macro_recall", "kappa", "mae")}

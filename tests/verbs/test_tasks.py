@@ -436,7 +436,7 @@ def test_a_val_part_that_cannot_tell_the_score_is_said(tmp_path, write_tif):
     }  # fmt: skip
     raw = base(tmp_path, data, task="hazard", baseline=False)
     raw["split"] = {"val": {"cols": [60, 96]}, "test": 0.0, "buffer_px": 0}
-    with pytest.raises(DataError, match="does not tell val_auprc"):
+    with pytest.raises(DataError, match="the val part has no pixel of flood"):
         train(parse_config(raw))
 
 
