@@ -44,6 +44,8 @@ from covermap.verbs.train import train
 
 RANKS = (4, 16, 64, 256)
 BREAKS = [1, 5, 20]  # heads of landslides on a km2
+CHIPS = [f"hokkaido_chip_{i}" for i in range(100)]
+"""Of an event of 1,280 x 1,280 px, row by row: what scores, what chooses and what teaches are strips of ground."""
 UNET = {"backbone": "unet", "backbone_options": {"widths": [16, 32, 64]}}
 Row = dict[str, Any]
 
@@ -91,7 +93,7 @@ def flood(root: Path, seeds: list[int], done: set) -> Iterator[Row]:
     models |= {"unet": unet, "unet, statistics of each event": unet}
     models |= {"galileo lora 64, statistics of each event": models["galileo lora 64"]}
     for seed, (name, model) in itertools.product(seeds, models.items()):
-        if ("flood", seed, name) in done:
+        if ("flood", seed, name, "out-of-event", None) in done:
             continue
         config = parse_config({
             "name": f"{name.replace(' ', '_')}_{seed}", "output": str(root / "runs"), "task": "hazard",
@@ -146,7 +148,7 @@ def density(root: Path, seeds: list[int], done: set) -> Iterator[Row]:
     kinds = {"elevation": (), "elevation, 1 + 1 dates": one, "elevation, 3 + 3 dates": three}
     for seed in seeds:
         for name, layers in kinds.items():
-            if ("density", seed, f"network, {name}") in done:
+            if ("density", seed, f"network, {name}", None, None) in done:
                 continue
             run = train(parse_config({
                 "name": f"density_{len(layers)}_{seed}", "output": str(root / "runs"),
@@ -175,10 +177,12 @@ def twostage(root: Path, seeds: list[int], done: set) -> Iterator[Row]:
     for seed in seeds:
         first = train(parse_config(_cubes(root / "there", f"stage1_{seed}", seed, 1.0) | {
             "task": {"name": "multilabel", "classes": ["landslide"]}, "baseline": False,
-            "split": {"val": 0.2, "test": 0.0, "seed": 0},
+            "split": {"val": CHIPS[:20], "test": []},
         }))  # fmt: skip
         for budget in (0.06, 0.25, 1.0):
             for name, extra in (("from scratch", {}), ("with stage 1", {"extra": str(first.folder)})):
+                if ("twostage", seed, name, None, budget) in done:
+                    continue
                 raw = _cubes(root / "here", f"{name.replace(' ', '_')}_{budget}_{seed}", seed, budget)
                 raw["model"] |= extra
                 run = train(parse_config(raw | {"task": "hazard", "baseline": {"trees": 100} if not extra else False}))
@@ -196,7 +200,7 @@ def _cubes(root: Path, name: str, seed: int, budget: float) -> Row:
     return {
         "name": name, "output": str(root.parent / "runs"),
         "data": {"source": "landslide", "root": str(root), "options": {"quantity": "power"}},
-        "split": {"val": 0.2, "test": 0.4, "seed": 0, "budget": budget},
+        "split": {"test": CHIPS[:40], "val": CHIPS[40:60], "seed": 0, "budget": budget},
         "model": {**UNET, "decoder": "unet"},
         "train": {"epochs": 6, "steps_per_epoch": 20, "batch_size": 8, "size_px": 128, "lr": 3e-3, "seed": seed,
                   "validate_every": 3},
@@ -208,6 +212,8 @@ def without_labels(root: Path, seeds: list[int], done: set) -> Iterator[Row]:
     for kind in ("flood", "landslide"):
         for seed in range(8):
             for dates in (1, 3):
+                if ("event", seed, f"{kind}, {dates} + {dates} dates", None, None) in done:
+                    continue
                 folder = root / f"{kind}{seed}_{dates}"
                 write_event(EventRecipe(kind, seed=seed, num_before=dates, num_after=dates), folder)  # type: ignore[arg-type]
                 sides = [
@@ -260,7 +266,7 @@ def main() -> None:
     done = set()
     if given.out.is_file():
         rows = [json.loads(line) for line in given.out.read_text().splitlines()]
-        done = {(row["study"], row["seed"], row["model"]) for row in rows}
+        done = {(row["study"], row["seed"], row["model"], row.get("where"), row.get("budget")) for row in rows}
     for study in given.study:
         with tempfile.TemporaryDirectory() as folder:
             for row in STUDIES[study](Path(folder), given.seeds, done):

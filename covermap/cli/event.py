@@ -16,30 +16,32 @@ _SIDES = "A file, a quoted pattern, or several with commas; FILE@DATE states a d
 Before = Annotated[str, typer.Argument(help=f"Image before the event. {_SIDES}", metavar="BEFORE")]
 After = Annotated[str, typer.Argument(help="Image after it, of the same sensor.", metavar="AFTER")]
 Out = Annotated[str, typer.Argument(help="Map to write, .tif.", metavar="OUT.tif")]
-Kind = Annotated[str, typer.Option(help="flood, landslide or damage.")]
+Kind = Annotated[str | None, typer.Option(help="flood (default), landslide or damage.")]
 Model = Annotated[str | None, typer.Option(help="Model of a hazard, trained on as many dates; default: none.")]
 Dem = Annotated[str | None, typer.Option(help="Elevation: floods lie on flat ground, landslides on slopes.")]
 Sensor = Annotated[str | None, typer.Option(help="Sensor of the images: sentinel1, sentinel2, ...")]
 Bands = Annotated[str | None, typer.Option(help="Band names in file order, if the files have none.")]
 Quantity = Annotated[str | None, typer.Option(help="Radar numbers that are not dB: power or amplitude.")]
+Nodata = Annotated[float | None, typer.Option(help="Number that means nothing was seen, if the files do not say.")]
 Clouds = Annotated[str, typer.Option(help="Cloudy pixels are nodata: auto (of a product) or none.")]
 Threshold = Annotated[float | None, typer.Option(help="Of the change, instead of the one that is found.")]
-Looks = Annotated[int, typer.Option(help="Side of the square of radar pixels that are averaged.")]
+Looks = Annotated[int | None, typer.Option(help="Side of the square of radar pixels that are averaged; default: 5.")]
 
 
 def event(
     before: Before,
     after: After,
     out: Out,
-    kind: Kind = "flood",
+    kind: Kind = None,
     model: Model = None,
     dem: Dem = None,
     sensor: Sensor = None,
     bands: Bands = None,
     quantity: Quantity = None,
+    nodata: Nodata = None,
     clouds: Clouds = "auto",
     threshold: Threshold = None,
-    looks: Looks = 5,
+    looks: Looks = None,
     side: Side = 128,
     top: Top = 10,
     overwrite: show.Overwrite = False,
@@ -56,7 +58,7 @@ def event(
     """
     from covermap.verbs.event import event as work
 
-    first, second = (_images(text, sensor, bands, quantity, clouds) for text in (before, after))
+    first, second = (_images(text, sensor, bands, quantity, nodata, clouds) for text in (before, after))
     with show.progress("comparing", quiet=quiet) as tick:
         done = work(
             first, second, out, kind=kind, dem=dem, model=model, threshold=threshold, looks_px=looks, side_px=side,
@@ -75,7 +77,9 @@ def event(
     typer.echo("wrote " + ", ".join(str(file) for file in done.files))
 
 
-def _images(text: str, sensor: str | None, bands: str | None, quantity: str | None, clouds: str) -> list[ImageConfig]:
+def _images(
+    text: str, sensor: str | None, bands: str | None, quantity: str | None, nodata: float | None, clouds: str
+) -> list[ImageConfig]:  # fmt: skip
     """An entry for each date of a side."""
     from covermap.core.config import ImageConfig, expand
     from covermap.core.config_file import parse_section
@@ -85,6 +89,13 @@ def _images(text: str, sensor: str | None, bands: str | None, quantity: str | No
         stem, at, day = each.rpartition("@")
         pattern, date = (stem, day) if at and day[:4].isdigit() else (each, None)
         for path in expand(pattern):
-            given = {"path": path, "sensor": sensor, "bands": show.listed(bands), "quantity": quantity, "date": date}
+            given = {
+                "path": path,
+                "sensor": sensor,
+                "bands": show.listed(bands),
+                "quantity": quantity,
+                "date": date,
+                "nodata": nodata,
+            }
             found.append(parse_section(ImageConfig, {**given, "clouds": clouds}, where="covermap event"))
     return found

@@ -43,7 +43,7 @@ KINDS: Mapping[str, Kind] = {
     "multilabel": Kind("presence", True, "binary_cross_entropy", ("map", "macro_f1", "micro_f1")),
     "regression": Kind("numbers", False, "huber", ("rmse", "mae", "r2", "r")),
     "chip_regression": Kind("numbers", True, "huber", ("rmse", "mae", "r2", "r")),
-    "density": Kind("order", True, "ordinal", ("macro_f1", "kappa", "oa", "mae")),
+    "density": Kind("order", True, "ordinal", ("macro_f1", "kappa", "oa", "auc", "mae")),
 }
 
 

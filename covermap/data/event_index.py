@@ -13,6 +13,7 @@ in its spread: another sun and season change every pixel, and a bright band more
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,11 +23,14 @@ import numpy.typing as npt
 
 from covermap.core.errors import BandError, ConfigError, DataError, suggest
 from covermap.core.sensors import SENSORS
+from covermap.core.types import Sample
 from covermap.data.indices import INDICES, sources
 from covermap.data.scene import Scene, scaling
+from covermap.geo.band_source import LOWEST_DB
 from covermap.geo.composite import composite
 from covermap.geo.grid import Window
-from covermap.geo.terrain import terrain
+from covermap.geo.raster import Raster
+from covermap.geo.terrain import require_terrain, terrain
 
 KINDS = ("flood", "landslide", "damage")
 OPTICAL = {"flood": ("mndwi", "ndwi"), "landslide": ("ndvi",), "damage": ()}
@@ -40,25 +44,31 @@ Values = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EventIndex:
-    """The index of a scene whose first `num_before` dates lie before the event, the others after it.
+    """The index of a scene of one sensor whose first `num_before` dates lie before the event, the others after it.
 
-    kind: flood, landslide or damage. looks_px: side of the square of radar pixels that are averaged. With elevation
-    (sensor dem) floods lie on slopes up to 5 degrees, landslides on those from 10. Raises ConfigError, BandError.
+    kind: flood, landslide or damage. looks_px: side of the square of radar pixels that are averaged. dem: elevation on
+    the scene's grid, by which floods lie on slopes up to 5 degrees, landslides on those from 10. Raises ConfigError,
+    BandError, GridError (slopes of a turned grid).
     """
 
     scene: Scene
     num_before: int
     kind: str
     looks_px: int = 5
+    dem: Raster | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ConfigError(f"there is no kind of event {self.kind!r}", fix=suggest(self.kind, KINDS))
         if self.looks_px < 1 or self.looks_px % 2 == 0:
             raise ConfigError(f"a square of {self.looks_px} px has no middle", fix="give an odd number, for example 5")
-        others = [name for name in self.scene.rasters if name != "dem"]
-        if len(others) != 1:
-            raise ConfigError(f"before and after are images of {', '.join(others)}", fix="give images of one sensor")
+        if len(self.scene.rasters) != 1:
+            listed = ", ".join(self.scene.rasters)
+            raise ConfigError(f"before and after are images of {listed}", fix="give images of one sensor")
+        if self.dem is not None:
+            if self.kind not in SLOPES:
+                raise ConfigError(f"no slope rules out {self.kind}: a dem has no effect", fix="leave it out")
+            require_terrain(["slope"], self.scene.grid)
         if OPTICAL[self.kind] and not self.is_radar and self.index is None:
             wanted = " or ".join(f"{name} ({', '.join(INDICES[name].bands)})" for name in OPTICAL[self.kind])
             raise BandError(
@@ -70,11 +80,9 @@ class EventIndex:
             self._require_decibel()
 
     def _require_decibel(self) -> None:
-        """Raise BandError where numbers in the middle of the scene are no dB: of land they lie below 0."""
-        grid, side = self.scene.grid, 512
-        middle = Window((grid.height - side) // 2, (grid.width - side) // 2, side, side).intersect(grid.window)
-        sample = self.scene.read(middle)
-        seen = sample.image[self.sensor].swapaxes(0, 1)[:, sample.valid]
+        """Raise BandError where numbers, in windows spread over the scene, are no dB: of land they lie below 0."""
+        shown = ((self._physical(sample.image[self.sensor]), sample.valid) for sample in self._probes())
+        seen = np.concatenate([values.swapaxes(0, 1)[:, valid].ravel() for values, valid in shown])
         if seen.size and (np.median(seen) > 0 or np.abs(seen).max() > MOST_DB):
             name = self.scene.rasters[self.sensor].name
             raise BandError(
@@ -85,7 +93,7 @@ class EventIndex:
     @property
     def sensor(self) -> str:
         """The images' sensor."""
-        return next(name for name in self.scene.rasters if name != "dem")
+        return next(iter(self.scene.rasters))
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -112,23 +120,40 @@ class EventIndex:
         return f"{'drop' if self.index == 'ndvi' else 'rise'} of {self.index.upper()}"
 
     def read(self, window: Window) -> npt.NDArray[np.float32]:
-        """(H, W), NaN where a side shows nothing, -inf where the slope rules the event out."""
-        half = self.looks_px // 2 if self.is_radar else 0
-        margin = max(half, 1)  # a pixel for the slope
-        sample = self.scene.read(window.pad(margin))
-        values, valid = (_inner(x, margin - half) for x in (sample.image[self.sensor], sample.valid))
+        """(H, W), NaN where a side or the elevation shows nothing, -inf where the slope rules the event out."""
+        sample = self.scene.read(window.pad(self.looks_px // 2 if self.is_radar else 0))
+        values, valid = sample.image[self.sensor], sample.valid
         side, n = self._decibel if self.is_radar else self._median, self.num_before
         with np.errstate(invalid="ignore"):
             found = self._change(side(values[:n], valid[:n]), side(values[n:], valid[n:]))
-        if "dem" in self.scene.rasters and self.kind in SLOPES:
-            height, known = (
-                _inner(sample.image["dem"][0, 0], margin - 1),
-                _inner(np.asarray(sample.valid.any(0)), margin - 1),
-            )
-            slope = terrain(height.astype(np.float32), known, self.scene.grid, window)["slope"]
-            low, high = SLOPES[self.kind]
-            found = np.where((slope < low) | (slope > high), np.float32(-np.inf), found)
-        return found
+        if self.dem is None:
+            return found
+        slope, (low, high) = self._slope(window), SLOPES[self.kind]
+        found = np.where((slope < low) | (slope > high), np.where(np.isnan(found), found, np.float32(-np.inf)), found)
+        return np.where(np.isnan(slope), np.float32(np.nan), found)
+
+    def _slope(self, window: Window) -> Values:
+        """(H, W) in degrees, NaN where elevation is not known; at the border as if the last row went on."""
+        assert self.dem is not None
+        height, known = self.dem.read(window.pad(1))
+        z, seen = height[0, 0].astype(np.float32), known[0].copy()
+        for turn in range(4):  # each side in turn is the first row
+            edge, there = np.rot90(z, turn), np.rot90(seen, turn)
+            if not there[0].any():
+                edge[0], there[0] = edge[1], there[1]
+        return terrain(z, seen, self.scene.grid, window)["slope"]
+
+    def _physical(self, values: npt.NDArray[Any]) -> Values:
+        """File numbers in the image's unit."""
+        scale, offset = scaling(self.scene.images[0])
+        return np.asarray(values.astype(np.float32) * np.float32(scale) + np.float32(offset))
+
+    def _probes(self) -> Iterator[Sample]:
+        """Windows spread over the scene."""
+        grid = self.scene.grid
+        rows, cols = (np.linspace(0, max(0, n - _PROBE_PX), 4).astype(int) for n in (grid.height, grid.width))
+        for row, col in itertools.product(np.unique(rows).tolist(), np.unique(cols).tolist()):
+            yield self.scene.read(Window(row, col, _PROBE_PX, _PROBE_PX).intersect(grid.window))
 
     def _change(self, before: Values, after: Values) -> Values:
         """Two sides (C, H, W) -> (H, W)."""
@@ -145,10 +170,8 @@ class EventIndex:
     @cached_property
     def _usual(self) -> tuple[Values, Values]:
         """Median and robust standard deviation of each band's change, (C, 1, 1), in windows spread over the scene."""
-        grid, found = self.scene.grid, []
-        rows, cols = (np.linspace(0, max(0, n - _PROBE_PX), 4).astype(int) for n in (grid.height, grid.width))
-        for row, col in itertools.product(np.unique(rows).tolist(), np.unique(cols).tolist()):
-            sample = self.scene.read(Window(row, col, _PROBE_PX, _PROBE_PX).intersect(grid.window))
+        found = []
+        for sample in self._probes():
             values, n = sample.image[self.sensor], self.num_before
             change = self._median(values[n:], sample.valid[n:]) - self._median(values[:n], sample.valid[:n])
             found.append(change[:, np.isfinite(change).all(0)])
@@ -163,7 +186,9 @@ class EventIndex:
 
     def _decibel(self, values: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> Values:
         """(T, C, H + looks - 1, ...) -> (C, H, W): mean power of all dates and of the square around a pixel, in dB."""
-        power = np.where(valid[:, None], 10.0 ** (values.astype(np.float64) / 10), 0.0)
+        decibel = np.where(valid[:, None], self._physical(values), np.float32(0)).astype(np.float64)
+        valid = valid & ~(decibel <= LOWEST_DB).all(1)  # 0 in all bands: nothing was seen
+        power = np.where(valid[:, None], 10.0 ** (decibel / 10), 0.0)
         total, count = _square_sums(power.sum(0), self.looks_px), _square_sums(valid.sum(0)[None], self.looks_px)
         shown = _inner(np.asarray(valid.any(0)), self.looks_px // 2)
         mean = np.divide(total, count, out=np.ones_like(total), where=count > 0)
@@ -171,9 +196,7 @@ class EventIndex:
 
     def _median(self, values: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> Values:
         """(T, C, H, W) -> (C, H, W) in the image's unit."""
-        image = next(image for image in self.scene.images if image.sensor == self.sensor or image.sensor is None)
-        scale, offset = scaling(image)
-        return composite(values, valid, self.bands, "median") * np.float32(scale) + np.float32(offset)
+        return self._physical(composite(values, valid, self.bands, "median"))
 
     def _spectral(self, values: Values) -> Values:
         assert self.index is not None

@@ -288,6 +288,10 @@ def _open_image(image: ImageConfig, indices: Sequence[str], notes: list[str]) ->
         notes.append(
             f"{raster.name}: no number is below {S2_DARKEST}, so the +{S2_OFFSET} of baseline 04.00 is taken off"
         )
+    if image.quantity and sensor and sensor.unit != "dB":
+        raise ConfigError(
+            f"{raster.name}: quantity {image.quantity} is of radar, not of {sensor.name}", fix="leave quantity out"
+        )
     if image.quantity:
         raster = _in_decibel(raster, image.quantity, notes)
     used = raster.select(image.use, sensor=sensor) if image.use else raster

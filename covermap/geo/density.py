@@ -45,6 +45,11 @@ class PointDensity:
         """Read points of a GPKG, GeoJSON, Shapefile or CSV; raises ConfigError, DataError, LabelError, GridError."""
         if not (np.isfinite(bandwidth_m) and bandwidth_m > 0):
             raise ConfigError(f"{bandwidth_m:g} m is no bandwidth", fix="give metres above 0, for example 500")
+        if bandwidth_m < grid.gsd_m / 2:
+            raise ConfigError(
+                f"a bandwidth of {bandwidth_m:g} m is below half a pixel ({grid.gsd_m:g} m): points would be lost",
+                fix="give a larger one, usually some hundred metres",
+            )
         if grid.crs is None or grid.transform.b or grid.transform.d:
             raise GridError("a density counts metres: the grid needs a CRS and rows from west to east", fix="gdalwarp")
         notes: list[str] = []

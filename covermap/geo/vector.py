@@ -75,7 +75,7 @@ def _read_csv(path: Path, epsg: int | None) -> gpd.GeoDataFrame:
         listed = ", ".join(map(str, table.columns))
         raise LabelError(f"{path} has the columns {listed}", fix="name the coordinates lon, lat or x, y")
     if epsg is None and pair == ("x", "y"):
-        raise GridError(f"{path} has columns x and y, but no CRS", fix="state it: data.epsg: 32632")
+        raise GridError(f"{path} has columns x and y, but no CRS", fix="state it: data.epsg: 32632, --epsg 32632")
     x, y = (pd.to_numeric(table[names[axis]], errors="coerce").to_numpy(np.float64) for axis in pair)
     points = shapely.points(x, y)
     points[np.isnan(x) | np.isnan(y)] = None
@@ -89,7 +89,7 @@ def onto_crs(table: gpd.GeoDataFrame, grid: Grid, epsg: int | None, path: str) -
     if grid.crs is None and table.crs is None:
         return table
     if table.crs is None:
-        raise GridError(f"{path} has no CRS", fix="state it: data.epsg: 4326")
+        raise GridError(f"{path} has no CRS", fix="state it: data.epsg: 4326, --epsg 4326")
     if epsg is not None and table.crs.to_epsg() not in (None, epsg):
         raise GridError(f"{path} says EPSG:{table.crs.to_epsg()}, epsg says {epsg}", fix="leave epsg out")
     if grid.crs is None:

@@ -18,8 +18,11 @@ SEPARATED = 0.75
 """Share of the variance that lies between the groups: a normal distribution cut in its middle has 0.64."""
 FEWEST = 0.1
 """Share of a place's pixels that the smaller group has at least."""
+FULL = 0.5
+"""Share of the fullest place's known pixels that a place has at least: a handful always parts into two groups."""
 FAR = 4.0
 """Where no place holds two groups: robust standard deviations above the median."""
+_AT_ONCE = 4096
 
 
 class Threshold(NamedTuple):
@@ -32,26 +35,30 @@ class Threshold(NamedTuple):
 def two_groups(counts: npt.NDArray[np.integer], edges: npt.NDArray[np.float64]) -> Threshold:
     """The threshold between usual and high values.
 
-    counts: pixels of each place by value (N, B), edges: (B + 1,) of the values. Places count where their upper group
-    lies above the median of all. Raises DataError where nothing was counted.
+    counts: pixels of each place by value (N, B), edges: (B + 1,) of the values, 0 meaning no change. Places count whose
+    threshold lies above 0. Raises DataError where nothing was counted.
     """
-    counts = np.asarray(counts, np.float64)
     if counts.ndim != 2 or counts.shape[1] + 1 != len(edges):
         raise DataError(f"counts {counts.shape} do not go with {len(edges)} edges", fix="give (places, bins)")
-    every = counts.sum(0)
-    if not every.sum():
+    every, known = counts.sum(0, dtype=np.float64), counts.sum(1, dtype=np.int64)
+    if not known.any():
         raise DataError(
-            "no pixel is known on both sides of the event", fix="check nodata, clouds and the grids of both"
+            "no pixel is known on both sides of the event", fix="check nodata, clouds and the place of both"
         )
     centres = (edges[1:] + edges[:-1]) / 2
-    median = _quantile(every, edges, 0.5)
-    cut, separation, upper = otsu(counts[counts.sum(1) > 0], centres)
-    chosen = (separation >= SEPARATED) & (upper >= FEWEST) & (upper <= 1 - FEWEST) & (edges[cut + 1] > median)
-    if not chosen.any():
+    full = np.flatnonzero(known >= max(1, FULL * known.max()))
+    pooled, num = np.zeros(len(centres)), 0
+    for start in range(0, len(full), _AT_ONCE):
+        places = counts[full[start : start + _AT_ONCE]].astype(np.float64)
+        cut, separation, upper = otsu(places, centres)
+        chosen = (separation >= SEPARATED) & (upper >= FEWEST) & (upper <= 1 - FEWEST) & (edges[cut + 1] > 0)
+        pooled, num = pooled + places[chosen].sum(0), num + int(chosen.sum())
+    if not num:
+        median = _quantile(every, edges, 0.5)
         spread = 1.4826 * _quantile(_folded(every, centres, median, edges), edges - edges[0], 0.5)
         return Threshold(float(median + FAR * max(spread, edges[1] - edges[0])), 0)
-    cut, _, _ = otsu(counts[counts.sum(1) > 0][chosen].sum(0)[None], centres)
-    return Threshold(float(edges[cut[0] + 1]), int(chosen.sum()))
+    cut, _, _ = otsu(pooled[None], centres)
+    return Threshold(float(edges[cut[0] + 1]), num)
 
 
 def otsu(

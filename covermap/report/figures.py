@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 INK, MUTED, RULE = "#1c2b33", "#5b6b75", "#d9e0e4"
 RIGHT, WRONG, SECOND = "#1f5f8b", "#c4571b", "#8a969e"
 MANY = (RIGHT, WRONG, "#3c8d5a", "#8e5aa8", "#b8902a", SECOND)
-"""Of several models; told apart also without red and green by their order of lightness."""
+"""Of up to six models; their lines also differ in dashes."""
+_DASHES: Any = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (1, 1)), (0, (8, 3)))
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "covermap",
@@ -139,9 +140,11 @@ def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *,
     angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
     with _style():
         figure, (axes,) = _new((_PAIR_IN + 2.1, 4.9), (1.5, 2.2, 0.6, 0.8), polar=True)
-        for (name, values), colour in zip(scores.items(), MANY, strict=False):
+        for (name, values), colour, dashes in zip(scores.items(), MANY, _DASHES, strict=False):
             radius = np.array([np.nan if v is None else v for v in values], np.float64)
-            axes.plot(np.append(angles, 2 * np.pi), np.append(radius, radius[0]), color=colour, lw=1.6, label=name)
+            axes.plot(
+                np.append(angles, 2 * np.pi), np.append(radius, radius[0]), color=colour, ls=dashes, lw=1.6, label=name
+            )
         axes.set(ylim=(0, 1), theta_offset=np.pi / 2, theta_direction=-1, yticks=[0.25, 0.5, 0.75])
         axes.set_xticks(angles, _cut(names), color=INK)
         axes.tick_params(axis="x", pad=9)
@@ -159,7 +162,7 @@ def grouped_bars(names: Sequence[str], scores: Mapping[str, Sequence[float | Non
         width = 0.8 / max(1, len(scores))
         for i, ((name, values), colour) in enumerate(zip(scores.items(), MANY, strict=False)):
             at = np.arange(len(names)) - 0.4 + width * (i + 0.5)
-            axes.bar(at, [v or 0 for v in values], width * 0.92, color=colour, label=name)
+            axes.bar(at, [np.nan if v is None else v for v in values], width * 0.92, color=colour, label=name)
         axes.set(ylim=(0, 1), xlim=(-0.6, len(names) - 0.4), ylabel=title)
         axes.set_xticks(np.arange(len(names)), _cut(names), rotation=30, ha="right", color=INK)
         axes.grid(axis="y", color=RULE, lw=0.7)

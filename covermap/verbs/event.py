@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 
-from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.config import DataConfig, ImageConfig, parse_date
 from covermap.core.errors import ConfigError, ModelError
 from covermap.core.legend import LandClass, Legend
 from covermap.core.output import claim, require_no_input
@@ -29,17 +29,21 @@ from covermap.data.event_index import EventIndex
 from covermap.data.scene import open_scenes
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.products import finish_cog, finish_map, layer_beside, names_beside, small_cache
+from covermap.geo.raster import open_raster
 from covermap.geo.writer import RasterWriter
 from covermap.hub import model_folder
 from covermap.metrics.threshold import Threshold, two_groups
 from covermap.models import read_card
-from covermap.verbs.layer import Layer, write_layer
+from covermap.verbs.layer import BLOCK_PX, Layer, write_layer
 from covermap.verbs.predict import predict
 from covermap.verbs.rank import Ranking, rank
 
 COLOURS = {"flood": "#2b6cb0", "landslide": "#b5651d", "damage": "#c0392b"}
-_BINS = 1024
+_BINS = 256
 _PROBE_PX = 1024
+_PLACE_PX = 128
+"""Side of the places that the threshold is taken from."""
+_BLOCK_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -57,35 +61,66 @@ class Event:
 
 @small_cache()
 def event(
-    before: Sequence[ImageConfig], after: Sequence[ImageConfig], out: str | Path, *, kind: str = "flood",
-    dem: str | None = None, model: str | Path | None = None, threshold: float | None = None, looks_px: int = 5,
-    side_px: int = 128, settings: PredictConfig | None = None, overwrite: bool = False, on_progress: Tick = unseen,
+    before: Sequence[ImageConfig], after: Sequence[ImageConfig], out: str | Path, *, kind: str | None = None,
+    dem: str | None = None, model: str | Path | None = None, threshold: float | None = None,
+    looks_px: int | None = None, side_px: int = 128, settings: PredictConfig | None = None, overwrite: bool = False,
+    on_progress: Tick = unseen,
 ) -> Event:  # fmt: skip
     """Map what an event changed and rank the places; dates of a side may be several, all dates are of one sensor.
 
-    kind: flood, landslide or damage. dem: elevation, which rules out slopes. model: of a hazard, trained on as many
-    dates. threshold: of the index, instead of the one that is found. side_px: of a place. Memory: some blocks.
+    kind: flood (default), landslide or damage. dem: elevation, which rules out slopes. model: of a hazard, trained on
+    as many dates. threshold: of the index, instead of the one that is found. looks_px: side of the square of radar
+    pixels that are averaged, default 5. side_px: of a place. Memory: some blocks, and a histogram of each place.
     Raises ConfigError, BandError, GridError, DataError, ModelError, OutputError.
     """
     out = Path(out)
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise ConfigError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
-    if not before or not after:
-        raise ConfigError("an event has two sides", fix="name an image before it and one after it")
     if side_px < 1:
         raise ConfigError(f"{side_px} px is no side of a place", fix="give 1 or more, for example 128")
+    _require_sides(before, after)
     table = names_beside(out)["areas"].with_name("places.csv" if out.stem == "map" else f"{out.stem}.places.csv")
-    for path in (table, table.with_suffix(".geojson")):
+    others = [layer_beside(out, key) for key in (("change",) if model else ("confidence", "probs"))]
+    for path in (table, table.with_suffix(".geojson"), *others):
         claim(path, overwrite=overwrite)
-    images = [*before, *after, *([ImageConfig(path=dem, sensor="dem")] if dem else [])]
+    images = [*before, *after]
     if model is not None:
-        if threshold is not None:
-            raise ConfigError("a threshold of the index has no effect with a model", fix="leave one of them out")
-        name, files, notes = _by_model(model, images, out, settings, overwrite, on_progress)
+        given = {"kind": kind, "threshold": threshold, "looks": looks_px}
+        if idle := [key for key, value in given.items() if value is not None]:
+            raise ConfigError(f"{idle[0]} is of the index, it has no effect with a model", fix="leave one of them out")
+        name, files, notes = _by_model(model, images, dem, out, settings, overwrite, on_progress)
     else:
-        name, files, notes = _by_index(images, len(before), out, kind, threshold, looks_px, overwrite, on_progress)
+        index = _open(images, len(before), dem, kind or "flood", looks_px)
+        name, files, notes = _by_index(index, out, threshold, overwrite, on_progress)
+    for path in others:
+        path.unlink(missing_ok=True)  # of an earlier map of this name
     ranking = rank(out, table, classes=[name], side_px=side_px, overwrite=overwrite)
     return _told(out, files, name, ranking, notes)
+
+
+def _require_sides(before: Sequence[ImageConfig], after: Sequence[ImageConfig]) -> None:
+    """Raise ConfigError where a side is missing, an image is on both, or the dates are in the wrong order."""
+    if not before or not after:
+        raise ConfigError("an event has two sides", fix="name an image before it and one after it")
+    if both := {str(image.path) for image in before} & {str(image.path) for image in after}:
+        raise ConfigError(f"{min(both)} is on both sides of the event", fix="name another image after it")
+    known = [[parse_date(image.date) for image in side if image.date] for side in (before, after)]
+    if all(known) and (last := max(known[0]))[0] > (first := min(known[1]))[1]:
+        raise ConfigError(
+            f"{last[0]:%Y-%m-%d} is before the event, {first[0]:%Y-%m-%d} after it", fix="exchange the sides"
+        )
+
+
+def _open(images: Sequence[ImageConfig], num_before: int, dem: str | None, kind: str, looks: int | None) -> EventIndex:
+    """The index of the images, on the first one's grid; a DEM is brought onto it."""
+    if several := [image.path for image in images if "*" in str(image.path)]:
+        raise ConfigError(f"{several[0]} is a pattern", fix="give an entry for each date")
+    scene = open_scenes(DataConfig(image=list(images)), labels=False)[0]
+    heights = open_raster(dem, bands=["elevation"]).on(scene.grid) if dem else None
+    index = EventIndex(scene, num_before, kind, 5 if looks is None else looks, heights)
+    if looks is not None and not index.is_radar:
+        raise ConfigError("looks are of radar, these are optical images", fix="leave them out")
+    return index
 
 
 def _told(out: Path, files: Sequence[Path], name: str, ranking: Ranking, notes: Sequence[str]) -> Event:
@@ -94,47 +129,49 @@ def _told(out: Path, files: Sequence[Path], name: str, ranking: Ranking, notes: 
 
 
 def _by_model(
-    model: str | Path, images: Sequence[ImageConfig], out: Path, settings: PredictConfig | None, overwrite: bool,
-    on_progress: Tick,
+    model: str | Path, images: Sequence[ImageConfig], dem: str | None, out: Path, settings: PredictConfig | None,
+    overwrite: bool, on_progress: Tick,
 ) -> tuple[str, Sequence[Path], Sequence[str]]:  # fmt: skip
     """The map of a hazard's model; the name of its class, files, notes."""
     card = read_card(model_folder(model))
-    task, taken = card.task, {entry.sensor for entry in card.spec.sensors}
-    if task.positive is None:
+    if card.task.positive is None:
         raise ModelError(
-            f"{model} was trained for {task.name}, an event needs a map of a hazard",
+            f"{model} was trained for {card.task.name}, an event needs a map of a hazard",
             fix="train it with task: hazard; a model of chips ranks them itself: predict MODEL IMAGE chips.csv",
         )
-    if "dem" in {image.sensor for image in images} - taken:
+    if dem and "dem" not in {entry.sensor for entry in card.spec.sensors}:
         raise ConfigError(f"{model} does not take elevation", fix="leave --dem out, or train it with a dem")
-    done = predict(model, images, out, settings=settings, overwrite=overwrite, on_progress=on_progress)
-    return task.legend.names[task.positive], done.files, done.notes
+    shown = [*images, *([ImageConfig(path=dem, sensor="dem")] if dem else [])]
+    done = predict(model, shown, out, settings=settings, overwrite=overwrite, on_progress=on_progress)
+    return card.task.legend.names[card.task.positive], done.files, done.notes
 
 
 def _by_index(
-    images: Sequence[ImageConfig], num_before: int, out: Path, kind: str, threshold: float | None, looks_px: int,
-    overwrite: bool, on_progress: Tick,
-) -> tuple[str, Sequence[Path], Sequence[str]]:  # fmt: skip
+    index: EventIndex, out: Path, threshold: float | None, overwrite: bool, on_progress: Tick
+) -> tuple[str, Sequence[Path], Sequence[str]]:
     """The map of an index of change, cut at a threshold; the name of its class, files, notes."""
-    scene = open_scenes(DataConfig(image=list(images)), labels=False)[0]
-    index = EventIndex(scene, num_before, kind, looks_px)
-    layer = layer_beside(out, "change")
-    require_no_input([out, layer, *names_beside(out).values()], scene.files)
+    if threshold is not None and not np.isfinite(threshold):
+        raise ConfigError(f"{threshold:g} is no threshold", fix="give a number, or leave it to be found")
+    scene, kind, layer = index.scene, index.kind, layer_beside(out, "change")
+    require_no_input([out, layer, *names_beside(out).values()], [*scene.files, *(index.dem.paths if index.dem else ())])
     for path in (out, layer):
         claim(path, overwrite=overwrite)
-    plain, codes = (out.with_name(f".{out.stem}.{part}.tif") for part in ("change", "plain"))
+    change, shown, codes = (out.with_name(f".{out.stem}.{part}.tif") for part in ("change", "shown", "plain"))
     try:
-        write_layer(_layer(index), plain, overwrite=True, on_progress=on_progress)
-        found = Threshold(threshold, 0) if threshold is not None else _threshold(plain, scene.grid)
+        counts = write_layer(_layer(index), change, overwrite=True, on_progress=on_progress)
+        found = Threshold(threshold, 0) if threshold is not None else _threshold(change, scene.grid)
         legend = Legend(kind, (LandClass(1, f"no {kind}", "#e8e8e0"), LandClass(2, kind, COLOURS[kind])), nodata=0)
-        _cut(plain, codes, scene.grid, legend, found.value)
-        date = next((day for day in scene.dates[num_before:] if day), None)
+        _cut(change, codes, shown, index, legend, found.value)
+        date = next((day for day in scene.dates[index.num_before :] if day), None)
         summary = finish_map(codes, out, legend, date=date, derived_from=scene.paths, overwrite=True)
-        finish_cog(plain, layer, nodata=float("nan"), description=index.unit, overwrite=True)
+        finish_cog(shown, layer, nodata=float("nan"), description=index.unit, overwrite=True)
     finally:
-        for path in (plain, codes):
+        for path in (change, shown, codes):
             path.unlink(missing_ok=True)
-    return kind, (*summary.files, layer), (*scene.notes, _how(index, found, threshold), *summary.notes)
+    size = scene.grid.height * scene.grid.width
+    unseen_px = [f"{counts[0] / size:.0%} of the map is nodata: an image or the elevation holds nothing there"]
+    notes = (*scene.notes, *(unseen_px if counts[0] > 0.005 * size else ()), _how(index, found, threshold))
+    return kind, (*summary.files, layer), (*notes, *summary.notes)
 
 
 def _how(index: EventIndex, found: Threshold, given: float | None) -> str:
@@ -149,34 +186,48 @@ def _how(index: EventIndex, found: Threshold, given: float | None) -> str:
 
 
 def _layer(index: EventIndex) -> Layer:
+    """The index block by block; of many dates and bands the blocks are smaller."""
+
     def read(window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         values = index.read(window)
         return values[None], np.array([np.isnan(values).sum()])
 
-    return Layer(index.scene.grid, [index.unit], "float32", float("nan"), read, lambda counts: [])
+    numbers = len(index.scene.dates) * len(index.bands)
+    side = int(np.sqrt(_BLOCK_BYTES / (48 * numbers))) // 128 * 128
+    return Layer(
+        index.scene.grid, [index.unit], "float32", float("nan"), read, lambda counts: [],
+        block_px=min(BLOCK_PX, max(128, side)),
+    )  # fmt: skip
 
 
-def _threshold(plain: Path, grid: Grid) -> Threshold:
+def _threshold(change: Path, grid: Grid) -> Threshold:
     """From histograms of places, over the range that a thinned reading shows."""
-    with rasterio.open(plain) as dataset:
+    with rasterio.open(change) as dataset:
         shape = min(_PROBE_PX, grid.height), min(_PROBE_PX, grid.width)
         seen = dataset.read(1, out_shape=shape)
-        seen = seen[np.isfinite(seen)]
+        seen = seen[np.isfinite(seen)].astype(np.float64)
         low, high = np.quantile(seen, [0.0005, 0.9995]) if seen.size else (0.0, 1.0)
         edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
-        counts = [
-            np.histogram(np.clip(values[np.isfinite(values)], edges[0], edges[-1]), edges)[0]
-            for place in partition(grid.window, 128, 128)
-            for values in [dataset.read(1, window=place.rasterio)]
-        ]
-    return two_groups(np.array(counts), edges)
+        places = list(partition(grid.window, _PLACE_PX, _PLACE_PX))
+        counts = np.zeros((len(places), _BINS), np.uint16)
+        for row, place in zip(counts, places, strict=True):
+            values = dataset.read(1, window=place.rasterio)
+            row[:] = np.histogram(np.clip(values[np.isfinite(values)], edges[0], edges[-1]), edges)[0]
+    return two_groups(counts, edges)
 
 
-def _cut(plain: Path, out: Path, grid: Grid, legend: Legend, threshold: float) -> None:
-    """Class codes from the index."""
+def _cut(change: Path, codes: Path, shown: Path, index: EventIndex, legend: Legend, threshold: float) -> None:
+    """Class codes from the index, and the index to be shown: NaN also where slopes rule out."""
+    grid = index.scene.grid
     how: dict[str, Any] = {"bands": ["class"], "dtype": legend.map_dtype, "nodata": legend.map_nodata}
-    with rasterio.open(plain) as dataset, RasterWriter(out, grid, **how, overwrite=True) as writer:
+    look: dict[str, Any] = {"bands": [index.unit], "dtype": "float32", "nodata": float("nan")}
+    with (
+        rasterio.open(change) as dataset,
+        RasterWriter(codes, grid, **how, overwrite=True) as classes,
+        RasterWriter(shown, grid, **look, overwrite=True) as layer,
+    ):
         for window in partition(grid.window, 1024, 1024):
             values = dataset.read(1, window=window.rasterio)
-            hit = np.where(values >= threshold, 2, 1)
-            writer.write(window, np.where(np.isnan(values), legend.map_nodata, hit).astype(legend.map_dtype)[None])
+            hit = np.where(values >= np.float64(threshold), 2, 1)
+            classes.write(window, np.where(np.isnan(values), legend.map_nodata, hit).astype(legend.map_dtype)[None])
+            layer.write(window, np.where(np.isinf(values), np.float32(np.nan), values)[None])

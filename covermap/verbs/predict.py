@@ -297,6 +297,8 @@ def _assemble(
     """Blocks -> plain GeoTIFFs -> products; the blocks stay until everything is written."""
     place = area.window if area else scene.grid.window
     tags = {"COVERMAP_MODEL": job.sums["model.safetensors"][:16]}
+    if any(read_card(Path(job.model)).task.offsets):
+        tags["COVERMAP_SHIFTED"] = "probabilities after decision.adjust or threshold"
     layers: dict[str, Path] = {}
     wanted: list[tuple[str, str, Sequence[str], float]] = []
     if job.settings.confidence:

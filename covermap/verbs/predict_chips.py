@@ -100,7 +100,7 @@ def write_chips(
 
 
 class ChipTable:
-    """Answers of chips beside what is known of them, as a CSV from which any score can be made again."""
+    """Answers of chips beside what is known of them, as a CSV from which their scores can be made again."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -110,21 +110,20 @@ class ChipTable:
         """Keep a chip."""
         assert one.chip is not None
         answer, known = one.answers.ravel(), one.reference.ravel()
-        self._rows.append([one.scene, one.chip.row, one.chip.col, *self._known(known), *_cells(self.task, answer)])
+        where = [one.place, one.scene, one.chip.row, one.chip.col]
+        self._rows.append([*where, *self._known(known), *_cells(self.task, answer, digits=7)])
 
     def write(self, path: Path) -> Path:
-        """A row for each chip: scene, row, col, reference, answer."""
+        """A row for each chip: place, scene, row, col, what is known (empty: not known), answer."""
         names = self.task.legend.names
-        known = [f"known {name}" for name in names] if self.task.kind.takes == "numbers" else ["reference"]
-        return write_text(path, csv_text(["scene", "row", "col", *known, *_columns(self.task)], self._rows))
+        one = self.task.kind.takes in ("classes", "order")
+        known = ["reference"] if one else [f"known {name}" for name in names]
+        return write_text(path, csv_text(["place", "scene", "row", "col", *known, *_columns(self.task)], self._rows))
 
     def _known(self, known: npt.NDArray[Any]) -> list[str]:
-        names = self.task.legend.names
-        if self.task.kind.takes == "numbers":
+        if self.task.kind.takes in ("numbers", "presence"):
             return ["" if math.isnan(value) else f"{value:.7g}" for value in known.tolist()]
-        if self.task.kind.takes == "presence":
-            return ["; ".join(name for name, there in zip(names, known, strict=True) if there == 1)]
-        return ["" if known[0] == IGNORE else names[int(known[0])]]
+        return ["" if known[0] == IGNORE else self.task.legend.names[int(known[0])]]
 
 
 def _rank(task: Task, answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
@@ -140,8 +139,8 @@ def _columns(task: Task) -> list[str]:
     return [*(["classes"] if task.kind.takes == "presence" else ["code", "class"]), *(f"p({name})" for name in names)]
 
 
-def _cells(task: Task, answer: npt.NDArray[np.float32]) -> list[Any]:
-    shown = ["" if math.isnan(value) else f"{value:.5g}" for value in answer.tolist()]
+def _cells(task: Task, answer: npt.NDArray[np.float32], digits: int = 5) -> list[Any]:
+    shown = ["" if math.isnan(value) else f"{value:.{digits}g}" for value in answer.tolist()]
     if task.kind.takes == "numbers":
         return shown
     if np.isnan(answer).any():

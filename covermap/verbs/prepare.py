@@ -85,7 +85,8 @@ def prepare(
     if terrain and (known or field or report_loss):
         raise ConfigError("--terrain goes with elevation, not with labels", fix="leave the other options out")
     if density_m is not None:
-        if known or field or terrain or report_loss or not is_vector(source):
+        idle = known or field or terrain or report_loss or sensor or bands or resampling != "bilinear"
+        if idle or not is_vector(source):
             raise ConfigError("--density takes points alone", fix="covermap prepare heads.csv density.tif --like IMAGE")
         found = _density(source, like, gsd_m, density_m, layer, epsg)
     elif is_vector(source):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import rasterio
 from rasterio.io import DatasetReader
 
-from covermap.core.errors import ConfigError, GridError, LabelError, suggest
+from covermap.core.errors import ConfigError, LabelError, suggest
 from covermap.core.legend import Legend
 from covermap.core.output import claim, require_no_input, write_text
 from covermap.data.labels import infer_legend, open_codes
@@ -41,8 +42,9 @@ def rank(
 ) -> Ranking:
     """Rank squares of a class map by the hectares of these classes that they hold; writes OUT.csv and OUT.geojson.
 
-    Of a map of two classes with its confidence layer beside it, by the hectares to be expected: the sum of the
-    probabilities. Places without a pixel of the classes are left out. Raises ConfigError, LabelError, OutputError.
+    Of a map of two classes that predict made, by the hectares to be expected: the sum of the probabilities in the
+    confidence layer beside it, unless a decision has shifted them. Places without a pixel of the classes are left out.
+    Raises ConfigError, LabelError, OutputError. Memory: windows of the map, and a row for each place.
     """
     out = Path(out)
     if out.suffix.lower() != ".csv":
@@ -58,7 +60,8 @@ def rank(
     codes = _codes(legend, classes, str(source))
     with rasterio.open(source) as dataset:
         grid = grid_of(dataset)
-        rows = _rows(dataset, grid, legend, codes, side_px, _confidence(Path(source), grid, legend))
+        layer = _confidence(Path(source), dataset, grid, legend) if len(codes) < len(legend) else None
+        rows = _rows(dataset, grid, legend, codes, side_px, layer)
     key = "expected_ha" if rows and "expected_ha" in rows[0] else "area_ha"
     rows = [row for row in rows if row["pixels"]]
     rows.sort(key=lambda row: -row[key])
@@ -68,6 +71,7 @@ def rank(
     return Ranking((out, squares), rows, -(-grid.height // side_px) * -(-grid.width // side_px))
 
 
+_READ_PX = 1024
 _HEAD = ("rank", "row", "col", "lat", "lon", "pixels", "area_ha", "share", "expected_ha")
 
 
@@ -81,52 +85,60 @@ def _codes(legend: Legend, classes: Sequence[str], source: str) -> list[int]:
     return [one.code for one in legend.classes if one.name in classes]
 
 
-def _confidence(source: Path, grid: Grid, legend: Legend) -> Path | None:
-    """The layer of the best class's probability, of a map of two classes: of more it says nothing of the others."""
+def _confidence(source: Path, of: DatasetReader, grid: Grid, legend: Legend) -> Path | None:
+    """The layer of the best class's probability, of a map of two classes: of more it says nothing of the others.
+
+    Only that of the model which made the map, and only where probabilities are as the model gave them.
+    """
     path = layer_beside(source, "confidence")
     if len(legend) != 2 or not path.is_file():
         return None
     with rasterio.open(path) as dataset:
-        if not grid_of(dataset).is_same(grid):
-            raise GridError(f"{path} is not on the grid of {source}", fix="move it away, or predict again")
-    return path
+        made, shifted = (dataset.tags().get(f"COVERMAP_{key}") for key in ("MODEL", "SHIFTED"))
+        same = made is not None and made == of.tags().get("COVERMAP_MODEL") and not shifted
+        return path if same and grid_of(dataset).is_same(grid) else None
 
 
 def _rows(
     dataset: DatasetReader, grid: Grid, legend: Legend, codes: Sequence[int], side: int, confidence: Path | None
 ) -> list[dict[str, Any]]:
-    """Every place, row by row; a row of places is read at once."""
-    found = []
-    layer = rasterio.open(confidence) if confidence else None
-    for band in partition(grid.window, side, grid.width):
-        area_ha = np.asarray(grid.row_areas_ha(band.row, band.height))[:, None]
-        values = dataset.read(1, window=band.rasterio)
-        hit, known = np.isin(values, codes), dataset.read_masks(1, window=band.rasterio) > 0
-        known &= values != legend.map_nodata
-        hit &= known
-        sums = {"pixels": hit, "area_ha": hit * area_ha, "known_ha": known * area_ha}
-        if layer is not None:
-            percent = layer.read(1, window=band.rasterio).astype(np.float64)
-            share = np.where(hit, percent, 100 - percent) / 100
-            sums["expected_ha"] = np.where(known, share, 0) * area_ha
-        columns = {key: _by_place(values, side) for key, values in sums.items()}
-        for i, col in enumerate(range(0, grid.width, side)):
-            place = Window(band.row, col, band.height, min(side, grid.width - col))
-            lat, lon = grid.lat_lon(place) or (None, None)
-            row = {"row": band.row, "col": col, "lat": _short(lat, 6), "lon": _short(lon, 6),
-                   "pixels": int(columns["pixels"][i]), "area_ha": _short(columns["area_ha"][i], 4),
-                   "share": _short(columns["area_ha"][i] / max(columns["known_ha"][i], 1e-12), 4)}  # fmt: skip
+    """Every place, row by row."""
+    shape = -(-grid.height // side), -(-grid.width // side)
+    sums = {key: np.zeros(shape) for key in ("pixels", "area_ha", "known_ha", "expected_ha")}
+    with rasterio.open(confidence) if confidence else nullcontext() as layer:
+        for window in partition(grid.window, _READ_PX, _READ_PX):
+            area_ha = np.asarray(grid.row_areas_ha(window.row, window.height))[:, None]
+            values = dataset.read(1, window=window.rasterio)
+            known = (dataset.read_masks(1, window=window.rasterio) > 0) & (values != legend.map_nodata)
+            hit = np.isin(values, codes) & known
+            parts = {"pixels": hit, "area_ha": hit * area_ha, "known_ha": known * area_ha}
             if layer is not None:
-                row["expected_ha"] = _short(columns["expected_ha"][i], 4)
-            found.append(row)
-    if layer is not None:
-        layer.close()
-    return found
+                percent = layer.read(1, window=window.rasterio, masked=True).astype(np.float64).filled(np.nan)
+                share = np.where(hit, percent, 100 - percent) / 100
+                parts["expected_ha"] = np.where(known, np.nan_to_num(share), 0) * area_ha
+            for key, part in parts.items():
+                _add(sums[key], part, window, side)
+    return [_row(grid, row, col, side, sums, confidence is not None) for row, col in np.ndindex(shape)]
 
 
-def _by_place(values: npt.NDArray[Any], side: int) -> npt.NDArray[np.float64]:
-    """(H, W) -> sums over each `side` columns."""
-    return np.add.reduceat(values.sum(0, dtype=np.float64), np.arange(0, values.shape[1], side))
+def _add(total: npt.NDArray[np.float64], values: npt.NDArray[Any], window: Window, side: int) -> None:
+    """Add a window's pixels to the sums of the places that they are in."""
+    rows, cols = (np.arange(first, first + n) // side for first, n in (window[::2], window[1::2]))
+    inner = np.add.reduceat(values.astype(np.float64), np.flatnonzero(np.diff(cols, prepend=-1)), axis=1)
+    inner = np.add.reduceat(inner, np.flatnonzero(np.diff(rows, prepend=-1)), axis=0)
+    total[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1] += inner
+
+
+def _row(
+    grid: Grid, row: int, col: int, side: int, sums: dict[str, npt.NDArray[np.float64]], expected: bool
+) -> dict[str, Any]:
+    place = Window(row * side, col * side, side, side).intersect(grid.window)
+    lat, lon = grid.lat_lon(place) or (None, None)
+    at = {key: float(total[row, col]) for key, total in sums.items()}
+    found = {"row": place.row, "col": place.col, "lat": _short(lat, 6), "lon": _short(lon, 6),
+             "pixels": int(at["pixels"]), "area_ha": _short(at["area_ha"], 4),
+             "share": _short(at["area_ha"] / max(at["known_ha"], 1e-12), 4)}  # fmt: skip
+    return found | ({"expected_ha": _short(at["expected_ha"], 4)} if expected else {})
 
 
 def _short(value: float | None, digits: int) -> float | None:

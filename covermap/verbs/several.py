@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,10 @@ def _settings(runs: Sequence[Run]) -> list[Setting]:
     for one in found:
         said = [f"{key}={one.settings[key]}" for key in sorted(different & one.settings.keys())]
         one.name = ", ".join(said) if 0 < len(said) <= 3 else next(iter(one.runs.values())).folder.name
+    names = [one.name for one in found]
+    for one in found:
+        if names.count(one.name) > 1:
+            one.name = f"{next(iter(one.runs.values())).folder.name}: {one.name}"
     return found
 
 
@@ -113,23 +117,32 @@ def _difference(first: Setting, other: Setting, keys: Sequence[str], part: str) 
     if not common:
         return []
     mine, theirs = (_blocks([setting.runs[seeds] for seeds in common], part) for setting in (other, first))
-    same = mine is not None and theirs is not None and np.array_equal(mine.sum(2), theirs.sum(2))
     rows = []
     for key in keys:
         pairs = [[one.results[seeds]["models"]["network"]["scores"][key] for one in (other, first)] for seeds in common]
         found = over_seeds([a - b if a is not None and b is not None else float("nan") for a, b in pairs])
         row = {"setting": other.name, "against": first.name, "score": key, **_row(found)}
-        if same and key in SURE:
-            assert mine is not None
-            assert theirs is not None
-            ground = compare(mine, theirs, score_by(key))
+        if mine is not None and theirs is not None and mine.of_same_ground(theirs) and key in SURE:
+            ground = compare(mine.counts, theirs.counts, score_by(key))
             row |= {"blocks_low": ground.low, "blocks_high": ground.high, "blocks": ground.count, "p": ground.p}
         rows.append(row)
     return rows
 
 
-def _blocks(runs: Sequence[Run], part: str) -> npt.NDArray[np.int64] | None:
-    """Counts (N, K, K) of the networks' blocks, summed over runs that were scored on the same ones; else None."""
+class _Blocks(NamedTuple):
+    """Counts (N, K, K) of blocks, and which they are."""
+
+    counts: npt.NDArray[np.int64]
+    places: npt.NDArray[np.str_]
+
+    def of_same_ground(self, other: _Blocks) -> bool:
+        """Whether both count the same labels of the same blocks."""
+        same = np.array_equal(self.places, other.places)
+        return same and np.array_equal(self.counts.sum(2), other.counts.sum(2))
+
+
+def _blocks(runs: Sequence[Run], part: str) -> _Blocks | None:
+    """Of the networks, summed over runs that were scored on the same ones; else None."""
     total, places = None, None
     for run in runs:
         path = run.path(f"blocks_{part}_{MODELS['network']}.npz")
@@ -139,4 +152,4 @@ def _blocks(runs: Sequence[Run], part: str) -> npt.NDArray[np.int64] | None:
             if places is not None and not np.array_equal(places, kept["places"]):
                 return None
             places, total = kept["places"], kept["counts"] + (0 if total is None else total)
-    return total
+    return None if total is None or places is None else _Blocks(total, places)

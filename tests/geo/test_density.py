@@ -84,6 +84,8 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     for bandwidth in (0.0, -5.0, float("nan")):
         with pytest.raises(ConfigError, match="no bandwidth"):
             PointDensity.open(path, grid=UTM, bandwidth_m=bandwidth, epsg=32619)
+    with pytest.raises(ConfigError, match="below half a pixel"):
+        PointDensity.open(path, grid=UTM, bandwidth_m=3, epsg=32619)
     with pytest.raises(GridError, match="no point"):
         PointDensity.open(path, grid=UTM, bandwidth_m=200, epsg=32645)
     gpd.GeoSeries([Point(7.01e5, 2_019_000).buffer(50)], crs=32619).to_file(tmp_path / "slides.gpkg")
@@ -102,7 +104,7 @@ def test_prepare_writes_it(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "density.tif") as file:
         assert file.descriptions == ("per_km2",)
         assert file.read(1).mean() * 12 == pytest.approx(40, rel=2e-2)
-    for wrong in ({"field": "class"}, {"terrain": ["slope"]}, {"like": None}):
+    for wrong in ({"field": "class"}, {"terrain": ["slope"]}, {"like": None}, {"resampling": "cubic"}):
         with pytest.raises(CovermapError):
             prepare(str(heads), tmp_path / "x.tif", **{"like": str(image), "density_m": 300, "epsg": 32619, **wrong})
     with pytest.raises(ConfigError, match="points alone"):

@@ -52,7 +52,29 @@ def test_without_an_event_the_threshold_is_far_from_the_usual() -> None:
 
 def test_a_gap_between_the_groups_is_cut_in_its_middle() -> None:
     place = np.concatenate([np.zeros(500), np.full(500, 8.0)])
-    assert two_groups(counts_of(place, np.zeros(3000)), EDGES).value == pytest.approx(4, abs=0.1)
+    assert two_groups(counts_of(place, np.zeros(1500)), EDGES).value == pytest.approx(4, abs=0.1)
+
+
+def test_a_flood_of_most_of_the_scene_is_found() -> None:
+    random = np.random.default_rng(3)
+    wet = [random.normal(7, 1, 4000) for _ in range(6)]
+    border = [np.concatenate([random.normal(0, 1, 2000), random.normal(7, 1, 2000)]) for _ in range(3)]
+    found = two_groups(counts_of(*wet, *border), EDGES)
+    assert found.num_places == 3
+    assert 2.5 < found.value < 4.5
+
+
+def test_a_rise_beside_no_change_is_no_drop() -> None:
+    random = np.random.default_rng(4)
+    place = np.concatenate([random.normal(-4.5, 0.3, 2000), random.normal(0, 0.5, 2000)])
+    assert two_groups(counts_of(place, random.normal(0, 0.5, 4000)), EDGES).num_places == 0
+
+
+def test_a_handful_of_pixels_does_not_decide() -> None:
+    random = np.random.default_rng(5)
+    found = two_groups(counts_of(*(random.normal(0, 1, 4000) for _ in range(9)), np.array([0.1, 0.2, 1.4, 1.5])), EDGES)
+    assert found.num_places == 0
+    assert found.value == pytest.approx(4, abs=0.3)
 
 
 def test_nothing_known_is_refused() -> None:

@@ -102,7 +102,7 @@ def test_slopes_rule_out(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "flood.tif") as file:
         flood = file.read(1) == 2
     assert flood[62:][HIT[62:]].mean() > 0.9
-    assert not flood[:58].any()
+    assert not flood[:58].any()  # also on the scene's frame
     event(before, after, tmp_path / "slides.tif", kind="landslide", dem=dem)
     with rasterio.open(tmp_path / "slides.tif") as file:
         slides = file.read(1) == 2
@@ -148,13 +148,31 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         event([before], [after], out, looks_px=4)
     with pytest.raises(ConfigError, match=r"does not end in \.tif"):
         event([before], [after], tmp_path / "map.png")
-    with pytest.raises(ConfigError, match="no effect with a model"):
-        event([before], [after], out, model=tmp_path, threshold=1.0)
+    for setting in ({"threshold": 1.0}, {"kind": "flood"}, {"looks_px": 3}):
+        with pytest.raises(ConfigError, match="no effect with a model"):
+            event([before], [after], out, model=tmp_path, **setting)
+    with pytest.raises(ConfigError, match="on both sides"):
+        event([before], [before, after], out)
+    with pytest.raises(ConfigError, match="is before the event, 2018-08-01 after it"):
+        event(
+            *([one.model_copy(update={"date": day})] for one, day in ((before, "2018-10-01"), (after, "2018-08-01"))),
+            out,
+        )
+    with pytest.raises(ConfigError, match="nan is no threshold"):
+        event([before], [after], out, threshold=float("nan"))
+    dem = write(tmp_path / "dem.tif", np.ones((1, 300, 384), np.float32), ("elevation",))
+    with pytest.raises(ConfigError, match="a dem has no effect"):
+        event([before], [after], out, kind="damage", dem=dem)
     red = write(tmp_path / "red.tif", np.ones((1, 300, 384), np.float32), ("red",))
+    again = write(tmp_path / "again.tif", np.ones((1, 300, 384), np.float32), ("red",))
     with pytest.raises(CovermapError, match="images of"):
         event([before], [ImageConfig(path=red, sensor="sentinel2")], out)
     with pytest.raises(BandError, match="seen by mndwi"):
-        event([ImageConfig(path=red, sensor="sentinel2")], [ImageConfig(path=red, sensor="sentinel2")], out)
+        event([ImageConfig(path=red, sensor="sentinel2")], [ImageConfig(path=again, sensor="sentinel2")], out)
+    with pytest.raises(ConfigError, match="looks are of radar"):
+        event(*([ImageConfig(path=path, sensor="sentinel2")] for path in (red, again)), out, kind="damage", looks_px=3)
+    with pytest.raises(ConfigError, match="is of radar, not of sentinel2"):
+        event(*([ImageConfig(path=p, sensor="sentinel2", quantity="power")] for p in (red, again)), out, kind="damage")
     assert not out.exists()
     assert not list(tmp_path.glob(".*"))
     event([before], [after], out)
@@ -172,7 +190,12 @@ def test_ranks_of_any_class_map_and_expected_hectares(tmp_path: Path) -> None:
     assert [(row["row"], row["col"], row["pixels"], row["area_ha"]) for row in done.rows] == [(0, 0, 1600, 16.0)]
     assert done.rows[0]["share"] == pytest.approx(1600 / 128**2, abs=1e-4)
     confidence = np.full((1, 256, 256), 90, np.uint8)
-    write(tmp_path / "lc_confidence.tif", confidence, ("confidence",), nodata=255)
+    layer = write(tmp_path / "lc_confidence.tif", confidence, ("confidence",), nodata=255)
+    done = rank(source, tmp_path / "foreign.csv", classes=["class 2"], side_px=128)
+    assert "expected_ha" not in done.rows[0]
+    for path in (source, layer):
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(COVERMAP_MODEL="one")
     done = rank(source, tmp_path / "expected.csv", classes=["class 2"], side_px=128)
     assert done.rows[0]["expected_ha"] == pytest.approx(0.9 * 16 + 0.1 * (163.84 - 16), abs=1e-3)
     with pytest.raises(LabelError, match="no class 'flood'"):
@@ -182,9 +205,9 @@ def test_ranks_of_any_class_map_and_expected_hectares(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_no_decibel_are_refused(tmp_path: Path) -> None:
-    power = radar(tmp_path / "p.tif", None, 1).model_copy(update={"quantity": None})
+    sides = [radar(tmp_path / f"{i}.tif", None, i).model_copy(update={"quantity": None}) for i in range(2)]
     with pytest.raises(BandError, match="no backscatter in dB"):
-        event([power], [power], tmp_path / "map.tif")
+        event(sides[:1], sides[1:], tmp_path / "map.tif")
 
 
 def test_another_sun_is_no_change(tmp_path: Path) -> None:
@@ -255,9 +278,9 @@ def test_a_model_maps_the_event_and_its_probabilities_rank_the_places(flooded: P
 def test_a_model_of_something_else_is_refused(tiny, tmp_path: Path) -> None:
     raw = tiny | {"baseline": False, "train": tiny["train"] | {"epochs": 1, "steps_per_epoch": 1}}
     run = train(parse_config(raw))
-    image = ImageConfig(path=tiny["data"]["image"])
+    images = [ImageConfig(path=path) for path in (tiny["data"]["image"], "after.tif")]
     with pytest.raises(ModelError, match="an event needs a map of a hazard"):
-        event([image], [image], tmp_path / "map.tif", model=run.folder)
+        event(images[:1], images[1:], tmp_path / "map.tif", model=run.folder)
 
 
 def test_by_the_command_line(covermap, flooded: Path, tmp_path: Path) -> None:
@@ -271,6 +294,43 @@ def test_by_the_command_line(covermap, flooded: Path, tmp_path: Path) -> None:
     code, out, _ = covermap("rank", tmp_path / "map.tif", tmp_path / "again.csv", "--class", "flood", "--json")
     assert code == 0
     assert json.loads(out)["num_places"] == 4
-    code, _, err = covermap("event", "nothing.tif", "nothing.tif", tmp_path / "x.tif", "--sensor", "sentinel1")
+    code, _, err = covermap("event", "nothing.tif", "after.tif", tmp_path / "x.tif", "--sensor", "sentinel1")
     assert code == 1
     assert "there is no file nothing.tif" in err
+
+
+def test_zeros_without_a_tag_are_no_flood(tmp_path: Path) -> None:
+    before, after = radar(tmp_path / "b.tif", None, 1), radar(tmp_path / "a.tif", None, 2)
+    with rasterio.open(after.path, "r+") as file:
+        values = file.read()
+        values[:, :, 300:] = 0
+        file.write(values)
+    done = event([before], [after], tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as file:
+        codes = file.read(1)
+    assert (codes[:, 303:] == 0).all()
+    assert (codes == 2).mean() < 0.01
+    assert any("of the map is nodata" in note for note in done.notes)
+
+
+def test_elevation_of_another_grid_is_brought_onto_the_image(tmp_path: Path) -> None:
+    before, after = [radar(tmp_path / "b.tif", None, 1)], [radar(tmp_path / "a.tif", -17.0, 2)]
+    fine = np.zeros((1, 700, 900), np.float32)
+    place = {"crs": CRS.from_epsg(32630), "transform": Affine(5, 0, 5e5 - 200, 0, -5, 4.5e6 + 200)}
+    with rasterio.open(tmp_path / "dem.tif", "w", driver="GTiff", height=700, width=900, count=1, dtype="float32",
+                       nodata=-9999, **place) as file:  # fmt: skip
+        file.write(fine)
+    event(before, after, tmp_path / "flood.tif", dem=str(tmp_path / "dem.tif"))
+    with rasterio.open(tmp_path / "flood.tif") as file:
+        assert file.shape == (300, 384)
+    assert agreement(tmp_path / "flood.tif")[0] > 0.93
+
+
+def test_layers_of_an_earlier_map_go(flooded: Path, tmp_path: Path) -> None:
+    before, after = sides(flooded)
+    (tmp_path / "confidence.tif").write_bytes(b"old")
+    with pytest.raises(OutputError, match="confidence"):
+        event([before], [after], tmp_path / "map.tif")
+    done = event([before], [after], tmp_path / "map.tif", overwrite=True)
+    assert not (tmp_path / "confidence.tif").exists()
+    assert "expected_ha" not in done.places[0]

@@ -62,6 +62,21 @@ def test_equal_settings_and_seeds_in_two_folders_are_two_rows_without_difference
     assert all(row["mean"] == 0 for row in found["differences"])
 
 
+def test_blocks_are_paired_only_on_the_same_ground(tiny, monkeypatch):
+    from covermap.verbs import details
+
+    monkeypatch.setattr(details, "CELL_PX", 16)
+    here = [one(tiny, "fast_0", 0, lr=0.02), one(tiny, "slow_0", 0, lr=1e-5)]
+    (row,) = [row for row in evaluate_several(here)["differences"] if row["score"] == "miou"]
+    assert row["blocks"] >= 5
+    assert row["blocks_low"] <= row["mean"] <= row["blocks_high"]
+    assert 0 < row["p"] <= 1
+    raw = copy.deepcopy(tiny) | {"name": "elsewhere", "baseline": False, "split": tiny["split"] | {"block_px": 24}}
+    raw["train"] |= FEW
+    other = evaluate_several([here[0], train(parse_config(raw))])["differences"]
+    assert not any("p" in row for row in other)
+
+
 def test_other_classes_do_not_compare(tiny, runs):
     raw = copy.deepcopy(tiny) | {"name": "other", "baseline": False}
     raw["data"]["legend"] = {1: "meadow", 2: "water", 3: "town"}
