@@ -173,6 +173,18 @@ def test_shares_of_classes_in_a_chip(tmp_path, chips, write_tif):
     assert found["scores"]["r2"] > 0.7  # of the mean: 0
 
 
+def test_a_class_that_the_train_part_lacks_has_a_share_of_nothing(tmp_path, chips, write_tif):
+    data = pixel_labels(tmp_path, chips, write_tif) | {"target": {"shares": True}}
+    data["legend"] = {1: "dark", 2: "bright", 3: "purple"}
+    raw = base(tmp_path, data, task="chip_regression")
+    told = check(parse_config(raw))
+    assert told["counted"] == "chips"
+    assert any("share purple is 0 everywhere in the train part" in note for note in told["notes"])
+    found, _ = finish(raw)
+    assert found["per_number"][2]["rmse"] < 0.2
+    assert found["scores"]["r2"] > 0.7  # of the two that vary
+
+
 def test_a_hazard_of_pixels(tmp_path, chips, write_tif):
     data = pixel_labels(tmp_path, chips, write_tif)
     raw = base(tmp_path, data, task={"name": "hazard", "positive": "bright"}, model={"decoder": "unet"})
