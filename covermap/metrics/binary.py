@@ -163,7 +163,8 @@ class MultiLabelScores:
     def per_class(self) -> dict[str, npt.NDArray[np.float64]]:
         """average_precision, f1, precision, recall and positive chips, each (K,); NaN where absent.
 
-        Average precision is NaN too where no chip lacks the class. A class that is never predicted has precision NaN and F1, recall 0.
+        Average precision is NaN too where no chip lacks the class. A class that is never predicted has precision NaN
+        and F1, recall 0.
         """
         tp, says, positives = self._counts()
         columns = zip(self._probability.T, self._reference.T, strict=True)
@@ -178,7 +179,7 @@ class MultiLabelScores:
         }
 
     def scores(self) -> dict[str, float | int]:
-        """map (mean average precision) of classes that have one, macro_f1 and micro_f1 of the present; numbers of classes and chips."""
+        """map (mean average precision), macro_f1 and micro_f1 of the classes that have one; numbers of classes and chips."""
         each, present = self.per_class(), self._counts()[2] > 0
         ranked = each["average_precision"][np.isfinite(each["average_precision"])]
         tp, says, positives = (v[present].sum() for v in self._counts())
