@@ -179,7 +179,7 @@ class MultiLabelScores:
         }
 
     def scores(self) -> dict[str, float | int]:
-        """map (mean average precision), macro_f1 and micro_f1 of the classes that have one; numbers of classes and chips."""
+        """map (mean average precision), macro_f1, micro_f1 of classes that have one; numbers of classes and chips."""
         each, present = self.per_class(), self._counts()[2] > 0
         ranked = each["average_precision"][np.isfinite(each["average_precision"])]
         tp, says, positives = (v[present].sum() for v in self._counts())

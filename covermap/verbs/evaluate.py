@@ -50,7 +50,8 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
             scenes = with_own_statistics(scenes, model.spec)
             compared = compare(model, scenes, split, part, settings=run.config.predict)
             details[name] = Details(task) if task.kind.takes in ("classes", "order") else None
-            scorer = count(compared, task, part, details[name])
+            # The model's own task: its threshold, and the std that its numbers were learnt in.
+            scorer = count(compared, model.task, part, details[name])
             models[name] = {"scores": scorer.scores(), **scorer.tables()}
             if more := details[name]:
                 models[name]["scores"] |= more.scores()
