@@ -53,7 +53,7 @@ FROZEN = [*LINEAR, "model.adapt=frozen", "train.lr=0.005"]
 CACHED = ["train.cache_features=true", "train.augment={flips: false}"]
 """Of chips: features of a frozen backbone are computed once. The flood's windows are drawn anew in each epoch."""
 MODELS = {
-    "unet": [],  # as in the recipe, with its forest
+    "unet": [],  # as in the recipe
     "raw_linear": [*LINEAR, "train.lr=0.02", f"model.backbone={ROOT / 'benchmarks' / 'raw_bands.py'}:RawBands"],
     "galileo_frozen": [*FROZEN, "model.backbone=galileo_nano"],
     "presto_frozen": [*FROZEN, "model.backbone=presto"],
@@ -115,8 +115,8 @@ def cases(data: str, model: str, runs: Path) -> Iterator[tuple[str, Path, list[s
 
 
 def measure(config: RunConfig, name: str) -> Iterator[tuple[dict[str, Any], Counts]]:
-    """Train and score one network, and with the first one of a data set the forest."""
-    if name != ("raw_linear" if config.data.source else "unet"):
+    """Train and score one network, and beside the linear model the forest."""
+    if name != "raw_linear":
         config = config.model_copy(update={"baseline": False})
     start = time.perf_counter()
     run = train(config, overwrite=True)
