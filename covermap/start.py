@@ -157,14 +157,19 @@ def measured_task(task: Task, scenes: Sequence[Scene], split: Split, *, size_px:
     if task.kind.takes != "numbers":
         return task
     found = target_statistics(scenes, split, size_px=size_px)
+    # A class that no place of the train part has is no error: its share is learnt to be 0.
+    shares = all(scene.target is not None and scene.target.labels for scene in scenes) and any(s.std > 0 for s in found)
     for one in found:
         if not one.std > 0:
             what = "is not known anywhere" if np.isnan(one.mean) else f"is {one.mean:g} everywhere"
+            if shares:
+                scenes[0].notes.append(f"the share {one.target} {what} in the train part: that is all that is learnt")
+                continue
             raise DataError(
                 f"the target {one.target} {what} in the train part: there is nothing to learn",
                 fix="leave it out with data.target.use, or check data.target's nodata, replace and scale",
             )
-    return task.scaled([one.mean for one in found], [one.std for one in found])
+    return task.scaled([one.mean for one in found], [one.std or 1.0 for one in found])
 
 
 def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str, Path]:

@@ -104,7 +104,7 @@ def load(config: str, settings: Sequence[str] | None, *, dry_run: bool) -> RunCo
 
 
 def _tell(found: dict[str, object]) -> None:
-    for key, title in (("classes", "labelled pixels"), ("targets", "targets in the train part")):
+    for key, title in (("classes", f"labelled {found['counted']}"), ("targets", "targets in the train part")):
         rows = found[key]
         assert isinstance(rows, list)
         if rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,6 +126,10 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
             path if path.startswith(("http://", "https://", "/vsi", "s3://", "hf://")) else str((base / path).resolve())
         )
 
+    def plug_in(names: str) -> str:
+        """Files in `my_file.py:Name`, also in sums of several."""
+        return re.sub(r"[^\s+*][^+*]*\.py(?=:)", lambda found: at(found[0]), names)
+
     images = [
         image.model_copy(
             update={"path": at(image.path) if isinstance(image.path, str) else [at(p) for p in image.path]}
@@ -152,12 +157,14 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
     there: dict[str, Any] = {key: at(path) for key, path in given.items() if path and path not in ("auto", "none")}
     if model.adaptation.adapter:
         there["adapt"] = model.adaptation.model_copy(update={"adapter": at(model.adaptation.adapter)})
-    parts = [part.strip().partition(":") for part in model.backbone.split("+")]
-    if any(colon for _, colon, _ in parts):
-        there["backbone"] = "+".join(f"{at(file)}:{name}" if colon else file for file, colon, name in parts)
+    there |= {"backbone": plug_in(model.backbone), "decoder": plug_in(model.decoder)}
+    if config.data.source:
+        changes["source"] = plug_in(config.data.source)
     model = model.model_copy(update=there)
+    train = config.train.model_copy(update={"loss": plug_in(config.train.loss)})
     return config.model_copy(
         update={
-            "data": config.data.model_copy(update=changes), "split": split, "model": model, "output": at(config.output)
+            "data": config.data.model_copy(update=changes), "split": split, "model": model, "train": train,
+            "output": at(config.output),
         }
     )  # fmt: skip

@@ -328,7 +328,7 @@ def open_raster(
     elif bounds is not None:
         files = [part_of(file, bounds) for file in files]
     datasets = [open_dataset(file) for file in files]
-    every = [(BandSource(f, i), _is_alpha(d, i)) for f, d in zip(files, datasets, strict=True) for i in d.indexes]
+    every = [(BandSource(f, i), alpha) for f, d in zip(files, datasets, strict=True) for i, alpha in _alpha_of(d)]
     # Many writers call the fourth of four 8-bit bands alpha; who names it knows better.
     named = bands is not None and len(bands) == len(every)
     sources = [source for source, alpha in every if named or not alpha]
@@ -340,7 +340,7 @@ def open_raster(
             fix="name every band once, in file order",
         )
     grid = _common_grid(files, datasets, gsd_m)
-    dtype = np.result_type(*(d.dtypes[i] for d in datasets for i in range(d.count)))
+    dtype = np.result_type(*(dtype for d in datasets for dtype in d.dtypes))
     exact = all(grid_of(d).is_same(grid) for d in datasets)
     kind = dtype.name if exact else _resampled_dtype(dtype)
     masked = not (named and any(alpha for _, alpha in every))
@@ -420,16 +420,18 @@ def files_behind(path: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _is_alpha(dataset: DatasetReader, index: int) -> bool:
-    return bool(dataset.colorinterp[index - 1] == rasterio.enums.ColorInterp.alpha)
+def _alpha_of(dataset: DatasetReader) -> list[tuple[int, bool]]:
+    """Each band's number and whether it is alpha; asked once, for a file's properties are made anew of all bands."""
+    kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
+    return [(i, bool(kind == rasterio.enums.ColorInterp.alpha)) for i, kind in kinds]
 
 
 def _names_in(files: Sequence[str], datasets: Sequence[DatasetReader], sensor: Sensor | None) -> list[str]:
     """Band names from descriptions, or from file names where every file has one band; raises BandError."""
     names: list[str] = []
     for file, dataset in zip(files, datasets, strict=True):
-        wanted = [i for i in dataset.indexes if not _is_alpha(dataset, i)]
-        described = [dataset.descriptions[i - 1] for i in wanted]
+        wanted, every = [i for i, alpha in _alpha_of(dataset) if not alpha], dataset.descriptions
+        described = [every[i - 1] for i in wanted]
         if len(datasets) > 1 and len(wanted) == 1:
             names.append(band_in_file_name(Path(own_file(file)).stem, sensor))
         elif all(described) and (len(wanted) > 1 or described[0] != "bands"):

@@ -163,13 +163,15 @@ class MultiLabelScores:
     def per_class(self) -> dict[str, npt.NDArray[np.float64]]:
         """average_precision, f1, precision, recall and positive chips, each (K,); NaN where absent.
 
-        A class that is never predicted has precision NaN and F1, recall 0.
+        Average precision is NaN too where no chip lacks the class. A class that is never predicted has precision NaN
+        and F1, recall 0.
         """
         tp, says, positives = self._counts()
         columns = zip(self._probability.T, self._reference.T, strict=True)
         each = [average_precision(*ranks(p[r != IGNORE], r[r != IGNORE] == 1)) for p, r in columns]
+        mixed = (self._reference == 0).any(0)  # any order of positives alone is a right one
         return {
-            "average_precision": np.array(each),
+            "average_precision": np.where(mixed, each, np.nan),
             "f1": ratio(2 * tp, (says + positives) * (positives > 0)),
             "precision": ratio(tp, says * (positives > 0)),
             "recall": ratio(tp, positives),
@@ -177,11 +179,12 @@ class MultiLabelScores:
         }
 
     def scores(self) -> dict[str, float | int]:
-        """map (mean average precision), macro_f1 and micro_f1 of the present classes; numbers of classes and chips."""
+        """map (mean average precision), macro_f1, micro_f1 of classes that have one; numbers of classes and chips."""
         each, present = self.per_class(), self._counts()[2] > 0
+        ranked = each["average_precision"][np.isfinite(each["average_precision"])]
         tp, says, positives = (v[present].sum() for v in self._counts())
         return {
-            "map": float(ratio(each["average_precision"][present].sum(), present.sum())),
+            "map": float(ratio(ranked.sum(), len(ranked))),
             "macro_f1": float(ratio(each["f1"][present].sum(), present.sum())),
             "micro_f1": float(ratio(2 * tp, says + positives)),
             "threshold": self.threshold,

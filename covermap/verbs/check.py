@@ -54,6 +54,7 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
     measured = leaks and measure_leaks(config.split, ready.scenes, ready.spec, size_px=size_px, on_progress=on_progress)
     return {
         "task": ready.task.name,
+        "counted": unit,
         "classes": [
             {"class": name, **{part: int(counts[part][i]) for part in PARTS[1:]}} for i, name in enumerate(names)
         ],

@@ -74,8 +74,9 @@ def _judge(
         )
     compared = compare(model, with_own_statistics(scenes, model.spec), split, part, settings=settings)
     details = Details(task) if task.kind.takes in ("classes", "order") else None
-    chips = ChipTable(task) if task.kind.chips else None
-    scorer = count(compared, task, part, details, chips)
+    chips = ChipTable(model.task) if task.kind.chips else None
+    # The model's own task: its threshold, and the std that its numbers were learnt in.
+    scorer = count(compared, model.task, part, details, chips)
     found = {"scores": scorer.scores(), **scorer.tables()}
     if details:
         found["scores"] |= details.scores()

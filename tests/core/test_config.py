@@ -23,6 +23,15 @@ def test_four_lines_are_a_config_and_paths_count_from_its_folder(tmp_path):
     assert config.folder == tmp_path / "runs" / "run"
 
 
+def test_plug_ins_in_files_count_from_the_configs_folder_too(tmp_path):
+    raw = {"data": {"source": "mine.py:Layout", "root": "d"}, "train": {"loss": "dice + 0.5 * own/loss 2.py:L"},
+           "model": {"backbone": "unet+../net.py:A", "decoder": "fpn"}}  # fmt: skip
+    config = load_config(write(tmp_path, raw))
+    assert config.data.source == f"{tmp_path}/mine.py:Layout"
+    assert config.train.loss == f"dice + 0.5 * {tmp_path}/own/loss 2.py:L"
+    assert (config.model.backbone, config.model.decoder) == (f"unet+{tmp_path.parent}/net.py:A", "fpn")
+
+
 @pytest.mark.parametrize(
     ("section", "key", "suggestion"),
     [

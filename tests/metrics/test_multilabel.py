@@ -36,6 +36,13 @@ def test_unknown_labels_do_not_count():
     assert scores.per_class()["recall"].tolist() == [1, 0]
 
 
+def test_positives_alone_have_no_order():
+    scores = MultiLabelScores(2)
+    scores.add(np.array([[0.1, 0.9], [0.2, 0.8]]), np.array([[1, 0], [1, 1]], np.uint8))
+    assert np.isnan(scores.per_class()["average_precision"][0])
+    assert scores.scores()["map"] == 0.5
+
+
 def test_nothing_gives_nan_and_what_does_not_fit_is_refused():
     scores = MultiLabelScores(3)
     assert np.isnan(scores.scores()["map"])

@@ -156,8 +156,10 @@ def pixel_labels(tmp_path, chips, write_tif):
 
 def test_which_classes_are_in_a_chip(tmp_path, chips, write_tif):
     data = pixel_labels(tmp_path, chips, write_tif)
-    found, run = finish(base(tmp_path, data, task={"name": "multilabel", "classes": ["bright"]}, model={"pool": "max"}))
+    raw = base(tmp_path, data, task={"name": "multilabel", "classes": ["bright"]}, model={"pool": "max"})
+    found, run = finish(raw | {"decision": {"threshold": 0.4}})
     assert [row["class"] for row in found["per_class"]] == ["bright"]
+    assert found["scores"]["threshold"] == 0.4
     assert found["scores"]["map"] > 0.9  # by chance: 0.67
     done = predict(run.path("model"), str(tmp_path / "chips" / "c1*.tif"), tmp_path / "out.csv")
     with open(tmp_path / "out.csv") as file:
@@ -168,9 +170,24 @@ def test_which_classes_are_in_a_chip(tmp_path, chips, write_tif):
 
 def test_shares_of_classes_in_a_chip(tmp_path, chips, write_tif):
     data = pixel_labels(tmp_path, chips, write_tif) | {"target": {"shares": True}}
-    found, _ = finish(base(tmp_path, data, task="chip_regression"))
+    found, run = finish(base(tmp_path, data, task="chip_regression"))
     assert [row["target"] for row in found["per_number"]] == ["dark", "bright"]
     assert found["scores"]["r2"] > 0.7  # of the mean: 0
+    stds = read_card(run.path("model")).task.std
+    errors = [row["rmse"] / std for row, std in zip(found["per_number"], stds, strict=True)]
+    assert found["scores"]["rmse"] == pytest.approx(np.mean(errors))
+
+
+def test_a_class_that_the_train_part_lacks_has_a_share_of_nothing(tmp_path, chips, write_tif):
+    data = pixel_labels(tmp_path, chips, write_tif) | {"target": {"shares": True}}
+    data["legend"] = {1: "dark", 2: "bright", 3: "purple"}
+    raw = base(tmp_path, data, task="chip_regression")
+    told = check(parse_config(raw))
+    assert told["counted"] == "chips"
+    assert any("share purple is 0 everywhere in the train part" in note for note in told["notes"])
+    found, _ = finish(raw)
+    assert found["per_number"][2]["rmse"] < 0.2
+    assert found["scores"]["r2"] > 0.7  # of the two that vary
 
 
 def test_a_hazard_of_pixels(tmp_path, chips, write_tif):
