@@ -157,11 +157,14 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
     there: dict[str, Any] = {key: at(path) for key, path in given.items() if path and path not in ("auto", "none")}
     if model.adaptation.adapter:
         there["adapt"] = model.adaptation.model_copy(update={"adapter": at(model.adaptation.adapter)})
-    there |= {"backbone": plug_in(model.backbone), "decoder": plug_in(model.decoder)}
+    # Only what changes: a setting that was left out stays one.
+    named = {"backbone": model.backbone, "decoder": model.decoder}
+    there |= {key: plug_in(text) for key, text in named.items() if ".py:" in text}
     if config.data.source:
         changes["source"] = plug_in(config.data.source)
-    model = model.model_copy(update=there)
-    train = config.train.model_copy(update={"loss": plug_in(config.train.loss)})
+    model, train = model.model_copy(update=there), config.train
+    if ".py:" in train.loss:
+        train = train.model_copy(update={"loss": plug_in(train.loss)})
     return config.model_copy(
         update={
             "data": config.data.model_copy(update=changes), "split": split, "model": model, "train": train,

@@ -21,7 +21,7 @@ from covermap.core.task import Task
 from covermap.geo.grid import Window, partition
 from covermap.infer import highest
 from covermap.metrics.calibration import Calibration
-from covermap.metrics.confusion import Confusion, scores_of
+from covermap.metrics.confusion import Confusion, ratio, scores_of
 from covermap.metrics.intervals import Interval, Score, bootstrap, compare
 from covermap.metrics.objects import BoundaryIoU, ObjectRecall
 from covermap.verbs.score import Compared
@@ -99,7 +99,7 @@ class Details:
     def tables(self) -> dict[str, Any]:
         """reliability, objects (by class and size), and intervals of scores."""
         self._close()
-        intervals = {key: _plain(bootstrap(self.blocks(), score_by(key))) for key in SURE}
+        intervals = {key: _plain(bootstrap(self.blocks(), by)) for key, by in sure_scores(self.task.positive).items()}
         found: dict[str, Any] = {"intervals": intervals, "reliability": self.calibration.table()}
         if not self.task.kind.chips:
             found["objects"] = self.objects.table(self.task.legend.names)
@@ -120,7 +120,7 @@ class Details:
         mine, theirs = self.blocks(), other.blocks()
         if mine.shape != theirs.shape or not np.array_equal(mine.sum(2), theirs.sum(2)):
             return {}  # not the same pixels: a sensor that only one of them needs was missing somewhere
-        return {key: _plain(compare(mine, theirs, score_by(key))) for key in SURE}
+        return {key: _plain(compare(mine, theirs, by)) for key, by in sure_scores(self.task.positive).items()}
 
 
 def _cells(window: Window) -> list[Window]:
@@ -131,9 +131,21 @@ def _cells(window: Window) -> list[Window]:
     return [cell.intersect(window) for cell in partition(area, CELL_PX, CELL_PX)]
 
 
-def score_by(key: str) -> Score:
-    """A score of tables of counts by its name."""
-    return lambda tables: scores_of(tables)[key]
+def sure_scores(positive: int | None) -> dict[str, Score]:
+    """Scores of tables (..., K, K) that get an interval, by name; of a hazard, whose index is given, its own too."""
+
+    def named(key: str) -> Score:
+        return lambda tables: scores_of(tables)[key]
+
+    def hit(tables: npt.NDArray[Any], both: int) -> npt.NDArray[np.float64]:
+        right = tables[..., positive, positive]
+        either = tables[..., positive, :].sum(-1) + tables[..., :, positive].sum(-1)
+        return np.asarray(ratio(both * right, either - (2 - both) * right))
+
+    found = {key: named(key) for key in SURE}
+    if positive is not None:
+        found |= {"f1": lambda tables: hit(tables, 2), "iou": lambda tables: hit(tables, 1)}
+    return found
 
 
 def _plain(interval: Interval) -> Mapping[str, Any]:

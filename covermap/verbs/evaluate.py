@@ -51,6 +51,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
         "note": f"{part} {PARTS_USED[part]}: these are no test scores" if part in PARTS_USED else "",
         "task": task.name,
         "classes": list(task.legend.names),
+        "positive": task.positive,
         "models": models,
         "comparison": _comparison(details),
     }

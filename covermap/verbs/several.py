@@ -18,7 +18,7 @@ from covermap.core.progress import Say, silent
 from covermap.core.run import Run
 from covermap.metrics.intervals import Interval, compare, over_seeds
 from covermap.report.scored import shown_of
-from covermap.verbs.details import SURE, score_by
+from covermap.verbs.details import sure_scores
 from covermap.verbs.evaluate import MODELS, evaluate
 
 Seeds = tuple[int, int]
@@ -116,14 +116,15 @@ def _difference(first: Setting, other: Setting, keys: Sequence[str], part: str) 
     common = [seeds for seeds in first.results if seeds in other.results]
     if not common:
         return []
+    sure = sure_scores(next(iter(first.results.values()))["positive"])
     mine, theirs = (_blocks([setting.runs[seeds] for seeds in common], part) for setting in (other, first))
     rows = []
     for key in keys:
         pairs = [[one.results[seeds]["models"]["network"]["scores"][key] for one in (other, first)] for seeds in common]
         found = over_seeds([a - b if a is not None and b is not None else float("nan") for a, b in pairs])
         row = {"setting": other.name, "against": first.name, "score": key, **_row(found)}
-        if mine is not None and theirs is not None and mine.of_same_ground(theirs) and key in SURE:
-            ground = compare(mine.counts, theirs.counts, score_by(key))
+        if mine is not None and theirs is not None and mine.of_same_ground(theirs) and key in sure:
+            ground = compare(mine.counts, theirs.counts, sure[key])
             row |= {"blocks_low": ground.low, "blocks_high": ground.high, "blocks": ground.count, "p": ground.p}
         rows.append(row)
     return rows

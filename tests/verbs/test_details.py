@@ -10,7 +10,7 @@ from covermap.core.legend import IGNORE, load_legend
 from covermap.core.task import Task
 from covermap.geo.grid import Window
 from covermap.metrics.objects import BoundaryIoU, ObjectRecall
-from covermap.verbs.details import CELL_PX, Details
+from covermap.verbs.details import CELL_PX, Details, sure_scores
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.score import Compared
 from covermap.verbs.train import train
@@ -84,3 +84,14 @@ def test_evaluate_tells_them(tiny):
     assert network["intervals"]["miou"]["value"] == pytest.approx(network["scores"]["miou"])
     assert set(metrics["comparison"]) == {"oa", "miou", "macro_f1", "macro_recall"}
     json.dumps(metrics, allow_nan=True)
+
+
+def test_a_hazard_has_intervals_of_its_own_f1_and_iou():
+    tables = np.random.default_rng(0).integers(1, 50, (9, 2, 2))
+    for positive in (0, 1):
+        tp = tables[:, positive, positive]
+        fn, fp = tables[:, positive, 1 - positive], tables[:, 1 - positive, positive]
+        found = sure_scores(positive)
+        assert np.allclose(found["f1"](tables), 2 * tp / (2 * tp + fp + fn))
+        assert np.allclose(found["iou"](tables), tp / (tp + fp + fn))
+    assert "f1" not in sure_scores(None)
