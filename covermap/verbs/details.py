@@ -22,12 +22,14 @@ from covermap.geo.grid import Window, partition
 from covermap.infer import highest
 from covermap.metrics.calibration import Calibration
 from covermap.metrics.confusion import Confusion, ratio, scores_of
-from covermap.metrics.intervals import Interval, Score, bootstrap, compare
+from covermap.metrics.intervals import FEWEST_BLOCKS, Interval, Score, bootstrap, compare
 from covermap.metrics.objects import BoundaryIoU, ObjectRecall
 from covermap.verbs.score import Compared
 
 CELL_PX = 128
-"""Side of the blocks of pixels that are drawn for an interval; chips are blocks of their own."""
+"""Side of the blocks of pixels that are drawn for an interval."""
+NEIGHBOURS = 2
+"""Chips of a scene along the side of such a block, where there are too few places to draw places."""
 CALIBRATED_PX = 50_000
 """Pixels of a strip that reliability is measured on, evenly spread."""
 SURE = ("oa", "miou", "macro_f1", "macro_recall")
@@ -42,7 +44,7 @@ class Details:
         self.calibration = Calibration()
         self.edges, self.objects = BoundaryIoU(count), ObjectRecall(count)
         self.notes: list[str] = []
-        self._cells: dict[tuple[str, int, int], Confusion] = {}
+        self._cells: dict[tuple[str, str, int, int], Confusion] = {}  # place, scene, row, column
         self._open: tuple[str, Window, npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None = None
 
     def add(self, one: Compared) -> None:
@@ -53,12 +55,14 @@ class Details:
         self.calibration.add(one.answers.reshape(len(one.answers), -1)[:, some], reference.ravel()[some])
         if one.window is None:
             assert one.chip is not None
-            self._cell(one.scene, one.chip.row, one.chip.col).add(reference, predicted)
+            side = NEIGHBOURS * one.chip.height, NEIGHBOURS * one.chip.width
+            key = one.place, one.scene, one.chip.row // side[0], one.chip.col // side[1]
+            self._cell(*key).add(reference, predicted)
             return
         for cell in _cells(one.window):
             at = cell.within(one.window).slices
             if (reference[at] != IGNORE).any():
-                key = one.scene, cell.row // CELL_PX, cell.col // CELL_PX
+                key = "", one.scene, cell.row // CELL_PX, cell.col // CELL_PX
                 self._cell(*key).add(reference[at], predicted[at])
         self._into_block(one, reference, predicted)
 
@@ -107,13 +111,21 @@ class Details:
 
     def blocks(self) -> npt.NDArray[np.int64]:
         """Counts (N, K, K) of blocks, in an order that depends on their place alone."""
-        return np.stack([self._cells[key].counts for key in sorted(self._cells)])
+        return np.stack(list(self._blocks().values()))
+
+    def _blocks(self) -> dict[str, npt.NDArray[np.int64]]:
+        """By name. Chips of a place depend on each other: places are drawn where there are enough of them."""
+        places = {place for place, *_ in self._cells}
+        found: dict[str, npt.NDArray[np.int64]] = {}
+        for key in sorted(self._cells):
+            name = key[0] if len(places) >= FEWEST_BLOCKS else " ".join(map(str, key[1:]))
+            found[name] = found.get(name, 0) + self._cells[key].counts
+        return found
 
     def write_blocks(self, path: Path) -> None:
         """Counts (N, K, K) and the places of the blocks, for comparisons with other runs."""
-        keys = sorted(self._cells)
         with replacing(path) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, counts=self.blocks(), places=np.array([f"{n} {r} {c}" for n, r, c in keys]))
+            np.savez_compressed(file, counts=self.blocks(), places=np.array(list(self._blocks())))
 
     def against(self, other: Details) -> dict[str, Any]:
         """Scores of this model minus another one's on the same blocks: value, low, high, p."""

@@ -95,3 +95,21 @@ def test_a_hazard_has_intervals_of_its_own_f1_and_iou():
         assert np.allclose(found["f1"](tables), 2 * tp / (2 * tp + fp + fn))
         assert np.allclose(found["iou"](tables), tp / (tp + fp + fn))
     assert "f1" not in sure_scores(None)
+
+
+def chips(places, per_place):
+    for i in range(places):
+        for j in range(per_place):
+            known = np.array([[(i + j) % 3]], np.uint8)
+            window = Window(0, 24 * j, 24, 24)
+            yield Compared(np.full((3, 1, 1), 1 / 3, "float32"), known, f"place {i}", f"scene {i}", chip=window)
+
+
+@pytest.mark.parametrize(("places", "per_place", "blocks"), [(6, 5, 6), (2, 5, 2 * 3), (40, 1, 40)])
+def test_chips_that_depend_on_each_other_are_drawn_together(places, per_place, blocks):
+    task = Task("classification", load_legend({1: "a", 2: "b", 3: "c"}))
+    found = Details(task)
+    for one in chips(places, per_place):
+        found.add(one)
+    assert len(found.blocks()) == blocks
+    assert found.blocks().sum() == places * per_place
