@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,20 +15,16 @@ import numpy.typing as npt
 
 from covermap.core.errors import MissingExtra
 from covermap.core.legend import IGNORE
-from covermap.core.output import replacing
 from covermap.core.task import Task
-from covermap.geo.grid import Window, partition
+from covermap.geo.grid import Window
 from covermap.infer import highest
 from covermap.metrics.calibration import Calibration
 from covermap.metrics.confusion import Confusion, ratio, scores_of
-from covermap.metrics.intervals import FEWEST_BLOCKS, Interval, Score, bootstrap, compare
+from covermap.metrics.intervals import Interval, Score, bootstrap, compare
 from covermap.metrics.objects import BoundaryIoU, ObjectRecall
+from covermap.verbs.ground import GroundBlocks, cells
 from covermap.verbs.score import Compared
 
-CELL_PX = 128
-"""Side of the blocks of pixels that are drawn for an interval."""
-NEIGHBOURS = 2
-"""Chips of a scene along the side of such a block, where there are too few places to draw places."""
 CALIBRATED_PX = 50_000
 """Pixels of a strip that reliability is measured on, evenly spread."""
 SURE = ("oa", "miou", "macro_f1", "macro_recall")
@@ -44,7 +39,7 @@ class Details:
         self.calibration = Calibration()
         self.edges, self.objects = BoundaryIoU(count), ObjectRecall(count)
         self.notes: list[str] = []
-        self._cells: dict[tuple[str, str, int, int], Confusion] = {}  # place, scene, row, column
+        self.blocks = GroundBlocks()
         self._open: tuple[str, Window, npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None = None
 
     def add(self, one: Compared) -> None:
@@ -55,19 +50,18 @@ class Details:
         self.calibration.add(one.answers.reshape(len(one.answers), -1)[:, some], reference.ravel()[some])
         if one.window is None:
             assert one.chip is not None
-            side = NEIGHBOURS * one.chip.height, NEIGHBOURS * one.chip.width
-            key = one.place, one.scene, one.chip.row // side[0], one.chip.col // side[1]
-            self._cell(*key).add(reference, predicted)
+            self.blocks.add_chip(one.place, one.scene, one.chip, self._counts(reference, predicted))
             return
-        for cell in _cells(one.window):
+        for cell in cells(one.window):
             at = cell.within(one.window).slices
             if (reference[at] != IGNORE).any():
-                key = "", one.scene, cell.row // CELL_PX, cell.col // CELL_PX
-                self._cell(*key).add(reference[at], predicted[at])
+                self.blocks.add_pixels(one.scene, cell, self._counts(reference[at], predicted[at]))
         self._into_block(one, reference, predicted)
 
-    def _cell(self, *key: Any) -> Confusion:
-        return self._cells.setdefault(key, Confusion(len(self.task.legend)))
+    def _counts(self, reference: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        found = Confusion(len(self.task.legend))
+        found.add(reference, predicted)
+        return found.counts
 
     def _into_block(self, one: Compared, reference: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> None:
         """Edges and objects are looked at in whole blocks: a strip's sides would cut them."""
@@ -103,44 +97,19 @@ class Details:
     def tables(self) -> dict[str, Any]:
         """reliability, objects (by class and size), and intervals of scores."""
         self._close()
-        intervals = {key: _plain(bootstrap(self.blocks(), by)) for key, by in sure_scores(self.task.positive).items()}
+        blocks = self.blocks.stacked()
+        intervals = {key: plain(bootstrap(blocks, by)) for key, by in sure_scores(self.task.positive).items()}
         found: dict[str, Any] = {"intervals": intervals, "reliability": self.calibration.table()}
         if not self.task.kind.chips:
             found["objects"] = self.objects.table(self.task.legend.names)
         return found
 
-    def blocks(self) -> npt.NDArray[np.int64]:
-        """Counts (N, K, K) of blocks, in an order that depends on their place alone."""
-        return np.stack(list(self._blocks().values()))
-
-    def _blocks(self) -> dict[str, npt.NDArray[np.int64]]:
-        """By name. Chips of a place depend on each other: places are drawn where there are enough of them."""
-        places = {place for place, *_ in self._cells}
-        found: dict[str, npt.NDArray[np.int64]] = {}
-        for key in sorted(self._cells):
-            name = key[0] if len(places) >= FEWEST_BLOCKS else " ".join(map(str, key[1:]))
-            found[name] = found.get(name, 0) + self._cells[key].counts
-        return found
-
-    def write_blocks(self, path: Path) -> None:
-        """Counts (N, K, K) and the places of the blocks, for comparisons with other runs."""
-        with replacing(path) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, counts=self.blocks(), places=np.array(list(self._blocks())))
-
     def against(self, other: Details) -> dict[str, Any]:
         """Scores of this model minus another one's on the same blocks: value, low, high, p."""
-        mine, theirs = self.blocks(), other.blocks()
+        mine, theirs = self.blocks.stacked(), other.blocks.stacked()
         if mine.shape != theirs.shape or not np.array_equal(mine.sum(2), theirs.sum(2)):
             return {}  # not the same pixels: a sensor that only one of them needs was missing somewhere
-        return {key: _plain(compare(mine, theirs, by)) for key, by in sure_scores(self.task.positive).items()}
-
-
-def _cells(window: Window) -> list[Window]:
-    """The window cut where blocks of CELL_PX of the scene end."""
-    whole = Window(window.row // CELL_PX * CELL_PX, window.col // CELL_PX * CELL_PX, 0, 0)
-    height, width = window.row + window.height - whole.row, window.col + window.width - whole.col
-    area = Window(whole.row, whole.col, height, width)
-    return [cell.intersect(window) for cell in partition(area, CELL_PX, CELL_PX)]
+        return {key: plain(compare(mine, theirs, by)) for key, by in sure_scores(self.task.positive).items()}
 
 
 def sure_scores(positive: int | None) -> dict[str, Score]:
@@ -160,5 +129,6 @@ def sure_scores(positive: int | None) -> dict[str, Score]:
     return found
 
 
-def _plain(interval: Interval) -> Mapping[str, Any]:
+def plain(interval: Interval) -> Mapping[str, Any]:
+    """An interval without what it does not have."""
     return {key: value for key, value in asdict(interval).items() if value != "" and value == value}

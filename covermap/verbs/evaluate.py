@@ -19,6 +19,7 @@ from covermap.geo.legend_files import csv_text
 from covermap.metrics.confusion import Confusion
 from covermap.models import device_of, load_model
 from covermap.verbs.details import Details
+from covermap.verbs.number_details import NumberDetails
 from covermap.verbs.predict_chips import ChipTable
 from covermap.verbs.score import ClassScorer, compare, count
 
@@ -38,7 +39,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
     run.require_inputs(file for scene in scenes for file in scene.files)
     split = Split.load(run.path("split.csv"))
     models: dict[str, Any] = {}
-    details: dict[str, Details | None] = {}
+    details: dict[str, Details | NumberDetails | None] = {}
     for name, folder in MODELS.items():
         if run.path(f"{folder}/config.json").is_file():
             say(f"scoring the {name} on {part}")
@@ -63,7 +64,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
 
 def _judge(
     run: Run, name: str, scenes: Sequence[Scene], split: Split, task: Task, part: str
-) -> tuple[dict[str, Any], Details | None]:
+) -> tuple[dict[str, Any], Details | NumberDetails | None]:
     """Scores and tables of one model; writes its files."""
     folder, settings = MODELS[name], run.config.predict
     model = load_model(run.path(folder), device=device_of(settings.device), precision=settings.precision)
@@ -74,7 +75,7 @@ def _judge(
             fix="task or legend was changed after training: train again with --overwrite",
         )
     compared = compare(model, with_own_statistics(scenes, model.spec), split, part, settings=settings)
-    details = Details(task) if task.kind.takes in ("classes", "order") else None
+    details = details_of(model.task)
     chips = ChipTable(model.task) if task.kind.chips else None
     # The model's own task: its threshold, and the std that its numbers were learnt in.
     scorer = count(compared, model.task, part, details, chips)
@@ -82,7 +83,7 @@ def _judge(
     if details:
         found["scores"] |= details.scores()
         found |= details.tables()
-        details.write_blocks(run.path(f"blocks_{part}_{folder}.npz"))
+        details.blocks.write(run.path(f"blocks_{part}_{folder}.npz"))
     if chips:
         chips.write(run.path(f"chips_{part}_{folder}.csv"))
     if isinstance(scorer, ClassScorer):
@@ -90,10 +91,21 @@ def _judge(
     return found, details
 
 
-def _comparison(details: Mapping[str, Details | None]) -> dict[str, Any]:
+def details_of(task: Task) -> Details | NumberDetails | None:
+    """What is measured beside the scores of a task."""
+    if task.kind.takes == "numbers":
+        return NumberDetails(task)
+    return Details(task) if task.kind.takes in ("classes", "order") else None
+
+
+def _comparison(details: Mapping[str, Details | NumberDetails | None]) -> dict[str, Any]:
     """The first model's scores minus the second's, where both were scored on the same pixels."""
     first, second = (*details.values(), None, None)[:2]
-    return first.against(second) if first and second else {}
+    if isinstance(first, Details) and isinstance(second, Details):
+        return first.against(second)
+    if isinstance(first, NumberDetails) and isinstance(second, NumberDetails):
+        return first.against(second)
+    return {}
 
 
 def write_confusion(path: Path, confusion: Confusion, names: Sequence[str]) -> None:

@@ -272,7 +272,7 @@ def _blocks_of_numbers(
                 rows, cols = strip.window.within(block).slices
                 answers[:, rows, cols] = np.where(strip.valid, strip.answers, np.nan)
             reference = split.target(scene, block, part)
-            yield Compared(_onto(answers, scene, block), reference, scene.place or scene.name)
+            yield Compared(_onto(answers, scene, block), reference, scene.place or scene.name, scene.name, block=block)
 
 
 def _onto(answers: npt.NDArray[np.float32], scene: Scene, block: Window) -> npt.NDArray[np.float32]:

@@ -10,9 +10,11 @@ from covermap.core.legend import IGNORE, load_legend
 from covermap.core.task import Task
 from covermap.geo.grid import Window
 from covermap.metrics.objects import BoundaryIoU, ObjectRecall
-from covermap.verbs.details import CELL_PX, Details, sure_scores
+from covermap.verbs.details import Details, sure_scores
 from covermap.verbs.evaluate import evaluate
-from covermap.verbs.score import Compared
+from covermap.verbs.ground import CELL_PX
+from covermap.verbs.number_details import NumberDetails, number_scores
+from covermap.verbs.score import Compared, make_scorer
 from covermap.verbs.train import train
 
 TASK = Task("segmentation", load_legend({1: "a", 2: "b", 3: "c"}))
@@ -50,10 +52,10 @@ def test_strips_count_as_the_whole_does(maps):
     assert scores["boundary_iou"] == edges.scores()["boundary_iou"]
     assert scores["object_recall"] == objects.scores()["object_recall"]
     known = reference != IGNORE
-    assert found.blocks().sum() == known.sum()
-    assert np.trace(found.blocks().sum(0)) == (reference == predicted)[known].sum()
+    assert found.blocks.stacked().sum() == known.sum()
+    assert np.trace(found.blocks.stacked().sum(0)) == (reference == predicted)[known].sum()
     # Rows 50 to 349 lie in three rows of blocks, columns 70 to 469 in four.
-    assert len(found.blocks()) == (349 // CELL_PX + 1) * (469 // CELL_PX + 1)
+    assert len(found.blocks.stacked()) == (349 // CELL_PX + 1) * (469 // CELL_PX + 1)
 
 
 def test_the_same_blocks_are_compared_and_others_are_not(maps):
@@ -111,5 +113,35 @@ def test_chips_that_depend_on_each_other_are_drawn_together(places, per_place, b
     found = Details(task)
     for one in chips(places, per_place):
         found.add(one)
-    assert len(found.blocks()) == blocks
-    assert found.blocks().sum() == places * per_place
+    assert len(found.blocks.stacked()) == blocks
+    assert found.blocks.stacked().sum() == places * per_place
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_scores_of_numbers_over_blocks_are_those_of_the_whole(targets):
+    """Values far from 0, unknown ones, coarser pixels than the image's."""
+    random = np.random.default_rng(0)
+    names = load_legend({i + 1: f"t{i}" for i in range(targets)})
+    task = Task("regression", names, units=("m",) * targets).scaled([1000.0] * targets, [5.0, 20.0][:targets])
+    known = random.normal(1000, 10, (targets, 150, 140)).astype("float32")
+    known[:, :20] = np.nan
+    answers = (known + random.normal(1, 3, known.shape)).astype("float32")
+    scorer, found = make_scorer(task), NumberDetails(task)
+    for row in (0, 75):
+        one = Compared(
+            answers[:, row : row + 75], known[:, row : row + 75], "p", "s", block=Window(4 * row, 0, 300, 560)
+        )  # fmt: skip
+        scorer.add(one.answers, one.reference, one.place)
+        found.add(one)
+    blocks = found.blocks.stacked()
+    # Columns 0 to 559 lie in five squares of 128 px, rows 80 to 599 in five.
+    assert len(blocks) == 25
+    for key, by in number_scores(task).items():
+        assert by(blocks.sum(0)[None])[0] == pytest.approx(scorer.scores()[key], rel=1e-6), key
+    interval = found.tables()["intervals"]["rmse"]
+    assert interval["low"] < interval["value"] < interval["high"]
+    worse = NumberDetails(task)
+    worse.add(Compared(answers + 5, known, "p", "s", block=Window(0, 0, 600, 560)))
+    better = NumberDetails(task)
+    better.add(Compared(answers, known, "p", "s", block=Window(0, 0, 600, 560)))
+    assert better.against(worse)["rmse"]["high"] < 0

@@ -63,9 +63,9 @@ def test_equal_settings_and_seeds_in_two_folders_are_two_rows_without_difference
 
 
 def test_blocks_are_paired_only_on_the_same_ground(tiny, monkeypatch):
-    from covermap.verbs import details
+    from covermap.verbs import ground
 
-    monkeypatch.setattr(details, "CELL_PX", 16)
+    monkeypatch.setattr(ground, "CELL_PX", 16)
     here = [one(tiny, "fast_0", 0, lr=0.02), one(tiny, "slow_0", 0, lr=1e-5)]
     (row,) = [row for row in evaluate_several(here)["differences"] if row["score"] == "miou"]
     assert row["blocks"] >= 5
