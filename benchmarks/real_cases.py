@@ -143,7 +143,8 @@ def scored(run: Run, folder: str, scenes: list, task: Task, split: Split) -> tup
     row = score.count(compared, model.task, "test", counter).scores()
     keep = ("f1", "iou", "auprc", "auc", "oa", "macro_f1", "miou", "rmse", "mae", "r", "r2", "map")
     known = {key: float(row[key]) for key in keep if key in row}
-    return {key: round(value, 4) if np.isfinite(value) else None for key, value in known.items()}, counter.blocks()
+    counts = counter.blocks.stacked() if isinstance(counter, Details) else counter.blocks()
+    return {key: round(value, 4) if np.isfinite(value) else None for key, value in known.items()}, counts
 
 
 class Chips:
