@@ -7,7 +7,6 @@ probabilities can be believed, whether edges are sharp and small objects found.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,9 @@ from covermap.geo.grid import Window
 from covermap.infer import highest
 from covermap.metrics.calibration import Calibration
 from covermap.metrics.confusion import Confusion, ratio, scores_of
-from covermap.metrics.intervals import Interval, Score, bootstrap, compare
+from covermap.metrics.intervals import Score
 from covermap.metrics.objects import BoundaryIoU, ObjectRecall
-from covermap.verbs.ground import GroundBlocks, cells
+from covermap.verbs.ground import OnGround, cells
 from covermap.verbs.score import Compared
 
 CALIBRATED_PX = 50_000
@@ -31,15 +30,15 @@ SURE = ("oa", "miou", "macro_f1", "macro_recall")
 """Scores that get an interval."""
 
 
-class Details:
+class Details(OnGround):
     """Accumulates what has been compared, strip by strip."""
 
     def __init__(self, task: Task) -> None:
+        super().__init__()
         self.task, count = task, len(task.legend)
         self.calibration = Calibration()
         self.edges, self.objects = BoundaryIoU(count), ObjectRecall(count)
         self.notes: list[str] = []
-        self.blocks = GroundBlocks()
         self._open: tuple[str, Window, npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None = None
 
     def add(self, one: Compared) -> None:
@@ -97,19 +96,17 @@ class Details:
     def tables(self) -> dict[str, Any]:
         """reliability, objects (by class and size), and intervals of scores."""
         self._close()
-        blocks = self.blocks.stacked()
-        intervals = {key: plain(bootstrap(blocks, by)) for key, by in sure_scores(self.task.positive).items()}
-        found: dict[str, Any] = {"intervals": intervals, "reliability": self.calibration.table()}
+        found: dict[str, Any] = {"intervals": self.intervals(), "reliability": self.calibration.table()}
         if not self.task.kind.chips:
             found["objects"] = self.objects.table(self.task.legend.names)
         return found
 
-    def against(self, other: Details) -> dict[str, Any]:
-        """Scores of this model minus another one's on the same blocks: value, low, high, p."""
-        mine, theirs = self.blocks.stacked(), other.blocks.stacked()
-        if mine.shape != theirs.shape or not np.array_equal(mine.sum(2), theirs.sum(2)):
-            return {}  # not the same pixels: a sensor that only one of them needs was missing somewhere
-        return {key: plain(compare(mine, theirs, by)) for key, by in sure_scores(self.task.positive).items()}
+    @property
+    def sure(self) -> Mapping[str, Score]:
+        return sure_scores(self.task.positive)
+
+    def reference(self, counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.asarray(counts.sum(2))
 
 
 def sure_scores(positive: int | None) -> dict[str, Score]:
@@ -127,8 +124,3 @@ def sure_scores(positive: int | None) -> dict[str, Score]:
     if positive is not None:
         found |= {"f1": lambda tables: hit(tables, 2), "iou": lambda tables: hit(tables, 1)}
     return found
-
-
-def plain(interval: Interval) -> Mapping[str, Any]:
-    """An interval without what it does not have."""
-    return {key: value for key, value in asdict(interval).items() if value != "" and value == value}

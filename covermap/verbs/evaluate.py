@@ -101,11 +101,7 @@ def details_of(task: Task) -> Details | NumberDetails | None:
 def _comparison(details: Mapping[str, Details | NumberDetails | None]) -> dict[str, Any]:
     """The first model's scores minus the second's, where both were scored on the same pixels."""
     first, second = (*details.values(), None, None)[:2]
-    if isinstance(first, Details) and isinstance(second, Details):
-        return first.against(second)
-    if isinstance(first, NumberDetails) and isinstance(second, NumberDetails):
-        return first.against(second)
-    return {}
+    return first.against(second) if first and second else {}
 
 
 def write_confusion(path: Path, confusion: Confusion, names: Sequence[str]) -> None:

@@ -5,7 +5,9 @@ Pixels: squares of CELL_PX. Chips: their places, where there are enough of them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy.typing as npt
 
 from covermap.core.output import replacing
 from covermap.geo.grid import Window, partition
-from covermap.metrics.intervals import FEWEST_BLOCKS
+from covermap.metrics.intervals import FEWEST_BLOCKS, Interval, Score, bootstrap, compare
 
 CELL_PX = 128
 """Side of the blocks of pixels."""
@@ -56,6 +58,39 @@ class GroundBlocks:
         """Counts and names of the blocks, for comparisons with other runs."""
         with replacing(path) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, counts=self.stacked(), places=np.array(list(self.by_name())))
+
+
+class OnGround(ABC):
+    """What a model's answers counted by block, and the scores of sums of such counts."""
+
+    def __init__(self) -> None:
+        self.blocks = GroundBlocks()
+
+    @property
+    @abstractmethod
+    def sure(self) -> Mapping[str, Score]:
+        """Scores that get an interval, by name."""
+
+    @abstractmethod
+    def reference(self, counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The part of counts (N, ...) that does not depend on the model."""
+
+    def intervals(self) -> dict[str, Mapping[str, Any]]:
+        """value, low, high, sd of each score."""
+        counts = self.blocks.stacked()
+        return {key: _plain(bootstrap(counts, score)) for key, score in self.sure.items()}
+
+    def against(self, other: OnGround) -> dict[str, Mapping[str, Any]]:
+        """Scores of this model minus another one's on the same blocks: value, low, high, p."""
+        mine, theirs = self.blocks.stacked(), other.blocks.stacked()
+        if mine.shape != theirs.shape or not np.array_equal(self.reference(mine), self.reference(theirs)):
+            return {}  # not the same pixels: a sensor that only one of them needs was missing somewhere
+        return {key: _plain(compare(mine, theirs, score)) for key, score in self.sure.items()}
+
+
+def _plain(interval: Interval) -> Mapping[str, Any]:
+    """An interval without what it does not have."""
+    return {key: value for key, value in asdict(interval).items() if value != "" and value == value}
 
 
 def cells(window: Window) -> Iterator[Window]:

@@ -5,6 +5,7 @@ compared blocks and chips -> sums of each block -> intervals of rmse, mae, bias,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,22 @@ import numpy.typing as npt
 from covermap.core.task import Task
 from covermap.geo.grid import Window, partition
 from covermap.metrics.confusion import ratio
-from covermap.metrics.intervals import Score, bootstrap, compare
-from covermap.verbs.details import plain
-from covermap.verbs.ground import CELL_PX, GroundBlocks
+from covermap.metrics.intervals import Score
+from covermap.verbs.ground import CELL_PX, OnGround
 from covermap.verbs.score import Compared
 
 Sums = npt.NDArray[np.float64]
 
 
-class NumberDetails:
+class NumberDetails(OnGround):
     """Accumulates sums (targets, 8) of each block: pairs, y, y2, p, p2, yp, absolute and squared errors.
 
     y: reference, p: prediction, both from the mean of the train part in its std, so that squares do not cancel.
     """
 
     def __init__(self, task: Task) -> None:
-        self.task, self.blocks = task, GroundBlocks()
+        super().__init__()
+        self.task = task
 
     def add(self, one: Compared) -> None:
         """Count a block of pixels or a chip."""
@@ -53,15 +54,14 @@ class NumberDetails:
 
     def tables(self) -> dict[str, Any]:
         """Intervals of scores."""
-        blocks = self.blocks.stacked()
-        return {"intervals": {key: plain(bootstrap(blocks, by)) for key, by in number_scores(self.task).items()}}
+        return {"intervals": self.intervals()}
 
-    def against(self, other: NumberDetails) -> dict[str, Any]:
-        """Scores of this model minus another one's on the same blocks: value, low, high, p."""
-        mine, theirs = self.blocks.stacked(), other.blocks.stacked()
-        if mine.shape != theirs.shape or not np.array_equal(mine[..., :3], theirs[..., :3]):
-            return {}  # not the same pixels, or not measured alike
-        return {key: plain(compare(mine, theirs, by)) for key, by in number_scores(self.task).items()}
+    @property
+    def sure(self) -> Mapping[str, Score]:
+        return number_scores(self.task)
+
+    def reference(self, counts: Sums) -> Sums:
+        return counts[..., :3]
 
 
 def _sums(y: Sums, p: Sums) -> Sums:
