@@ -12,7 +12,6 @@ in its spread: another sun and season change every pixel, and a bright band more
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,7 @@ from covermap.data.indices import INDICES, sources
 from covermap.data.scene import Scene, scaling
 from covermap.geo.band_source import LOWEST_DB
 from covermap.geo.composite import composite
-from covermap.geo.grid import Window
+from covermap.geo.grid import Window, spread
 from covermap.geo.raster import Raster
 from covermap.geo.terrain import require_terrain, terrain
 
@@ -75,7 +74,6 @@ class EventIndex:
                 f"a {self.kind} is seen by {wanted}; the image has {', '.join(self.bands)}",
                 fix="name the bands: --bands green,red,nir; or say --sensor sentinel1 if it is radar",
             )
-
         if self.is_radar:
             self._require_decibel()
 
@@ -149,11 +147,8 @@ class EventIndex:
         return np.asarray(values.astype(np.float32) * np.float32(scale) + np.float32(offset))
 
     def _probes(self) -> Iterator[Sample]:
-        """Windows spread over the scene."""
-        grid = self.scene.grid
-        rows, cols = (np.linspace(0, max(0, n - _PROBE_PX), 4).astype(int) for n in (grid.height, grid.width))
-        for row, col in itertools.product(np.unique(rows).tolist(), np.unique(cols).tolist()):
-            yield self.scene.read(Window(row, col, _PROBE_PX, _PROBE_PX).intersect(grid.window))
+        """What is seen in windows spread over the scene."""
+        return map(self.scene.read, spread(self.scene.grid, _PROBE_PX))
 
     def _change(self, before: Values, after: Values) -> Values:
         """Two sides (C, H, W) -> (H, W)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from covermap.data.source import Found, Refuse, SceneFiles, find_scenes
 from covermap.data.target import Target, open_target
 from covermap.geo.band_source import LOWEST_DB, Quantity
 from covermap.geo.delivered import find_granule
-from covermap.geo.grid import Grid, Window, similar_gsd
+from covermap.geo.grid import Grid, Window, similar_gsd, spread
 from covermap.geo.raster import Raster, files_behind, open_dataset, open_raster, own_file, stack_dates
 
 S2_OFFSET = 1000
@@ -348,7 +347,7 @@ def _cloud_notes(raster: Raster, side: int = 512) -> list[str]:
     return notes
 
 
-def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> int:
+def sentinel2_offset(raster: Raster, *, side: int = 256) -> int:
     """1000 when the files hold whole numbers and none in spread windows is darker than the offset allows; else 0.
 
     The files are read as they are, so the bands in use and the working pixel size change nothing.
@@ -357,10 +356,8 @@ def sentinel2_offset(raster: Raster, *, probes: int = 16, side: int = 256) -> in
     for file in raster.by_file():
         if np.dtype(file.dtype).kind == "f":
             return 0
-        rows = np.linspace(0, max(0, file.grid.height - side), int(np.sqrt(probes))).astype(int)
-        cols = np.linspace(0, max(0, file.grid.width - side), int(np.sqrt(probes))).astype(int)
-        for row, col in itertools.product(np.unique(rows).tolist(), np.unique(cols).tolist()):
-            values, valid = file.read(Window(row, col, side, side).intersect(file.grid.window))
+        for window in spread(file.grid, side):
+            values, valid = file.read(window)
             good = valid[:, None] & (values > 0)
             if good.any():
                 seen = True

@@ -275,6 +275,12 @@ def windows(area: Window, size: int, overlap: int = 0) -> Iterator[Window]:
             yield Window(area.row + row, area.col + col, min(size, area.height), min(size, area.width))
 
 
+def spread(grid: Grid, side: int, *, num: int = 4) -> list[Window]:
+    """Windows of side x side px spread evenly over a grid, up to num in each direction; cut where it is smaller."""
+    rows, cols = (np.unique(np.linspace(0, max(0, n - side), num).astype(int)) for n in (grid.height, grid.width))
+    return [Window(r, c, side, side).intersect(grid.window) for r in rows.tolist() for c in cols.tolist()]
+
+
 def partition(area: Window, height: int, width: int) -> Iterator[Window]:
     """Blocks that cover `area` exactly once, row by row; the last of a row or column is cut to fit."""
     for row in range(area.row, area.row + area.height, height):
