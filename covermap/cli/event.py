@@ -81,21 +81,13 @@ def _images(
     text: str, sensor: str | None, bands: str | None, quantity: str | None, nodata: float | None, clouds: str
 ) -> list[ImageConfig]:  # fmt: skip
     """An entry for each date of a side."""
-    from covermap.core.config import ImageConfig, expand
+    from covermap.core.config import ImageConfig, expand, split_date
     from covermap.core.config_file import parse_section
 
+    shared = {"sensor": sensor, "bands": show.listed(bands), "quantity": quantity, "nodata": nodata, "clouds": clouds}
     found = []
     for each in filter(None, map(str.strip, text.split(","))):
-        stem, at, day = each.rpartition("@")
-        pattern, date = (stem, day) if at and day[:4].isdigit() else (each, None)
+        pattern, date = split_date(each)
         for path in expand(pattern):
-            given = {
-                "path": path,
-                "sensor": sensor,
-                "bands": show.listed(bands),
-                "quantity": quantity,
-                "date": date,
-                "nodata": nodata,
-            }
-            found.append(parse_section(ImageConfig, {**given, "clouds": clouds}, where="covermap event"))
+            found.append(parse_section(ImageConfig, {**shared, "path": path, "date": date}, where="covermap event"))
     return found

@@ -91,7 +91,7 @@ def _images(
     image: str, sensor: str | None, date: str | None, add: Sequence[str], clouds: str = "auto"
 ) -> list[ImageConfig]:  # fmt: skip
     """One entry for each image; a cloud file is IMAGE's alone, none is for all."""
-    from covermap.core.config import ImageConfig
+    from covermap.core.config import ImageConfig, split_date
     from covermap.core.config_file import parse_section
     from covermap.core.errors import ConfigError
 
@@ -103,12 +103,11 @@ def _images(
             raise ConfigError(
                 f"--add {text!r} is not of the form SENSOR=PATH[@DATE]", fix="write for example --add dem=dem.tif"
             )
-        stem, at, day = path.rpartition("@")
-        dated = {"path": stem, "date": day} if at and day[:4].isdigit() else {"path": path}
+        stem, day = split_date(path)
         images.append(
             parse_section(
                 ImageConfig,
-                {**dated, "sensor": name, "clouds": "none" if clouds == "none" else "auto"},
+                {"path": stem, "date": day, "sensor": name, "clouds": "none" if clouds == "none" else "auto"},
                 where="covermap predict",
             )
         )

@@ -373,6 +373,12 @@ def parse_date(date: str) -> tuple[datetime.datetime, datetime.datetime]:
     return spans[0][0], spans[-1][1]
 
 
+def split_date(text: str) -> tuple[str, str | None]:
+    """PATH@DATE -> the path and its date; None where none is stated."""
+    path, at, day = text.rpartition("@")
+    return (path, day) if at and day[:4].isdigit() else (text, None)
+
+
 def _span(date: str) -> tuple[datetime.datetime, datetime.datetime]:
     """First and last second of a year, month or day; a moment is both."""
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.config import CloudConfig, DataConfig, ImageConfig, expand, parse_date
+from covermap.core.config import CloudConfig, DataConfig, ImageConfig, expand, parse_date, split_date
 from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
 from covermap.core.legend import IGNORE, Legend, load_legend
 from covermap.core.output import claim, write_text
@@ -291,8 +291,7 @@ def _dated(
         )
     found = []
     for text in sources:
-        stem, at, day = text.rpartition("@")
-        pattern, said = (stem, day) if at and day[:4].isdigit() else (text, None)
+        pattern, said = split_date(text)
         for path in expand(pattern):
             granule = find_granule(path)
             date = said or (granule.date if granule else None)
