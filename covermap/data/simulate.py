@@ -82,6 +82,14 @@ _CHANGES = np.array([[0, 1, BARE, CROP, BUILT, BUILT, CROP, 7, CROP], [0, 1, GRA
 _CONFUSED = np.array([0, GRASS, ORCHARD, CROP, GRASS, BARE, CROP, BUILT, FOREST], np.uint8)
 
 
+def require_within(recipe: object, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Raise ConfigError for the first setting of a recipe that lies outside of its limits."""
+    for name, (low, high) in limits.items():
+        value = getattr(recipe, name)
+        if not low <= value <= high:
+            raise ConfigError(f"{name} is {value}", fix=f"give {name} between {low:g} and {high:g}")
+
+
 @dataclass(frozen=True)
 class SceneRecipe:
     """All that decides a scene; the same recipe gives the same bytes.
@@ -111,15 +119,11 @@ class SceneRecipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "days", tuple(self.days) or (196,) * self.num_dates)
-        limits: dict[str, tuple[float, float]] = {
+        require_within(self, {
             "height": (1, 10**6), "width": (1, 10**6), "gsd_m": (0.1, 60), "num_dates": (1, 6),
             "label_factor": (1, 100), "change_share": (0, 0.5), "label_noise": (0, 1), "region_shift": (0, 2),
             "cloud_share": (0, 1), "nodata_share": (0, 1), "noise": (0, 5),
-        }  # fmt: skip
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} is {value}", fix=f"give {name} between {low:g} and {high:g}")
+        })  # fmt: skip
         if len(self.days) != self.num_dates or not all(1 <= day <= 366 for day in self.days):
             raise ConfigError(f"days {self.days} for {self.num_dates} dates", fix="give one of 1 to 366 per date")
         try:

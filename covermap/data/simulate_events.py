@@ -21,7 +21,17 @@ from covermap.core.errors import ConfigError
 from covermap.core.legend import LandClass, Legend
 from covermap.core.output import claim, replacing, write_text
 from covermap.data import simulate_sensors as sensors
-from covermap.data.simulate import BANDS, Codes, File, SceneRecipe, SimulatedScene, ground_at, part_of, write_rasters
+from covermap.data.simulate import (
+    BANDS,
+    Codes,
+    File,
+    SceneRecipe,
+    SimulatedScene,
+    ground_at,
+    part_of,
+    require_within,
+    write_rasters,
+)
 from covermap.data.simulate_sensors import BARE, BUILT, CROP, FOREST, GRASS, ORCHARD, ROAD, WATER, Bits, Floats, Ground
 from covermap.geo.grid import Window, partition
 
@@ -85,9 +95,7 @@ class EventRecipe:
             raise ConfigError(f"there is no event {self.kind!r}", fix=f"give {' or '.join(LEGENDS)}")
         usual, most = _SHARES[self.kind]
         object.__setattr__(self, "share", usual if self.share is None else self.share)
-        for name, low, high in (("num_before", 1, 3), ("num_after", 1, 3), ("share", 0.0005, most)):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} is {getattr(self, name)}", fix=f"give {name} between {low:g} and {high:g}")
+        require_within(self, {"num_before": (1, 3), "num_after": (1, 3), "share": (0.0005, most)})
         self.land(0)  # refuses what is no scene
 
     @property
@@ -118,10 +126,8 @@ def _world(recipe: EventRecipe) -> tuple[SceneRecipe, float]:
             strength = float(needed[int(share * needed.size)])
             suits = strength <= _HIGHEST_M
         else:
-            rate, wanted = (
-                _frequency(land.seed, y, x),
-                1.2 * share * _CELL_M**2 / float(_areas().mean()),
-            )  # some overlap or are left out
+            rate = _frequency(land.seed, y, x)
+            wanted = 1.2 * share * _CELL_M**2 / float(_areas().mean())  # some overlap or are left out
             suits = bool((rate > 0).mean() > 4 * wanted)
             for _ in range(20 if suits else 0):
                 strength *= wanted / float(np.minimum(strength * rate, 1).mean())

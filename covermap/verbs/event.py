@@ -36,7 +36,7 @@ from covermap.metrics.threshold import Threshold, two_groups
 from covermap.models import read_card
 from covermap.verbs.layer import BLOCK_PX, Layer, write_layer
 from covermap.verbs.predict import predict
-from covermap.verbs.rank import Ranking, rank
+from covermap.verbs.rank import rank, require_side
 
 COLOURS = {"flood": "#2b6cb0", "landslide": "#b5651d", "damage": "#c0392b"}
 _BINS = 256
@@ -76,8 +76,7 @@ def event(
     out = Path(out)
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise ConfigError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
-    if side_px < 1:
-        raise ConfigError(f"{side_px} px is no side of a place", fix="give 1 or more, for example 128")
+    require_side(side_px)
     _require_sides(before, after)
     table = names_beside(out)["areas"].with_name("places.csv" if out.stem == "map" else f"{out.stem}.places.csv")
     others = [layer_beside(out, key) for key in (("change",) if model else ("confidence", "probs"))]
@@ -95,7 +94,8 @@ def event(
     for path in others:
         path.unlink(missing_ok=True)  # of an earlier map of this name
     ranking = rank(out, table, classes=[name], side_px=side_px, overwrite=overwrite)
-    return _told(out, files, name, ranking, notes)
+    mapped_ha = sum(row["area_ha"] for row in ranking.rows)
+    return Event(out, (*files, *ranking.files), name, mapped_ha, ranking.rows, ranking.num_places, tuple(notes))
 
 
 def _require_sides(before: Sequence[ImageConfig], after: Sequence[ImageConfig]) -> None:
@@ -121,11 +121,6 @@ def _open(images: Sequence[ImageConfig], num_before: int, dem: str | None, kind:
     if looks is not None and not index.is_radar:
         raise ConfigError("looks are of radar, these are optical images", fix="leave them out")
     return index
-
-
-def _told(out: Path, files: Sequence[Path], name: str, ranking: Ranking, notes: Sequence[str]) -> Event:
-    mapped = sum(row["area_ha"] for row in ranking.rows)
-    return Event(out, (*files, *ranking.files), name, mapped, ranking.rows, ranking.num_places, tuple(notes))
 
 
 def _by_model(

@@ -168,11 +168,8 @@ def _rasters(
         _write(plain, grid, cube, list(legend.names))
         if takes in ("numbers", "presence"):
             return [finish_cog(plain, out, nodata=math.nan, description=legend.names, overwrite=overwrite)]
-        files = [
-            finish_cog(
-                plain, layer_beside(out, "probs"), nodata=math.nan, description=legend.names, overwrite=overwrite
-            )
-        ]
+        probs = layer_beside(out, "probs")
+        files = [finish_cog(plain, probs, nodata=math.nan, description=legend.names, overwrite=overwrite)]
         known = np.isfinite(cube).all(0)
         best = np.nan_to_num(cube).argmax(0).astype(np.uint8)
         codes = np.where(known, legend.decode(best), legend.map_nodata).astype(legend.map_dtype)

@@ -27,6 +27,9 @@ from covermap.geo.legend_files import csv_text
 from covermap.geo.products import layer_beside, legend_of_map
 from covermap.geo.raster import grid_of
 
+_READ_PX = 1024
+_HEAD = ("rank", "row", "col", "lat", "lon", "pixels", "area_ha", "share", "expected_ha")
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -49,8 +52,7 @@ def rank(
     out = Path(out)
     if out.suffix.lower() != ".csv":
         raise ConfigError(f"{out} does not end in .csv", fix="the places are a table: name it places.csv")
-    if side_px < 1:
-        raise ConfigError(f"{side_px} px is no side of a place", fix="give 1 or more, for example 128")
+    require_side(side_px)
     squares = out.with_suffix(".geojson")
     require_no_input([out, squares], [str(source)])
     for path in (out, squares):
@@ -71,8 +73,10 @@ def rank(
     return Ranking((out, squares), rows, -(-grid.height // side_px) * -(-grid.width // side_px))
 
 
-_READ_PX = 1024
-_HEAD = ("rank", "row", "col", "lat", "lon", "pixels", "area_ha", "share", "expected_ha")
+def require_side(side_px: int) -> None:
+    """Raise ConfigError for a place without pixels."""
+    if side_px < 1:
+        raise ConfigError(f"{side_px} px is no side of a place", fix="give 1 or more, for example 128")
 
 
 def _codes(legend: Legend, classes: Sequence[str], source: str) -> list[int]:
