@@ -1,8 +1,8 @@
 """Imbalance recipes on LUCAS-like chips whose Bayes rule is known: loss x weighting, five seeds, and logit adjustment.
 
-A row for each recipe and seed: accuracy and mean recall on 20,000 further test chips, as trained; the log-probabilities
-lie beside the rows. The table also has what tau does that the 399 val chips choose, by what their probabilities expect
-(as decision.adjust: auto) and by their labels, and the generator's own Bayes rule at the same loss of accuracy.
+A row for each recipe and seed: accuracy and recalls on 20,000 further test chips, as trained; then what the tau does
+that the 399 val chips choose, by what their probabilities expect (as decision.adjust: auto) and by their labels, and
+what the generator's own Bayes rule gains at the same loss of accuracy.
 S0's four runs are ce balanced, mlp balanced, focal (its weights were never applied) and focal sqrt.
 
 usage: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/imbalance.py OUT.jsonl [--seeds 0 1 2 3 4] [--recipes ce ...]
@@ -46,17 +46,21 @@ RECIPES: dict[str, dict] = {
     "ce sampled": {"class_weights": "none", "sampling": "balanced"},
     "mlp balanced": {"class_weights": "balanced"},
 }
-NUM_TEST = 20_000
+TEST = range(1994, 1994 + 20_000)
+CURVE = np.linspace(0, 1.2, 13)
+"""Strengths at which the curves are drawn."""
 
 
 def config_of(root: Path, recipe: str, seed: int):
     """S0's size of data on a small network from scratch: no weights of TerraMind are here."""
+    decoder = (
+        {"decoder": "mlp", "decoder_options": {"width": 64}} if recipe == "mlp balanced" else {"decoder": "linear"}
+    )
     return parse_config({
         "name": recipe.replace(" ", "_"), "output": str(root / "runs"), "task": "classification", "baseline": False,
         "data": {"source": "lucas", "root": str(root / "chips")},
         "split": {"method": "csv", "path": str(root / "chips" / "split.csv")},
-        "model": {"backbone": "unet", "backbone_options": {"widths": [16, 32, 64]},
-                  "decoder": "mlp" if recipe.startswith("mlp") else "linear"},
+        "model": {"backbone": "unet", "backbone_options": {"widths": [16, 32, 64]}, **decoder},
         "train": {"epochs": 15, "batch_size": 32, "lr": 3e-3, "size_px": 32, "seed": seed, "validate_every": 15,
                   **RECIPES[recipe]},
     })  # fmt: skip
@@ -64,7 +68,7 @@ def config_of(root: Path, recipe: str, seed: int):
 
 def draw_test(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Test chips (N, 6, S, S) and the Bayes rule's log-posterior (N, K)."""
-    chips = draw_chips(seed, range(1994, 1994 + NUM_TEST))
+    chips = draw_chips(seed, TEST)
     return chips, bayes_log_posterior(chips)
 
 
@@ -77,82 +81,91 @@ def log_posterior(model, chips: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(np.concatenate(found).astype(np.float64), 1e-12))
 
 
-def run(recipe: str, seed: int, root: Path, chips: np.ndarray, bayes: np.ndarray, out: Path) -> dict:
-    """Train one recipe; keeps its log-probabilities on val and test beside the rows."""
+def run(recipe: str, seed: int, root: Path, chips: np.ndarray, bayes: np.ndarray) -> dict:
+    """Train one recipe; the row has all that table and figures need."""
     config = config_of(root, recipe, seed)
     start = time.perf_counter()
     found = train(config)
     seconds = time.perf_counter() - start
     model = load_model(found.path("model"))
     val_p, val_label = answers_of(model, prepare_run(config), PredictConfig())
-    test_p, label = log_posterior(model, chips), chip_classes(seed, range(1994, 1994 + NUM_TEST))
-    kept = {"val_p": val_p, "val_label": val_label, "test_p": test_p, "bayes": bayes, "label": label}
-    np.savez(
-        out.parent / f"{recipe.replace(' ', '_')}_{seed}.npz", **{k: v.astype(np.float32) for k, v in kept.items()}
-    )
-    plain = tradeoff(test_p, label, PRIOR, [0.0])[0]
-    return {"recipe": recipe, "seed": seed, "accuracy": plain.accuracy, "macro_recall": plain.macro_recall,
-            "train_s": round(seconds, 1)}  # fmt: skip
+    return {"recipe": recipe, "seed": seed, "train_s": round(seconds, 1),
+            **scored(val_p, val_label, log_posterior(model, chips), bayes, chip_classes(seed, TEST))}  # fmt: skip
+
+
+def scored(val_p: np.ndarray, val_label: np.ndarray, test_p: np.ndarray, bayes: np.ndarray, label: np.ndarray) -> dict:
+    """Log-probabilities (N, K) on val and test, the Bayes rule's on test -> accuracy, recalls, what adjustment does."""
+    prior = np.array(TRAIN_COUNTS) / sum(TRAIN_COUNTS)
+    rule, plain = tradeoff(bayes, label, PRIOR, TAUS), tradeoff(test_p, label, prior, [0.0])[0]
+    soft = fit_temperature(val_p, val_label)
+    taus = {"probabilities": best_within(expected_tradeoff(val_p / soft, prior, TAUS / soft), 0.03).tau * soft,
+            "labels": best_within(tradeoff(val_p, val_label, prior, TAUS), 0.03).tau}  # fmt: skip
+    row = {"accuracy": plain.accuracy, "macro_recall": plain.macro_recall, "recalls": recall_of(test_p, label)}
+    for name, tau in taus.items():
+        adjusted = tradeoff(test_p, label, prior, [tau])[0]
+        within = best_within(rule, max(plain.accuracy - adjusted.accuracy, 0))
+        row[f"by_{name}"] = {
+            "tau": float(tau), "accuracy": adjusted.accuracy, "macro_recall": adjusted.macro_recall,
+            "recalls": recall_of(test_p - tau * np.log(prior), label),
+            "bayes_gain": within.macro_recall - rule[0].macro_recall,
+        }  # fmt: skip
+    for name, p, of in (("curve", test_p, prior), ("bayes_curve", bayes, PRIOR)):
+        row[name] = [[round(value, 5) for value in point[1:]] for point in tradeoff(p, label, of, CURVE)]
+    return row
+
+
+def recall_of(log_p: np.ndarray, label: np.ndarray) -> list[float]:
+    """Recall of each class (K,)."""
+    hit = np.bincount(label, log_p.argmax(1) == label, log_p.shape[1])
+    return [round(float(value), 5) for value in hit / np.bincount(label, minlength=log_p.shape[1])]
+
+
+def by_recipe(out: Path) -> dict[str, list[dict]]:
+    """The rows of each recipe, in the order of RECIPES."""
+    rows = sorted(map(json.loads, out.read_text().splitlines()), key=lambda row: row["seed"])
+    return {recipe: found for recipe in RECIPES if (found := [row for row in rows if row["recipe"] == recipe])}
 
 
 def table(out: Path) -> None:
-    """Loss of accuracy / gain in mean recall / the Bayes rule's gain at that loss, in points, of all that is kept."""
-    prior = np.array(TRAIN_COUNTS) / sum(TRAIN_COUNTS)
-    print("| recipe | seed | accuracy / mean recall | tau by probabilities | by labels |\n|---|---|---|---|---|")
-    for path in sorted(out.parent.glob("*_[0-9].npz")):
-        kept = np.load(path)
-        label, val_label = (kept[key].astype(np.int64) for key in ("label", "val_label"))
-        bayes, plain = tradeoff(kept["bayes"], label, PRIOR, TAUS), tradeoff(kept["test_p"], label, prior, [0.0])[0]
-        soft = fit_temperature(kept["val_p"], val_label)
-        taus = (best_within(expected_tradeoff(kept["val_p"] / soft, prior, TAUS / soft), 0.03).tau * soft,
-                best_within(tradeoff(kept["val_p"], val_label, prior, TAUS), 0.03).tau)  # fmt: skip
-        cells = []
-        for tau in taus:
-            found = tradeoff(kept["test_p"], label, prior, [tau])[0]
-            loss, gain = plain.accuracy - found.accuracy, found.macro_recall - plain.macro_recall
-            most = best_within(bayes, max(loss, 0)).macro_recall - bayes[0].macro_recall
-            cells.append(f"{tau:.2f}: {100 * loss:.1f} / {100 * gain:.1f} / {100 * most:.1f}")
-        recipe, seed = path.stem.rsplit("_", 1)
-        print(f"| {recipe} | {seed} | {plain.accuracy:.3f} / {plain.macro_recall:.3f} | {' | '.join(cells)} |")
+    """Accuracy and mean recall, mean and sd over seeds; then loss, gain and the Bayes rule's gain at that loss."""
+    print("| recipe | seeds | accuracy | mean recall |\n|---|---|---|---|")
+    for recipe, rows in by_recipe(out).items():
+        spread = [f"{np.mean(v):.3f} ± {np.std(v, ddof=1) if len(v) > 1 else np.nan:.3f}"
+                  for v in ([row[key] for row in rows] for key in ("accuracy", "macro_recall"))]  # fmt: skip
+        print(f"| {recipe} | {len(rows)} | {' | '.join(spread)} |")
+    print("\n| recipe | seed | tau by probabilities: lost / gained / Bayes rule | by labels |\n|---|---|---|---|")
+    for recipe, rows in by_recipe(out).items():
+        for row in rows:
+            cells = [
+                f"{found['tau']:.2f}: {100 * (row['accuracy'] - found['accuracy']):.1f} / "
+                f"{100 * (found['macro_recall'] - row['macro_recall']):.1f} / {100 * found['bayes_gain']:.1f}"
+                for found in (row["by_probabilities"], row["by_labels"])
+            ]
+            print(f"| {recipe} | {row['seed']} | {' | '.join(cells)} |")
 
 
 FIGURES = {"ce balanced": "CE, balanced", "mlp balanced": "MLP, CE balanced", "focal": "focal, no weights",
-           "focal sqrt": "focal, sqrt weights", "ce": "CE", "adjusted": "CE, logit adjustment"}  # fmt: skip
-"""S0's four runs, plain cross entropy, and the same adjusted by what its probabilities expect."""
+           "focal sqrt": "focal, sqrt weights", "ce": "CE"}  # fmt: skip
+"""S0's four runs and plain cross entropy."""
 
 
 def figures(out: Path, folder: Path) -> None:
-    """tradeoff.svg of all recipes, radar.svg and bars.svg of FIGURES; means over the seeds that are kept."""
-    prior = np.array(TRAIN_COUNTS) / sum(TRAIN_COUNTS)
-    names = load_legend("lucas_italy").names
-    curves: dict[str, list] = {"CE and logit adjustment": [], "Bayes rule of the generator": []}
-    points: dict[str, list] = {}
-    recalls: dict[str, list] = {}
-    for path in sorted(out.parent.glob("*_[0-9].npz")):
-        kept, recipe = np.load(path), path.stem.rsplit("_", 1)[0].replace("_", " ")
-        label = kept["label"].astype(np.int64)
-        points.setdefault(recipe, []).append(tradeoff(kept["test_p"], label, prior, [0.0])[0][1:])
-        recalls.setdefault(recipe, []).append(recall_of(kept["test_p"], label))
-        if recipe == "ce":
-            soft = fit_temperature(kept["val_p"], kept["val_label"].astype(np.int64))
-            tau = best_within(expected_tradeoff(kept["val_p"] / soft, prior, TAUS / soft), 0.03).tau * soft
-            recalls.setdefault("adjusted", []).append(recall_of(kept["test_p"] - tau * np.log(prior), label))
-            for name, p, of in (("CE and logit adjustment", kept["test_p"], prior),
-                                ("Bayes rule of the generator", kept["bayes"], PRIOR)):  # fmt: skip
-                curves[name].append([row[1:] for row in tradeoff(p, label, of, np.linspace(0, 1.2, 13))])
-    lines = {name: np.mean(found, 0).tolist() for name, found in curves.items()}
-    shown = {FIGURES.get(k, k): tuple(np.mean(v, 0)) for k, v in sorted(points.items())}
-    rings = {title: np.mean(recalls[key], 0).tolist() for key, title in FIGURES.items() if key in recalls}
+    """tradeoff.svg of all recipes; radar.svg and bars.svg of FIGURES and of CE adjusted; means over the seeds."""
+    kept, names = by_recipe(out), load_legend("lucas_italy").names
+    curves = {"CE and logit adjustment": "curve", "Bayes rule of the generator": "bayes_curve"}
+    lines = {title: np.mean([row[key] for row in kept["ce"]], 0).tolist() for title, key in curves.items()}
+    shown = {FIGURES.get(recipe, recipe): tuple(np.mean([(r["accuracy"], r["macro_recall"]) for r in rows], 0))
+             for recipe, rows in kept.items()}  # fmt: skip
+    rings = {
+        title: np.mean([row["recalls"] for row in kept[key]], 0).tolist()
+        for key, title in FIGURES.items()
+        if key in kept
+    }
+    rings["CE, logit adjustment"] = np.mean([row["by_probabilities"]["recalls"] for row in kept["ce"]], 0).tolist()
     drawn = {"tradeoff": tradeoff_curves(lines, shown), "radar": radar(names, rings, title="Recall of each class"),
              "bars": grouped_bars(names, rings, title="Recall")}  # fmt: skip
     for name, uri in drawn.items():
         (folder / f"imbalance_{name}.svg").write_bytes(base64.b64decode(uri.partition(",")[2]))
-
-
-def recall_of(log_p: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Recall of each class (K,)."""
-    hit = log_p.argmax(1) == label
-    return np.bincount(label, hit, log_p.shape[1]) / np.bincount(label, minlength=log_p.shape[1])
 
 
 def main() -> None:
@@ -179,7 +192,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_chips(Path(folder) / "chips", seed=seed, num_test=0)
             for recipe in todo:
-                row = run(recipe, seed, Path(folder), *test, given.out)
+                row = run(recipe, seed, Path(folder), *test)
                 with open(given.out, "a") as file:
                     file.write(json.dumps(row) + "\n")
                 print(row, flush=True)

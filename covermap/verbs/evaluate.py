@@ -19,8 +19,10 @@ from covermap.geo.legend_files import csv_text
 from covermap.metrics.confusion import Confusion
 from covermap.models import device_of, load_model
 from covermap.verbs.details import Details
+from covermap.verbs.ground import OnGround
 from covermap.verbs.number_details import NumberDetails
 from covermap.verbs.predict_chips import ChipTable
+from covermap.verbs.presence_details import PresenceDetails
 from covermap.verbs.score import ClassScorer, compare, count
 
 MODELS = {"network": "model", "random forest": "baseline"}
@@ -39,7 +41,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
     run.require_inputs(file for scene in scenes for file in scene.files)
     split = Split.load(run.path("split.csv"))
     models: dict[str, Any] = {}
-    details: dict[str, Details | NumberDetails | None] = {}
+    details: dict[str, OnGround] = {}
     for name, folder in MODELS.items():
         if run.path(f"{folder}/config.json").is_file():
             say(f"scoring the {name} on {part}")
@@ -64,7 +66,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
 
 def _judge(
     run: Run, name: str, scenes: Sequence[Scene], split: Split, task: Task, part: str
-) -> tuple[dict[str, Any], Details | NumberDetails | None]:
+) -> tuple[dict[str, Any], OnGround]:
     """Scores and tables of one model; writes its files."""
     folder, settings = MODELS[name], run.config.predict
     model = load_model(run.path(folder), device=device_of(settings.device), precision=settings.precision)
@@ -80,10 +82,9 @@ def _judge(
     # The model's own task: its threshold, and the std that its numbers were learnt in.
     scorer = count(compared, model.task, part, details, chips)
     found = {"scores": scorer.scores(), **scorer.tables()}
-    if details:
-        found["scores"] |= details.scores()
-        found |= details.tables()
-        details.blocks.write(run.path(f"blocks_{part}_{folder}.npz"))
+    found["scores"] |= details.scores()
+    found |= details.tables()
+    details.blocks.write(run.path(f"blocks_{part}_{folder}.npz"))
     if chips:
         chips.write(run.path(f"chips_{part}_{folder}.csv"))
     if isinstance(scorer, ClassScorer):
@@ -91,17 +92,15 @@ def _judge(
     return found, details
 
 
-def details_of(task: Task) -> Details | NumberDetails | None:
+def details_of(task: Task) -> OnGround:
     """What is measured beside the scores of a task."""
-    if task.kind.takes == "numbers":
-        return NumberDetails(task)
-    return Details(task) if task.kind.takes in ("classes", "order") else None
+    return {"presence": PresenceDetails, "numbers": NumberDetails}.get(task.kind.takes, Details)(task)
 
 
-def _comparison(details: Mapping[str, Details | NumberDetails | None]) -> dict[str, Any]:
+def _comparison(details: Mapping[str, OnGround]) -> dict[str, Any]:
     """The first model's scores minus the second's, where both were scored on the same pixels."""
-    first, second = (*details.values(), None, None)[:2]
-    return first.against(second) if first and second else {}
+    first, *others = details.values()
+    return first.against(others[0]) if others else {}
 
 
 def write_confusion(path: Path, confusion: Confusion, names: Sequence[str]) -> None:

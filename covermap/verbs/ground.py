@@ -17,6 +17,7 @@ import numpy.typing as npt
 from covermap.core.output import replacing
 from covermap.geo.grid import Window, partition
 from covermap.metrics.intervals import FEWEST_BLOCKS, Interval, Score, bootstrap, compare
+from covermap.verbs.score import Compared
 
 CELL_PX = 128
 """Side of the blocks of pixels."""
@@ -66,6 +67,18 @@ class OnGround(ABC):
     def __init__(self) -> None:
         self.blocks = GroundBlocks()
 
+    @abstractmethod
+    def add(self, one: Compared) -> None:
+        """Count a strip, a block or a chip."""
+
+    @abstractmethod
+    def scores(self) -> dict[str, Any]:
+        """Further scores of what has been counted."""
+
+    @abstractmethod
+    def tables(self) -> dict[str, Any]:
+        """What metrics.json holds beside the scores, intervals among it."""
+
     @property
     @abstractmethod
     def sure(self) -> Mapping[str, Score]:
@@ -75,6 +88,10 @@ class OnGround(ABC):
     def reference(self, counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The part of counts (N, ...) that does not depend on the model."""
 
+    def same_reference(self, mine: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> bool:
+        """Whether counts (N, ...) of two models are of the same labels."""
+        return np.array_equal(self.reference(mine), self.reference(theirs))
+
     def intervals(self) -> dict[str, Mapping[str, Any]]:
         """value, low, high, sd of each score."""
         counts = self.blocks.stacked()
@@ -83,7 +100,7 @@ class OnGround(ABC):
     def against(self, other: OnGround) -> dict[str, Mapping[str, Any]]:
         """Scores of this model minus another one's on the same blocks: value, low, high, p."""
         mine, theirs = self.blocks.stacked(), other.blocks.stacked()
-        if mine.shape != theirs.shape or not np.array_equal(self.reference(mine), self.reference(theirs)):
+        if not self.same_reference(mine, theirs):
             return {}  # not the same pixels: a sensor that only one of them needs was missing somewhere
         return {key: _plain(compare(mine, theirs, score)) for key, score in self.sure.items()}
 

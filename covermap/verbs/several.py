@@ -17,9 +17,10 @@ from covermap.core.errors import DataError
 from covermap.core.progress import Say, silent
 from covermap.core.run import Run
 from covermap.metrics.intervals import Interval, compare, over_seeds
+from covermap.models import read_card
 from covermap.report.scored import shown_of
-from covermap.verbs.details import sure_scores
-from covermap.verbs.evaluate import MODELS, evaluate
+from covermap.verbs.evaluate import MODELS, details_of, evaluate
+from covermap.verbs.ground import OnGround
 
 Seeds = tuple[int, int]
 """Of training and of the split."""
@@ -116,30 +117,29 @@ def _difference(first: Setting, other: Setting, keys: Sequence[str], part: str) 
     common = [seeds for seeds in first.results if seeds in other.results]
     if not common:
         return []
-    sure = sure_scores(next(iter(first.results.values()))["positive"])
     mine, theirs = (_blocks([setting.runs[seeds] for seeds in common], part) for setting in (other, first))
+    judge = details_of(read_card(first.runs[common[0]].path(MODELS["network"])).task)
     rows = []
     for key in keys:
         pairs = [[one.results[seeds]["models"]["network"]["scores"][key] for one in (other, first)] for seeds in common]
         found = over_seeds([a - b if a is not None and b is not None else float("nan") for a, b in pairs])
         row = {"setting": other.name, "against": first.name, "score": key, **_row(found)}
-        if mine is not None and theirs is not None and mine.of_same_ground(theirs) and key in sure:
-            ground = compare(mine.counts, theirs.counts, sure[key])
+        if mine and theirs and key in judge.sure and mine.of_same_ground(theirs, judge):
+            ground = compare(mine.counts, theirs.counts, judge.sure[key])
             row |= {"blocks_low": ground.low, "blocks_high": ground.high, "blocks": ground.count, "p": ground.p}
         rows.append(row)
     return rows
 
 
 class _Blocks(NamedTuple):
-    """Counts (N, K, K) of blocks, and which they are."""
+    """Counts (N, ...) of blocks, and which they are."""
 
-    counts: npt.NDArray[np.int64]
+    counts: npt.NDArray[Any]
     places: npt.NDArray[np.str_]
 
-    def of_same_ground(self, other: _Blocks) -> bool:
+    def of_same_ground(self, other: _Blocks, judge: OnGround) -> bool:
         """Whether both count the same labels of the same blocks."""
-        same = np.array_equal(self.places, other.places)
-        return same and np.array_equal(self.counts.sum(2), other.counts.sum(2))
+        return np.array_equal(self.places, other.places) and judge.same_reference(self.counts, other.counts)
 
 
 def _blocks(runs: Sequence[Run], part: str) -> _Blocks | None:

@@ -14,6 +14,7 @@ from covermap.verbs.details import Details, sure_scores
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.ground import CELL_PX
 from covermap.verbs.number_details import NumberDetails, number_scores
+from covermap.verbs.presence_details import PresenceDetails
 from covermap.verbs.score import Compared, make_scorer
 from covermap.verbs.train import train
 
@@ -145,3 +146,35 @@ def test_scores_of_numbers_over_blocks_are_those_of_the_whole(targets):
     better = NumberDetails(task)
     better.add(Compared(answers, known, "p", "s", block=Window(0, 0, 600, 560)))
     assert better.against(worse)["rmse"]["high"] < 0
+
+
+def presences(task, answers, there):
+    """Scorer and details of chips (N, K), one at each place."""
+    scorer, found = make_scorer(task), PresenceDetails(task)
+    for i, (p, known) in enumerate(zip(answers, there, strict=True)):
+        one = Compared(p, known, f"place {i}", f"scene {i}", chip=Window(0, 0, 24, 24))
+        scorer.add(one.answers, one.reference, one.place)
+        found.add(one)
+    return scorer, found
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.2])
+def test_scores_of_several_classes_at_once_are_those_of_the_whole(threshold):
+    """Rare and absent classes, one that all chips hold, unknown ones, probabilities at the threshold itself."""
+    random = np.random.default_rng(0)
+    names = load_legend({i + 1: f"c{i}" for i in range(5)})
+    task = Task("multilabel", names, threshold=threshold)
+    there = (random.random((300, 5)) < [0.5, 0.02, 0, 1, 0.1]).astype("float32")
+    answers = (1 / (1 + np.exp(-random.normal(2 * there - 1, 1.5)))).astype("float32")
+    answers[::60] = threshold
+    there[::7, 0] = np.nan
+    scorer, found = presences(task, answers, there)
+    intervals = found.tables()["intervals"]
+    assert set(intervals) == {"map", "macro_f1", "micro_f1"}
+    for key, tolerance in (("map", 0.02), ("macro_f1", 1e-9), ("micro_f1", 1e-9)):
+        assert intervals[key]["value"] == pytest.approx(scorer.scores()[key], abs=tolerance), key
+        assert intervals[key]["low"] < intervals[key]["value"] < intervals[key]["high"]
+    better = presences(task, np.where(there == 1, np.maximum(answers, 0.9), answers), there)[1]
+    assert better.against(found)["map"]["low"] > 0
+    assert better.against(found)["macro_f1"]["p"] < 0.01
+    assert better.against(presences(task, answers, 1 - there)[1]) == {}

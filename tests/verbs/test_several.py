@@ -77,6 +77,21 @@ def test_blocks_are_paired_only_on_the_same_ground(tiny, monkeypatch):
     assert not any("p" in row for row in other)
 
 
+def test_numbers_are_paired_by_blocks_too(tiny, write_tif, monkeypatch):
+    from covermap.verbs import ground, number_details
+
+    for module in (ground, number_details):
+        monkeypatch.setattr(module, "CELL_PX", 16)
+    known = np.random.default_rng(0).normal(5, 1, (1, 128, 128)).astype("float32")
+    raw = copy.deepcopy(tiny) | {"task": "regression"}
+    raw["data"] = {"image": tiny["data"]["image"], "target": {"path": str(write_tif("height.tif", known)), "unit": "m"}}
+    runs = [one(raw, "fast", 0, lr=0.02), one(raw, "slow", 0, lr=1e-5)]
+    rows = {row["score"]: row for row in evaluate_several(runs)["differences"]}
+    for key in ("rmse", "mae", "r2"):
+        assert rows[key]["blocks"] >= 5
+        assert rows[key]["blocks_low"] <= rows[key]["mean"] <= rows[key]["blocks_high"]
+
+
 def test_other_classes_do_not_compare(tiny, runs):
     raw = copy.deepcopy(tiny) | {"name": "other", "baseline": False}
     raw["data"]["legend"] = {1: "meadow", 2: "water", 3: "town"}
