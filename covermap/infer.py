@@ -25,7 +25,7 @@ from covermap.core.config import DataConfig, ImageConfig
 from covermap.core.errors import BandError, DataError, ModelError, within_memory
 from covermap.core.sensors import find_sensor
 from covermap.core.train_config import PredictConfig
-from covermap.core.types import Batch, InputSpec, Sample
+from covermap.core.types import Batch, InputSpec, OwnStatistics, Sample
 from covermap.data.chips import image_batch
 from covermap.data.indices import Channels, reach
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
@@ -270,16 +270,21 @@ def check_input(scene: Scene, spec: InputSpec) -> Scene:
     return replace(fitted, notes=[*scene.notes, *notes, *unknown_coordinates([fitted], spec.uses)])
 
 
-def open_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -> Scene:
-    """The one scene that a model with `spec` is shown; raises when bands, sensor, dates or pixel size do not fit."""
+def open_for(
+    spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool, statistics: OwnStatistics | None = None
+) -> Scene:
+    """The one scene that a model with `spec` is shown; raises when bands, sensor, dates or pixel size do not fit.
+
+    statistics: of the place that it belongs to, for models that are normalised by them; default: the scene's own.
+    """
     scenes = open_all_for(spec, images, any_gsd=any_gsd)
     if len(scenes) > 1:
         raise DataError(f"{images[0].path} names {len(scenes)} scenes", fix="map one at a time, or give a VRT of them")
-    return scenes[0]
+    return with_own_statistics([replace(scenes[0], statistics=statistics or {})], spec)[0]
 
 
 def open_all_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -> list[Scene]:
-    """The scenes that a model with `spec` is shown; raises when bands, sensor, dates or pixel size do not fit."""
+    """The scenes that a model with `spec` is shown, without statistics of their own; raises as `open_for`."""
     first = spec.sensors[0].sensor
     offsets = {entry.sensor: "auto" if entry.auto_offset else 0.0 for entry in spec.sensors}
     quantities = {entry.sensor: entry.quantity for entry in spec.sensors}
@@ -306,7 +311,7 @@ def open_all_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: boo
             where=next(iter(scene.rasters.values())).name,
         )
         found.append(check_input(scene, spec))
-    return with_own_statistics(found, spec)
+    return found
 
 
 def _in_units_of(spec: InputSpec, scene: Scene) -> Scene:

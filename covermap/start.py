@@ -68,7 +68,7 @@ class Prepared:
         """Ground and dates of the train part, each where every scene knows it, as facts for a model folder.
 
         footprint_wgs84: west, south, east, north in degrees around each scene's labels, around all of many scenes.
-        acquired: first/last.
+        acquired: first/last. statistics_of: places, where scenes of one place were normalised together.
         """
         places: dict[int, list[Window]] = {}
         for cell in self.survey.cells:
@@ -82,6 +82,10 @@ class Prepared:
         spans = [parse_date(day) for day in days if day]
         if len(spans) == len(days):
             found["acquired"] = f"{min(first for first, _ in spans):%Y-%m-%d}/{max(last for _, last in spans):%Y-%m-%d}"
+        if len({scene.place or scene.name for scene in self.scenes}) < len(self.scenes) and any(
+            entry.per_scene for entry in self.spec.sensors
+        ):
+            found["statistics_of"] = "places"
         return found
 
 

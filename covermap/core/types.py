@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 Array = npt.NDArray[Any]
+OwnStatistics = Mapping[str, Mapping[str, tuple[float, float]]]
+"""{sensor: {band: (mean, std)}} of a scene or place, in physical units."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def mask_for(valid: npt.NDArray[np.bool_], num_dates: int) -> npt.NDArray[np.boo
 class Sample:
     """One window as read: raw numbers per sensor (T, C, H, W), valid (T, H, W), label (H, W) or None.
 
-    bands: names of the channels of each sensor. statistics: {sensor: {band: (mean, std)}} of its scene or place, for
+    bands: names of the channels of each sensor. statistics: of its scene or place, for
     models that are normalised by them. target: (C, h, w), or (C,) of a window as a whole.
     """
 
@@ -132,7 +134,7 @@ class Sample:
     location: tuple[float, float] | None = None
     key: str = ""
     bands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    statistics: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    statistics: OwnStatistics = field(default_factory=dict)
     target: npt.NDArray[np.float32] | None = None
 
 

@@ -14,7 +14,7 @@ from covermap.core.config import DataConfig, ImageConfig
 from covermap.core.errors import BandError, ConfigError, CovermapError, GridError, UnreadableError
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.sensors import find_sensor
-from covermap.core.types import Sample
+from covermap.core.types import OwnStatistics, Sample
 from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import ChipClasses, ChipLabels, Labels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, Refuse, SceneFiles, find_scenes
@@ -52,7 +52,7 @@ class Scene:
     part: str | None = None
     place: str | None = None
     channels: Mapping[str, Channels] = field(default_factory=dict)
-    statistics: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    statistics: OwnStatistics = field(default_factory=dict)
     target: Target | None = None
     chip_classes: ChipClasses | None = None
 

@@ -33,7 +33,7 @@ from covermap.core.progress import Tick, unseen
 from covermap.core.run import checksum
 from covermap.core.task import Task
 from covermap.core.train_config import PredictConfig
-from covermap.core.types import InputSpec
+from covermap.core.types import InputSpec, OwnStatistics
 from covermap.data.scene import Scene
 from covermap.geo.area import Area, read_area
 from covermap.geo.grid import Grid, Window
@@ -76,13 +76,14 @@ def predict(
     any_gsd: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
+    statistics: OwnStatistics | None = None,
     on_progress: Tick = unseen,
 ) -> Prediction:
     """Write a map and its companions beside `out`; an interrupted call is continued by the same call.
 
     With a model of chips a table (predict_chips). image: a path, or one ImageConfig for each of the model's sensors.
-    aoi: polygons; the map covers their extent. on_progress gets (finished blocks, all blocks). Raises ModelError,
-    BandError, GridError, OutputError.
+    aoi: polygons; the map covers their extent. statistics: see infer.open_for. on_progress gets (finished blocks, all
+    blocks). Raises ModelError, BandError, GridError, OutputError.
     """
     out, settings = Path(out), ready_settings(settings or PredictConfig())
     folder = model_folder(model)
@@ -90,13 +91,13 @@ def predict(
     if not card.task.kind.chips:
         return _predict_map(
             folder, card, images, out, settings, aoi=aoi, any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run,
-            on_progress=on_progress,
+            statistics=statistics, on_progress=on_progress,
         )  # fmt: skip
     if aoi:
         raise OutputError("the model answers for chips: --aoi has no effect", fix="leave it out")
     return predict_chips(
         folder, [images], out, settings=settings, any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run,
-        on_progress=on_progress,
+        statistics=[statistics] if statistics else (), on_progress=on_progress,
     )  # fmt: skip
 
 
@@ -108,14 +109,15 @@ def ready_settings(settings: PredictConfig) -> PredictConfig:
 
 def _predict_map(
     model: Path, card: ModelCard, images: Sequence[ImageConfig], out: Path, settings: PredictConfig, *,
-    aoi: str | Path | None, any_gsd: bool, overwrite: bool, dry_run: bool, on_progress: Tick,
+    aoi: str | Path | None, any_gsd: bool, overwrite: bool, dry_run: bool, statistics: OwnStatistics | None,
+    on_progress: Tick,
 ) -> Prediction:  # fmt: skip
     started = time.perf_counter()
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
     if card.task.kind.takes == "numbers":
         settings = settings.model_copy(update={"confidence": False, "probabilities": False})
-    scene = open_for(card.spec, images, any_gsd=any_gsd)
+    scene = open_for(card.spec, images, any_gsd=any_gsd, statistics=statistics)
     outputs = _outputs(out, settings, card.task)
     require_no_input(outputs, [*scene.files, *([aoi] if aoi else [])])
     area = read_area(aoi, scene.grid) if aoi else None
@@ -210,6 +212,8 @@ def _sums(model: str | Path, scene: Scene, aoi: str | Path | None, spec: InputSp
         sums[key] = repr((raster.bands, raster.nodata, raster.grid, scene.added.get(key), scaling, masks))
     if "dates" in spec.uses:
         sums["dates"] = repr(scene.dates)
+    if scene.statistics:
+        sums["statistics"] = json.dumps(scene.statistics)
     return sums
 
 

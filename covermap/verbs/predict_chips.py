@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from covermap.card import ModelCard
 from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError, OutputError
 from covermap.core.legend import IGNORE
@@ -21,7 +23,9 @@ from covermap.core.output import claim, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.task import Task
 from covermap.core.train_config import PredictConfig
+from covermap.core.types import OwnStatistics
 from covermap.data.scene import Scene
+from covermap.data.stats import with_own_statistics
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.legend_files import csv_text
 from covermap.geo.products import finish_cog, finish_map, layer_beside, names_beside
@@ -34,16 +38,19 @@ from covermap.verbs.score import Compared
 
 def predict_chips(
     folder: Path, images: Sequence[Sequence[ImageConfig]], out: Path, *, settings: PredictConfig, any_gsd: bool = False,
-    overwrite: bool = False, dry_run: bool = False, on_progress: Tick = unseen,
+    overwrite: bool = False, dry_run: bool = False, statistics: Sequence[OwnStatistics] = (),
+    on_progress: Tick = unseen,
 ) -> Prediction:  # fmt: skip
     """Write OUT.csv, a row for each chip, the one to look at first on top where the task says so.
 
-    images: of each scene, or of many by a pattern, one for each of the model's sensors.
+    images: of each scene, or of many by a pattern, one for each of the model's sensors. statistics: of each scene's
+    place, where it is known.
     With OUT.tif also a raster: classes with their probabilities beside them, or numbers. Raises OutputError, DataError.
     """
     started = time.perf_counter()
     card = read_card(folder)
     scenes = [scene for each in images for scene in open_all_for(card.spec, each, any_gsd=any_gsd)]
+    scenes = _with_statistics(scenes, card, statistics)
     side = settings.size_px or card.spec.size_px
     raster = out.suffix.lower() in (".tif", ".tiff")
     if not raster and out.suffix.lower() != ".csv":
@@ -72,6 +79,16 @@ def predict_chips(
     ha = sum(sum(scene.grid.row_areas_ha()) * scene.grid.width for scene in scenes)
     seconds = time.perf_counter() - started
     return Prediction(out, tuple(files), None, seconds, ha / 100 / seconds, len(chips), 0, notes)
+
+
+def _with_statistics(scenes: Sequence[Scene], card: ModelCard, statistics: Sequence[OwnStatistics]) -> list[Scene]:
+    """The scenes with those of their places; without any, those that were given together are one place."""
+    if statistics:
+        scenes = [replace(scene, statistics=own) for scene, own in zip(scenes, statistics, strict=True)]
+    elif card.facts.get("statistics_of") == "places" and len(scenes) > 1:
+        note = f"bands are normalised over all {len(scenes):,} scenes together, as of one place: give each place alone"
+        scenes = [replace(scene, place="all", notes=[*scene.notes, note]) for scene in scenes]
+    return with_own_statistics(scenes, card.spec)
 
 
 def write_chips(

@@ -7,6 +7,7 @@ from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
 from covermap.data.scene import open_scenes
 from covermap.data.split import Split
+from covermap.data.stats import with_own_statistics
 from covermap.models import read_card
 from covermap.report import write_report
 from covermap.verbs.evaluate import evaluate
@@ -27,13 +28,17 @@ def run(
     done = train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
     if any(tile.part == "test" for tile in Split.load(done.path("split.csv")).tiles):
         evaluate(done, say=say)
-    scenes = open_scenes(done.config.data)
-    if read_card(done.path("model")).task.kind.chips:
+    card = read_card(done.path("model"))
+    scenes = with_own_statistics(open_scenes(done.config.data), card.spec)
+    if card.task.kind.chips:
         table = done.path("chips.csv")
         if not (resume and table.exists()):
             say(f"answering for {len(scenes):,} scenes")
             settings = ready_settings(config.predict)
-            predict_chips(done.path("model"), [s.images for s in scenes], table, settings=settings, overwrite=overwrite)
+            predict_chips(
+                done.path("model"), [scene.images for scene in scenes], table,
+                settings=settings, overwrite=overwrite, statistics=[scene.statistics for scene in scenes],
+            )  # fmt: skip
         scenes = []
     for scene in scenes:
         target = done.map_path(scene.name, len(scenes))
@@ -41,7 +46,7 @@ def run(
             say(f"mapping {scene.name}")
             predict(
                 done.path("model"), scene.images, target,
-                settings=config.predict, overwrite=overwrite,
+                settings=config.predict, overwrite=overwrite, statistics=scene.statistics,
             )  # fmt: skip
     write_report(done)
     return done

@@ -1,5 +1,7 @@
 """Radar power from the file to the map: taken in dB, normalised by the data set or by each event (B7)."""
 
+import csv
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from covermap.models import read_card
 from covermap.start import prepare_run
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.predict import predict
+from covermap.verbs.run import run
 from covermap.verbs.train import train
 
 
@@ -116,6 +119,58 @@ def test_chips_of_one_place_share_their_numbers(events):
     assert found[0] == found[1] != found[2] == found[3]
     both = np.concatenate([scene.read(scene.grid.window).image["sentinel1"][0, 0].ravel() for scene in placed[:2]])
     assert found[0] == pytest.approx((both.mean(dtype=np.float64), both.std(dtype=np.float64)), rel=1e-4)
+
+
+def test_run_maps_chips_by_the_numbers_of_their_place(events, tmp_path, monkeypatch):
+    """As in training: of the event, not of each chip."""
+    config = by_place(config_of(events, name="placed", quantity="power"))
+    for module in ("covermap.start", "covermap.verbs.run", "covermap.verbs.evaluate"):
+        monkeypatch.setattr(f"{module}.open_scenes", lambda data: placed(open_scenes(data)))
+    done = run(config)
+    folder = done.path("model")
+    assert read_card(folder).facts["statistics_of"] == "places"
+    scene = with_own_statistics(placed(open_scenes(config.data)), read_card(folder).spec)[0]
+    with rasterio.open(done.map_path(scene.name, 4)) as file:
+        mapped = file.read(1)
+    predict(folder, scene.images, tmp_path / "map.tif", statistics=scene.statistics)
+    predict(folder, scene.images, tmp_path / "alone.tif", statistics={"sentinel1": {"vv": (90, 1), "vh": (90, 1)}})
+    with rasterio.open(tmp_path / "map.tif") as same, rasterio.open(tmp_path / "alone.tif") as other:
+        assert np.array_equal(same.read(1), mapped)
+        assert not np.array_equal(other.read(1), mapped)
+
+
+def test_chips_given_together_are_one_place_where_training_had_places(events, tmp_path, monkeypatch):
+    config = by_place(
+        config_of(events, name="chips", quantity="power"), task={"name": "multilabel", "classes": ["high"]}
+    )
+    monkeypatch.setattr("covermap.start.open_scenes", lambda data: placed(open_scenes(data)))
+    done = train(config)
+    for number in (0, 1):
+        shutil.copy(events / f"s1/chip{number}.tif", tmp_path)
+    pattern = [ImageConfig(path=str(tmp_path / "chip*.tif"), sensor="sentinel1")]
+    found = predict(done.path("model"), pattern, tmp_path / "two.csv")
+    assert any("as of one place" in note for note in found.notes)
+    scene = with_own_statistics(placed(open_scenes(done.config.data)), read_card(done.path("model")).spec)[0]
+    predict(done.path("model"), scene.images, tmp_path / "one.csv", statistics=scene.statistics)
+    predict(done.path("model"), scene.images, tmp_path / "alone.csv")
+    (one,), (alone,) = (rows_of(tmp_path / name) for name in ("one.csv", "alone.csv"))
+    assert one in rows_of(tmp_path / "two.csv")
+    assert alone != one
+
+
+def by_place(config, **more):
+    raw = config.model_dump(mode="json", exclude_unset=True) | {"split": {"val": 0, "test": ["second"]}} | more
+    return parse_config(raw | {"train": raw["train"] | {"size_px": 64 if more else 32}})
+
+
+def placed(scenes):
+    """Two chips of each place."""
+    return [replace(scene, place="first" if i < 2 else "second") for i, scene in enumerate(scenes)]
+
+
+def rows_of(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
 
 
 def test_the_model_takes_decibels_and_its_own_numbers_of_a_new_scene(events, tmp_path):
