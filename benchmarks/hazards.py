@@ -135,13 +135,13 @@ def on_event(model: Path, root: Path, settings: Any) -> Row:
 
 
 def density(root: Path, seeds: list[int], done: set) -> Iterator[Row]:
-    """Chips of 128 px; five events teach, two others score."""
+    """Chips of 128 px; fourteen events teach, two others score."""
 
     def recipes(ids: tuple[int, ...], prefix: str, **more: Any) -> dict[str, EventRecipe]:
         size = {"height": 768, "width": 768, "num_before": 3, "num_after": 3}
         return {f"{prefix}{i}": EventRecipe("landslide", seed=i, **size, **more) for i in ids}
 
-    write_events(root, recipes((1, 2, 3, 4, 5), "e"), 300)
+    write_events(root, recipes(tuple(range(1, 15)), "e"), 300)
     write_events(root, recipes((21, 22), "t", region="south", region_shift=0.5), 300)
     dem = {"path": str(root / "dem" / "*.tif"), "sensor": "dem"}
     one, three = ("before_3", "after_1"), ("before_1", "before_2", "before_3", "after_1", "after_2", "after_3")
@@ -158,7 +158,7 @@ def density(root: Path, seeds: list[int], done: set) -> Iterator[Row]:
                 "split": {"method": "regions", "test": ["t21", "t22"], "val": 0.2},
                 "model": {**UNET, "decoder": "linear"},
                 "baseline": {"trees": 300},
-                "train": {"epochs": 30, "batch_size": 8, "size_px": 128, "lr": 3e-3, "seed": seed, "validate_every": 3,
+                "train": {"epochs": 30, "batch_size": 8, "size_px": 128, "lr": 1e-3, "seed": seed, "validate_every": 3,
                           "normalise": "scene"},
             }))  # fmt: skip
             for model, result in evaluate(run)["models"].items():

@@ -14,6 +14,7 @@ import typer
 
 from covermap import __version__
 from covermap.cli import (
+    assess,
     check,
     check_plugin,
     demo,
@@ -30,6 +31,7 @@ from covermap.cli import (
     rank,
     report,
     run,
+    sample,
     train,
 )  # fmt: skip
 from covermap.cli import schema as schema_
@@ -73,6 +75,8 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(event.event)
 app.command()(rank.rank)
+app.command()(sample.sample)
+app.command()(assess.assess)
 app.command()(report.report)
 app.add_typer(legend.app, name="legend")
 app.command()(run.run)

@@ -9,9 +9,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import rasterio.windows
 from affine import Affine
 from pyproj import Geod, Transformer
@@ -279,6 +280,14 @@ def spread(grid: Grid, side: int, *, num: int = 4) -> list[Window]:
     """Windows of side x side px spread evenly over a grid, up to num in each direction; cut where it is smaller."""
     rows, cols = (np.unique(np.linspace(0, max(0, n - side), num).astype(int)) for n in (grid.height, grid.width))
     return [Window(r, c, side, side).intersect(grid.window) for r in rows.tolist() for c in cols.tolist()]
+
+
+def add_by_square(total: npt.NDArray[np.float64], values: npt.NDArray[Any], window: Window, side: int) -> None:
+    """Add a window's pixels (H, W) to the sums of squares of side x side px, counted from the grid's corner."""
+    rows, cols = (np.arange(first, first + n) // side for first, n in (window[::2], window[1::2]))
+    inner = np.add.reduceat(values.astype(np.float64), np.flatnonzero(np.diff(cols, prepend=-1)), axis=1)
+    inner = np.add.reduceat(inner, np.flatnonzero(np.diff(rows, prepend=-1)), axis=0)
+    total[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1] += inner
 
 
 def partition(area: Window, height: int, width: int) -> Iterator[Window]:

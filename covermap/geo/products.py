@@ -181,14 +181,14 @@ def _count(dataset: DatasetReader, grid: Grid, legend: Legend) -> tuple[tuple[in
         index = np.full(codes.shape, IGNORE, np.uint8)
         mapped = codes != legend.map_nodata
         index[mapped] = legend.encode(codes[mapped], where=dataset.name)
-        in_row = _count_rows(index)
+        in_row = count_rows(index)
         num_pixels += in_row.sum(0)
         areas_ha += np.asarray(grid.row_areas_ha(block.row, block.height)) @ in_row
     classes = slice(0, len(legend))
     return tuple(num_pixels[classes].tolist()), tuple(areas_ha[classes].tolist()), int(num_pixels[IGNORE])
 
 
-def _count_rows(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def count_rows(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """(H, W) -> (H, 256): pixels of each index in each row."""
     keys = index + 256 * np.arange(len(index))[:, None]
     return np.bincount(keys.ravel(), minlength=256 * len(index)).reshape(len(index), 256)

@@ -22,7 +22,7 @@ from covermap.core.errors import ConfigError, LabelError, suggest
 from covermap.core.legend import Legend
 from covermap.core.output import claim, require_no_input, write_text
 from covermap.data.labels import infer_legend, open_codes
-from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.grid import Grid, Window, add_by_square, partition
 from covermap.geo.legend_files import csv_text
 from covermap.geo.products import layer_beside, legend_of_map
 from covermap.geo.raster import grid_of
@@ -121,16 +121,8 @@ def _rows(
                 share = np.where(hit, percent, 100 - percent) / 100
                 parts["expected_ha"] = np.where(known, np.nan_to_num(share), 0) * area_ha
             for key, part in parts.items():
-                _add(sums[key], part, window, side)
+                add_by_square(sums[key], part, window, side)
     return [_row(grid, row, col, side, sums, confidence is not None) for row, col in np.ndindex(shape)]
-
-
-def _add(total: npt.NDArray[np.float64], values: npt.NDArray[Any], window: Window, side: int) -> None:
-    """Add a window's pixels to the sums of the places that they are in."""
-    rows, cols = (np.arange(first, first + n) // side for first, n in (window[::2], window[1::2]))
-    inner = np.add.reduceat(values.astype(np.float64), np.flatnonzero(np.diff(cols, prepend=-1)), axis=1)
-    inner = np.add.reduceat(inner, np.flatnonzero(np.diff(rows, prepend=-1)), axis=0)
-    total[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1] += inner
 
 
 def _row(

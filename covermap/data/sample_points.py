@@ -1,0 +1,187 @@
+"""Points of a sample as a person has interpreted them, on the pixels of a map, checked against their design.
+
+S.gpkg or S.csv + S.design.json + map -> rows, columns, class on the map, class in reality, stratum, cluster
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.design import Design
+from covermap.core.errors import DataError, GridError, LabelError
+from covermap.core.legend import IGNORE, Legend
+from covermap.data.class_map import ClassMap
+from covermap.geo.vector import onto_crs, read_table
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
+
+Ints = npt.NDArray[np.intp]
+_NEEDED = ("stratum", "reference")
+
+
+@dataclass(frozen=True)
+class SamplePoints:
+    """N points: pixel, class on the map and in reality and stratum of the design as index, cluster by its id; notes."""
+
+    rows: Ints
+    cols: Ints
+    mapped: Ints
+    reference: Ints
+    stratum: Ints
+    cluster: Ints
+    notes: tuple[str, ...]
+
+    @staticmethod
+    def load(path: str | Path, design: Design, of: ClassMap, *, skip_empty: bool = False) -> SamplePoints:
+        """Read and check; raises DataError, LabelError, GridError for whatever an estimate would be wrong with.
+
+        skip_empty: leave out points without a reference, as if they were missing at random.
+        """
+        table = _read(path, design, of)
+        _require_all(table, design, str(path))
+        notes = []
+        names = _texts(table["reference"])
+        empty = names == ""
+        if empty.any():
+            if not skip_empty or empty.all():
+                raise DataError(
+                    f"{empty.sum():,} of {len(table):,} points of {path} have no reference",
+                    fix="interpret them: fill the column with codes or names of classes; those that cannot be seen "
+                    "are left out with --skip-empty",
+                )
+            notes.append(f"{empty.sum():,} points without a reference are left out, as if missing at random")
+            table, names = table[~empty], names[~empty]
+        reference = _classes(names, of.legend, str(path))
+        rows, cols = _pixels(table, of, str(path))
+        mapped = of.at(rows, cols).astype(np.intp)
+        if (mapped == IGNORE).any():
+            raise DataError(
+                f"{_which(table, mapped == IGNORE)} of {path} lie where {of.path} holds no class",
+                fix="assess the map that the sample was drawn from, or draw a new one",
+            )
+        cluster = _whole(table["cluster"], "cluster", str(path)) if "cluster" in table else np.arange(len(table))
+        index = {stratum.code: number for number, stratum in enumerate(design.strata)}
+        strata = np.array([index[code] for code in _whole(table["stratum"], "stratum", str(path)).tolist()], np.intp)
+        return SamplePoints(rows, cols, mapped, reference, strata, cluster.astype(np.intp), tuple(notes))
+
+
+def _read(path: str | Path, design: Design, of: ClassMap) -> gpd.GeoDataFrame:
+    """The table in the map's CRS."""
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    plain = Path(path).suffix.lower() == ".csv"
+    table = read_table(path, epsg=4326 if plain else None)  # the design says what a CSV is in
+    lacking = [name for name in _NEEDED if name not in table.columns]
+    if lacking:
+        raise DataError(
+            f"{path} has no column {' and no column '.join(lacking)}: it has {', '.join(map(str, table.columns))}",
+            fix="give the points that covermap sample wrote: id, x, y, stratum, reference",
+        )
+    if table.geometry.isna().any() or table.geometry.is_empty.any():
+        raise DataError(f"{path} holds points without a place", fix="restore the file: every drawn point counts")
+    if plain:
+        try:
+            crs = CRS.from_user_input(design.crs) if design.crs else None
+        except CRSError as error:
+            raise GridError(
+                f"the design's crs {design.crs!r} is not known", fix='write for example "EPSG:32632"'
+            ) from error
+        table = (
+            table.set_crs(crs, allow_override=True)
+            if crs
+            else table.set_geometry(table.geometry.set_crs(None, allow_override=True))
+        )
+    return onto_crs(table, of.grid, None, str(path))
+
+
+def _require_all(table: gpd.GeoDataFrame, design: Design, path: str) -> None:
+    """Raise DataError where points were deleted, added, or moved to another stratum."""
+    codes = _whole(table["stratum"], "stratum", path)
+    known = {stratum.code: stratum.num_samples for stratum in design.strata}
+    strange = sorted(set(codes.tolist()) - set(known))
+    if strange:
+        raise DataError(
+            f"{path} has strata {strange[:5]} that the design does not know", fix="give points and design of one draw"
+        )
+    for code, wanted in known.items():
+        found = int((codes == code).sum())
+        if found != wanted:
+            raise DataError(
+                f"stratum {code} has {found:,} points in {path}, {wanted:,} were drawn",
+                fix="a sample from which points were taken, or to which some were added, is none: restore it",
+            )
+    if not design.clusters:
+        return
+    if "cluster" not in table:
+        raise DataError(f"{path} has no column cluster, the design has clusters", fix="restore the column")
+    ids, found_in = np.unique(_whole(table["cluster"], "cluster", path), return_counts=True)
+    if dict(zip(ids.tolist(), found_in.tolist(), strict=True)) != {one.id: one.num_samples for one in design.clusters}:
+        raise DataError(f"the clusters of {path} are not those of the design", fix="give points and design of one draw")
+
+
+def _pixels(table: gpd.GeoDataFrame, of: ClassMap, path: str) -> tuple[Ints, Ints]:
+    """Rows and columns; raises GridError for points outside of the map."""
+    to = ~of.grid.transform
+    x, y = table.geometry.x.to_numpy(), table.geometry.y.to_numpy()
+    cols, rows = np.floor(to.a * x + to.b * y + to.c), np.floor(to.d * x + to.e * y + to.f)
+    outside = ~((rows >= 0) & (rows < of.grid.height) & (cols >= 0) & (cols < of.grid.width))
+    if outside.any():
+        raise GridError(
+            f"{_which(table, outside)} of {path} lie outside of {of.path}",
+            fix="assess the map that the sample was drawn from; check the CRS of the points",
+        )
+    return rows.astype(np.intp), cols.astype(np.intp)
+
+
+def _classes(names: npt.NDArray[np.str_], legend: Legend, path: str) -> Ints:
+    """Class indices of codes or names; raises LabelError that lists what is neither."""
+    known = {name.lower(): number for number, name in enumerate(legend.names)}
+    known |= {str(code): number for number, code in enumerate(legend.codes)}
+    found = [known.get(name.lower()) for name in names.tolist()]
+    strange = sorted({name for name, number in zip(names.tolist(), found, strict=True) if number is None})
+    if strange:
+        classes = ", ".join(f"{one.code} {one.name}" for one in legend.classes)
+        raise LabelError(
+            f"{path} holds references that are no class of the map: {', '.join(strange[:8])}",
+            fix=f"use one of: {classes}",
+        )
+    return np.array(found, np.intp)
+
+
+def _texts(values: pd.Series) -> npt.NDArray[np.str_]:
+    """References as text: 3.0 is 3, nothing is ''."""
+    return np.array([_text(value) for value in values.tolist()], np.str_)
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value).strip()
+    return text.removesuffix(".0") if text.removesuffix(".0").isdigit() else text
+
+
+def _whole(values: pd.Series, name: str, path: str) -> npt.NDArray[np.int64]:
+    try:
+        found = values.to_numpy(np.float64)
+        if np.array_equal(found, np.round(found)):
+            return np.asarray(found, np.int64)
+    except (ValueError, TypeError):
+        pass
+    raise DataError(f"the column {name} of {path} holds values that are no codes", fix="restore it: covermap sample")
+
+
+def _which(table: gpd.GeoDataFrame, chosen: npt.NDArray[np.bool_]) -> str:
+    """`3 points (7, 12, 40)`."""
+    ids = (table["id"] if "id" in table else table.index.to_series()).to_numpy()[chosen]
+    shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+    return f"{len(ids):,} points ({shown})"
