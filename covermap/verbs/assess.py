@@ -25,6 +25,8 @@ from covermap.metrics.design_based import Accuracy, Estimate, Units, accuracy, p
 
 FEWEST_IN_ZONE = 30
 """Points that a zone needs for an interval of its own."""
+RARE = 0.02
+"""Share of the map below which a single point in a large stratum decides (benchmarks/area.py)."""
 _TABLES = ("areas", "users", "producers", "matrix", "zones")
 
 
@@ -147,8 +149,11 @@ def _result(of: ClassMap, found: Accuracy, counted: _Counted, total_ha: float) -
     right, num = int(np.trace(found.counts)), int(found.counts.sum())
     areas = []
     for k, one in enumerate(of.legend.classes):
-        areas.append({"code": one.code, "name": one.name, "mapped_ha": float(counted.area_ha[k]),
-                      **_estimated(found.areas[k], "area_ha", "ci95_ha", total_ha)})  # fmt: skip
+        row = {"code": one.code, "name": one.name, "mapped_ha": float(counted.area_ha[k]),
+               **_estimated(found.areas[k], "area_ha", "ci95_ha", total_ha)}  # fmt: skip
+        if found.areas[k].value < RARE and "note" not in row:
+            row["note"] = f"areas below {RARE:.0%} of the map: their intervals hold less often than 95 %"
+        areas.append(row)
     accuracies = {
         key: [
             {"code": one.code, "name": one.name, **_estimated(estimate, "value", "ci95"), "num_points": estimate.count}
