@@ -291,7 +291,7 @@ def test_an_interrupted_map_does_not_go_on_with_another_date(fusion, tmp_path, m
     more = {"train__epochs": 1, "train__steps_per_epoch": 2, "train__size_px": 16, "model__backbone": "galileo_nano"}
     run = train(series(fusion("blocks", **more), ["2020-06-01"]))
     settings = run.config.predict.model_copy(update={"block_px": 32})
-    monkeypatch.setattr(verb, "_assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(verb.MapJob, "assemble", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     images = list(run.config.data.images)
     with pytest.raises(KeyboardInterrupt):
         predict(run.path("model"), images, tmp_path / "map.tif", settings=settings)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, Argument(help="Model or run folder, or hf://OWNER/NAME[@REVISION].", metavar="MODEL")]
 Image = Annotated[
-    str, Argument(help="Raster, folder of bands, URL, or a SAFE or Landsat product, also zip or tar.", metavar="IMAGE")
+    str,
+    Argument(
+        help="Raster, folder of bands, URL, or a SAFE or Landsat product, also zip or tar; a pattern of many.",
+        metavar="IMAGE",
+    ),
 ]
-Out = Annotated[str, Argument(help="Map to write, .tif.", metavar="OUT.tif")]
+Out = Annotated[str, Argument(help="Map to write, .tif; or a folder, for a map of each scene.", metavar="OUT")]
 Add = Annotated[
     list[str] | None, Option("--add", metavar="SENSOR=PATH[@DATE]", help="Further sensors or dates the model takes.")
 ]
@@ -31,9 +36,15 @@ Size = Annotated[int | None, Option(help="Window side in px.")]
 Overlap = Annotated[int | None, Option(help="Overlap of windows in px.")]
 Block = Annotated[int, Option(help="Rows of a block; it has twice as many columns.")]
 Batch = Annotated[int, Option("--batch-size", help="Windows that go through the network at once.")]
-Workers = Annotated[int | None, Option(help="Worker threads; default: one for each core.")]
+Engine = Annotated[str, Option(help="Who computes blocks: threads, serial, processes, or ray (RAY_ADDRESS).")]
+Workers = Annotated[int | None, Option(help="Workers; default: one for each core.")]
+Shard = Annotated[
+    str | None,
+    Option("--shard", metavar="I/N", help="Only every N-th block; when all parts are done, call it without."),
+]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 Precision = Annotated[str, Option(help="float32, bf16, or auto: bf16 where the device computes in it.")]
+Entropy = Annotated[bool, Option("--entropy", help="Also write how undecided the probabilities are.")]
 Probabilities = Annotated[bool, Option("--probabilities", help="Also write all class probabilities.")]
 NoConfidence = Annotated[bool, Option("--no-confidence", help="Do not write the confidence layer.")]
 AnyGsd = Annotated[bool, Option("--any-gsd", help="Accept another pixel size than the model's.")]
@@ -53,10 +64,13 @@ def predict(
     overlap: Overlap = None,
     block: Block = 2048,
     batch_size: Batch = 4,
+    engine: Engine = "threads",
     workers: Workers = None,
+    shard: Shard = None,
     device: Device = "auto",
     precision: Precision = "float32",
     probabilities: Probabilities = False,
+    entropy: Entropy = False,
     no_confidence: NoConfidence = False,
     any_gsd: AnyGsd = False,
     overwrite: show.Overwrite = False,
@@ -64,27 +78,37 @@ def predict(
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:
-    """Map a scene. The map opens in QGIS with colours and names; an interrupted call is continued by the same call.
+    """Map a scene, or many. Maps open in QGIS with colours and names; an interrupted call is continued by the same one.
 
     Examples: covermap predict runs/gewata image.tif map.tif ·
-    covermap predict model/ image.tif map.tif --aoi district.gpkg --probabilities --workers 2
+    covermap predict model/ image.tif map.tif --aoi district.gpkg --probabilities --workers 2 ·
+    covermap predict model/ 'scenes/*.tif' maps/ --engine processes --shard 1/4
     """
     from covermap.core.config_file import parse_section
     from covermap.core.train_config import PredictConfig
-    from covermap.verbs.predict import predict as work
+    from covermap.verbs.predict import predict as one
+    from covermap.verbs.predict import predict_scenes as many
 
     chosen = {
         "size_px": size, "overlap_px": overlap, "block_px": block, "batch_size": batch_size, "workers": workers,
         "device": device, "precision": precision, "probabilities": probabilities, "confidence": not no_confidence,
+        "engine": engine, "entropy": entropy,
     }  # fmt: skip
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
+    images = _images(image, sensor, date, add or (), clouds)
+    more: dict[str, Any] = {
+        "settings": settings, "bands": show.listed(bands), "aoi": aoi, "any_gsd": any_gsd, "part": shard,
+        "overwrite": overwrite, "dry_run": dry_run, "say": show.sayer(quiet=quiet or as_json),
+    }  # fmt: skip
     with show.progress("mapping", quiet=quiet or dry_run) as tick:
-        done = work(
-            model, _images(image, sensor, date, add or (), clouds), out, settings=settings,
-            bands=show.listed(bands), aoi=aoi,
-            any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run, on_progress=tick,
-        )  # fmt: skip
-    _tell(done, as_json=as_json, dry_run=dry_run)
+        if Path(out).suffix:
+            found = [one(model, images, out, on_progress=tick, **more)]
+        else:
+            found = many(model, images, out, on_progress=tick, **more)
+    if Path(out).suffix:
+        _tell(found[0], as_json=as_json, dry_run=dry_run)
+    else:
+        _tell_all(found, as_json=as_json, dry_run=dry_run)
 
 
 def _images(
@@ -114,13 +138,39 @@ def _images(
     return images
 
 
+def _as_dict(done: Prediction) -> dict[str, Any]:
+    return {
+        "map": done.path, "files": list(done.files), "areas": done.areas, "blocks": done.num_blocks,
+        "resumed_blocks": done.num_resumed, "seconds": done.seconds, "km2_per_s": done.km2_per_s,
+        "notes": list(done.notes),
+    }  # fmt: skip
+
+
+def _tell_all(found: Sequence[Prediction], *, as_json: bool, dry_run: bool) -> None:
+    """Many scenes: a line for each, and the areas of all maps together."""
+    if as_json:
+        show.as_json({"maps": [_as_dict(done) for done in found]})
+        return
+    for note in dict.fromkeys(note for done in found for note in done.notes):
+        typer.echo(f"note: {note}")
+    if dry_run:
+        typer.echo(f"{len(found)} scenes, {sum(done.num_blocks for done in found):,} blocks to do; all of them fit")
+        return
+    rows = [[done.path.name, done.num_blocks, sum(row["mapped_ha"] for row in done.areas)] for done in found]
+    show.table(rows, ["map", "blocks", "mapped_ha"], title="maps")
+    sums: dict[tuple[int, str], float] = {}
+    for row in (row for done in found for row in done.areas):
+        sums[row["code"], row["class"]] = sums.get((row["code"], row["class"]), 0.0) + row["mapped_ha"]
+    if sums:
+        show.table([[*key, round(ha, 4)] for key, ha in sums.items()], ["code", "class", "mapped_ha"],
+                   title="mapped area of all (pixel counts)")  # fmt: skip
+    seconds, km2 = max(done.seconds for done in found), sum(sums.values()) / 100
+    show.say(f"{seconds:.1f} s, {km2 / seconds:.2f} km2/s")
+
+
 def _tell(done: Prediction, *, as_json: bool, dry_run: bool) -> None:
     if as_json:
-        show.as_json(
-            {"map": done.path, "files": list(done.files), "areas": done.areas, "blocks": done.num_blocks,
-             "resumed_blocks": done.num_resumed, "seconds": done.seconds, "km2_per_s": done.km2_per_s,
-             "notes": list(done.notes)}
-        )  # fmt: skip
+        show.as_json(_as_dict(done))
         return
     for note in done.notes:
         typer.echo(f"note: {note}")

@@ -28,7 +28,7 @@ def claim(path: Path | str, *, overwrite: bool = False, dry_run: bool = False) -
             raise PermissionError(errno.EACCES, "read-only")
         probe = path.parent / f".{path.name[:80]}.{os.getpid()}.probe"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another call may claim the same at the same time
     return path
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from covermap.core.engine import Engine
 from covermap.core.section import Section
 
 _Side = Annotated[int, Field(ge=8)]
@@ -239,8 +240,12 @@ class PredictConfig(Section):
         2048, ge=16, description="Rows of the block that a worker owns; it has twice as many columns."
     )
     batch_size: int = Field(4, ge=1)
-    workers: int | None = Field(None, ge=1, description="Threads; default: one for each core.")
+    engine: Engine = Field(
+        "threads", description="Who works blocks off: threads, serial (one), processes, or ray (a cluster)."
+    )
+    workers: int | None = Field(None, ge=1, description="How many; default: one for each core.")
     confidence: bool = True
+    entropy: bool = Field(False, description="Also how undecided the probabilities are, in percent.")
     probabilities: bool = False
     precision: Literal["auto", "float32", "bf16"] = Field(
         "float32", description="auto: bf16 where the device computes in it, else float32."

@@ -50,7 +50,7 @@ def predict_chips(
     started = time.perf_counter()
     card = read_card(folder)
     scenes = [scene for each in images for scene in open_all_for(card.spec, each, any_gsd=any_gsd)]
-    scenes = _with_statistics(scenes, card, statistics)
+    scenes = with_statistics(scenes, card, statistics)
     side = settings.size_px or card.spec.size_px
     raster = out.suffix.lower() in (".tif", ".tiff")
     if not raster and out.suffix.lower() != ".csv":
@@ -81,7 +81,7 @@ def predict_chips(
     return Prediction(out, tuple(files), None, seconds, ha / 100 / seconds, len(chips), 0, notes)
 
 
-def _with_statistics(scenes: Sequence[Scene], card: ModelCard, statistics: Sequence[OwnStatistics]) -> list[Scene]:
+def with_statistics(scenes: Sequence[Scene], card: ModelCard, statistics: Sequence[OwnStatistics] = ()) -> list[Scene]:
     """The scenes with those of their places; without any, those that were given together are one place."""
     if statistics:
         scenes = [replace(scene, statistics=own) for scene, own in zip(scenes, statistics, strict=True)]

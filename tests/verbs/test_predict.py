@@ -27,7 +27,7 @@ from covermap.geo.grid import Window
 from covermap.infer import open_for
 from covermap.models import load_model, read_card
 from covermap.verbs.evaluate import evaluate
-from covermap.verbs.predict import _predict_block as predict_block
+from covermap.verbs.map_job import MapJob
 from covermap.verbs.predict import predict
 from covermap.verbs.train import train
 from tests.conftest import landscape
@@ -144,9 +144,9 @@ def test_a_killed_prediction_is_continued_with_the_same_bytes(model, image, tmp_
     code = (
         "import sys, time, covermap.verbs.predict as p\n"
         "from covermap.core.train_config import PredictConfig\n"
-        "real = p._predict_block\n"
+        "real = p.MapJob.compute\n"
         "def slow(*a):\n    time.sleep(0.3)\n    return real(*a)\n"
-        "p._predict_block = slow\n"
+        "p.MapJob.compute = slow\n"
         "p.predict(sys.argv[1], sys.argv[2], sys.argv[3], settings=PredictConfig(size_px=32, block_px=32, workers=1))"
     )
     command = [sys.executable, "-c", code, str(model / "model"), image, str(killed / "map.tif")]
@@ -307,14 +307,16 @@ def test_what_cannot_be_read_or_written_is_said_before_any_work(model, image, tm
 def test_an_error_in_one_worker_ends_the_others_and_finished_blocks_stay(model, image, tmp_path, monkeypatch):
     failed = []
 
-    def failing(model_, scene, job, area, block, out, *rest):
-        if len(list(out.parent.glob("*_*.npz"))) >= 2 and not failed:
+    compute = MapJob.compute
+
+    def failing(job, model_, block, *rest):
+        if len(list(job.work.glob("*_*.npz"))) >= 2 and not failed:
             failed.append(block)
             raise MemoryError
-        predict_block(model_, scene, job, area, block, out, *rest)
+        compute(job, model_, block, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr("covermap.verbs.predict._predict_block", failing)
+        patch.setattr(MapJob, "compute", failing)
         with pytest.raises(MemoryError):
             predict(model / "model", image, tmp_path / "m.tif", settings=SMALL.model_copy(update={"workers": 2}))
     done = predict(model / "model", image, tmp_path / "m.tif", settings=SMALL)
@@ -391,7 +393,7 @@ def test_a_wrong_date_is_said_first_and_another_one_goes_on(model, image, tmp_pa
     with pytest.raises(ValueError, match="no date"):
         ImageConfig(path=image, date="27.7.2019")
     with monkeypatch.context() as patch:
-        patch.setattr("covermap.verbs.predict.finish_map", lambda *a, **k: 1 / 0)
+        patch.setattr("covermap.verbs.map_job.finish_map", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             predict(model / "model", [ImageConfig(path=image, date="2019")], tmp_path / "m.tif", settings=SMALL)
     done = predict(model / "model", [ImageConfig(path=image, date="2020")], tmp_path / "m.tif", settings=SMALL)
@@ -400,7 +402,7 @@ def test_a_wrong_date_is_said_first_and_another_one_goes_on(model, image, tmp_pa
 
 
 def test_a_call_that_fails_at_once_leaves_nothing_in_the_way(model, image, tmp_path, monkeypatch):
-    monkeypatch.setattr("covermap.verbs.predict._predict_block", lambda *a: 1 / 0)
+    monkeypatch.setattr(MapJob, "compute", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predict(model / "model", image, tmp_path / "m.tif", settings=SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
@@ -410,7 +412,7 @@ def test_a_changed_source_of_a_vrt_is_noticed(model, image, tmp_path, monkeypatc
     with rasterio.open(image) as dataset:
         rasterio.shutil.copy(dataset, tmp_path / "scene.vrt", driver="VRT")
     with monkeypatch.context() as patch:
-        patch.setattr("covermap.verbs.predict.finish_map", lambda *a, **k: 1 / 0)
+        patch.setattr("covermap.verbs.map_job.finish_map", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             predict(model / "model", str(tmp_path / "scene.vrt"), tmp_path / "m.tif", settings=SMALL)
     _, values = landscape(200, 150, seed=4)

@@ -1,0 +1,355 @@
+"""One scene on its way to a map: blocks that any process can compute, a ledger of finished ones, the map from them.
+
+    OUT.work/job.json       what is being made: model, inputs, settings (a changed one is refused)
+    OUT.work/R_C.npz        a finished block; it appears whole or not at all, so these files are the ledger
+    OUT, OUT.aux.xml, ...   written from the blocks at the end
+
+A worker reads a block with its halo, blends the windows inside and keeps only its core; class = argmax of the blended
+probabilities, taken before any rounding. Nodata in, nodata out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap import __version__
+from covermap.core.config import ImageConfig
+from covermap.core.errors import OutputError
+from covermap.core.output import claim, replacing, require_no_input, writing
+from covermap.core.run import checksum
+from covermap.core.train_config import PredictConfig
+from covermap.core.types import OwnStatistics
+from covermap.data.footprint import covered
+from covermap.geo.area import Area, read_area
+from covermap.geo.grid import Window
+from covermap.geo.products import MapSummary, finish_cog, finish_map, layer_beside, names_beside, small_cache
+from covermap.geo.raster import is_remote
+from covermap.geo.writer import RasterWriter
+from covermap.infer import Lattice, Strip, highest, infer_block, open_for
+from covermap.models import LandModel, load_model, read_card, weights_path
+
+NO_CONFIDENCE = 255
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Layer(NamedTuple):
+    """A raster beside the map: its key in a finished block, its bands, and what a step of its numbers means."""
+
+    key: str
+    bands: Sequence[str]
+    scale: float
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """All that a worker needs to compute blocks, in any process that sees the same files.
+
+    aoi: polygons; only what lies in them is mapped. statistics: see infer.open_for. first: scenes that have been
+    mapped where they overlap this one and hold data.
+    """
+
+    model: str
+    images: tuple[ImageConfig, ...]
+    out: str
+    settings: PredictConfig
+    aoi: str | None = None
+    any_gsd: bool = False
+    statistics: OwnStatistics | None = None
+    first: tuple[tuple[ImageConfig, ...], ...] = ()
+
+
+class MapJob:
+    """A request with its files open; raises what opening them raises."""
+
+    def __init__(self, request: MapRequest) -> None:
+        self.request, self.settings, self.out = request, request.settings, Path(request.out)
+        self.card = read_card(Path(request.model))
+        self.numbers = self.card.task.kind.takes == "numbers"
+        self.scene = self._open(request.images, request.statistics)
+        self.first = [self._open(images, None) for images in request.first]
+        self.area: Area | None = read_area(request.aoi, self.scene.grid) if request.aoi else None
+        self.windows = Lattice.of(self.scene, self.card, self.settings)
+        self.work = self.out.with_name(self.out.name + ".work")
+
+    def _open(self, images: Sequence[ImageConfig], statistics: OwnStatistics | None) -> Any:
+        return open_for(self.card.spec, images, any_gsd=self.request.any_gsd, statistics=statistics)
+
+    @property
+    def place(self) -> Window:
+        """What is mapped of the scene."""
+        return self.area.window if self.area else self.scene.grid.window
+
+    @cached_property
+    def blocks(self) -> list[Window]:
+        """In the order in which they are worked off."""
+        return self.windows.blocks(self.settings.block_px, self.area.window if self.area else None)
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """Rasters beside the map, by name."""
+        if self.numbers:
+            return {}
+        known = {
+            "confidence": Layer("confidence", ["confidence in percent"], 1.0),
+            "entropy": Layer("entropy", ["entropy in percent of the most that is possible"], 1.0),
+            "probs": Layer("shares", self.card.legend.names, 1 / 200),
+        }
+        wanted = {"confidence": self.settings.confidence, "entropy": self.settings.entropy,
+                  "probs": self.settings.probabilities}  # fmt: skip
+        return {name: layer for name, layer in known.items() if wanted[name]}
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Every file that is written."""
+        if self.numbers:
+            return [self.out]
+        return [self.out, *names_beside(self.out).values(), *(layer_beside(self.out, name) for name in self.layers)]
+
+    @cached_property
+    def sums(self) -> dict[str, str]:
+        """Checksums of everything that is read. Remote images are known by their address only."""
+        model, scenes = Path(self.request.model), [self.scene, *self.first]
+        sums = {path.name: checksum(path) for path in (model / "config.json", weights_path(model))}
+        files = [*(file for scene in scenes for file in scene.files), *filter(None, [self.request.aoi])]
+        sums |= {f"input {number}": checksum(path) for number, path in enumerate(files)}
+        sums["remote"] = " ".join(path for scene in scenes for path in scene.paths if is_remote(path))
+        for key, raster in self.scene.rasters.items():
+            scaling = [[(s.gain, s.add, s.quantity) for s in date] for date in raster.sources]
+            masks = [mask and (mask.specification, mask.kinds) for mask in raster.clouds]
+            sums[key] = repr((raster.bands, raster.nodata, raster.grid, self.scene.added.get(key), scaling, masks))
+        if "dates" in self.card.spec.uses:
+            sums["dates"] = repr(self.scene.dates)
+        if self.scene.statistics:
+            sums["statistics"] = json.dumps(self.scene.statistics)
+        return sums
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Everything that the blocks depend on: not who works them off, the date only for models that use it."""
+        lattice = [self.windows.area, self.windows.size_px, self.windows.overlap_px]
+        settings = self.settings.model_dump(exclude={"workers", "engine"})
+        parts = [lattice, settings, sorted(self.sums.items()), __version__]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def claim(self, *, overwrite: bool, dry_run: bool) -> int:
+        """Check before any work that all may be written; the number of blocks that an interrupted call left."""
+        require_no_input(self.outputs, [*self.scene.files, *filter(None, [self.request.aoi])])
+        resumed = self._ledger(overwrite)
+        # Side files of an interrupted call are its own.
+        for path in self.outputs if resumed is None else (self.out,):
+            claim(path, overwrite=overwrite, dry_run=dry_run)
+        return resumed or 0
+
+    def _ledger(self, overwrite: bool) -> int | None:
+        """Finished blocks of an interrupted call of the same job, None where there is none."""
+        record = self.work / "job.json"
+        if not self.work.exists() or (self.work.is_dir() and not any(self.work.iterdir())):
+            return None
+        try:
+            before = json.loads(record.read_text(encoding="utf-8"))["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{self.work} is in the way: it is not the work folder of an interrupted prediction",
+                fix="move it elsewhere",
+            ) from error
+        if before == self.fingerprint:
+            return self.num_finished
+        if not overwrite:
+            raise OutputError(
+                f"{self.work} holds an interrupted prediction with another model, image or settings",
+                fix="repeat that call to finish it, or start again with --overwrite",
+            )
+        return None
+
+    def open_work(self, *, alone: bool) -> None:
+        """Make the work folder, or go on in it; alone: nobody else is at work, so what is half written is cleared."""
+        if (self.work / "job.json").exists() and self._ledger(overwrite=True) is not None:
+            for stray in self.work.glob(".*") if alone else ():
+                stray.unlink()
+            return
+        if alone and self.work.exists():
+            shutil.rmtree(self.work)
+        text = json.dumps({"fingerprint": self.fingerprint, "sums": self.sums}, indent=2)  # may find a model damaged
+        with writing(self.work):
+            self.work.mkdir(parents=True, exist_ok=True)
+            # Several parts of the work may start at once, each with the same text: what counts is that it is whole.
+            partial = self.work / f".job.{uuid.uuid4().hex}.json"
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(self.work / "job.json")
+
+    def give_up(self) -> None:
+        """Clear the work folder away if nothing in it is worth going on with."""
+        if self.work.exists() and not self.num_finished:
+            shutil.rmtree(self.work)
+
+    @property
+    def num_finished(self) -> int:
+        """Blocks that are there; a name with a dot first is one that was just being written."""
+        return sum(not path.name.startswith(".") for path in self.work.glob("*.npz"))
+
+    def path_of(self, block: Window) -> Path:
+        """Where a finished block lies."""
+        return self.work / f"{block.row}_{block.col}.npz"
+
+    def is_done(self, block: Window) -> bool:
+        """Whether the ledger has a block."""
+        return self.path_of(block).exists()
+
+    @property
+    def _wanted(self) -> Callable[[Window], npt.NDArray[np.bool_]] | None:
+        """(H, W) of a window: inside of the polygons, and not mapped from another scene."""
+        if not self.first:
+            return self.area.read if self.area else None
+
+        def wanted(window: Window) -> npt.NDArray[np.bool_]:
+            inside = self.area.read(window) if self.area else np.ones((window.height, window.width), bool)
+            return inside & ~covered(self.scene.grid, window, self.first)
+
+        return wanted
+
+    def compute(self, model: LandModel, block: Window, reader: Executor, stop: threading.Event) -> None:
+        """Work off one block and put it in the ledger, or nothing when told to stop."""
+        found = self._empty(block)
+        strips = infer_block(
+            model, self.scene, self.windows, block, wanted=self._wanted, batch_size=self.settings.batch_size,
+            reader=reader,
+        )  # fmt: skip
+        for strip in strips:
+            if stop.is_set():
+                return
+            self._into(found, strip, block)
+        with replacing(self.path_of(block)) as partial:
+            np.savez(partial, **found)  # type: ignore[arg-type]  # names of arrays are free
+
+    def _empty(self, block: Window) -> Arrays:
+        shape, legend = (block.height, block.width), self.card.legend
+        if self.numbers:
+            return {"numbers": np.full((len(legend), *shape), np.nan, np.float32)}
+        found: Arrays = {"codes": np.full(shape, legend.map_nodata, legend.map_dtype)}
+        for layer in self.layers.values():
+            size = (len(layer.bands), *shape) if layer.key == "shares" else shape
+            found[layer.key] = np.full(size, NO_CONFIDENCE, np.uint8)
+        return found
+
+    def _into(self, found: Arrays, strip: Strip, block: Window) -> None:
+        """Put a strip in its place of a block."""
+        rows, cols = strip.window.within(block).slices
+        if self.numbers:
+            found["numbers"][:, rows, cols] = np.where(strip.valid, strip.answers, np.float32(np.nan))
+            return
+        best, top = highest(strip.answers)
+        legend = self.card.legend
+        found["codes"][rows, cols] = np.where(strip.valid, legend.decode(best), legend.map_nodata)
+
+        def put(key: str, values: npt.NDArray[np.floating[Any]]) -> None:
+            if key in found:
+                found[key][..., rows, cols] = np.where(strip.valid, np.rint(values), NO_CONFIDENCE)
+
+        put("confidence", np.clip(top, 0, 1) * 100)
+        if "entropy" in found:
+            put("entropy", _entropy(strip.answers) * 100)
+        if "shares" in found:
+            put("shares", np.clip(strip.answers, 0, 1) * 200)
+
+    def assemble(self) -> tuple[MapSummary | None, list[Path]]:
+        """Blocks -> plain GeoTIFFs -> products, and the work folder is gone; the map itself has a summary."""
+        tags = {"COVERMAP_MODEL": self.sums["model.safetensors"][:16]}
+        legend = self.card.legend
+        if self.numbers:
+            plain = self._join("numbers", legend.names, dtype="float32", nodata=np.nan)
+            finish_cog(plain, self.out, nodata=np.nan, description=legend.names, tags=tags, overwrite=True)
+            shutil.rmtree(self.work)
+            return None, [self.out]
+        if any(self.card.task.offsets):
+            tags["COVERMAP_SHIFTED"] = "probabilities after decision.adjust or threshold"
+        made: dict[str, Path] = {}
+        for name, layer in self.layers.items():
+            plain = self._join(layer.key, layer.bands, scale=layer.scale)
+            made[name] = finish_cog(
+                plain, layer_beside(self.out, name), nodata=NO_CONFIDENCE, description=layer.bands, tags=tags,
+                overwrite=True,
+            )  # fmt: skip
+        plain = self._join("codes", ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata)
+        summary = finish_map(
+            plain, self.out, legend,
+            date=next((d for d in self.scene.dates if d), None),
+            derived_from=[*(Path(path).name for path in self.scene.paths), f"model {tags['COVERMAP_MODEL']}"],
+            confidence=made.get("confidence"), tags=tags, overwrite=True,
+        )  # fmt: skip
+        shutil.rmtree(self.work)
+        return summary, list(made.values())
+
+    def _join(
+        self, key: str, names: Sequence[str], *, dtype: str = "uint8", nodata: float = NO_CONFIDENCE, scale: float = 1.0
+    ) -> Path:
+        """One layer of all blocks as a plain GeoTIFF in the work folder."""
+        plain = self.work / f"{key}.tif"
+        with small_cache(), RasterWriter(
+            plain, self.scene.grid.window_grid(self.place), bands=names, dtype=dtype, nodata=nodata, overwrite=True,
+            compress="none", scale=scale,
+        ) as writer:  # fmt: skip
+            for block in self.blocks:
+                with np.load(self.path_of(block)) as stored:
+                    writer.write(block.within(self.place), stored[key])
+        return plain
+
+
+def _entropy(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(K, H, W) -> (H, W): Shannon's entropy of the probabilities, 1 where all K are equal."""
+    p = np.clip(answers, 1e-7, 1)
+    return np.asarray(np.clip(-(p * np.log(p)).sum(0) / np.log(max(2, len(p))), 0, 1), np.float32)
+
+
+def compute_block(task: tuple[MapRequest, Window]) -> None:
+    """Work off one block in a process of its own, which keeps job and model for the next one."""
+    import torch
+
+    request, block = task
+    # One thread of torch for each worker: the same sums in the same order for any number of workers.
+    torch.set_num_threads(1)
+    job = _opened(request)
+    if job.path_of(block).exists():
+        return
+    with ThreadPoolExecutor(1) as reader:
+        job.compute(_loaded(request.model, request.settings.device, request.settings.precision), block, reader,
+                    threading.Event())  # fmt: skip
+
+
+class _ById:
+    """A request as a key: it holds lists, which have no hash."""
+
+    def __init__(self, request: MapRequest) -> None:
+        self.request, self.key = request, repr(request)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ById) and self.key == other.key
+
+
+def _opened(request: MapRequest) -> MapJob:
+    return _open_once(_ById(request))
+
+
+@lru_cache(maxsize=4)
+def _open_once(request: _ById) -> MapJob:
+    return MapJob(request.request)
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str, device: str, precision: Any) -> LandModel:
+    return load_model(model, device=device, precision=precision)
