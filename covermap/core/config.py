@@ -255,7 +255,7 @@ class SplitConfig(Section):
             if getattr(self, key) is not None and self.method not in methods:
                 raise ValueError(f"split.{key} goes with split.method {' or '.join(methods)}, not with {self.method}")
         if self.method == "kfold":
-            if "test" in self.model_fields_set:
+            if "test" in self.changed:
                 raise ValueError("split.test has no effect with kfold: split.fold says which blocks are the test")
             if (self.fold or 1) > (self.folds or 5):
                 raise ValueError(f"split.fold {self.fold} is not among the folds 1 to {self.folds or 5}")

@@ -33,7 +33,7 @@ class TargetConfig(Section):
 
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> TargetConfig:
-        given = self.model_fields_set - {"path", "shares", "size_px", "factor", "per_chip"}
+        given = self.changed - {"path", "shares", "size_px", "factor", "per_chip"}
         if given and (self.path is None or self.shares):
             raise ValueError(f"{', '.join(sorted(given))}: only with path, not with shares or a layout's own target")
         if self.path is not None and self.shares:

@@ -120,7 +120,7 @@ def _by_layout(scenes: Sequence[Scene], config: SplitConfig) -> _Wishes:
     fractions = {}
     for part, share in (("val", config.val), ("test", config.test)):
         assert isinstance(share, float)
-        if part in there and part in config.model_fields_set:
+        if part in there and part in config.changed:
             raise ConfigError(
                 f"split.{part} has no effect: the layout has a {part} part", fix=f"leave split.{part} out"
             )

@@ -23,6 +23,7 @@ from covermap.core.errors import CovermapError
 from covermap.core.legend import IGNORE, PALETTE, Legend
 from covermap.core.output import write_text
 from covermap.core.run import Run
+from covermap.core.task import KINDS
 from covermap.data.reference import with_reference
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split, part_counts
@@ -48,6 +49,7 @@ def write_report(run: Run) -> Path:
     page = render(
         "page.html",
         name=run.config.name,
+        chips=KINDS[run.config.task_section.name].chips,
         folder=shlex.quote(str(run.folder)),
         evaluate=_evaluate_command(pieces),
         sentence=result_sentence(pieces.metrics),
@@ -255,10 +257,11 @@ def _confusions(pieces: Pieces) -> list[dict[str, str]]:
 def _curves(pieces: Pieces) -> dict[str, Any] | None:
     if not pieces.log:
         return None
+    has_val = pieces.split is not None and any(tile.part == "val" for tile in pieces.split.tiles)
     return {
         "chart": figures.learning_curves(pieces.log, pieces.chosen_epoch),
         "chosen": pieces.chosen_epoch,
-        "monitor": pieces.run.config.monitor[0],
+        "monitor": pieces.run.config.monitor[0] if has_val else "",
         "last": pieces.log[-1]["epoch"],
         "seconds": _total_seconds(pieces.log),
     }

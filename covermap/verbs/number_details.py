@@ -81,13 +81,19 @@ def number_scores(task: Task) -> dict[str, Score]:
 
     def r(t: Sums) -> Sums:
         n, y, yy, p, pp, yp = (t[..., i] for i in range(6))
-        spread = np.sqrt(np.maximum(n * yy - y * y, 0) * np.maximum(n * pp - p * p, 0))
-        return mean(ratio(n * yp - y * p, spread))
+        left, right = n * yy - y * y, n * pp - p * p
+        known = (left > 1e-9 * n * yy) & (right > 1e-9 * n * pp)
+        return mean(ratio(n * yp - y * p, np.sqrt(np.where(known, left * right, 0))))
+
+    def r2(t: Sums) -> Sums:
+        left = t[..., 2] - ratio(t[..., 1] ** 2, t[..., 0])
+        # Blocks whose reference is all the same leave rounding errors.
+        return mean(1 - ratio(t[..., 7], np.where(left > 1e-9 * t[..., 2], left, 0)))
 
     return {
         "rmse": lambda t: mean(np.sqrt(ratio(t[..., 7], t[..., 0])) * unit),
         "mae": lambda t: mean(ratio(t[..., 6], t[..., 0]) * unit),
         "bias": lambda t: mean(ratio(t[..., 3] - t[..., 1], t[..., 0]) * unit),
-        "r2": lambda t: mean(1 - ratio(t[..., 7], t[..., 2] - ratio(t[..., 1] ** 2, t[..., 0]))),
+        "r2": r2,
         "r": r,
     }

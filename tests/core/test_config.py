@@ -124,3 +124,29 @@ def test_values_that_cannot_be_are_named(tmp_path, text, words):
     with pytest.raises(ConfigError, match=words) as caught:
         load_config(write(tmp_path, text))
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("more", [
+    {},
+    {"split": {"method": "kfold", "folds": 3, "fold": 2}},
+    {"split": {"method": "csv", "path": "parts.csv"}},
+    {"task": "chip_regression", "data": {"target": {"shares": True}}},
+    {"task": "regression", "data": {"target": {"path": "height.tif", "scale": 0.1}}},
+    {"task": {"name": "density", "breaks": [1, 5]}, "data": {"target": {"path": "d.tif", "per_chip": True}}},
+    {"task": "hazard", "decision": {"threshold": "auto"}, "stages": [{"gsd_m": 10}, {"gsd_m": 5}]},
+])  # fmt: skip
+def test_the_config_that_a_run_keeps_is_the_same_one(more):
+    """Written with every default, read again by evaluate, report and resume."""
+    data = {"image": "i.tif", **({} if "data" in more and "path" in more["data"]["target"] else {"labels": "l.tif"})}
+    config = parse_config(
+        {"name": "a", "data": data | more.get("data", {}), **{k: v for k, v in more.items() if k != "data"}}
+    )
+    again = parse_config(config.model_dump(mode="json"))
+    assert again.model_dump(mode="json") == config.model_dump(mode="json")
+
+
+def test_recipes_survive_being_kept(pytestconfig):
+    for path in sorted((pytestconfig.rootpath / "recipes").glob("*.yaml")):
+        config = load_config(path)
+        kept = config.model_dump(mode="json")
+        assert parse_config(kept).model_dump(mode="json") == kept, path.name

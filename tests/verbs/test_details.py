@@ -178,3 +178,17 @@ def test_scores_of_several_classes_at_once_are_those_of_the_whole(threshold):
     assert better.against(found)["map"]["low"] > 0
     assert better.against(found)["macro_f1"]["p"] < 0.01
     assert better.against(presences(task, answers, 1 - there)[1]) == {}
+
+
+def test_numbers_that_do_not_vary_in_what_was_drawn_have_no_r2():
+    """Squares of one value each, and one that varies: draws without it have no R2, where rounding would give 1e13."""
+    random = np.random.default_rng(0)
+    task = Task("regression", load_legend({1: "share"}), units=("",)).scaled([0.3], [0.2])
+    known = np.full((1, 128, 128 * 8), 0.1, "float32")
+    known[0, :, :128] += random.random((128, 128)).astype("float32")
+    found = NumberDetails(task)
+    answers = (known + random.normal(0, 0.1, known.shape)).astype("float32")
+    found.add(Compared(answers, known, "p", "s", block=Window(0, 0, 128, 128 * 8)))
+    interval = found.tables()["intervals"]["r2"]
+    assert "draws have no score" in interval["note"]
+    assert -20 < interval["low"] < interval["value"] < interval["high"] <= 1

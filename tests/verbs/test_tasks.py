@@ -70,10 +70,13 @@ def finish(raw):
     return metrics["models"]["network"], run
 
 
-@pytest.mark.parametrize("task", ["classification", "chip_regression", "regression"])
+@pytest.mark.parametrize("task", ["classification", "chip_regression", "regression", "shares"])
 def test_run_by_the_command_line(tmp_path, chips, write_tif, covermap, task):
     if task == "classification":
         data = chip_labels(tmp_path, chips, write_tif)
+    elif task == "shares":
+        data = pixel_labels(tmp_path, chips, write_tif) | {"target": {"shares": True}}
+        task = "chip_regression"
     else:
         data = numbers(tmp_path, chips, write_tif)
     raw = base(tmp_path, data, task=task, train={"epochs": 1})
@@ -85,6 +88,7 @@ def test_run_by_the_command_line(tmp_path, chips, write_tif, covermap, task):
     code, out, _ = covermap("evaluate", str(tmp_path / "runs/one"), "--part", "val")
     assert code == 0
     assert "these are no test scores" in out.replace("\n", " ")
+    assert covermap("report", str(tmp_path / "runs/one"))[0] == 0
     assert covermap("check", str(tmp_path / "c.yaml"))[0] == 0
 
 
