@@ -16,6 +16,7 @@ from covermap import __version__
 from covermap.cli import (
     check,
     check_plugin,
+    compare,
     demo,
     doctor,
     evaluate,
@@ -73,6 +74,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(event.event)
 app.command()(rank.rank)
+app.command()(compare.compare)
 app.command()(report.report)
 app.add_typer(legend.app, name="legend")
 app.command()(run.run)

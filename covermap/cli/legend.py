@@ -1,4 +1,4 @@
-"""`covermap legend`: list, show and convert legends."""
+"""`covermap legend`: list, show, convert and match legends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import typer
 
 from covermap.cli import show
 
-app = typer.Typer(help="List, show and convert legends (classes with codes, names and colours).", no_args_is_help=True)
+app = typer.Typer(
+    help="Legends (classes with codes, names, colours): list, show, convert, match.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -54,3 +56,75 @@ def convert(
 
     claim(out, overwrite=overwrite)
     typer.echo(str(write_legend(read_legend(source), out)))
+
+
+Own = Annotated[list[str] | None, typer.Option("--crosswalk", help="Crosswalk of your own (YAML); may be repeated.")]
+
+
+@app.command()
+def crosswalk(
+    source: Annotated[str, typer.Argument(help="Legend to come from: a shipped name or file.", metavar="FROM")],
+    target: Annotated[str, typer.Argument(help="Legend to go to.", metavar="TO")],
+    own: Own = None,
+    as_json: show.AsJson = False,
+) -> None:
+    """Which class of one legend is which class of another, and what has no counterpart.
+
+    Where only the way back is known, or one over a third legend, it is read so, and the route is printed.
+    Examples: covermap legend crosswalk corine ipcc · covermap legend crosswalk esri_io esa_worldcover
+    """
+    from covermap.core.crosswalk import find_crosswalk, read_crosswalk
+    from covermap.geo.legend_files import read_legend
+
+    found = find_crosswalk(read_legend(source), read_legend(target), [read_crosswalk(path) for path in own or ()])
+    if as_json:
+        about = {"from": found.source.name, "to": found.target.name, "route": found.route, "source": found.basis}
+        show.as_json(about | {"classes": found.rows})
+        return
+    rows = [[r["code"], r["name"], r["to_code"], r["to_name"] or "none", r["note"]] for r in found.rows]
+    show.table(rows, ["code", found.source.name, "to", found.target.name, "note"], title=" > ".join(found.route))
+    typer.echo(f"source: {found.basis or 'the same legend'}")
+
+
+@app.command()
+def apply(
+    source: Annotated[str, typer.Argument(help="Map of classes, or the folder of its tiles.", metavar="MAP.tif")],
+    out: Annotated[str, typer.Argument(help="Map to write.", metavar="OUT.tif")],
+    to: Annotated[str | None, typer.Option(help="Legend to bring it to; default: that of --crosswalk.")] = None,
+    legend: Annotated[str | None, typer.Option(help="Legend of MAP, where it does not say it.")] = None,
+    own: Own = None,
+    date: Annotated[str | None, typer.Option(help="Acquisition date, where MAP does not say it.")] = None,
+    overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+) -> None:
+    """Write a map in another legend by a crosswalk; classes without a counterpart become nodata, and are listed.
+
+    Examples: covermap legend apply map.tif ipcc.tif --to ipcc ·
+    covermap legend apply wc.tif esri.tif --legend esa_worldcover --to esri_io
+    """
+    from covermap.verbs.reclassify import reclassify
+
+    with show.progress("read", quiet=as_json) as tick:
+        done = reclassify(
+            source,
+            out,
+            target=to,
+            legend=legend,
+            crosswalks=own or (),
+            date=date,
+            overwrite=overwrite,
+            on_progress=tick,
+        )
+    summary = done.summary
+    if as_json:
+        rows = zip(summary.legend.classes, summary.num_pixels, summary.areas_ha, strict=True)
+        areas = [{"code": c.code, "class": c.name, "pixels": n, "mapped_ha": ha} for c, n, ha in rows]
+        show.as_json(
+            {"files": summary.files, "route": done.crosswalk.route, "areas": areas, "no_counterpart": done.lost}
+        )
+        return
+    typer.echo(f"{out}: {' > '.join(done.crosswalk.route)}")
+    for each in done.lost:
+        typer.echo(f"no counterpart: {each['code']} {each['name']}, {each['pixels']:,} px are nodata")
+    for note in summary.notes:
+        typer.echo(f"note: {note}")
