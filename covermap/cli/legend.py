@@ -27,7 +27,7 @@ def list_(as_json: show.AsJson = False) -> None:
 
 @app.command("show")
 def show_(
-    legend: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml.")],
+    legend: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.")],
     as_json: show.AsJson = False,
 ) -> None:
     """Codes, names and colours of one legend. Example: covermap legend show esa_worldcover"""
@@ -43,19 +43,45 @@ def show_(
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml.")],
+    source: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.")],
     out: Annotated[str, typer.Argument(help="File to write; its ending says the format.")],
     overwrite: show.Overwrite = False,
 ) -> None:
-    """Convert a legend between YAML, QGIS style, colour table, CSV and raster attribute table.
+    """Convert a legend between YAML, QGIS style, colour table, CSV, raster attribute table and SLD.
 
-    Example: covermap legend convert esa_worldcover worldcover.qml
+    What the form cannot hold is said. Example: covermap legend convert esa_worldcover worldcover.qml
     """
     from covermap.core.output import claim
-    from covermap.geo.legend_files import read_legend, write_legend
+    from covermap.geo.legend_files import not_held, read_legend, write_legend
 
+    found = read_legend(source)
+    lost = not_held(found, out)
     claim(out, overwrite=overwrite)
-    typer.echo(str(write_legend(read_legend(source), out)))
+    typer.echo(str(write_legend(found, out)))
+    if lost:
+        show.say(f"note: {out} does not hold {'; '.join(lost)}")
+
+
+@app.command()
+def colours(
+    legend: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.")],
+    as_json: show.AsJson = False,
+) -> None:
+    """Which colours of a legend are easily confused, also with a deficiency of colour vision.
+
+    Example: covermap legend colours corine
+    """
+    from covermap.core.colour_vision import alike
+    from covermap.geo.legend_files import read_legend
+
+    found = read_legend(legend)
+    rows = alike(found)
+    if as_json:
+        show.as_json(rows)
+    elif rows:
+        show.table([list(row.values()) for row in rows], list(rows[0]), title=f"{found.name}: easily confused")
+    else:
+        typer.echo(f"{found.name}: all {len(found)} colours can be told apart, whatever the colour vision")
 
 
 Own = Annotated[list[str] | None, typer.Option("--crosswalk", help="Crosswalk of your own (YAML); may be repeated.")]

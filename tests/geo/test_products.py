@@ -23,9 +23,9 @@ from referencing import Registry, Resource
 from rio_cogeo.cogeo import cog_validate
 
 from covermap.core.errors import ConfigError, LabelError, OutputError
-from covermap.core.legend import IGNORE, Legend, load_legend
+from covermap.core.legend import IGNORE, Legend, load_legend, shipped
 from covermap.geo.grid import Grid
-from covermap.geo.legend_files import SUFFIXES, read_legend, write_legend
+from covermap.geo.legend_files import SUFFIXES, not_held, read_legend, write_legend
 from covermap.geo.products import MapSummary, finish_cog, finish_map
 from covermap.geo.writer import RasterWriter
 
@@ -264,27 +264,83 @@ def test_confidence_is_averaged_in_overviews_without_nodata(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("name", ["esa_worldcover", "corine", "wusu"])
+@pytest.mark.parametrize("name", shipped())
 def test_legends_come_back_from_every_file_form(tmp_path: Path, suffix: str, name: str) -> None:
     legend = load_legend(name)
-    back = read_legend(write_legend(legend, tmp_path / f"{name}{suffix}"))
+    path = write_legend(legend, tmp_path / f"{name}{suffix}")
+    (tmp_path / "again").mkdir()
+    back = read_legend(path)
     assert back.codes == legend.codes
     assert [c.colour for c in back.classes] == [c.colour for c in legend.classes]
     assert back.name == name
-    if suffix != ".clr":
-        assert back.names == legend.names
-    if suffix == ".yaml":
+    # Whatever does not come back is said to be lost.
+    lost = " ".join(not_held(legend, path))
+    assert ("names of the classes" in lost) == (back.names != legend.names)
+    for part, word in (
+        ("title", "title"),
+        ("source", "source"),
+        ("nodata", "nodata"),
+        ("ignore", "ignored"),
+        ("merged", "merged"),
+    ):
+        assert (word in lost) == (getattr(back, part) != getattr(legend, part)), word
+    if suffix in (".yaml", ".yml"):
         assert back == legend
+    assert write_legend(back, tmp_path / "again" / f"{name}{suffix}").read_text() == path.read_text()
+
+
+@pytest.mark.parametrize("one", [s for s in SUFFIXES if s != ".clr"])
+@pytest.mark.parametrize("other", [s for s in SUFFIXES if s not in (".clr", ".yml")])
+def test_forms_lead_into_each_other(tmp_path: Path, one: str, other: str) -> None:
+    legend = load_legend("nlcd")
+    first = read_legend(write_legend(legend, tmp_path / f"a{one}"))
+    second = read_legend(write_legend(first, tmp_path / f"b{other}"))
+    assert second.classes == legend.classes
+
+
+def test_the_sld_is_of_the_namespace_and_order_of_the_standard(tmp_path: Path) -> None:
+    path = write_legend(load_legend("dynamic_world"), tmp_path / "x.sld")
+    root, sld = ET.parse(path).getroot(), "{http://www.opengis.net/sld}"
+    assert (root.tag, root.get("version")) == (f"{sld}StyledLayerDescriptor", "1.0.0")
+    way = "NamedLayer/UserStyle/FeatureTypeStyle/Rule/RasterSymbolizer/ColorMap"
+    colours = root.find("/".join(sld + tag for tag in way.split("/")))
+    assert colours is not None
+    assert colours.get("type") == "values"
+    first = next(iter(colours)).attrib
+    assert first == {"color": "#419bdf", "quantity": "0", "label": "Water", "opacity": "1"}
+
+
+def test_an_sld_of_another_program(tmp_path: Path) -> None:
+    (tmp_path / "x.sld").write_text(
+        """<?xml version="1.0" encoding="UTF-8"?>
+<sld:StyledLayerDescriptor xmlns:sld="http://www.opengis.net/se" version="1.1.0"><sld:ColorMap>
+<sld:ColorMapEntry color="#000000" quantity="0" opacity="0.0" label="nodata"/>
+<sld:ColorMapEntry color="#00FF00" quantity="2.0" label="Wald &amp; Busch"/>
+<sld:ColorMapEntry color="#0000ff" quantity="7"/></sld:ColorMap></sld:StyledLayerDescriptor>"""
+    )
+    found = read_legend(tmp_path / "x.sld")
+    assert [(c.code, c.name, c.colour) for c in found.classes] == [
+        (2, "Wald & Busch", "#00ff00"), (7, "class 7", "#0000ff"),
+    ]  # fmt: skip
+    (tmp_path / "y.sld").write_text('<a><ColorMapEntry color="#00ff00" quantity="2.5" label="half"/></a>')
+    with pytest.raises(LabelError, match="is no legend in"):
+        read_legend(tmp_path / "y.sld")
 
 
 def test_names_with_special_letters_survive(tmp_path: Path) -> None:
     legend = Legend.from_dict({1: 'Wälder & "Gebüsch" <hoch>', 2: "水, eau"})
-    for suffix in (".qml", ".csv", ".aux.xml", ".yaml"):
+    for suffix in (".qml", ".csv", ".aux.xml", ".yaml", ".sld"):
         assert read_legend(write_legend(legend, tmp_path / f"x{suffix}")).names == legend.names
 
 
 def test_files_that_hold_no_legend(tmp_path: Path) -> None:
-    for suffix, text in ((".qml", "<qgis>"), (".csv", "a,b\n1,2\n"), (".clr", "1 2\n"), (".aux.xml", "<a><Row/></a>")):
+    for suffix, text in (
+        (".qml", "<qgis>"),
+        (".csv", "a,b\n1,2\n"),
+        (".clr", "1 2\n"),
+        (".aux.xml", "<a><Row/></a>"),
+        (".sld", "<a><ColorMapEntry quantity='1'/></a>"),
+    ):
         (tmp_path / f"x{suffix}").write_text(text)
         with pytest.raises(LabelError, match="is no legend in"):
             read_legend(tmp_path / f"x{suffix}")
