@@ -300,8 +300,10 @@ def _assemble(
 ) -> tuple[MapSummary, list[Path]]:
     """Blocks -> plain GeoTIFFs -> products; the blocks stay until everything is written."""
     place = area.window if area else scene.grid.window
+    card = read_card(Path(job.model))
     tags = {"COVERMAP_MODEL": job.sums["model.safetensors"][:16]}
-    if any(read_card(Path(job.model)).task.offsets):
+    tags |= {"COVERMAP_RUN": str(card.facts["run"])} if "run" in card.facts else {}
+    if any(card.task.offsets):
         tags["COVERMAP_SHIFTED"] = "probabilities after decision.adjust or threshold"
     layers: dict[str, Path] = {}
     wanted: list[tuple[str, str, Sequence[str], float]] = []
@@ -321,7 +323,7 @@ def _assemble(
         plain, out, legend,
         date=next((d for d in scene.dates if d), None),
         derived_from=[*(Path(path).name for path in scene.paths), f"model {tags['COVERMAP_MODEL']}"],
-        confidence=layers.get("confidence"), tags=tags, overwrite=True,
+        layers=layers, tags=tags, overwrite=True,
     )  # fmt: skip
     return summary, list(layers.values())
 

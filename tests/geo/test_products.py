@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pystac
 import pytest
 import rasterio
@@ -83,10 +84,14 @@ def test_the_map_is_a_cog_with_codes_colours_and_mode_overviews(tmp_path: Path, 
         colours = file.colormap(1)
         assert {code: colours[code] for code in legend.codes} == {c.code: (*c.rgb, 255) for c in legend.classes}
         assert colours[legend.map_nodata][3] == 0
-        tags = file.tags()
+        tags, statistics = file.tags(), file.tags(1)
     assert tags["TIFFTAG_SOFTWARE"].startswith("covermap ")
     assert Legend.from_dict(json.loads(tags["COVERMAP_LEGEND"])) == legend
     assert tags["COVERMAP_DATE"] == "2019-07-27"
+    assert tags["COVERMAP_CONTENT"] == "sha256:" + hashlib.sha256(legend.decode(index).tobytes()).hexdigest()
+    shown = legend.decode(index)[index != IGNORE]
+    assert float(statistics["STATISTICS_MAXIMUM"]) == shown.max()
+    assert float(statistics["STATISTICS_MEAN"]) == pytest.approx(shown.mean())
 
 
 def test_areas_in_metres_and_in_degrees(tmp_path: Path) -> None:
@@ -127,8 +132,46 @@ def test_gdal_reads_names_and_attribute_table(tmp_path: Path) -> None:
     categories = [e.text for e in root.iter("Category")]
     assert len(categories) == 101
     assert categories[80] == "Permanent water bodies"
+    # GDAL itself writes what it read from the table, when it makes a copy.
+    rasterio.shutil.copy(tmp_path / "map.tif", tmp_path / "copy.tif", driver="GTiff")
+    told = ET.parse(tmp_path / "copy.tif.aux.xml").getroot()
+    assert [e.text for e in next(told.iter("Row"))][:7] == first[:7]
+    assert [tuple(e.findtext(tag) for tag in ("Name", "Type", "Usage")) for e in told.iter("FieldDefn")] == fields
+    assert [e.text for e in told.iter("Category")] == categories
+
+
+def test_the_table_of_arcgis(tmp_path: Path) -> None:
+    legend = load_legend("corine")
+    summary, _ = make(tmp_path, legend, UTM)
+    table = pyogrio.read_dataframe(tmp_path / "map.tif.vat.dbf")
+    assert list(table.columns) == ["Value", "Count", "Class", "Red", "Green", "Blue", "Alpha", "Area_ha"]
+    assert table["Value"].tolist() == list(legend.codes)
+    assert table["Class"].tolist() == list(legend.names)  # the longest has 87 letters
+    assert table["Count"].tolist() == list(summary.num_pixels)
+    assert table[["Red", "Green", "Blue"]].to_numpy().tolist() == [list(c.rgb) for c in legend.classes]
+    np.testing.assert_allclose(table["Area_ha"], summary.areas_ha, atol=1e-4)
+    assert not list(tmp_path.glob("*.cpg"))
+
+
+def test_names_of_other_letters_in_the_table_of_arcgis(tmp_path: Path) -> None:
+    for names, page in ((("Wälder", "Prés"), False), (("Лес", "Łąka"), True), (("Wald", "Wiese"), False)):
+        legend = Legend.from_dict(dict(enumerate(names, 1)))
+        summary, _ = make(tmp_path, legend, DEGREES, overwrite=True)
+        assert (tmp_path / "map.tif.vat.cpg").exists() == page
+        assert (tmp_path / "map.tif.vat.cpg" in summary.files) == page
+        shutil.copy(tmp_path / "map.tif.vat.dbf", tmp_path / "read.dbf")
+        if page:
+            shutil.copy(tmp_path / "map.tif.vat.cpg", tmp_path / "read.cpg")
+        assert pyogrio.read_dataframe(tmp_path / "read.dbf")["Class"].tolist() == list(names)
+        for copy in tmp_path.glob("read.*"):
+            copy.unlink()
+
+
+def test_gdalinfo_tells_names_and_table(tmp_path: Path) -> None:
     if shutil.which("gdalinfo") is None:
-        return
+        pytest.skip("needs gdalinfo, GDAL's own program")
+    legend = load_legend("esa_worldcover")
+    make(tmp_path, legend, UTM)
     told = subprocess.run(["gdalinfo", "-json", tmp_path / "map.tif"], capture_output=True, text=True, check=True)
     info = json.loads(told.stdout)
     assert info["bands"][0]["categories"][95] == "Mangroves"
@@ -146,9 +189,14 @@ def test_codes_above_255_have_a_table_but_no_category_list(tmp_path: Path) -> No
 
 def test_the_stac_item_is_valid_and_true(tmp_path: Path) -> None:
     legend = load_legend("dynamic_world")
-    summary, _ = make(
-        tmp_path, legend, UTM, derived_from=["../model", "s2.tif"], confidence=tmp_path / "confidence.tif"
-    )
+    layers = {}
+    for key, bands, scale in (("confidence", ["confidence in percent"], 1.0), ("probs", legend.names, 1 / 200)):
+        plain = tmp_path / f"plain_{key}.tif"
+        with RasterWriter(plain, UTM, bands=bands, dtype="uint8", nodata=255, scale=scale) as writer:
+            writer.write(UTM.window, np.full((len(bands), UTM.height, UTM.width), 40, np.uint8))
+        layers[key] = finish_cog(plain, tmp_path / f"{key}.tif", nodata=255, description=bands)
+        plain.unlink()
+    summary, _ = make(tmp_path, legend, UTM, derived_from=["../model", "s2.tif"], layers=layers)
     raw = json.loads((tmp_path / "map.stac.json").read_text())
     assert stac_faults(raw) == []
     item = pystac.Item.from_dict(raw)
@@ -171,7 +219,25 @@ def test_the_stac_item_is_valid_and_true(tmp_path: Path) -> None:
     assert classes[-1]["value"] == 255
     assert classes[-1]["nodata"] is True
     assert item.assets["confidence"].href == "./confidence.tif"
-    assert {path.name for path in summary.files} == {path.name for path in tmp_path.iterdir()}
+    assert [band["name"] for band in item.assets["probs"].to_dict()["bands"]] == list(legend.names)
+    band = item.assets["probs"].to_dict()["bands"][3]
+    assert (band["data_type"], band["nodata"], band["raster:scale"], band["raster:offset"]) == (
+        "uint8",
+        255,
+        1 / 200,
+        0,
+    )
+    assert "raster:scale" not in item.assets["confidence"].to_dict()["bands"][0]
+    assert {band["raster:spatial_resolution"] for band in asset["bands"]} == {10}
+    # Every other file that was written is named there, with its size and checksum.
+    written = {path.name for path in tmp_path.iterdir()} - {"map.stac.json"}
+    assert {Path(each.href).name for each in item.assets.values()} == written
+    for each in item.assets.values():
+        content = (tmp_path / each.href).read_bytes()
+        assert each.extra_fields["file:checksum"] == "1220" + hashlib.sha256(content).hexdigest()
+    assert {path.name for path in summary.files} | {"confidence.tif", "probs.tif"} == written | {"map.stac.json"}
+    used = {uri.split("/")[-3] for uri in raw["stac_extensions"]}
+    assert used == {"projection", "raster", "classification", "file", "processing"}
 
 
 @pytest.mark.parametrize(
@@ -217,7 +283,9 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         make(tmp_path / folder, load_legend("esa_worldcover"), UTM)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["areas.csv", "map.clr", "map.qml", "map.stac.json", "map.tif", "map.tif.aux.xml"]
+    assert names == [
+        "areas.csv", "map.clr", "map.qml", "map.stac.json", "map.tif", "map.tif.aux.xml", "map.tif.vat.dbf",
+    ]  # fmt: skip
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
