@@ -21,6 +21,7 @@ from covermap.cli import (
     doctor,
     evaluate,
     event,
+    export,
     fetch,
     info,
     init,
@@ -77,6 +78,7 @@ app.command()(rank.rank)
 app.command()(compare.compare)
 app.command()(report.report)
 app.add_typer(legend.app, name="legend")
+app.command()(export.export)
 app.command()(run.run)
 app.command()(schema_.schema)
 app.command()(demo.demo)

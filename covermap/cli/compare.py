@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Source = Annotated[str, Argument(help="Map of classes.", metavar="MAP.tif")]
 Other = Annotated[str, Argument(help="Map to compare with, or the folder of its tiles.", metavar="OTHER.tif")]
-Out = Annotated[str | None, Argument(help="Folder for the tables; without it they are only printed.", metavar="[OUT]")]
+Out = Annotated[str | None, Argument(help="Folder for the tables; without it they are only printed.", metavar="OUT")]
 As = Annotated[str | None, Option("--as", help="Legend to compare in, such as ipcc.", metavar="LEGEND")]
 Stated = Annotated[str | None, Option("--legend", help="Legend of MAP, a name or file, where it does not say it.")]
 OtherStated = Annotated[str | None, Option(help="Legend of OTHER: esa_worldcover, esri_io, dynamic_world, ...")]
