@@ -107,7 +107,7 @@ def card_item(card: ModelCard, folder: Path) -> str:
     }
     # Boxes of scenes may overlap, polygons of one geometry must not.
     boxes = [shapely.box(*box) for box in facts.get("footprint_wgs84", ())]
-    return stac_item(name, shapely.union_all(boxes) if boxes else None, properties, assets, "mlm/v1.4.0")
+    return stac_item(name, shapely.union_all(boxes) if boxes else None, properties, assets, ["mlm/v1.4.0"])
 
 
 def _version(package: str) -> str | None:

@@ -108,6 +108,19 @@ def test_the_item_of_a_forest_that_knows_little(tmp_path):
     assert not {"gsd", "mlm:total_parameters"} & set(about)
 
 
+def test_the_own_package_of_the_extension_reads_the_items(folder, tmp_path):
+    schema = pytest.importorskip("stac_model.schema", reason="needs stac-model (extra dev)")
+    raw = json.loads((folder / "item.stac.json").read_text())["properties"]
+    model = schema.MLModelProperties.model_validate(raw)
+    assert model.name == "covermap-my-run"
+    assert {str(getattr(task, "value", task)) for task in model.tasks} == {"semantic-segmentation"}
+    assert [scaling.mean for scaling in model.input[0].value_scaling] == pytest.approx([2000, 4000])
+    assert model.input[0].input.dim_order == ["batch", "time", "bands", "height", "width"]
+    assert [c.value for c in model.output[0].classes] == [10, 80]
+    for field in ("name", "architecture", "tasks", "input", "output"):  # all that it needs, none by a default
+        assert f"mlm:{field}" in raw
+
+
 class Api:
     """The calls of huggingface_hub.HfApi that a push makes; `files` is what the hub then holds."""
 

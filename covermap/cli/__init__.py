@@ -17,10 +17,12 @@ from covermap.cli import (
     assess,
     check,
     check_plugin,
+    compare,
     demo,
     doctor,
     evaluate,
     event,
+    export,
     fetch,
     info,
     init,
@@ -77,8 +79,10 @@ app.command()(event.event)
 app.command()(rank.rank)
 app.command()(sample.sample)
 app.command()(assess.assess)
+app.command()(compare.compare)
 app.command()(report.report)
 app.add_typer(legend.app, name="legend")
+app.command()(export.export)
 app.command()(run.run)
 app.command()(schema_.schema)
 app.command()(demo.demo)

@@ -22,10 +22,10 @@ EXTENSIONS = ("classification/v2.0.0", "file/v2.1.0", "processing/v1.2.0")
 
 def stac_item(
     name: str, ground: shapely.Geometry | None, properties: Mapping[str, Any], assets: Mapping[str, Any],
-    extension: str, *, links: Sequence[Mapping[str, str]] = (),
+    extensions: Sequence[str], *, links: Sequence[Mapping[str, str]] = (),
 ) -> str:  # fmt: skip
-    """An Item with EXTENSIONS and one more; ground: longitude and latitude on WGS 84, None where it is not known."""
-    uris = [f"https://stac-extensions.github.io/{each}/schema.json" for each in (extension, *EXTENSIONS)]
+    """An Item with EXTENSIONS and further ones; ground: longitude, latitude on WGS 84, None where it is not known."""
+    uris = [f"https://stac-extensions.github.io/{each}/schema.json" for each in (*extensions, *EXTENSIONS)]
     place = {"geometry": None} if ground is None else {"geometry": mapping(ground), "bbox": list(ground.bounds)}
     item = {
         "type": "Feature", "stac_version": "1.1.0", "stac_extensions": uris, "id": name, **place,

@@ -1,4 +1,4 @@
-"""ClassMap: a finished map, or any raster of class codes, read by windows as class indices."""
+"""A map of classes by whomever: its file or tiles, its grid, and the legend that its codes are of."""
 
 from __future__ import annotations
 
@@ -8,50 +8,120 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 
-from covermap.core.legend import IGNORE, Legend
+from covermap.core.errors import DataError, LabelError, suggest
+from covermap.core.legend import IGNORE, Legend, load_legend, shipped
 from covermap.data.labels import infer_legend, open_codes
+from covermap.geo.classes import read_classes
 from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.legend_files import read_legend
+from covermap.geo.mosaic import mosaic
 from covermap.geo.products import legend_of_map
-from covermap.geo.raster import grid_of, open_dataset, read_plain
+from covermap.geo.raster import grid_of
 
-BLOCK_PX = 512
+_TIFFS = (".tif", ".tiff")
+_BLOCK_PX = 512
+_LOOK_AT = 8
+"""One block of so many is looked at where a legend is only to be suggested."""
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """A raster of codes on its grid."""
+    """path: what opens it (of tiles the text of a VRT). name: what it is called in messages. date: as written in it."""
 
     path: str
-    grid: Grid
+    name: str
     legend: Legend
+    grid: Grid
+    files: tuple[str, ...]
+    date: str | None = None
+    option: str = "--legend"
 
-    @staticmethod
-    def open(path: str | Path) -> ClassMap:
-        """With its own legend, or one of the codes that are found; raises DataError, LabelError."""
-        path = str(path)
-        dataset = open_codes(path)
-        return ClassMap(path, grid_of(dataset), legend_of_map(path) or infer_legend(path))
+    def read(self, window: Window, grid: Grid | None = None) -> npt.NDArray[np.uint8]:
+        """Class indices (H, W) of a window of its own grid, or of another by nearest neighbour; IGNORE for none.
 
-    def read(self, window: Window) -> npt.NDArray[np.uint8]:
-        """Class indices (H, W), IGNORE where nothing is mapped."""
-        dataset = open_dataset(self.path)
-        values, valid = read_plain(dataset, [1], window, dataset.nodata)
-        found = np.full(values.shape[1:], IGNORE, np.uint8)
-        found[valid] = self.legend.encode(values[0][valid], where=self.path)
-        return found
+        Raises LabelError for codes that its legend does not know.
+        """
+        try:
+            return read_classes(self.path, grid or self.grid, self.legend, window=window, method="nearest")
+        except LabelError as error:
+            raise LabelError(
+                error.message.replace(self.path, self.name),
+                fix=f"state the legend that they are of ({self.option}), or a copy of it that lists them under ignore",
+            ) from error
 
     def blocks(self) -> Iterator[Window]:
         """Windows that cover it once, always the same ones in the same order."""
-        return partition(self.grid.window, BLOCK_PX, 8 * BLOCK_PX)
+        return partition(self.grid.window, _BLOCK_PX, 8 * _BLOCK_PX)
 
     def at(self, rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
         """Class indices (N,) of pixels (N,) inside of the grid; each block of the file is read once."""
         found = np.full(len(rows), IGNORE, np.uint8)
-        blocks = (rows // BLOCK_PX) * (self.grid.width // BLOCK_PX + 1) + cols // BLOCK_PX
+        blocks = (rows // _BLOCK_PX) * (self.grid.width // _BLOCK_PX + 1) + cols // _BLOCK_PX
         for block in np.unique(blocks):
             of = np.flatnonzero(blocks == block)
-            row, col = int(rows[of[0]]) // BLOCK_PX * BLOCK_PX, int(cols[of[0]]) // BLOCK_PX * BLOCK_PX
-            window = Window(row, col, BLOCK_PX, BLOCK_PX).intersect(self.grid.window)
+            row, col = (int(v[of[0]]) // _BLOCK_PX * _BLOCK_PX for v in (rows, cols))
+            window = Window(row, col, _BLOCK_PX, _BLOCK_PX).intersect(self.grid.window)
             found[of] = self.read(window)[rows[of] - row, cols[of] - col]
         return found
+
+
+def open_class_map(
+    path: str | Path, *, legend: str | None = None, option: str = "--legend", infer: bool = False
+) -> ClassMap:
+    """A raster of class codes, or a folder of tiles of one; legend: a shipped name or file, else the map's own.
+
+    option: how the legend is stated, for messages. infer: where nobody says what the codes mean, they are classes by
+    their numbers. Raises LabelError where this is not known or the raster holds none, DataError, and what joining tiles
+    raises.
+    """
+    files = _files(Path(path))
+    opened = files[0] if len(files) == 1 else mosaic(files, gaps=True)
+    dataset = open_codes(opened)
+    known = read_legend(legend) if legend else legend_of_map(files[0]) or (infer_legend(opened) if infer else None)
+    if known is None:
+        raise LabelError(f"{path} does not say what its codes mean", fix=_candidates(opened, option))
+    if dataset.nodata is not None and dataset.nodata in known.codes:
+        name = known.names[known.codes.index(int(dataset.nodata))]
+        raise LabelError(
+            f"{path} says that {dataset.nodata:g} is nodata, legend {known.name!r} that it is {name!r}",
+            fix="if it is the class, take the tag away: gdal_edit.py -unsetnodata FILE; else state another legend",
+        )
+    with rasterio.open(files[0]) as first:
+        date = first.tags().get("COVERMAP_DATE")
+    return ClassMap(opened, str(path), known, grid_of(dataset), tuple(files), date, option)
+
+
+def _files(path: Path) -> list[str]:
+    if not path.is_dir():
+        return [str(path)]
+    found = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in _TIFFS)
+    if not found:
+        raise DataError(f"{path} holds no GeoTIFF", fix="give a map, or the folder of its tiles")
+    return found
+
+
+def _candidates(path: str, option: str) -> str:
+    """What to do about a missing legend, with the shipped ones that know the codes."""
+    codes = infer_legend(path, every=_LOOK_AT).codes
+    known = [load_legend(name) for name in shipped()]
+    fit = [one.name for one in known if {*codes} <= {*one.codes, *one.ignore, *one.merged, one.nodata}]
+    shown = ", ".join(map(str, codes[:12])) + (", ..." if len(codes) > 12 else "")
+    if not fit:
+        return f"write a legend of its codes ({shown}) and state it: {option} FILE.yaml"
+    return f"state the legend: {option} {fit[0]}" + (
+        f" (its codes {shown} are in {', '.join(fit)})" if len(fit) > 1 else f" has its codes {shown}"
+    )
+
+
+def find_target(name: str, known: tuple[Legend, ...]) -> Legend:
+    """The legend that a map is to be brought to: one of `known` by name, a shipped one or a file; raises LabelError."""
+    for legend in known:
+        if legend.name == name:
+            return legend
+    if not Path(name).suffix and name not in shipped():
+        raise LabelError(
+            f"there is no legend called {name!r}", fix=suggest(name, [*shipped(), *(k.name for k in known)])
+        )
+    return read_legend(name)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from covermap.core.design import Cluster
 from covermap.core.errors import DataError, GridError
 from covermap.core.legend import IGNORE
-from covermap.data.class_map import ClassMap
+from covermap.data.class_map import ClassMap, open_class_map
 from covermap.geo.grid import Window, add_by_square
 from covermap.geo.products import count_rows
 
@@ -57,8 +57,8 @@ class Frame:
     @staticmethod
     def open(source: str | Path, strata: str | Path | None, *, stratified: bool) -> Frame:
         """Strata: those of another raster, or the map's own classes. Raises DataError, LabelError, GridError."""
-        found = ClassMap.open(source)
-        by = ClassMap.open(strata) if strata else found
+        found = open_class_map(source, infer=True)
+        by = open_class_map(strata, infer=True) if strata else found
         if not by.grid.is_same(found.grid):
             raise GridError(
                 f"{strata} is not on the grid of {source}: {by.grid.describe()}; {found.grid.describe()}",
@@ -92,7 +92,7 @@ class Frame:
             area_ha += np.asarray(self.map.grid.row_areas_ha(block.row, block.height)) @ in_row
         size = len(self.codes)
         if not num_pixels[:size].any():
-            raise DataError(f"{self.map.path} holds no pixel of a class", fix="check its nodata value and legend")
+            raise DataError(f"{self.map.name} holds no pixel of a class", fix="check its nodata value and legend")
         return num_pixels[:size], area_ha[:size]
 
     @property

@@ -63,7 +63,7 @@ class SamplePoints:
         mapped = of.at(rows, cols).astype(np.intp)
         if (mapped == IGNORE).any():
             raise DataError(
-                f"{_which(table, mapped == IGNORE)} of {path} lie where {of.path} holds no class",
+                f"{_which(table, mapped == IGNORE)} of {path} lie where {of.name} holds no class",
                 fix="assess the map that the sample was drawn from, or draw a new one",
             )
         cluster = _whole(table["cluster"], "cluster", str(path)) if "cluster" in table else np.arange(len(table))
@@ -135,7 +135,7 @@ def _pixels(table: gpd.GeoDataFrame, of: ClassMap, path: str) -> tuple[Ints, Int
     outside = ~((rows >= 0) & (rows < of.grid.height) & (cols >= 0) & (cols < of.grid.width))
     if outside.any():
         raise GridError(
-            f"{_which(table, outside)} of {path} lie outside of {of.path}",
+            f"{_which(table, outside)} of {path} lie outside of {of.name}",
             fix="assess the map that the sample was drawn from; check the CRS of the points",
         )
     return rows.astype(np.intp), cols.astype(np.intp)

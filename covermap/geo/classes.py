@@ -121,7 +121,7 @@ def read_by_method(
             mine = weights if method == "weighted_mode" else None
             out[tile.within(window).slices] = reduce_classes(index, factor, len(legend), method=method, weights=mine)
     source = grid_of(open_dataset(str(path)))
-    if _offset_px(grid, source, max(1, round(_pixel_ratio(grid, source, str(path))))) is None:
+    if _offset_px(grid, source, max(1, round(pixel_ratio(grid, source, str(path))))) is None:
         # Centres of pixels do not fall on the fine pixels that the others are counted from.
         found["nearest"] = read_classes(
             path, grid, legend, window=window, method="nearest", nodata=nodata, unknown=unknown
@@ -229,7 +229,7 @@ def _read_fine(
     dataset = open_dataset(str(path))
     source = grid_of(dataset)
     nodata = _nodata_code(dataset, legend, nodata)
-    ratio = _pixel_ratio(grid, source, str(path))
+    ratio = pixel_ratio(grid, source, str(path))
     factor = 1 if method == "nearest" else max(1, round(ratio))
     offset = _offset_px(grid, source, factor)
     # A power of two, so that tiles mostly end where the blocks of the file end, and none is decoded twice.
@@ -287,7 +287,7 @@ def _nodata_code(dataset: DatasetReader, legend: Legend, nodata: float | None) -
     return dataset.nodata if nodata is None else nodata
 
 
-def _pixel_ratio(grid: Grid, source: Grid, name: str) -> float:
+def pixel_ratio(grid: Grid, source: Grid, name: str) -> float:
     """How many source pixels one pixel at the grid's centre spans, in one direction."""
     require_crs_on_both(source.crs, grid.crs, name)
     middle = Window(grid.height // 2, grid.width // 2, 1, 1)

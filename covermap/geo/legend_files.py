@@ -1,4 +1,4 @@
-"""Legends as other programs know them: YAML, QGIS style (.qml), colour table (.clr), CSV, GDAL's .aux.xml.
+"""Legends as other programs know them: YAML, QGIS style (.qml), colour table (.clr), CSV, .aux.xml, SLD.
 
 | file      | holds                  | read by                     |
 |-----------|------------------------|-----------------------------|
@@ -7,6 +7,9 @@
 | .clr      | codes, colours         | ArcGIS, OTB, GRASS          |
 | .csv      | codes, names, colours  | spreadsheets                |
 | .aux.xml  | codes, names, colours, pixels, areas | GDAL, QGIS, ArcGIS |
+| .sld      | codes, names, colours, name, title | GeoServer, MapServer, QGIS |
+
+`not_held` says what of a legend a form leaves out.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from covermap.core.errors import LabelError
 from covermap.core.legend import Legend, load_legend
 from covermap.core.output import write_text
 
-SUFFIXES = (".yaml", ".yml", ".qml", ".clr", ".csv", ".aux.xml")
+SUFFIXES = (".yaml", ".yml", ".qml", ".clr", ".csv", ".aux.xml", ".sld")
+_SLD = "http://www.opengis.net/sld"
 
 # Column, type (0 integer, 1 real, 2 string) and usage (0 generic, 1 pixel count, 2 name, 5 value, 6-9 R G B A)
 # as GDALRATFieldType and GDALRATFieldUsage number them.
@@ -50,9 +54,27 @@ def write_legend(legend: Legend, path: str | Path) -> Path:
         text = csv_text(("code", "name", "colour"), [(c.code, c.name, c.colour) for c in legend.classes])
     elif suffix == ".aux.xml":
         text = aux_xml_text(legend)
+    elif suffix == ".sld":
+        text = sld_text(legend)
     else:
         text = yaml.safe_dump(legend.to_dict(), sort_keys=False, allow_unicode=True, width=120)
     return write_text(path, text)
+
+
+def not_held(legend: Legend, path: str | Path) -> list[str]:
+    """What of a legend the form that a file's ending names cannot hold, of what this legend has; raises LabelError."""
+    suffix = _suffix(path)
+    if suffix in (".yaml", ".yml"):
+        return []
+    parts = {
+        "names of the classes": suffix == ".clr",
+        "the title": bool(legend.title) and suffix != ".sld",
+        "the source": bool(legend.source),
+        f"that {legend.nodata} is nodata": legend.nodata is not None,
+        "codes that are ignored": bool(legend.ignore),
+        "codes and names that were merged": bool(legend.merged or legend.old_names),
+    }
+    return [part for part, lost in parts.items() if lost]
 
 
 def read_legend(path: str | Path) -> Legend:
@@ -67,10 +89,11 @@ def read_legend(path: str | Path) -> Legend:
         return load_legend(path)
     if not Path(path).is_file():
         raise LabelError(f"there is no legend file {path}", fix="check the path")
-    readers = {".qml": _from_qml, ".clr": _from_clr, ".csv": _from_csv, ".aux.xml": _from_aux_xml}
+    readers = {".qml": _from_qml, ".clr": _from_clr, ".csv": _from_csv, ".aux.xml": _from_aux_xml, ".sld": _from_sld}
     try:
-        rows = readers[suffix](Path(path).read_text(encoding="utf-8-sig"))
-        entries = [{"code": int(code), "name": name, "colour": colour} for code, name, colour in rows]
+        text = Path(path).read_text(encoding="utf-8-sig")
+        rows = readers[suffix](text)
+        entries = [{"code": _whole(code), "name": name, "colour": colour} for code, name, colour in rows]
     except (ET.ParseError, UnicodeDecodeError, KeyError, ValueError, TypeError, IndexError) as error:
         raise LabelError(
             f"{path} is no legend in {suffix} form: {error!r}", fix=f"write one to compare: {_EXAMPLE}{suffix}"
@@ -78,7 +101,8 @@ def read_legend(path: str | Path) -> Legend:
     if not entries:
         raise LabelError(f"{path} holds no classes", fix="save the layer's style as paletted / unique values")
     name = Path(path).name.removesuffix(suffix)
-    return Legend.from_dict({"name": name, "classes": entries}, where=str(path))
+    title = _sld_title(text) if suffix == ".sld" else ""
+    return Legend.from_dict({"name": name, "title": title, "classes": entries}, where=str(path))
 
 
 def class_names(raster: str | Path) -> dict[int, str]:
@@ -134,6 +158,27 @@ def qml_text(legend: Legend) -> str:
     return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + _xml_text(qgis)
 
 
+def sld_text(legend: Legend) -> str:
+    """A Styled Layer Descriptor 1.0 (OGC 02-070) of one raster layer; `type="values"` as GeoServer and QGIS know it."""
+    ET.register_namespace("", _SLD)
+    root = ET.Element(f"{{{_SLD}}}StyledLayerDescriptor", version="1.0.0")
+    layer = _below(root, "NamedLayer")
+    _below(layer, "Name").text = legend.name
+    style = _below(layer, "UserStyle")
+    _below(style, "Title").text = legend.title or legend.name
+    symbolizer = _below(_below(_below(style, "FeatureTypeStyle"), "Rule"), "RasterSymbolizer")
+    colours = _below(symbolizer, "ColorMap")
+    colours.set("type", "values")
+    for c in legend.classes:
+        entry = {"color": c.colour, "quantity": str(c.code), "label": c.name, "opacity": "1"}
+        ET.SubElement(colours, f"{{{_SLD}}}ColorMapEntry", entry)
+    return "<?xml version='1.0' encoding='UTF-8'?>\n" + _xml_text(root)
+
+
+def _below(parent: ET.Element, tag: str) -> ET.Element:
+    return ET.SubElement(parent, f"{{{_SLD}}}{tag}")
+
+
 def aux_xml_text(
     legend: Legend, num_pixels: Sequence[int] | None = None, areas_ha: Sequence[float] | None = None
 ) -> str:
@@ -177,6 +222,23 @@ def _from_qml(text: str) -> list[_Row]:
     ]
 
 
+def _from_sld(text: str) -> list[_Row]:
+    entries = _tagged(text, "ColorMapEntry")
+    shown = [e for e in entries if float(e.get("opacity", 1)) > 0]  # nodata is drawn as nothing
+    return [(e.attrib["quantity"], e.get("label") or f"class {e.attrib['quantity']}", e.attrib["color"]) for e in shown]
+
+
+def _sld_title(text: str) -> str:
+    """The first title that is not just the layer's name."""
+    names = {e.text for e in _tagged(text, "Name")}
+    return next((e.text for e in _tagged(text, "Title") if e.text and e.text not in names), "")
+
+
+def _tagged(text: str, tag: str) -> list[ET.Element]:
+    """Elements by name in any namespace: those of versions 1.0 and 1.1 differ."""
+    return [e for e in ET.fromstring(text).iter() if e.tag.rpartition("}")[2] == tag]
+
+
 def _from_clr(text: str) -> list[_Row]:
     lines = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return [(line[0], f"class {line[0]}", _colour(line[1:4])) for line in lines]
@@ -193,6 +255,13 @@ def _from_aux_xml(text: str) -> list[_Row]:
     at = {usage: index for index, usage in enumerate(usages)}
     rows = [[f.text or "" for f in row.iter("F")] for row in root.iter("Row")]
     return [(row[at[5]], row[at[2]], _colour([row[at[i]] for i in (6, 7, 8)])) for row in rows]
+
+
+def _whole(code: str) -> int:
+    """A code that may be written as 10.0; raises ValueError for 10.5."""
+    if not float(code).is_integer():
+        raise ValueError(f"{code} is no class code")
+    return int(float(code))
 
 
 def _colour(rgb: Sequence[str]) -> str:

@@ -1,9 +1,10 @@
 """The map as users expect it: one call turns class codes into files that GIS programs, catalogues and people read.
 
     map.tif          cloud-optimised GeoTIFF: codes, nodata, colour table, overviews of the most frequent class
-    map.tif.aux.xml  class names and attribute table (GDAL, QGIS, ArcGIS)
+    map.tif.aux.xml  class names and attribute table (GDAL, QGIS)
+    map.tif.vat.dbf  the same table for ArcGIS, with .vat.cpg where names are not of Latin letters
     map.qml map.clr  colours for QGIS and ArcGIS
-    map.stac.json    STAC 1.1 Item: classes, place, date, checksum, origin
+    map.stac.json    STAC 1.1 Item: classes, place, date, checksums, origin
     areas.csv        class, code, pixels, hectares, share  (other.areas.csv for a map called other.tif)
     confidence.tif   made by predict, like probs.tif       (other_confidence.tif, other_probs.tif)
 
@@ -12,7 +13,9 @@ Nothing in them depends on when or where they were made: the same input gives th
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,16 +41,20 @@ from covermap.core.stac_item import stac_classes, stac_dates, stac_file, stac_it
 from covermap.geo.grid import Grid, partition
 from covermap.geo.legend_files import aux_xml_text, csv_text, write_legend
 from covermap.geo.raster import grid_of
+from covermap.geo.vat import write_vat
 
 _BLOCK_PX = 512
 _CACHE_MB = 64
+_COUNT_ROWS = 64
 _SIDE_FILES = {
-    "attributes": ("application/xml", "metadata", "Class names and attribute table (GDAL)"),
-    "style": ("application/xml", "metadata", "Colours (QGIS)"),
-    "colours": ("text/plain", "metadata", "Colours (value red green blue)"),
-    "areas": ("text/csv", "metadata", "Area of each class"),
-    "confidence": ("image/tiff; application=geotiff; profile=cloud-optimized", "data", "Confidence in percent"),
+    "attributes": ("application/xml", "Class names and attribute table (GDAL)"),
+    "table": ("application/dbf", "Class names and attribute table (ArcGIS)"),
+    "style": ("application/xml", "Colours (QGIS)"),
+    "colours": ("text/plain", "Colours (value red green blue)"),
+    "areas": ("text/csv", "Area of each class"),
 }
+_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+_LAYERS = {"confidence": "Confidence in percent", "probs": "Probability of each class"}
 
 
 @dataclass(frozen=True)
@@ -68,43 +75,46 @@ class MapSummary:
 
 def finish_map(
     plain: str | Path, out: str | Path, legend: Legend, *, date: str | None = None,
-    derived_from: Sequence[str | Path] = (), confidence: str | Path | None = None,
+    derived_from: Sequence[str | Path] = (), layers: Mapping[str, str | Path] | None = None,
     tags: Mapping[str, str] | None = None, overwrite: bool = False,
 ) -> MapSummary:  # fmt: skip
     """Turn a tiled GeoTIFF of class codes into the finished map `out` and its side files; `plain` is left as it is.
 
     plain: one band in `legend.map_dtype`, nodata `legend.map_nodata`. date: acquisition, `2019`, `2019-07`,
     `2019-07-27` or `first/last`; without it no STAC item is written and a note says so. derived_from: model and
-    images. confidence: a finished raster beside the map. Memory: 64 MB of cache and some rows of blocks.
+    images. layers: finished rasters of the map's grid, by name. The tag COVERMAP_CONTENT is the SHA-256 of the codes,
+    row by row, little-endian. Memory: 64 MB of cache and some rows of pixels.
     Raises OutputError, LabelError (codes that the legend does not know) and ConfigError (date).
     """
     when = stac_dates(date) if date else None
     out = claim(out, overwrite=overwrite)
     with small_cache(), rasterio.open(plain) as dataset:
         grid = grid_of(dataset)
-        num_pixels, areas_ha, num_nodata = _count(dataset, grid, legend)
+        num_pixels, areas_ha, num_nodata, content = _count(dataset, grid, legend)
     beside = names_beside(out)
-    all_tags = {"COVERMAP_LEGEND": json.dumps(legend.to_dict()), **({"COVERMAP_DATE": date} if date else {})}
+    all_tags = {"COVERMAP_LEGEND": json.dumps(legend.to_dict()), "COVERMAP_CONTENT": f"sha256:{content}"}
+    all_tags |= {"COVERMAP_DATE": date} if date else {}
     colours = {c.code: (*c.rgb, 255) for c in legend.classes} | {legend.map_nodata: (0, 0, 0, 0)}
     notes: tuple[str, ...] = ()
     # The map itself appears last: where it stands, its side files are complete.
     with replacing(out) as partial, _gdal_failures(out, partial):
         _copy_as_cog(plain, partial, legend.map_nodata, ["land_cover"], all_tags | dict(tags or {}), "mode", colours)
         write_text(beside["attributes"], aux_xml_text(legend, num_pixels, areas_ha))
+        pages = write_vat(legend, num_pixels, areas_ha, beside["table"])[1:]
         write_legend(legend, beside["style"])
         write_legend(legend, beside["colours"])
         write_text(beside["areas"], _areas_text(legend, num_pixels, areas_ha))
         if when:
-            assets = {"map": _stac_map(partial, out, legend, num_pixels, num_nodata)}
-            others = beside | ({"confidence": Path(confidence)} if confidence else {})
-            assets |= {key: _stac_side(key, path, out) for key, path in others.items() if key != "item"}
+            assets = {"map": _stac_map(partial, out, legend, grid, num_pixels, num_nodata)}
+            assets |= {key: _stac_layer(key, Path(path), out) for key, path in (layers or {}).items()}
+            assets |= {key: stac_file(beside[key], *about, "metadata") for key, about in _SIDE_FILES.items()}
             write_text(beside["item"], _stac_item(out.stem, grid, when, derived_from, assets))
         else:
             beside.pop("item").unlink(missing_ok=True)
             notes = (
                 "no STAC item was written: the date of the image is not known (state it: --date, or FILE@2019-07-27)",
             )
-    return MapSummary(out, (out, *beside.values()), legend, num_pixels, areas_ha, num_nodata, notes)
+    return MapSummary(out, (out, *beside.values(), *pages), legend, num_pixels, areas_ha, num_nodata, notes)
 
 
 def legend_of_map(path: str | Path) -> Legend | None:
@@ -146,6 +156,7 @@ def _copy_as_cog(
             if colours:
                 dataset.write_colormap(1, dict(colours))
         options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": _BLOCK_PX, "OVERVIEW_RESAMPLING": resampling.upper()}
+        options |= {"STATISTICS": "YES"}
         with rasterio.open(view) as dataset:
             rasterio.shutil.copy(dataset, out, driver="COG", BIGTIFF="IF_SAFER", **options)
 
@@ -173,19 +184,22 @@ def _gdal_failures(out: Path, partial: Path) -> Iterator[None]:
             rest.unlink()
 
 
-def _count(dataset: DatasetReader, grid: Grid, legend: Legend) -> tuple[tuple[int, ...], tuple[float, ...], int]:
-    """Pixels and hectares per class, and pixels without one; rows weigh by the ground size of their own pixels."""
-    num_pixels, areas_ha = np.zeros(256, np.int64), np.zeros(256)
-    for block in partition(grid.window, _BLOCK_PX, 8 * _BLOCK_PX):
-        codes = dataset.read(1, window=block.rasterio)
+def _count(dataset: DatasetReader, grid: Grid, legend: Legend) -> tuple[tuple[int, ...], tuple[float, ...], int, str]:
+    """Pixels and hectares per class, pixels without one, SHA-256; rows weigh by the ground size of their own pixels."""
+    num_pixels, areas_ha, content = np.zeros(256, np.int64), np.zeros(256), hashlib.sha256()
+    stored = np.dtype(legend.map_dtype).newbyteorder("<")
+    for strip in partition(grid.window, _COUNT_ROWS, grid.width):
+        codes = dataset.read(1, window=strip.rasterio)
+        content.update(codes.astype(stored).tobytes())
         index = np.full(codes.shape, IGNORE, np.uint8)
         mapped = codes != legend.map_nodata
         index[mapped] = legend.encode(codes[mapped], where=dataset.name)
         in_row = count_rows(index)
         num_pixels += in_row.sum(0)
-        areas_ha += np.asarray(grid.row_areas_ha(block.row, block.height)) @ in_row
+        areas_ha += np.asarray(grid.row_areas_ha(strip.row, strip.height)) @ in_row
     classes = slice(0, len(legend))
-    return tuple(num_pixels[classes].tolist()), tuple(areas_ha[classes].tolist()), int(num_pixels[IGNORE])
+    counts = tuple(num_pixels[classes].tolist()), tuple(areas_ha[classes].tolist()), int(num_pixels[IGNORE])
+    return *counts, content.hexdigest()
 
 
 def count_rows(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -203,6 +217,7 @@ def names_beside(out: Path) -> dict[str, Path]:
     """The side files of a map, by role."""
     return {
         "attributes": out.with_name(out.name + ".aux.xml"),
+        "table": out.with_name(out.name + ".vat.dbf"),
         "style": out.with_suffix(".qml"),
         "colours": out.with_suffix(".clr"),
         "areas": out.with_name("areas.csv" if out.stem == "map" else f"{out.stem}.areas.csv"),
@@ -220,7 +235,7 @@ def _areas_text(legend: Legend, num_pixels: Sequence[int], areas_ha: Sequence[fl
 def _stac_item(
     name: str, grid: Grid, when: dict[str, str | None], derived_from: Sequence[str | Path], assets: dict[str, Any]
 ) -> str:  # fmt: skip
-    """A STAC 1.1 Item as text, with the extension projection 2.0 beside those of all items."""
+    """A STAC 1.1 Item as text, with the extensions projection and raster beside those of all items."""
     epsg = grid.crs.to_epsg() if grid.crs else None
     crs = {"proj:code": f"EPSG:{epsg}" if epsg else None}
     if grid.crs and not epsg:
@@ -229,20 +244,37 @@ def _stac_item(
     properties = {**when, "gsd": round(grid.gsd_m, 3), **crs, **place}
     links = [{"rel": "derived_from", "href": str(href)} for href in derived_from]
     ground = shapely.Polygon(grid.outline) if grid.outline else None
-    return stac_item(name, ground, properties, assets, "projection/v2.0.0", links=links)
+    return stac_item(name, ground, properties, assets, ["projection/v2.0.0", "raster/v2.0.0"], links=links)
 
 
-def _stac_map(file: Path, out: Path, legend: Legend, num_pixels: Sequence[int], num_nodata: int) -> dict[str, Any]:
+def _stac_map(
+    file: Path, out: Path, legend: Legend, grid: Grid, num_pixels: Sequence[int], num_nodata: int
+) -> dict[str, Any]:
     """The map as a STAC asset, with its classes and checksum."""
     classes = [{**each, "count": n} for each, n in zip(stac_classes(legend), num_pixels, strict=True)]
     classes.append({"value": legend.map_nodata, "name": "nodata", "nodata": True, "count": num_nodata})
-    band = {"name": "land_cover", "data_type": legend.map_dtype, "nodata": legend.map_nodata}
-    kind = "image/tiff; application=geotiff; profile=cloud-optimized"
+    band = {"name": "land_cover", "data_type": legend.map_dtype, "nodata": legend.map_nodata, **_stac_pixels(grid)}
     bands = [band | {"classification:classes": classes}]
-    return {**stac_file(file, kind, "Land cover", "data"), "href": f"./{out.name}", "bands": bands}
+    return {**stac_file(file, _COG, "Land cover", "data"), "href": f"./{out.name}", "bands": bands}
 
 
-def _stac_side(key: str, path: Path, out: Path) -> dict[str, Any]:
-    kind, role, title = _SIDE_FILES[key]
-    href = f"./{path.name}" if path.parent == out.parent else path.as_posix()
-    return {"href": href, "type": kind, "title": title, "roles": [role]}
+def _stac_layer(key: str, path: Path, out: Path) -> dict[str, Any]:
+    """A further raster of the map's grid as a STAC asset: bands with type, nodata and scale."""
+    with rasterio.open(path) as dataset:
+        pixels = _stac_pixels(grid_of(dataset))
+        names = [name or f"band {i}" for i, name in enumerate(dataset.descriptions, 1)]
+        rows = zip(names, dataset.dtypes, dataset.nodatavals, dataset.scales, dataset.offsets, strict=True)
+        bands = []
+        for name, dtype, nodata, scale, offset in rows:
+            band = {"name": name, "data_type": dtype, **pixels}
+            if nodata is not None:
+                band["nodata"] = "nan" if math.isnan(nodata) else nodata
+            if (scale, offset) != (1.0, 0.0):
+                band |= {"raster:scale": scale, "raster:offset": offset}
+            bands.append(band)
+    file = stac_file(path, _COG, _LAYERS.get(key, key.capitalize()), "data")
+    return {**file, "href": f"./{path.name}" if path.parent == out.parent else path.as_posix(), "bands": bands}
+
+
+def _stac_pixels(grid: Grid) -> dict[str, Any]:
+    return {"raster:sampling": "area", "raster:spatial_resolution": round(grid.gsd_m, 3)}

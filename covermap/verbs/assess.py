@@ -16,7 +16,7 @@ import numpy.typing as npt
 from covermap.core.design import Design, design_beside
 from covermap.core.errors import DataError
 from covermap.core.output import claim, require_no_input, write_text
-from covermap.data.class_map import ClassMap
+from covermap.data.class_map import ClassMap, open_class_map
 from covermap.data.sample_points import SamplePoints
 from covermap.data.zones import Zones
 from covermap.geo.legend_files import csv_text
@@ -49,7 +49,7 @@ def assess(
     at least 30 points lie inside. Another map than the one that was sampled can be assessed by the same points. Reads
     the map once, block by block. Raises DataError (no design, points that were changed), LabelError, GridError.
     """
-    of, plan = ClassMap.open(source), Design.load(design or design_beside(points))
+    of, plan = open_class_map(source, infer=True), Design.load(design or design_beside(points))
     found = SamplePoints.load(points, plan, of, skip_empty=skip_empty)
     areas = Zones.open(zones, of.grid, zone_field) if zones else None
     if out is not None:
@@ -135,7 +135,7 @@ def _strata_ha(
     drawn, mapped = sum(areas), float(counted.area_ha.sum())
     if abs(drawn - mapped) > 0.01 * mapped:
         raise DataError(
-            f"the sample was drawn from {drawn:,.0f} ha, {of.path} maps {mapped:,.0f} ha",
+            f"the sample was drawn from {drawn:,.0f} ha, {of.name} maps {mapped:,.0f} ha",
             fix="a sample says nothing about other ground: assess the map that it was drawn from, or another one of "
             "the same area",
         )
@@ -164,7 +164,7 @@ def _result(of: ClassMap, found: Accuracy, counted: _Counted, total_ha: float) -
     overall = _estimated(found.overall, "value", "ci95") | {"unweighted": right / num}
     codes = list(of.legend.codes)
     return {
-        "map": of.path, "total_ha": total_ha, "areas": areas, "overall": overall, **accuracies,
+        "map": of.name, "total_ha": total_ha, "areas": areas, "overall": overall, **accuracies,
         "matrix": {"codes": codes, "names": list(of.legend.names), "rows": "map", "columns": "reference",
                    "counts": found.counts.tolist(), "shares": found.shares.tolist()},
         "kappa": _known(found.kappa),

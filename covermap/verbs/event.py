@@ -158,8 +158,10 @@ def _by_index(
         legend = Legend(kind, (LandClass(1, f"no {kind}", "#e8e8e0"), LandClass(2, kind, COLOURS[kind])), nodata=0)
         _cut(change, codes, shown, index, legend, found.value)
         date = next((day for day in scene.dates[index.num_before :] if day), None)
-        summary = finish_map(codes, out, legend, date=date, derived_from=scene.paths, overwrite=True)
         finish_cog(shown, layer, nodata=float("nan"), description=index.unit, overwrite=True)
+        summary = finish_map(
+            codes, out, legend, date=date, derived_from=scene.paths, layers={"change": layer}, overwrite=True
+        )
     finally:
         for path in (change, shown, codes):
             path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.engine import cores, map_unordered
+from covermap.core.engine import cores, map_ordered
 from covermap.core.progress import Tick
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.writer import RasterWriter
@@ -40,18 +40,11 @@ def write_layer(layer: Layer, out: Path, *, overwrite: bool, on_progress: Tick) 
     """Blocks are read by all cores, and written in their order: the same call gives the same bytes; returns counts."""
     blocks = list(partition(layer.grid.window, layer.block_px, layer.block_px))
     counts: Any = 0
-    early: dict[int, npt.NDArray[Any]] = {}
     with RasterWriter(
         out, layer.grid, bands=layer.bands, dtype=layer.dtype, nodata=layer.nodata, overwrite=overwrite
     ) as writer:  # fmt: skip
-        written = 0
-        for number, (values, seen) in map_unordered(
-            lambda number: (number, layer.read(blocks[number])), range(len(blocks)), workers=cores()
-        ):
-            early[number] = values
+        for number, (values, seen) in enumerate(map_ordered(layer.read, blocks, workers=cores())):
             counts = counts + seen
-            while written in early:
-                writer.write(blocks[written], early.pop(written))
-                written += 1
-                on_progress(written, len(blocks))
+            writer.write(blocks[number], values)
+            on_progress(number + 1, len(blocks))
     return np.asarray(counts)

@@ -267,6 +267,7 @@ class MapJob:
     def assemble(self) -> tuple[MapSummary | None, list[Path]]:
         """Blocks -> plain GeoTIFFs -> products, and the work folder is gone; the map itself has a summary."""
         tags = {"COVERMAP_MODEL": self.sums["model.safetensors"][:16]}
+        tags |= {"COVERMAP_RUN": str(self.card.facts["run"])} if "run" in self.card.facts else {}
         legend = self.card.legend
         if self.numbers:
             plain = self._join("numbers", legend.names, dtype="float32", nodata=np.nan)
@@ -287,7 +288,7 @@ class MapJob:
             plain, self.out, legend,
             date=next((d for d in self.scene.dates if d), None),
             derived_from=[*(Path(path).name for path in self.scene.paths), f"model {tags['COVERMAP_MODEL']}"],
-            confidence=made.get("confidence"), tags=tags, overwrite=True,
+            layers=made, tags=tags, overwrite=True,
         )  # fmt: skip
         shutil.rmtree(self.work)
         return summary, list(made.values())

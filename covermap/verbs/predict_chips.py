@@ -192,7 +192,8 @@ def _rasters(
         codes = np.where(known, legend.decode(best), legend.map_nodata).astype(legend.map_dtype)
         _write(plain, grid, codes[None], ["class"], dtype=legend.map_dtype, nodata=legend.map_nodata)
         date = next((day for day in scene.dates if day), None)
-        return [*finish_map(plain, out, legend, date=date, overwrite=overwrite).files, *files]
+        layers = {"probs": probs}
+        return [*finish_map(plain, out, legend, date=date, layers=layers, overwrite=overwrite).files, *files]
     finally:
         plain.unlink(missing_ok=True)
 

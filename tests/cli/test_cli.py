@@ -25,8 +25,10 @@ VERBS = [
     "train",
     "evaluate",
     "predict",
+    "compare",
     "report",
     "legend",
+    "export",
     "run",
     "schema",
     "demo",
@@ -157,6 +159,9 @@ def test_legends_are_listed_shown_and_converted(covermap, tmp_path):
     code, out, err = covermap("legend", "convert", "esa_worldcover", tmp_path / "w.clr")
     assert code == 0, err
     assert "80 0 100 200" in (tmp_path / "w.clr").read_text()
+    assert "does not hold names of the classes; the title; the source; that 0 is nodata" in err
+    code, _, err = covermap("legend", "convert", tmp_path / "w.clr", tmp_path / "w.sld")
+    assert (code, err) == (0, "")
     code, _, err = covermap("legend", "show", "esa_worldcove")
     assert (code, "esa_worldcover" in err) == (1, True)
 

@@ -1,12 +1,13 @@
-"""Workers that die, and errors that come back from them."""
+"""Results in order, workers that die, and errors that come back from them."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from covermap.core.engine import over_processes, over_ray
+from covermap.core.engine import map_ordered, over_processes, over_ray
 from covermap.core.errors import CovermapError, DataError
 from tests.workers import die_always, die_once, refuse
 
@@ -24,3 +25,22 @@ def test_the_work_of_a_worker_that_dies_is_done_by_another(tmp_path, engine, mon
     assert caught.value.fix
     with pytest.raises(CovermapError, match="died"):
         list(engine(die_always, [1, 2], workers=2))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_keep_the_order_of_their_items(workers: int) -> None:
+    def slow_first(item: int) -> int:
+        time.sleep(0.02 * (item % 3 == 0))
+        return item * item
+
+    assert list(map_ordered(slow_first, range(20), workers=workers)) == [n * n for n in range(20)]
+
+
+def test_an_error_ends_it() -> None:
+    def fail(item: int) -> int:
+        if item == 5:
+            raise ValueError("five")
+        return item
+
+    with pytest.raises(ValueError, match="five"):
+        list(map_ordered(fail, range(9), workers=3))

@@ -19,6 +19,7 @@ PUBLISHED = {
     "wusu_merged": ([0, 1, 2, 4, 6, 7, 8, 10, 11, 12], {}),
     "catalonia": (list(range(1, 13)), {1: "#7fff00", 12: "#000080"}),
     "lucas_italy": (list(range(1, 11)), {}),
+    "ipcc": (list(range(1, 7)), {}),
 }
 
 

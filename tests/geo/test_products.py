@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pystac
 import pytest
 import rasterio
@@ -23,9 +24,9 @@ from referencing import Registry, Resource
 from rio_cogeo.cogeo import cog_validate
 
 from covermap.core.errors import ConfigError, LabelError, OutputError
-from covermap.core.legend import IGNORE, Legend, load_legend
+from covermap.core.legend import IGNORE, Legend, load_legend, shipped
 from covermap.geo.grid import Grid
-from covermap.geo.legend_files import SUFFIXES, read_legend, write_legend
+from covermap.geo.legend_files import SUFFIXES, not_held, read_legend, write_legend
 from covermap.geo.products import MapSummary, finish_cog, finish_map
 from covermap.geo.writer import RasterWriter
 
@@ -83,10 +84,14 @@ def test_the_map_is_a_cog_with_codes_colours_and_mode_overviews(tmp_path: Path, 
         colours = file.colormap(1)
         assert {code: colours[code] for code in legend.codes} == {c.code: (*c.rgb, 255) for c in legend.classes}
         assert colours[legend.map_nodata][3] == 0
-        tags = file.tags()
+        tags, statistics = file.tags(), file.tags(1)
     assert tags["TIFFTAG_SOFTWARE"].startswith("covermap ")
     assert Legend.from_dict(json.loads(tags["COVERMAP_LEGEND"])) == legend
     assert tags["COVERMAP_DATE"] == "2019-07-27"
+    assert tags["COVERMAP_CONTENT"] == "sha256:" + hashlib.sha256(legend.decode(index).tobytes()).hexdigest()
+    shown = legend.decode(index)[index != IGNORE]
+    assert float(statistics["STATISTICS_MAXIMUM"]) == shown.max()
+    assert float(statistics["STATISTICS_MEAN"]) == pytest.approx(shown.mean())
 
 
 def test_areas_in_metres_and_in_degrees(tmp_path: Path) -> None:
@@ -127,8 +132,46 @@ def test_gdal_reads_names_and_attribute_table(tmp_path: Path) -> None:
     categories = [e.text for e in root.iter("Category")]
     assert len(categories) == 101
     assert categories[80] == "Permanent water bodies"
+    # GDAL itself writes what it read from the table, when it makes a copy.
+    rasterio.shutil.copy(tmp_path / "map.tif", tmp_path / "copy.tif", driver="GTiff")
+    told = ET.parse(tmp_path / "copy.tif.aux.xml").getroot()
+    assert [e.text for e in next(told.iter("Row"))][:7] == first[:7]
+    assert [tuple(e.findtext(tag) for tag in ("Name", "Type", "Usage")) for e in told.iter("FieldDefn")] == fields
+    assert [e.text for e in told.iter("Category")] == categories
+
+
+def test_the_table_of_arcgis(tmp_path: Path) -> None:
+    legend = load_legend("corine")
+    summary, _ = make(tmp_path, legend, UTM)
+    table = pyogrio.read_dataframe(tmp_path / "map.tif.vat.dbf")
+    assert list(table.columns) == ["Value", "Count", "Class", "Red", "Green", "Blue", "Alpha", "Area_ha"]
+    assert table["Value"].tolist() == list(legend.codes)
+    assert table["Class"].tolist() == list(legend.names)  # the longest has 87 letters
+    assert table["Count"].tolist() == list(summary.num_pixels)
+    assert table[["Red", "Green", "Blue"]].to_numpy().tolist() == [list(c.rgb) for c in legend.classes]
+    np.testing.assert_allclose(table["Area_ha"], summary.areas_ha, atol=1e-4)
+    assert not list(tmp_path.glob("*.cpg"))
+
+
+def test_names_of_other_letters_in_the_table_of_arcgis(tmp_path: Path) -> None:
+    for names, page in ((("Wälder", "Prés"), False), (("Лес", "Łąka"), True), (("Wald", "Wiese"), False)):
+        legend = Legend.from_dict(dict(enumerate(names, 1)))
+        summary, _ = make(tmp_path, legend, DEGREES, overwrite=True)
+        assert (tmp_path / "map.tif.vat.cpg").exists() == page
+        assert (tmp_path / "map.tif.vat.cpg" in summary.files) == page
+        shutil.copy(tmp_path / "map.tif.vat.dbf", tmp_path / "read.dbf")
+        if page:
+            shutil.copy(tmp_path / "map.tif.vat.cpg", tmp_path / "read.cpg")
+        assert pyogrio.read_dataframe(tmp_path / "read.dbf")["Class"].tolist() == list(names)
+        for copy in tmp_path.glob("read.*"):
+            copy.unlink()
+
+
+def test_gdalinfo_tells_names_and_table(tmp_path: Path) -> None:
     if shutil.which("gdalinfo") is None:
-        return
+        pytest.skip("needs gdalinfo, GDAL's own program")
+    legend = load_legend("esa_worldcover")
+    make(tmp_path, legend, UTM)
     told = subprocess.run(["gdalinfo", "-json", tmp_path / "map.tif"], capture_output=True, text=True, check=True)
     info = json.loads(told.stdout)
     assert info["bands"][0]["categories"][95] == "Mangroves"
@@ -146,9 +189,14 @@ def test_codes_above_255_have_a_table_but_no_category_list(tmp_path: Path) -> No
 
 def test_the_stac_item_is_valid_and_true(tmp_path: Path) -> None:
     legend = load_legend("dynamic_world")
-    summary, _ = make(
-        tmp_path, legend, UTM, derived_from=["../model", "s2.tif"], confidence=tmp_path / "confidence.tif"
-    )
+    layers = {}
+    for key, bands, scale in (("confidence", ["confidence in percent"], 1.0), ("probs", legend.names, 1 / 200)):
+        plain = tmp_path / f"plain_{key}.tif"
+        with RasterWriter(plain, UTM, bands=bands, dtype="uint8", nodata=255, scale=scale) as writer:
+            writer.write(UTM.window, np.full((len(bands), UTM.height, UTM.width), 40, np.uint8))
+        layers[key] = finish_cog(plain, tmp_path / f"{key}.tif", nodata=255, description=bands)
+        plain.unlink()
+    summary, _ = make(tmp_path, legend, UTM, derived_from=["../model", "s2.tif"], layers=layers)
     raw = json.loads((tmp_path / "map.stac.json").read_text())
     assert stac_faults(raw) == []
     item = pystac.Item.from_dict(raw)
@@ -171,7 +219,25 @@ def test_the_stac_item_is_valid_and_true(tmp_path: Path) -> None:
     assert classes[-1]["value"] == 255
     assert classes[-1]["nodata"] is True
     assert item.assets["confidence"].href == "./confidence.tif"
-    assert {path.name for path in summary.files} == {path.name for path in tmp_path.iterdir()}
+    assert [band["name"] for band in item.assets["probs"].to_dict()["bands"]] == list(legend.names)
+    band = item.assets["probs"].to_dict()["bands"][3]
+    assert (band["data_type"], band["nodata"], band["raster:scale"], band["raster:offset"]) == (
+        "uint8",
+        255,
+        1 / 200,
+        0,
+    )
+    assert "raster:scale" not in item.assets["confidence"].to_dict()["bands"][0]
+    assert {band["raster:spatial_resolution"] for band in asset["bands"]} == {10}
+    # Every other file that was written is named there, with its size and checksum.
+    written = {path.name for path in tmp_path.iterdir()} - {"map.stac.json"}
+    assert {Path(each.href).name for each in item.assets.values()} == written
+    for each in item.assets.values():
+        content = (tmp_path / each.href).read_bytes()
+        assert each.extra_fields["file:checksum"] == "1220" + hashlib.sha256(content).hexdigest()
+    assert {path.name for path in summary.files} | {"confidence.tif", "probs.tif"} == written | {"map.stac.json"}
+    used = {uri.split("/")[-3] for uri in raw["stac_extensions"]}
+    assert used == {"projection", "raster", "classification", "file", "processing"}
 
 
 @pytest.mark.parametrize(
@@ -217,7 +283,9 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         make(tmp_path / folder, load_legend("esa_worldcover"), UTM)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["areas.csv", "map.clr", "map.qml", "map.stac.json", "map.tif", "map.tif.aux.xml"]
+    assert names == [
+        "areas.csv", "map.clr", "map.qml", "map.stac.json", "map.tif", "map.tif.aux.xml", "map.tif.vat.dbf",
+    ]  # fmt: skip
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -264,27 +332,83 @@ def test_confidence_is_averaged_in_overviews_without_nodata(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("name", ["esa_worldcover", "corine", "wusu"])
+@pytest.mark.parametrize("name", shipped())
 def test_legends_come_back_from_every_file_form(tmp_path: Path, suffix: str, name: str) -> None:
     legend = load_legend(name)
-    back = read_legend(write_legend(legend, tmp_path / f"{name}{suffix}"))
+    path = write_legend(legend, tmp_path / f"{name}{suffix}")
+    (tmp_path / "again").mkdir()
+    back = read_legend(path)
     assert back.codes == legend.codes
     assert [c.colour for c in back.classes] == [c.colour for c in legend.classes]
     assert back.name == name
-    if suffix != ".clr":
-        assert back.names == legend.names
-    if suffix == ".yaml":
+    # Whatever does not come back is said to be lost.
+    lost = " ".join(not_held(legend, path))
+    assert ("names of the classes" in lost) == (back.names != legend.names)
+    for part, word in (
+        ("title", "title"),
+        ("source", "source"),
+        ("nodata", "nodata"),
+        ("ignore", "ignored"),
+        ("merged", "merged"),
+    ):
+        assert (word in lost) == (getattr(back, part) != getattr(legend, part)), word
+    if suffix in (".yaml", ".yml"):
         assert back == legend
+    assert write_legend(back, tmp_path / "again" / f"{name}{suffix}").read_text() == path.read_text()
+
+
+@pytest.mark.parametrize("one", [s for s in SUFFIXES if s != ".clr"])
+@pytest.mark.parametrize("other", [s for s in SUFFIXES if s not in (".clr", ".yml")])
+def test_forms_lead_into_each_other(tmp_path: Path, one: str, other: str) -> None:
+    legend = load_legend("nlcd")
+    first = read_legend(write_legend(legend, tmp_path / f"a{one}"))
+    second = read_legend(write_legend(first, tmp_path / f"b{other}"))
+    assert second.classes == legend.classes
+
+
+def test_the_sld_is_of_the_namespace_and_order_of_the_standard(tmp_path: Path) -> None:
+    path = write_legend(load_legend("dynamic_world"), tmp_path / "x.sld")
+    root, sld = ET.parse(path).getroot(), "{http://www.opengis.net/sld}"
+    assert (root.tag, root.get("version")) == (f"{sld}StyledLayerDescriptor", "1.0.0")
+    way = "NamedLayer/UserStyle/FeatureTypeStyle/Rule/RasterSymbolizer/ColorMap"
+    colours = root.find("/".join(sld + tag for tag in way.split("/")))
+    assert colours is not None
+    assert colours.get("type") == "values"
+    first = next(iter(colours)).attrib
+    assert first == {"color": "#419bdf", "quantity": "0", "label": "Water", "opacity": "1"}
+
+
+def test_an_sld_of_another_program(tmp_path: Path) -> None:
+    (tmp_path / "x.sld").write_text(
+        """<?xml version="1.0" encoding="UTF-8"?>
+<sld:StyledLayerDescriptor xmlns:sld="http://www.opengis.net/se" version="1.1.0"><sld:ColorMap>
+<sld:ColorMapEntry color="#000000" quantity="0" opacity="0.0" label="nodata"/>
+<sld:ColorMapEntry color="#00FF00" quantity="2.0" label="Wald &amp; Busch"/>
+<sld:ColorMapEntry color="#0000ff" quantity="7"/></sld:ColorMap></sld:StyledLayerDescriptor>"""
+    )
+    found = read_legend(tmp_path / "x.sld")
+    assert [(c.code, c.name, c.colour) for c in found.classes] == [
+        (2, "Wald & Busch", "#00ff00"), (7, "class 7", "#0000ff"),
+    ]  # fmt: skip
+    (tmp_path / "y.sld").write_text('<a><ColorMapEntry color="#00ff00" quantity="2.5" label="half"/></a>')
+    with pytest.raises(LabelError, match="is no legend in"):
+        read_legend(tmp_path / "y.sld")
 
 
 def test_names_with_special_letters_survive(tmp_path: Path) -> None:
     legend = Legend.from_dict({1: 'Wälder & "Gebüsch" <hoch>', 2: "水, eau"})
-    for suffix in (".qml", ".csv", ".aux.xml", ".yaml"):
+    for suffix in (".qml", ".csv", ".aux.xml", ".yaml", ".sld"):
         assert read_legend(write_legend(legend, tmp_path / f"x{suffix}")).names == legend.names
 
 
 def test_files_that_hold_no_legend(tmp_path: Path) -> None:
-    for suffix, text in ((".qml", "<qgis>"), (".csv", "a,b\n1,2\n"), (".clr", "1 2\n"), (".aux.xml", "<a><Row/></a>")):
+    for suffix, text in (
+        (".qml", "<qgis>"),
+        (".csv", "a,b\n1,2\n"),
+        (".clr", "1 2\n"),
+        (".aux.xml", "<a><Row/></a>"),
+        (".sld", "<a><ColorMapEntry quantity='1'/></a>"),
+    ):
         (tmp_path / f"x{suffix}").write_text(text)
         with pytest.raises(LabelError, match="is no legend in"):
             read_legend(tmp_path / f"x{suffix}")

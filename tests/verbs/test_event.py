@@ -250,6 +250,8 @@ def test_a_generated_flood_is_found_without_labels(flooded: Path, tmp_path: Path
     f1 = 2 * (mapped & truth).sum() / (mapped.sum() + truth.sum())
     assert f1 > 0.7  # of a threshold on this seed's radar after the event alone: 0.8
     assert any(path.name == "map.stac.json" for path in done.files)
+    change = json.loads((tmp_path / "map.stac.json").read_text())["assets"]["change"]
+    assert (change["href"], change["bands"][0]["nodata"]) == ("./change.tif", "nan")
     per_place = truth.reshape(4, 64, 4, 64).sum((1, 3))
     first = done.places[0]
     assert per_place[first["row"] // 64, first["col"] // 64] > np.median(per_place)

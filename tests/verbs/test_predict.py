@@ -78,6 +78,7 @@ def test_a_map_opens_with_codes_colours_names_and_nodata(model, image, tmp_path)
         values = dataset.read(1)
         assert (dataset.crs, dataset.transform, dataset.shape) == (source.crs, source.transform, source.shape)
         assert dataset.nodata == 0
+        assert dataset.tags()["COVERMAP_RUN"] == "m"
         assert dataset.colormap(1)[10][:3] == load_model(model / "model").legend.classes[0].rgb
     hole = np.zeros(values.shape, bool)
     hole[40:60, 30:70] = True

@@ -1,0 +1,57 @@
+"""The attribute table as ArcGIS reads it: MAP.tif.vat.dbf, the same columns as in GDAL's .aux.xml."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from covermap.core.legend import Legend
+from covermap.core.output import replacing, writing
+
+_DAY = "1980-01-01"
+"""A dBASE file holds the day on which it was written: with a fixed one the same work gives the same bytes."""
+
+
+def write_vat(legend: Legend, num_pixels: Sequence[int], areas_ha: Sequence[float], path: Path) -> list[Path]:
+    """Write the table of a map to `path` (.vat.dbf), one row per class; replaces it. Raises OutputError.
+
+    Names that Latin-1 cannot hold are written in UTF-8, and a file .vat.cpg says so. num_pixels, areas_ha: per class.
+    """
+    import pandas as pd
+    import pyogrio
+
+    rgb = [c.rgb for c in legend.classes]
+    columns = {
+        "Value": pd.Series(legend.codes, dtype="int32"),
+        "Count": pd.Series(num_pixels, dtype="float64"),  # large maps have more pixels than 32 bits can count
+        "Class": pd.Series(legend.names),
+        **{name: pd.Series([c[i] for c in rgb], dtype="int32") for i, name in enumerate(("Red", "Green", "Blue"))},
+        "Alpha": pd.Series([255] * len(legend), dtype="int32"),
+        "Area_ha": pd.Series(areas_ha, dtype="float64").round(4),
+    }
+    latin = all(_is_latin(name) for name in legend.names)
+    page = path.with_suffix(".cpg")
+    with writing(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        plain = Path(folder) / "table.dbf"  # GDAL knows the format by this ending alone
+        pyogrio.write_dataframe(
+            pd.DataFrame(columns), plain, driver="ESRI Shapefile", encoding="ISO-8859-1" if latin else "UTF-8",
+            layer_options={"DBF_DATE_LAST_UPDATE": _DAY},
+        )  # fmt: skip
+        files = [(plain, path)]
+        if latin:
+            page.unlink(missing_ok=True)
+        else:
+            files.append((plain.with_suffix(".cpg"), page))
+        for source, goal in files:
+            with replacing(goal) as partial:
+                source.replace(partial)
+    return [goal for _, goal in files]
+
+
+def _is_latin(name: str) -> bool:
+    try:
+        name.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True

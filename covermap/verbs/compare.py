@@ -1,0 +1,206 @@
+"""`compare`: how far a map agrees with another one of the same ground, such as a global product.
+
+    OUT/comparison.json   everything
+    OUT/classes.csv       a row for each class: hectares in both maps, and how they agree
+    OUT/matrix.csv        hectares: a row for each class of the map, a column for each of the other
+    OUT/pairs.csv         pixels and hectares of each pair of classes as the maps have them, before the crosswalk
+    OUT/agreement.tif     on request: where they agree, differ, or have no class in common
+
+Both legends are brought to one by crosswalks (core/crosswalk.py). The other map is laid on the map's grid by nearest
+neighbour. Where it is finer, each pixel of the map is first cut into so many parts that no pixel of the other is left
+out: then the hectares of small classes are right, which the most frequent class of each pixel would swallow. Neither
+map is the truth, so the words are agreement and disagreement, not accuracy and error.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+
+from covermap.core.crosswalk import Crosswalk, meet, read_crosswalk
+from covermap.core.engine import cores, map_ordered
+from covermap.core.errors import ConfigError, GridError, LabelError
+from covermap.core.legend import IGNORE, Legend
+from covermap.core.output import claim, require_no_input
+from covermap.core.progress import Tick, unseen
+from covermap.data.class_map import ClassMap, find_target, open_class_map
+from covermap.geo.align import require_crs_on_both
+from covermap.geo.classes import pixel_ratio
+from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.products import finish_map, names_beside, small_cache
+from covermap.geo.writer import RasterWriter
+from covermap.verbs.comparison import Comparison, write_tables
+
+WINDOW_PX = 1024
+AGREEMENT = Legend.from_dict({
+    "name": "agreement", "nodata": 0, "classes": [
+        {"code": 1, "name": "Agreement", "colour": "#2c7fb8"},
+        {"code": 2, "name": "Disagreement", "colour": "#d95f0e"},
+        {"code": 3, "name": "No counterpart", "colour": "#bdbdbd"},
+    ]})  # fmt: skip
+_AGREE, _DIFFER, _NONE = AGREEMENT.codes
+_TABLES = {"comparison": "comparison.json", "classes": "classes.csv", "matrix": "matrix.csv", "pairs": "pairs.csv"}
+_Looked = tuple[Window, npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.uint8]]
+
+
+@small_cache()
+def compare(
+    source: str | Path, other: str | Path, out: str | Path | None = None, *, target: str | None = None,
+    legend: str | None = None, other_legend: str | None = None, crosswalks: Sequence[str | Path] = (),
+    raster: bool = False, overwrite: bool = False, on_progress: Tick = unseen,
+) -> Comparison:  # fmt: skip
+    """Compare a map with another one; `out` is a folder for the tables, and with `raster` for a map of agreement.
+
+    source, other: maps, or folders of the tiles of one. target: the legend to compare in; default: see
+    core.crosswalk.meet. legend, other_legend: of maps that do not say it. crosswalks: files, before the shipped ones.
+    Memory: some windows of 1024 px on a side for each core. Raises GridError (no overlap, no CRS on one side),
+    LabelError (no legend, no crosswalk, unknown codes), OutputError.
+    """
+    first = open_class_map(source, legend=legend)
+    second = open_class_map(other, legend=other_legend, option="--other-legend")
+    _require_place(first, second)
+    own = [read_crosswalk(path) for path in crosswalks]
+    if target is not None:
+        find_target(target, tuple(one.target for one in own))  # says so where there is no such legend
+    one, two = meet(first.legend, second.legend, own=own, target=target)
+    parts = max(1, round(pixel_ratio(first.grid, second.grid, second.name)))
+    files = _outputs(out, raster)
+    require_no_input(files.values(), [*first.files, *second.files, *crosswalks])
+    for path in files.values():
+        claim(path, overwrite=overwrite)
+    job = _Job(first, second, one, two, _cut(first.grid, parts), parts)
+    made: tuple[Path, ...] = ()
+    if raster:
+        with tempfile.TemporaryDirectory(dir=files["agreement"].parent, prefix=".agreement.") as folder:
+            codes = Path(folder) / "codes.tif"
+            found = job.run(codes, on_progress)
+            tags = {"COVERMAP_COMPARED": f"{Path(first.name).name}, {Path(second.name).name}, as {one.target.name}"}
+            made = finish_map(codes, files["agreement"], AGREEMENT, tags=tags, overwrite=True).files
+    else:
+        found = job.run(None, on_progress)
+    if files:
+        found = replace(found, files=(*(files[key] for key in _TABLES), *made))
+        write_tables(found, files)
+    return found
+
+
+def _outputs(out: str | Path | None, raster: bool) -> dict[str, Path]:
+    """Every file that a call writes."""
+    if out is None:
+        if raster:
+            raise ConfigError(
+                "the map of agreement has no place", fix="give the folder to write: compare MAP OTHER OUT"
+            )
+        return {}
+    folder = Path(out)
+    if folder.suffix or folder.is_file():
+        raise ConfigError(f"{out} is no folder", fix="give a folder for the tables, or leave it out")
+    files = {key: folder / name for key, name in _TABLES.items()}
+    if raster:
+        files["agreement"] = folder / "agreement.tif"
+        files |= {f"agreement {key}": path for key, path in names_beside(files["agreement"]).items()}
+    return files
+
+
+def _require_place(first: ClassMap, second: ClassMap) -> None:
+    """Raise GridError where two maps do not lie on the same ground."""
+    require_crs_on_both(second.grid.crs, first.grid.crs, second.name)
+    together = second.grid.overlap(first.grid) > 0
+    if first.grid.crs is None:
+        together = second.grid.has_extent_of(first.grid)
+    if not together:
+        why = "" if first.grid.crs else " (without a CRS their corners must be the same)"
+        raise GridError(
+            f"{second.name} ({second.grid.describe()}) does not overlap {first.name} ({first.grid.describe()}){why}",
+            fix="check the place and the CRS of both: covermap info FILE",
+        )
+
+
+def _cut(grid: Grid, parts: int) -> Grid:
+    """The same extent with each side of a pixel cut into parts."""
+    return Grid(grid.crs, grid.transform * Affine.scale(1 / parts), grid.height * parts, grid.width * parts)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Two maps to be looked at window by window, on `grid`."""
+
+    first: ClassMap
+    other: ClassMap
+    one: Crosswalk
+    two: Crosswalk
+    grid: Grid
+    parts: int
+
+    def run(self, codes: Path | None, on_progress: Tick) -> Comparison:
+        """Count all windows in their order, so that the sums are the same each time; codes: where to write them."""
+        side = max(1, WINDOW_PX // self.parts)  # in whole pixels of the map
+        windows = list(partition(self.first.grid.window, side, side))
+        shape = len(self.first.legend) + 1, len(self.other.legend) + 1
+        pixels, hectares = np.zeros(shape, np.int64), np.zeros(shape)
+        with _writer(codes, self.grid) as writer:
+            looked = map_ordered(lambda window: self._look(window, codes is not None), windows, workers=cores())
+            for number, (window, counted, areas, values) in enumerate(looked, 1):
+                pixels += counted
+                hectares += areas
+                if writer is not None:
+                    writer.write(window, values)
+                on_progress(number, len(windows))
+        found = Comparison(self.first, self.other, self.one, self.two, self.grid, self.parts, pixels, hectares)
+        _require_something(found)
+        return found
+
+    def _look(self, place: Window, coded: bool) -> _Looked:
+        """A window of the map's grid: the window of `grid`, pixels, hectares, and codes of the map of agreement."""
+        window = Window(*(n * self.parts for n in place))
+        first = np.repeat(np.repeat(self.first.read(place), self.parts, axis=0), self.parts, axis=1)
+        other = self.other.read(window, self.grid)
+        rows, cols = len(self.first.legend) + 1, len(self.other.legend) + 1
+        pair = np.minimum(first, rows - 1).astype(np.int32) * cols + np.minimum(other, cols - 1)
+        pixels = np.bincount(pair.ravel(), minlength=rows * cols).reshape(rows, cols)
+        area_ha = np.asarray(self.grid.row_areas_ha(window.row, window.height))
+        if area_ha.min() == area_ha.max():
+            hectares = pixels * area_ha[0]
+        else:
+            weights = np.repeat(area_ha, window.width)
+            hectares = np.bincount(pair.ravel(), weights, minlength=rows * cols).reshape(rows, cols)
+        codes = _agreement(first, other, self.one, self.two) if coded else np.zeros((0, 0), np.uint8)
+        return window, pixels, hectares, codes
+
+
+def _agreement(
+    first: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8], one: Crosswalk, two: Crosswalk
+) -> npt.NDArray[np.uint8]:
+    """Codes of AGREEMENT (H, W) of two windows of class indices; 0 where one of the maps has no class."""
+    left, right = one.table[first], two.table[other]
+    codes = np.where(left == right, _AGREE, _DIFFER)
+    codes = np.where((left == IGNORE) | (right == IGNORE), _NONE, codes)
+    return np.where((first == IGNORE) | (other == IGNORE), AGREEMENT.map_nodata, codes).astype(np.uint8)
+
+
+def _writer(path: Path | None, grid: Grid) -> RasterWriter | nullcontext[None]:
+    if path is None:
+        return nullcontext()
+    return RasterWriter(path, grid, bands=["agreement"], dtype="uint8", nodata=AGREEMENT.map_nodata, compress="none")
+
+
+def _require_something(found: Comparison) -> None:
+    """Raise where there is nothing to compare, and say why."""
+    if not found.pixels[:-1, :-1].any():
+        raise GridError(
+            f"{found.first.name} and {found.other.name} have no place where both hold a class",
+            fix="check their extent and nodata: covermap info FILE",
+        )
+    if not found.matrix.any():
+        raise LabelError(
+            f"none of the classes that {found.first.name} and {found.other.name} hold in the same place has a "
+            f"counterpart in {found.legend.name}",
+            fix="compare in a coarser legend (--as ipcc), or give a crosswalk of your own: --crosswalk FILE.yaml",
+        )
