@@ -25,11 +25,14 @@ from covermap.cli import (
     init,
     legend,
     models,
+    polygonize,
     predict,
     prepare,
     rank,
     report,
     run,
+    sieve,
+    smooth,
     train,
 )  # fmt: skip
 from covermap.cli import schema as schema_
@@ -73,6 +76,9 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(event.event)
 app.command()(rank.rank)
+app.command()(sieve.sieve)
+app.command()(smooth.smooth)
+app.command()(polygonize.polygonize)
 app.command()(report.report)
 app.add_typer(legend.app, name="legend")
 app.command()(run.run)
