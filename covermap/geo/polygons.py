@@ -15,6 +15,7 @@ import rasterio.features
 import shapely
 from affine import Affine
 
+from covermap.core.errors import ConfigError
 from covermap.geo.grid import Grid
 from covermap.geo.patches import sorted_once
 
@@ -114,12 +115,27 @@ def simplify(shapes: Shapes, grid: Grid, tolerance_m: float) -> Shapes:
     """
     if not len(shapes):
         return shapes
-    turned = grid.transform.b or grid.transform.d
-    wide, tall = ([grid.gsd_m],) * 2 if turned else grid.row_sizes_m(grid.height // 2, 1)
-    size = np.array([wide[0], tall[0]])
+    size = _pixel_m(grid)
     metres = shapely.transform(shapes, lambda xy: xy * size)
     fewer = shapely.coverage_simplify(metres, tolerance_m, simplify_boundary=False)
     return np.asarray(shapely.transform(fewer, lambda xy: np.rint(xy / size)))
+
+
+def require_tolerance(tolerance_m: float, grid: Grid) -> None:
+    """Raise ConfigError for a tolerance that takes no corner away: half a pixel is the smallest triangle there is."""
+    least = float(np.sqrt(_pixel_m(grid).prod() / 2))
+    if not least < tolerance_m < np.inf:
+        raise ConfigError(
+            f"a tolerance of {tolerance_m:g} m simplifies no outline of this map ({grid.describe()})",
+            fix=f"give more than {least:.3g} m, the size of its stairs; {2 * least:.2g} m makes them straight",
+        )
+
+
+def _pixel_m(grid: Grid) -> npt.NDArray[np.float64]:
+    """Width and height of a pixel of the middle row in metres; of a turned grid the mean of both."""
+    if grid.transform.b or grid.transform.d:
+        return np.full(2, grid.gsd_m)
+    return np.ravel(grid.row_sizes_m(grid.height // 2, 1))
 
 
 def moved_ha(before: Shapes, after: Shapes, grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.errors import ConfigError
 from covermap.core.legend import Legend
 from covermap.core.output import claim, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
@@ -24,7 +23,7 @@ from covermap.geo.grid import Window
 from covermap.geo.legend_files import polygon_qml_text
 from covermap.geo.patches import Index, MappingUnit, strips
 from covermap.geo.polygon_file import require_writer, write_polygons
-from covermap.geo.polygons import Shapes, areas_ha, moved_ha, simplify, to_crs_units, trace
+from covermap.geo.polygons import Shapes, areas_ha, moved_ha, require_tolerance, simplify, to_crs_units, trace
 from covermap.verbs.class_map import HISTORY, ClassMap, files_of, work_folder, write_codes
 from covermap.verbs.sieve import find_sieved, sentences, sieved_strips
 
@@ -58,14 +57,14 @@ def polygonize(
     """
     out = Path(out)
     unit = MappingUnit.parse(min_area) if min_area is not None else None
-    if simplify_m is not None and not 0 < simplify_m < np.inf:
-        raise ConfigError(f"{simplify_m:g} m simplifies nothing", fix="give metres: one or two pixels")
     require_writer(out)
     files = (out, out.with_suffix(".qml"), changes_beside(out))
     require_no_input(files, files_of(source))
     for path in files:
         claim(path, overwrite=overwrite)
     before = ClassMap.open(source)
+    if simplify_m is not None:
+        require_tolerance(simplify_m, before.grid)
     wanted = [before.legend.index_of(name) for name in classes] if classes else list(range(len(before.legend)))
     changes, steps, notes = [], [], []
     with work_folder(out) as folder:
@@ -80,7 +79,7 @@ def polygonize(
             write_codes(folder / "codes.tif", before, "copy", _unchanged(before, on_progress))
         shapes, codes = trace(folder / "codes.tif")
     index, area_ha = before.legend.encode(codes), areas_ha(shapes, before.grid)
-    if simplify_m:
+    if simplify_m is not None:
         traced, shapes = shapes, simplify(shapes, before.grid, simplify_m)
         changes.append(_simplified(before.legend, index, area_ha, *moved_ha(traced, shapes, before.grid)))
         steps.append({"step": "simplify", "tolerance_m": simplify_m})

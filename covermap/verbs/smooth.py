@@ -102,7 +102,8 @@ def _shares(source: ClassMap, layer: Path, window: Window, index: Index, radius:
     """Shares (K, H, W) in the legend's order, 0 where unknown; raises DataError where they do not make this map."""
     dataset = open_dataset(str(layer))
     bands = [dataset.descriptions.index(name) + 1 for name in source.legend.names]
-    shares, known = read_plain(dataset, bands, window, dataset.nodata)
+    # Of four 8-bit bands GDAL calls the last one alpha.
+    shares, known = read_plain(dataset, bands, window, dataset.nodata, masked=False)
     shares[:, ~known] = 0
     inner = (slice(radius, -radius),) * 2
     mapped = index != IGNORE
