@@ -28,12 +28,15 @@ from covermap.cli import (
     init,
     legend,
     models,
+    polygonize,
     predict,
     prepare,
     rank,
     report,
     run,
     sample,
+    sieve,
+    smooth,
     train,
 )  # fmt: skip
 from covermap.cli import schema as schema_
@@ -77,6 +80,9 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(event.event)
 app.command()(rank.rank)
+app.command()(sieve.sieve)
+app.command()(smooth.smooth)
+app.command()(polygonize.polygonize)
 app.command()(sample.sample)
 app.command()(assess.assess)
 app.command()(compare.compare)

@@ -83,6 +83,17 @@ def replacing(path: Path | str) -> Iterator[Path]:
             partial.unlink()
 
 
+@contextlib.contextmanager
+def only_with(*companions: Path) -> Iterator[None]:
+    """Files that were written for one that now follows go again where that one fails."""
+    try:
+        yield
+    except BaseException:
+        for path in companions:
+            path.unlink(missing_ok=True)
+        raise
+
+
 def require_no_input(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:
     """Raise OutputError where a call would write over what it reads."""
     read = {Path(file).resolve() for file in inputs}

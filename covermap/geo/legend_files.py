@@ -179,6 +179,29 @@ def _below(parent: ET.Element, tag: str) -> ET.Element:
     return ET.SubElement(parent, f"{{{_SLD}}}{tag}")
 
 
+def polygon_qml_text(legend: Legend, field: str) -> str:
+    """A QGIS style (3.x) of polygons: a fill for each class by the code in `field`. QGIS loads it as that of a map."""
+    qgis = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        qgis, "renderer-v2", type="categorizedSymbol", attr=field, symbollevels="0", enableorderby="0", forceraster="0"
+    )
+    categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
+    for number, c in enumerate(legend.classes):
+        name = str(number)
+        ET.SubElement(
+            categories, "category", value=str(c.code), type="integer", symbol=name, label=c.name, render="true"
+        )
+        symbol = ET.SubElement(symbols, "symbol", type="fill", name=name, alpha="1", clip_to_extent="1", force_rhr="0")
+        fill = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
+        options = ET.SubElement(fill, "Option", type="Map")
+        colour = ",".join(map(str, (*c.rgb, 255)))
+        for key, value in (("color", colour), ("style", "solid"), ("outline_style", "no")):
+            ET.SubElement(options, "Option", name=key, type="QString", value=value)
+    ET.SubElement(qgis, "blendMode").text = "0"
+    ET.SubElement(qgis, "layerGeometryType").text = "2"
+    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + _xml_text(qgis)
+
+
 def aux_xml_text(
     legend: Legend, num_pixels: Sequence[int] | None = None, areas_ha: Sequence[float] | None = None
 ) -> str:

@@ -26,6 +26,7 @@ from covermap.geo.grid import Grid, Window, add_by_square, partition
 from covermap.geo.legend_files import csv_text
 from covermap.geo.products import layer_beside, legend_of_map
 from covermap.geo.raster import grid_of
+from covermap.verbs.class_map import HISTORY
 
 _READ_PX = 1024
 _HEAD = ("rank", "row", "col", "lat", "lon", "pixels", "area_ha", "share", "expected_ha")
@@ -92,14 +93,15 @@ def _codes(legend: Legend, classes: Sequence[str], source: str) -> list[int]:
 def _confidence(source: Path, of: DatasetReader, grid: Grid, legend: Legend) -> Path | None:
     """The layer of the best class's probability, of a map of two classes: of more it says nothing of the others.
 
-    Only that of the model which made the map, and only where probabilities are as the model gave them.
+    Only that of the model which made the map, and only where probabilities are as the model gave them and no later step
+    (sieve, smooth) has changed classes.
     """
     path = layer_beside(source, "confidence")
     if len(legend) != 2 or not path.is_file():
         return None
     with rasterio.open(path) as dataset:
         made, shifted = (dataset.tags().get(f"COVERMAP_{key}") for key in ("MODEL", "SHIFTED"))
-        same = made is not None and made == of.tags().get("COVERMAP_MODEL") and not shifted
+        same = made is not None and made == of.tags().get("COVERMAP_MODEL") and HISTORY not in of.tags() and not shifted
         return path if same and grid_of(dataset).is_same(grid) else None
 
 

@@ -1,0 +1,138 @@
+"""A class map that a verb reads, changes strip by strip and writes anew, with what the change did to the areas."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+
+from covermap.core.errors import DataError, OutputError
+from covermap.core.legend import IGNORE, Legend
+from covermap.core.output import claim, only_with, require_no_input, write_text
+from covermap.data.labels import infer_legend, open_codes
+from covermap.geo.changed_area import ChangeCounter, ChangedArea, changes_beside, changes_text
+from covermap.geo.grid import Grid, Window
+from covermap.geo.patches import Index
+from covermap.geo.products import MapSummary, finish_map, legend_of_map, names_beside
+from covermap.geo.raster import grid_of, open_dataset, read_plain
+from covermap.geo.writer import RasterWriter
+
+HISTORY = "COVERMAP_HISTORY"
+"""Tag with all steps that made a map of another, oldest first, as JSON."""
+_OF_THE_PRODUCT = {"COVERMAP_LEGEND", "COVERMAP_DATE", HISTORY}
+_CACHE_MB = 256
+"""Two rows of blocks of the widest maps; less would unpack blocks twice."""
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A raster of class codes: where it lies, what its codes mean, and the tags that it carries."""
+
+    path: str
+    grid: Grid
+    legend: Legend
+    nodata: float | None
+    tags: Mapping[str, str]
+
+    @staticmethod
+    def open(path: str | Path) -> ClassMap:
+        """Of any raster of codes; the legend is the file's own, or that of its codes. Raises DataError, LabelError."""
+        dataset = open_codes(str(path))
+        tags = dataset.tags()
+        if "COVERMAP_MODEL" in tags and "COVERMAP_LEGEND" not in tags:
+            raise DataError(f"{path} holds numbers that a model gave, not classes", fix="give the map beside it")
+        legend = legend_of_map(path) or infer_legend(str(path))
+        return ClassMap(str(path), grid_of(dataset), legend, dataset.nodata, tags)
+
+    def read(self, window: Window) -> Index:
+        """Class indices (H, W), IGNORE for nodata, for codes that the legend ignores, and outside.
+
+        Raises LabelError for codes that the legend does not know, and UnreadableError.
+        """
+        values, valid = read_plain(open_dataset(self.path), [1], window, self.nodata)
+        valid = valid & (values[0] != self.legend.map_nodata)
+        index = self.legend.encode(np.where(valid, values[0], self.legend.codes[0]), where=self.path)
+        return np.where(valid, index, np.uint8(IGNORE))
+
+    def history(self, step: Mapping[str, Any]) -> str:
+        """The steps that made this map, and one more, as JSON."""
+        return json.dumps([*json.loads(self.tags.get(HISTORY, "[]")), step])
+
+
+@dataclass(frozen=True)
+class ChangedMap:
+    """A map that was made of another: what was written, and how the areas changed."""
+
+    summary: MapSummary
+    changed: ChangedArea
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def claim_map(out: str | Path, source: str | Path, *, overwrite: bool) -> Path:
+    """Check before any work that a map and all that lies beside it may be written; raises OutputError."""
+    out = Path(out)
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
+    files = [out, *names_beside(out).values(), changes_beside(out)]
+    require_no_input(files, files_of(source))
+    for path in files:
+        claim(path, overwrite=overwrite)
+    return out
+
+
+def files_of(source: str | Path) -> list[Path]:
+    """A map and all that may lie beside it."""
+    return [Path(source), *names_beside(Path(source)).values(), changes_beside(Path(source))]
+
+
+@contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """A folder beside an output for what is needed on the way to it; with a cache for two rows of blocks."""
+    with (
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder,
+        rasterio.Env(GDAL_CACHEMAX=_CACHE_MB),
+    ):
+        yield Path(folder)
+
+
+def write_codes(path: Path, source: ClassMap, step: str, strips: Iterable[tuple[Window, Index, Index]]) -> ChangedArea:
+    """Write strips (whole rows, class indices before and after) as a plain raster of codes; what changed comes back."""
+    counter, legend = ChangeCounter(source.grid, source.legend), source.legend
+    with RasterWriter(
+        path, source.grid, bands=["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata, compress="none"
+    ) as writer:
+        for window, before, after in strips:
+            counter.add(window, before, after)
+            writer.write(window, legend.decode(after))
+    return counter.result(step)
+
+
+def write_map(
+    out: Path, source: ClassMap, step: Mapping[str, Any], strips: Iterable[tuple[Window, Index, Index]],
+    notes: Sequence[str] = (),
+) -> ChangedMap:  # fmt: skip
+    """Strips of a changed map -> the finished map `out` with legend, date and origin of `source`, and changed.csv.
+
+    step: what was done, for the tag HISTORY; its name under "step". Raises OutputError, LabelError.
+    """
+    date = source.tags.get("COVERMAP_DATE")
+    unknown = () if date else (f"no STAC item was written: {source.path} does not say of which date it is",)
+    with work_folder(out) as folder:
+        changed = write_codes(folder / "codes.tif", source, str(step["step"]), strips)
+        done = {**step, "from": Path(source.path).name, "changed_ha": round(changed.changed_ha, 4)}
+        kept = {k: v for k, v in source.tags.items() if k.startswith("COVERMAP_") and k not in _OF_THE_PRODUCT}
+        table = write_text(changes_beside(out), changes_text([changed]))
+        with only_with(table):
+            summary = finish_map(
+                folder / "codes.tif", out, source.legend, date=date, derived_from=[Path(source.path).name],
+                tags={**kept, HISTORY: source.history(done)}, overwrite=True,
+            )  # fmt: skip
+    return ChangedMap(summary, changed, (*summary.files, table), (*notes, *unknown))
