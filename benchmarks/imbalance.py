@@ -144,7 +144,7 @@ def table(out: Path) -> None:
             print(f"| {recipe} | {row['seed']} | {' | '.join(cells)} |")
 
 
-FIGURES = {"ce balanced": "CE, balanced", "mlp balanced": "MLP, CE balanced", "focal": "focal, no weights",
+FIGURES = {"ce balanced": "CE, balanced weights", "mlp balanced": "MLP, CE balanced", "focal": "focal, no weights",
            "focal sqrt": "focal, sqrt weights", "ce": "CE"}  # fmt: skip
 """S0's four runs and plain cross entropy."""
 
@@ -154,7 +154,9 @@ def figures(out: Path, folder: Path) -> None:
     kept, names = by_recipe(out), load_legend("lucas_italy").names
     curves = {"CE and logit adjustment": "curve", "Bayes rule of the generator": "bayes_curve"}
     lines = {title: np.mean([row[key] for row in kept["ce"]], 0).tolist() for title, key in curves.items()}
-    shown = {FIGURES.get(recipe, recipe): tuple(np.mean([(r["accuracy"], r["macro_recall"]) for r in rows], 0))
+    others = {"ce sqrt": "CE, sqrt weights", "ce effective": "CE, effective number",
+              "ce sampled": "CE, classes drawn alike", "focal balanced": "focal, balanced weights"}  # fmt: skip
+    shown = {(FIGURES | others)[recipe]: tuple(np.mean([(r["accuracy"], r["macro_recall"]) for r in rows], 0))
              for recipe, rows in kept.items()}  # fmt: skip
     rings = {
         title: np.mean([row["recalls"] for row in kept[key]], 0).tolist()

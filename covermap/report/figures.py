@@ -158,7 +158,8 @@ def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *,
 def grouped_bars(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str) -> str:
     """A score from 0 to 1 of each class, bars of up to six models side by side."""
     with _style():
-        figure, (axes,) = _new((_PAGE_IN, 3.4), (0.6, 0.1, 1.1, 0.4))
+        legend_in = 0.2 + 0.22 * -(-len(scores) // 3)
+        figure, (axes,) = _new((_PAGE_IN, 3.0 + legend_in), (0.6, 0.1, 1.1, legend_in))
         width = 0.8 / max(1, len(scores))
         for i, ((name, values), colour) in enumerate(zip(scores.items(), MANY, strict=False)):
             at = np.arange(len(names)) - 0.4 + width * (i + 0.5)
