@@ -138,9 +138,10 @@ def infer_block(
     *,
     wanted: Wanted | None = None,
     batch_size: int = 4,
+    tta: str = "none",
     reader: Executor | None = None,
 ) -> Iterator[Strip]:
-    """Blended answers of one block, as strips from left to right that cover it exactly.
+    """Blended answers of one block, as strips from left to right that cover it exactly; tta: see PredictConfig.
 
     Windows without a valid (and wanted) pixel are not computed; their pixels come back as not valid. While one column
     of windows is computed, `reader` (default: a thread of its own) reads the next.
@@ -164,7 +165,7 @@ def infer_block(
             if after is not None:
                 coming = pool.submit(read, after)
             for part, batch in zip(column.parts, column.batches, strict=True):
-                for (i, box), shares in zip(part, model.answers(batch), strict=True):
+                for (i, box), shares in zip(part, answers_of(model, batch, tta), strict=True):
                     weight = np.outer(windows.row_weights[i], windows.col_weights[j])
                     held[:, box.row : box.row + box.height] += shares * weight
             start = windows.cols[j]
@@ -180,8 +181,9 @@ def infer_block(
 
 
 def infer_chips(
-    model: LandModel, scenes: Sequence[Scene], chips: Sequence[tuple[int, Window]], *, size_px: int, batch_size: int = 8
-) -> Iterator[npt.NDArray[np.float32]]:
+    model: LandModel, scenes: Sequence[Scene], chips: Sequence[tuple[int, Window]], *, size_px: int,
+    batch_size: int = 8, tta: str = "none",
+) -> Iterator[npt.NDArray[np.float32]]:  # fmt: skip
     """The answer (K,) of each chip, given as number of its scene and place; NaN where the image holds nothing.
 
     The next batch is read while one is computed.
@@ -199,12 +201,42 @@ def infer_chips(
             assert coming is not None
             batch = coming.result()
             coming = pool.submit(read, after) if after is not None else None
-            seen, found = batch.valid.flatten(1).any(1).numpy(), model.answers(batch)
+            seen, found = batch.valid.flatten(1).any(1).numpy(), answers_of(model, batch, tta)
             if not np.isfinite(found[seen]).all():
                 raise ModelError(
                     "the model's answers are no numbers", fix="it is damaged, or was trained at too high a rate"
                 )
             yield from np.where(seen[:, None], found, np.float32(np.nan))
+
+
+def answers_of(model: LandModel, batch: Batch, tta: str) -> npt.NDArray[np.float32]:
+    """A model's answers (B, K, H, W), or (B, K) for chips: the mean over symmetries of the square, each turned back.
+
+    Quarter turns are left out for windows that are not square.
+    """
+    if tta == "none":
+        return model.answers(batch)
+    height, width = batch.valid.shape[-2:]
+    turns = range(4) if tta == "d4" and height == width else (0, 2)
+    total: npt.NDArray[np.float32] | None = None
+    for mirrored, quarter in itertools.product((False, True), turns):
+        found = model.answers(_turned(batch, quarter, mirrored=mirrored))
+        if found.ndim == 4:
+            found = np.rot90(found, -quarter, (2, 3))
+            found = found[..., ::-1] if mirrored else found
+        total = found.copy() if total is None else total + found
+    assert total is not None
+    return total / np.float32(2 * len(turns))
+
+
+def _turned(batch: Batch, quarter: int, *, mirrored: bool) -> Batch:
+    """A batch mirrored from left to right, then turned by quarters."""
+    import torch
+
+    def turn(x: torch.Tensor) -> torch.Tensor:
+        return torch.rot90(x.flip(-1) if mirrored else x, quarter, (-2, -1))
+
+    return replace(batch, image={key: turn(x) for key, x in batch.image.items()}, valid=turn(batch.valid), label=None)
 
 
 class _Column(NamedTuple):

@@ -2,18 +2,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covermap.core.legend import Legend
 from covermap.core.train_config import PredictConfig
-from covermap.core.types import InputSpec, SensorInput
+from covermap.core.types import Batch, InputSpec, SensorInput
 from covermap.data.scene import Scene
 from covermap.geo.grid import Grid, Window
 from covermap.geo.raster import open_raster
-from covermap.infer import Lattice, blend_weights, infer_block
-from covermap.models import LandModel
+from covermap.infer import Lattice, answers_of, blend_weights, infer_block
+from covermap.models import LandModel, NetworkModel
+from covermap.nn.build import build_model
 
 LEGEND = Legend.from_dict({1: "a", 2: "b", 3: "c"})
 SPEC = InputSpec((SensorInput("image", ("red",), (0.0,), (1.0,), clip=1e9),))
@@ -204,3 +206,27 @@ def test_every_window_has_its_own_place_whatever_the_block(scene, block_px):
     assert len(model.places) == len(expected)
     for key, place in expected.items():
         assert model.places[key] == pytest.approx(place, abs=1e-5)
+
+
+@pytest.mark.parametrize(("tta", "shape", "same"), [
+    ("d4", (24, 24), [lambda x: np.rot90(x, 1, (-2, -1)), lambda x: x[..., ::-1], lambda x: np.swapaxes(x, -1, -2)]),
+    ("d4", (24, 16), [lambda x: x[..., ::-1], lambda x: x[..., ::-1, :]]),
+    ("flips", (24, 24), [lambda x: x[..., ::-1], lambda x: x[..., ::-1, :]]),
+])  # fmt: skip
+def test_answers_averaged_over_symmetries_turn_with_the_image(tta, shape, same):
+    """An untrained network says something else of a mirrored image; the mean over all symmetries does not."""
+    torch.manual_seed(0)
+    spec = InputSpec((SensorInput("image", ("a", "b"), (0.0, 0.0), (1.0, 1.0)),), 10.0, 24)
+    network = build_model(spec, 3, backbone_options={"widths": [4, 8]})
+    model = NetworkModel(spec, LEGEND, network, {})
+    random = np.random.default_rng(0)
+    image, valid = random.normal(0, 1, (1, 1, 2, *shape)).astype("float32"), random.random((1, 1, *shape)) < 0.9
+
+    def answers(turn, tta):
+        made = {"image": torch.from_numpy(np.ascontiguousarray(turn(image)))}
+        return answers_of(model, Batch(made, torch.from_numpy(np.ascontiguousarray(turn(valid)))), tta)
+
+    for turn in same:
+        assert np.allclose(answers(turn, tta), turn(answers(lambda x: x, tta)), atol=1e-5)
+        assert not np.allclose(answers(turn, "none"), turn(answers(lambda x: x, "none")), atol=1e-3)
+    assert np.allclose(answers(lambda x: x, tta).sum(1), 1, atol=1e-5)

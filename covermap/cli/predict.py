@@ -44,6 +44,7 @@ Shard = Annotated[
 ]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 Precision = Annotated[str, Option(help="float32, bf16, or auto: bf16 where the device computes in it.")]
+Tta = Annotated[str, Option(help="Test-time augmentation: none, flips (4 x the time) or d4 (8 x).")]
 Entropy = Annotated[bool, Option("--entropy", help="Also write how undecided the probabilities are.")]
 Probabilities = Annotated[bool, Option("--probabilities", help="Also write all class probabilities.")]
 NoConfidence = Annotated[bool, Option("--no-confidence", help="Do not write the confidence layer.")]
@@ -69,6 +70,7 @@ def predict(
     shard: Shard = None,
     device: Device = "auto",
     precision: Precision = "float32",
+    tta: Tta = "none",
     probabilities: Probabilities = False,
     entropy: Entropy = False,
     no_confidence: NoConfidence = False,
@@ -92,7 +94,7 @@ def predict(
     chosen = {
         "size_px": size, "overlap_px": overlap, "block_px": block, "batch_size": batch_size, "workers": workers,
         "device": device, "precision": precision, "probabilities": probabilities, "confidence": not no_confidence,
-        "engine": engine, "entropy": entropy,
+        "engine": engine, "entropy": entropy, "tta": tta,
     }  # fmt: skip
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
     images = _images(image, sensor, date, add or (), clouds)

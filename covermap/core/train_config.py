@@ -244,6 +244,11 @@ class PredictConfig(Section):
         "threads", description="Who works blocks off: threads, serial (one), processes, or ray (a cluster)."
     )
     workers: int | None = Field(None, ge=1, description="How many; default: one for each core.")
+    tta: Literal["none", "flips", "d4"] = Field(
+        "none",
+        description="Test-time augmentation: the mean of the answers to each window mirrored (flips: 4) or also turned "
+        "(d4: 8), at as many times the time.",
+    )
     confidence: bool = True
     entropy: bool = Field(False, description="Also how undecided the probabilities are, in percent.")
     probabilities: bool = False

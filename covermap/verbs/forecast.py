@@ -11,7 +11,7 @@ import numpy as np
 from covermap.core.engine import cores
 from covermap.data.chips import image_batch
 from covermap.geo.grid import Window
-from covermap.infer import crop
+from covermap.infer import answers_of, crop
 from covermap.models import LandModel, load_model
 from covermap.verbs.map_job import MapJob
 
@@ -73,10 +73,10 @@ def _seconds_per_window(job: MapJob, model: LandModel) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model.answers(batch)
+        answers_of(model, batch, job.settings.tta)
         start = time.perf_counter()
         for _ in range(_TRIED):
-            model.answers(batch)
+            answers_of(model, batch, job.settings.tta)
         return (time.perf_counter() - start) / _TRIED / job.settings.batch_size
     finally:
         torch.set_num_threads(threads)

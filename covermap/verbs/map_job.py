@@ -225,7 +225,7 @@ class MapJob:
         found = self._empty(block)
         strips = infer_block(
             model, self.scene, self.windows, block, wanted=self._wanted, batch_size=self.settings.batch_size,
-            reader=reader,
+            tta=self.settings.tta, reader=reader,
         )  # fmt: skip
         for strip in strips:
             if stop.is_set():

@@ -70,7 +70,9 @@ def predict_chips(
         return Prediction(out, (), None, 0.0, 0.0, len(chips), 0, notes)
     model = load_model(folder, device=settings.device, precision=settings.precision)
     found = np.full((len(chips), len(model.legend)), np.nan, np.float32)
-    for number, answer in enumerate(infer_chips(model, scenes, chips, size_px=side, batch_size=settings.batch_size)):
+    for number, answer in enumerate(
+        infer_chips(model, scenes, chips, size_px=side, batch_size=settings.batch_size, tta=settings.tta)
+    ):
         found[number] = answer
         on_progress(number + 1, len(chips))
     files = [write_chips(table, model.task, scenes, chips, found)]

@@ -250,7 +250,9 @@ def _strips(
         for block in windows.blocks(BLOCK_PX):
             if (labels(block) != IGNORE).any():
                 known_at = _is_known(labels)
-                for strip in infer_block(model, scene, windows, block, wanted=known_at, batch_size=settings.batch_size):
+                for strip in infer_block(
+                    model, scene, windows, block, wanted=known_at, batch_size=settings.batch_size, tta=settings.tta
+                ):
                     reference = np.where(strip.valid, labels(strip.window), np.uint8(IGNORE))
                     yield Compared(strip.answers, reference, scene.name, scene.name, strip.window, block)
 
@@ -268,7 +270,9 @@ def _blocks_of_numbers(
                 continue
             answers = np.full((len(model.legend), block.height, block.width), np.nan, np.float32)
             wanted = _is_known(labels)
-            for strip in infer_block(model, scene, windows, block, wanted=wanted, batch_size=settings.batch_size):
+            for strip in infer_block(
+                model, scene, windows, block, wanted=wanted, batch_size=settings.batch_size, tta=settings.tta
+            ):
                 rows, cols = strip.window.within(block).slices
                 answers[:, rows, cols] = np.where(strip.valid, strip.answers, np.nan)
             reference = split.target(scene, block, part)
@@ -298,7 +302,9 @@ def _chips(
     cells = survey_chips(scenes, split, model.task, part=part, size_px=side).cells
     chips = [(cell.scene, cell.window) for cell in cells]
     for cell, answers in zip(
-        cells, infer_chips(model, scenes, chips, size_px=side, batch_size=settings.batch_size), strict=True
+        cells,
+        infer_chips(model, scenes, chips, size_px=side, batch_size=settings.batch_size, tta=settings.tta),
+        strict=True,
     ):
         if np.isnan(answers).any():
             continue  # no pixel of the image

@@ -102,7 +102,7 @@ def test_a_step_gives_a_whole_map_and_says_what_area_changed(covermap, tmp_path,
     assert legend_of_map(out) == legend
     assert ((new == legend.map_nodata) == (index == IGNORE)).all()
     assert {Path(file).name for file in done["files"]} == {path.name for path in out.parent.iterdir()} == {
-        "clean.tif", "clean.tif.aux.xml", "clean.qml", "clean.clr", "clean.areas.csv", "clean.stac.json", "clean.changed.csv",
+        "clean.tif", "clean.tif.aux.xml", "clean.tif.vat.dbf", "clean.qml", "clean.clr", "clean.areas.csv", "clean.stac.json", "clean.changed.csv",
     }  # fmt: skip
     (history,) = json.loads(tags["COVERMAP_HISTORY"])
     assert (history["step"], history["from"]) == (step[0], "map.tif")
