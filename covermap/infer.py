@@ -274,6 +274,11 @@ def highest(probabilities: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint
     return best, top
 
 
+def in_sets(probabilities: npt.NDArray[np.float32], set_from: float) -> npt.NDArray[np.bool_]:
+    """(K, ...) -> (K, ...): classes of the conformal set (see metrics.calibration.fit_sets); always the likeliest."""
+    return np.asarray(probabilities >= np.minimum(np.float32(set_from), probabilities.max(0)))
+
+
 def crop(sample: Sample, box: Window, outer: Window, scene: Scene) -> Sample:
     """A part of a sample that was read as `outer`, without its labels; its location is its own."""
     rows, cols = box.slices

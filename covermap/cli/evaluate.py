@@ -65,5 +65,11 @@ def tell(result: dict[str, Any]) -> None:
     for model, one in result["models"].items():
         rows = [[row[key] for key in columns[:-1]] + [int(row[columns[-1]])] for row in one[shown.table]]
         show.table(rows, columns, title=model)
+    for model, one in result["models"].items():
+        if "coverage" in one["scores"]:
+            held, size = one["scores"]["coverage"], one["scores"]["set_size"]
+            typer.echo(
+                f"{model}: its sets hold the right class in {held:.1%} of {result['part']}, {size:.2f} classes each"
+            )
     if result["note"]:
         typer.echo(f"note: {result['note']}")

@@ -46,6 +46,7 @@ Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 Precision = Annotated[str, Option(help="float32, bf16, or auto: bf16 where the device computes in it.")]
 Tta = Annotated[str, Option(help="Test-time augmentation: none, flips (4 x the time) or d4 (8 x).")]
 Entropy = Annotated[bool, Option("--entropy", help="Also write how undecided the probabilities are.")]
+Sets = Annotated[bool, Option("--sets", help="Also which classes cannot be left out, and how many (conformal sets).")]
 Probabilities = Annotated[bool, Option("--probabilities", help="Also write all class probabilities.")]
 NoConfidence = Annotated[bool, Option("--no-confidence", help="Do not write the confidence layer.")]
 AnyGsd = Annotated[bool, Option("--any-gsd", help="Accept another pixel size than the model's.")]
@@ -73,6 +74,7 @@ def predict(
     tta: Tta = "none",
     probabilities: Probabilities = False,
     entropy: Entropy = False,
+    sets: Sets = False,
     no_confidence: NoConfidence = False,
     any_gsd: AnyGsd = False,
     overwrite: show.Overwrite = False,
@@ -94,7 +96,7 @@ def predict(
     chosen = {
         "size_px": size, "overlap_px": overlap, "block_px": block, "batch_size": batch_size, "workers": workers,
         "device": device, "precision": precision, "probabilities": probabilities, "confidence": not no_confidence,
-        "engine": engine, "entropy": entropy, "tta": tta,
+        "engine": engine, "entropy": entropy, "sets": sets, "tta": tta,
     }  # fmt: skip
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
     images = _images(image, sensor, date, add or (), clouds)

@@ -332,6 +332,7 @@ class RunConfig(Section):
             odd += [key for key, wrong in (("train.rare", self.train.rare),
                     ("train.sampling", self.train.sampling != "uniform")) if wrong]  # fmt: skip
         odd += ["decision.adjust"] if self.decision.adjust and (kind.takes != "classes" or task == "hazard") else []
+        odd += ["decision.conformal"] if self.decision.conformal and kind.takes != "classes" else []
         odd += ["decision.temperature"] if self.decision.temperature and kind.takes != "classes" else []
         odd += ["decision.threshold"] if self.decision.threshold != 0.5 and task not in ("hazard", "multilabel") else []
         shifted = self.train.class_weights != "none" or self.train.sampling != "uniform" or self.train.rare

@@ -87,6 +87,7 @@ class Task:
     legend: the classes, or the names of the numbers. units, mean, std: of numbers, whose loss is taken in std from the
     mean. positive: index of a hazard's class. breaks: between classes in order. threshold: probability from which on a
     presence counts. temperature, offsets (K,): class logits are divided by it and added to, before the softmax.
+    set_from, coverage: probability from which on a class is in the conformal set, and the share that sets are to hold.
     """
 
     name: str
@@ -99,6 +100,8 @@ class Task:
     threshold: float = 0.5
     temperature: float = 1.0
     offsets: tuple[float, ...] = ()
+    set_from: float = 0.0
+    coverage: float = 0.0
     kind: Kind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -116,7 +119,8 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """What config.json holds beside the legend."""
-        keys = ("name", "units", "mean", "std", "positive", "breaks", "threshold", "temperature", "offsets")
+        keys = ("name", "units", "mean", "std", "positive", "breaks", "threshold", "temperature", "offsets", "set_from",
+                "coverage")  # fmt: skip
         return {key: list(v) if isinstance(v := getattr(self, key), tuple) else v for key in keys}
 
     @staticmethod

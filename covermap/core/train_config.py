@@ -225,10 +225,17 @@ class DecisionConfig(Section):
         0.5, description="With hazard and multilabel: probability from which on it counts; auto: of most F1 on val."
     )
 
+    conformal: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        description="Sets of classes that hold the right one in this share of the val part, 0.9 say.",
+    )
+
     @property
     def needs_val(self) -> bool:
         """Whether anything is fitted."""
-        return self.temperature or "auto" in (self.adjust, self.threshold)
+        return self.temperature or "auto" in (self.adjust, self.threshold) or self.conformal is not None
 
 
 class PredictConfig(Section):
@@ -251,6 +258,9 @@ class PredictConfig(Section):
     )
     confidence: bool = True
     entropy: bool = Field(False, description="Also how undecided the probabilities are, in percent.")
+    sets: bool = Field(
+        False, description="Also which classes cannot be left out, a bit each, and how many: needs decision.conformal."
+    )
     probabilities: bool = False
     precision: Literal["auto", "float32", "bf16"] = Field(
         "float32", description="auto: bf16 where the device computes in it, else float32."

@@ -74,6 +74,23 @@ class Calibration:
         ]
 
 
+def fit_sets(probability: npt.NDArray[np.floating], label: npt.NDArray[np.integer], coverage: float) -> float:
+    """The probability from which on a class is in the set, so that sets hold the right class in a share of `coverage`.
+
+    probability (N, K), label (N,). Split conformal prediction with the score 1 - p of the right class (Sadinle et al.
+    2019, least ambiguous sets): on data that are exchangeable with these, coverage is at least as stated on average.
+    Raises DataError for fewer than `FEWEST_LABELS` labels.
+    """
+    known = label != IGNORE
+    p, label = probability[known], label[known].astype(np.intp)
+    if len(label) < FEWEST_LABELS:
+        raise DataError(f"{len(label)} labels are too few to fit sets", fix=f"give at least {FEWEST_LABELS}")
+    right = np.sort(p[np.arange(len(label)), label])
+    # The k-th largest score of n is the k-th smallest p from the other end; beyond the last, every class is in.
+    left_out = len(right) - int(np.ceil((len(right) + 1) * coverage))
+    return float(right[left_out]) if left_out >= 0 else 0.0
+
+
 def fit_temperature(logits: npt.NDArray[np.floating], label: npt.NDArray[np.integer]) -> float:
     """The T for which softmax(logits / T) has the highest likelihood; logits or log-probabilities (N, K), labels (N,).
 

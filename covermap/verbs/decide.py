@@ -19,7 +19,7 @@ from covermap.core.run import Run
 from covermap.core.task import Task
 from covermap.core.train_config import DecisionConfig, PredictConfig
 from covermap.metrics.binary import BinaryScores
-from covermap.metrics.calibration import FEWEST_LABELS, fit_temperature
+from covermap.metrics.calibration import FEWEST_LABELS, fit_sets, fit_temperature
 from covermap.metrics.tradeoff import Tradeoff, best_within, expected_tradeoff
 from covermap.models import LandModel, device_of, load_model, read_card, save_card
 from covermap.start import Prepared
@@ -37,7 +37,8 @@ def decide(run: Run, ready: Prepared, say: Say) -> None:
     card = read_card(folder)
     if not config.needs_val and not config.adjust and config.threshold == 0.5:
         return
-    task = replace(card.task, temperature=1.0, offsets=(), threshold=0.5)  # as if nothing had been fitted before
+    # As if nothing had been fitted before.
+    task = replace(card.task, temperature=1.0, offsets=(), threshold=0.5, set_from=0.0, coverage=0.0)
     notes: list[str] = []
     if config.needs_val:
         model = load_model(folder, device=device_of(run.config.predict.device))
@@ -83,7 +84,26 @@ def _of_classes(
         scores.add((p / p.sum(1, keepdims=True))[:, task.positive], (label == task.positive).astype(np.uint8))
         threshold, told = _threshold(scores)
         notes.append(told)
-    return _shifted(task, ready, float(tau), float(threshold)), notes
+    task = _shifted(task, ready, float(tau), float(threshold))
+    if config.conformal is None:
+        return task, notes
+    return _with_sets(task, config.conformal, log_p, label, notes)
+
+
+def _with_sets(
+    task: Task, coverage: float, log_p: npt.NDArray[np.float64], label: npt.NDArray[np.int64], notes: list[str]
+) -> tuple[Task, list[str]]:
+    """The task with conformal sets of its final probabilities."""
+    if len(label) < FEWEST_LABELS:
+        return task, [*notes, f"no sets: {len(label)} answers of the val part are fewer than {FEWEST_LABELS}"]
+    shifted = log_p / task.temperature + (np.asarray(task.offsets) if task.offsets else 0)
+    p = np.exp(shifted - np.logaddexp.reduce(shifted, 1, keepdims=True))
+    set_from = fit_sets(p, label, coverage)
+    size = float((p >= set_from).sum(1).mean())
+    told = (
+        f"sets from probability {set_from:.3g} hold the right class in {coverage:.0%} of val, {size:.2f} classes each"
+    )
+    return replace(task, set_from=set_from, coverage=coverage), [*notes, told]
 
 
 def _told(plain: Tradeoff, best: Tradeoff, tau: float) -> str:

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from covermap import __version__
 from covermap.core.config import ImageConfig
-from covermap.core.errors import OutputError
+from covermap.core.errors import ModelError, OutputError
 from covermap.core.output import claim, replacing, require_no_input, writing
 from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
@@ -38,7 +38,7 @@ from covermap.geo.grid import Window
 from covermap.geo.products import MapSummary, finish_cog, finish_map, layer_beside, names_beside, small_cache
 from covermap.geo.raster import is_remote
 from covermap.geo.writer import RasterWriter
-from covermap.infer import Lattice, Strip, highest, infer_block, open_for
+from covermap.infer import Lattice, Strip, highest, in_sets, infer_block, open_for
 from covermap.models import LandModel, load_model, read_card, weights_path
 
 NO_CONFIDENCE = 255
@@ -50,7 +50,10 @@ class Layer(NamedTuple):
 
     key: str
     bands: Sequence[str]
-    scale: float
+    scale: float = 1.0
+    dtype: str = "uint8"
+    nodata: int = NO_CONFIDENCE
+    overviews: str = "average"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class MapJob:
         self.request, self.settings, self.out = request, request.settings, Path(request.out)
         self.card = read_card(Path(request.model))
         self.numbers = self.card.task.kind.takes == "numbers"
+        self._require_sets()
         self.scene = self._open(request.images, request.statistics)
         self.first = [self._open(images, None) for images in request.first]
         self.area: Area | None = read_area(request.aoi, self.scene.grid) if request.aoi else None
@@ -86,6 +90,19 @@ class MapJob:
 
     def _open(self, images: Sequence[ImageConfig], statistics: OwnStatistics | None) -> Any:
         return open_for(self.card.spec, images, any_gsd=self.request.any_gsd, statistics=statistics)
+
+    def _require_sets(self) -> None:
+        if not self.settings.sets:
+            return
+        if not self.card.task.coverage:
+            raise ModelError(
+                f"{self.request.model} has no sets: none were fitted on a val part",
+                fix="train with decision: {conformal: 0.9}, or leave --sets out",
+            )
+        if len(self.card.legend) > 32:
+            raise ModelError(
+                f"sets are written for up to 32 classes, not {len(self.card.legend)}", fix="leave --sets out"
+            )
 
     @property
     def place(self) -> Window:
@@ -103,11 +120,14 @@ class MapJob:
         if self.numbers:
             return {}
         known = {
-            "confidence": Layer("confidence", ["confidence in percent"], 1.0),
-            "entropy": Layer("entropy", ["entropy in percent of the most that is possible"], 1.0),
+            "confidence": Layer("confidence", ["confidence in percent"]),
+            "entropy": Layer("entropy", ["entropy in percent of the most that is possible"]),
+            "set_size": Layer("set_size", [f"classes in sets of {self.card.task.coverage:.0%}"]),
+            "sets": Layer("sets", ["bit k: class k of the legend is in the set"], 1.0, "uint32", 0, "nearest"),
             "probs": Layer("shares", self.card.legend.names, 1 / 200),
         }
         wanted = {"confidence": self.settings.confidence, "entropy": self.settings.entropy,
+                  "set_size": self.settings.sets, "sets": self.settings.sets,
                   "probs": self.settings.probabilities}  # fmt: skip
         return {name: layer for name, layer in known.items() if wanted[name]}
 
@@ -241,7 +261,7 @@ class MapJob:
         found: Arrays = {"codes": np.full(shape, legend.map_nodata, legend.map_dtype)}
         for layer in self.layers.values():
             size = (len(layer.bands), *shape) if layer.key == "shares" else shape
-            found[layer.key] = np.full(size, NO_CONFIDENCE, np.uint8)
+            found[layer.key] = np.full(size, layer.nodata, layer.dtype)
         return found
 
     def _into(self, found: Arrays, strip: Strip, block: Window) -> None:
@@ -263,6 +283,11 @@ class MapJob:
             put("entropy", _entropy(strip.answers) * 100)
         if "shares" in found:
             put("shares", np.clip(strip.answers, 0, 1) * 200)
+        if "sets" in found:
+            inside = in_sets(strip.answers, self.card.task.set_from)
+            put("set_size", inside.sum(0).astype(np.float32))
+            bits = (np.uint32(1) << np.arange(len(inside), dtype=np.uint32))[:, None, None]
+            found["sets"][rows, cols] = np.where(strip.valid, (inside * bits).sum(0, dtype=np.uint32), 0)
 
     def assemble(self) -> tuple[MapSummary | None, list[Path]]:
         """Blocks -> plain GeoTIFFs -> products, and the work folder is gone; the map itself has a summary."""
@@ -278,10 +303,10 @@ class MapJob:
             tags["COVERMAP_SHIFTED"] = "probabilities after decision.adjust or threshold"
         made: dict[str, Path] = {}
         for name, layer in self.layers.items():
-            plain = self._join(layer.key, layer.bands, scale=layer.scale)
+            plain = self._join(layer.key, layer.bands, dtype=layer.dtype, nodata=layer.nodata, scale=layer.scale)
             made[name] = finish_cog(
-                plain, layer_beside(self.out, name), nodata=NO_CONFIDENCE, description=layer.bands, tags=tags,
-                overwrite=True,
+                plain, layer_beside(self.out, name), nodata=layer.nodata, description=layer.bands, tags=tags,
+                resampling=layer.overviews, overwrite=True,
             )  # fmt: skip
         plain = self._join("codes", ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata)
         summary = finish_map(

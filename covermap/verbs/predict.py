@@ -132,7 +132,7 @@ def _request(
     first: tuple[tuple[ImageConfig, ...], ...] = (),
 ) -> MapRequest:  # fmt: skip
     if card.task.kind.takes == "numbers":
-        none = {"confidence": False, "probabilities": False, "entropy": False}
+        none = dict.fromkeys(("confidence", "probabilities", "entropy", "sets"), False)
         settings = settings.model_copy(update=none)
     return MapRequest(
         str(folder), tuple(images), str(out), settings, str(aoi) if aoi else None, any_gsd, statistics, first

@@ -22,7 +22,7 @@ from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.resize import read_resized
-from covermap.infer import Lattice, highest, infer_block, infer_chips
+from covermap.infer import Lattice, highest, in_sets, infer_block, infer_chips
 from covermap.metrics.binary import BinaryScores, MultiLabelScores
 from covermap.metrics.confusion import Confusion
 from covermap.metrics.regression import RegressionScores
@@ -63,6 +63,7 @@ class ClassScorer(Scorer):
         self.task, self.confusion, self._loss = task, Confusion(len(task.legend)), 0.0
         self.binary = BinaryScores() if task.positive is not None else None
         self.borders = [BinaryScores() for _ in task.breaks]
+        self._held = self._in_sets = 0
 
     @property
     def is_empty(self) -> bool:
@@ -73,6 +74,10 @@ class ClassScorer(Scorer):
         self.confusion.add(reference, highest(answers)[0])
         chosen = np.take_along_axis(answers[:, known], reference[known][None].astype(np.intp), axis=0)
         self._loss -= float(np.log(np.maximum(chosen, 1e-7)).sum(dtype=np.float64))
+        if self.task.coverage:
+            sets = in_sets(answers[:, known], self.task.set_from)
+            self._held += int(sets[reference[known], np.arange(sets.shape[1])].sum())
+            self._in_sets += int(sets.sum())
         if self.binary is not None:
             positive = np.where(known, reference == self.task.positive, IGNORE).astype(np.uint8)
             self.binary.add(answers[self.task.positive], positive, chip=place)
@@ -83,6 +88,8 @@ class ClassScorer(Scorer):
     def scores(self) -> dict[str, Any]:
         loss = self._loss / self.confusion.total
         found = self.confusion.scores() | {"nll": loss, "loss": loss}
+        if self.task.coverage:
+            found |= {"coverage": self._held / self.confusion.total, "set_size": self._in_sets / self.confusion.total}
         if self.binary is not None:
             found |= self.binary.scores()
         if self.task.kind.takes == "order":

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from covermap.core.config_file import parse_config
-from covermap.core.errors import ConfigError
+from covermap.core.errors import ConfigError, DataError
 from covermap.core.train_config import PredictConfig
-from covermap.metrics.calibration import Calibration
+from covermap.metrics.calibration import Calibration, fit_sets
 from covermap.metrics.tradeoff import best_within, expected_tradeoff, tradeoff
 from covermap.models import load_model, read_card
 from covermap.start import prepare_run
@@ -144,3 +144,64 @@ def test_a_sample_of_val_is_fair(tiny, monkeypatch):
     counts = np.bincount(answers_of(model, ready, PredictConfig())[1])
     assert counts.sum() == 600
     assert (abs(counts - 200) < 60).all()
+
+
+def test_sets_hold_the_right_class_as_often_as_they_say(tiny, tmp_path, covermap):
+    import rasterio
+
+    from covermap.infer import in_sets
+    from covermap.verbs.predict import predict
+
+    run = train(with_(tiny, "sets", decision={"conformal": 0.9, "temperature": True}))
+    card = read_card(run.path("model"))
+    assert 0 < card.task.set_from < 1
+    assert card.task.coverage == 0.9
+    assert "hold the right class in 90%" in card.facts["decision"]
+    log_p, label = answers_of(load_model(run.path("model")), prepare_run(run.config), PredictConfig())
+    inside = in_sets(np.exp(log_p).T.astype("float32"), card.task.set_from)
+    assert inside[label, np.arange(len(label))].mean() >= 0.9 - 1e-3
+    scores = evaluate(run)["models"]["network"]["scores"]
+    assert 0 < scores["coverage"] <= 1
+    assert 1 <= scores["set_size"] <= 3
+    settings = PredictConfig(sets=True, probabilities=True)
+    predict(run.path("model"), tiny["data"]["image"], tmp_path / "map.tif", settings=settings)
+    with rasterio.open(tmp_path / "sets.tif") as bits, rasterio.open(tmp_path / "set_size.tif") as size:
+        with rasterio.open(tmp_path / "probs.tif") as probs, rasterio.open(tmp_path / "map.tif") as codes:
+            found, shares, mapped = bits.read(1), probs.read() / 200, codes.read(1)
+        assert (bits.dtypes, bits.nodata) == (("uint32",), 0)
+        assert np.array_equal(size.read(1), sum((found >> k) & 1 for k in range(3)))
+    assert np.array_equal((found >> (mapped - 1)) & 1, np.ones(mapped.shape))  # the mapped class is always in
+    clear = np.abs(shares - card.task.set_from).min(0) > 0.01
+    want = sum((p >= card.task.set_from).astype("uint32") << k for k, p in enumerate(shares)) | 1 << (mapped - 1)
+    assert np.array_equal(found[clear], want[clear])
+    code, out, _ = covermap("evaluate", run.folder)
+    assert code == 0
+    assert "its sets hold the right class in" in out
+    plain = train(with_(tiny, "plain"))
+    code, _, err = covermap("predict", plain.path("model"), tiny["data"]["image"], tmp_path / "m.tif", "--sets")
+    assert code == 1
+    assert "conformal" in err
+
+
+def test_coverage_on_exchangeable_blocks():
+    """200 blocks of alike pixels fit the sets: 200 others are covered within two points of 90 %, nine times in ten."""
+    random = np.random.default_rng(0)
+    held = []
+    for _ in range(40):
+        hardness = random.uniform(0.3, 2.0, 400)  # pixels of a block are alike
+        label = random.integers(0, 5, (400, 100))
+        logits = random.normal(0, 1, (400, 100, 5)) * hardness[:, None, None]
+        np.put_along_axis(logits, label[..., None], np.take_along_axis(logits, label[..., None], 2) + 1.5, 2)
+        p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        from_ = fit_sets(p[:200].reshape(-1, 5), label[:200].ravel(), 0.9)
+        right = np.take_along_axis(p[200:], label[200:, :, None], 2)[..., 0]
+        held.append((right >= from_).mean())
+    assert abs(np.mean(held) - 0.9) < 0.01
+    assert np.quantile(np.abs(np.subtract(held, 0.9)), 0.9) < 0.02
+
+
+def test_sets_of_few_answers():
+    p = np.full((60, 2), 0.5)
+    assert fit_sets(p, np.zeros(60, int), 0.99) == 0.0  # 60 answers cannot promise 99 %: every class is in
+    with pytest.raises(DataError, match="too few"):
+        fit_sets(p[:9], np.zeros(9, int), 0.9)
