@@ -10,7 +10,7 @@ from covermap.cli import show
 
 if TYPE_CHECKING:
     from covermap.geo.changed_area import ChangedArea
-    from covermap.verbs.class_map import ChangedMap
+    from covermap.verbs.changed_map import ChangedMap
 
 Source = Annotated[str, typer.Argument(help="Map of classes.", metavar="MAP.tif")]
 Out = Annotated[str, typer.Argument(help="Map to write.", metavar="OUT.tif")]

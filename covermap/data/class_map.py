@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,15 +28,20 @@ _LOOK_AT = 8
 
 @dataclass(frozen=True)
 class ClassMap:
-    """path: what opens it (of tiles the text of a VRT). name: what it is called in messages. date: as written in it."""
+    """path: what opens it (of tiles the text of a VRT). name: what messages call it. tags: those of its first file."""
 
     path: str
     name: str
     legend: Legend
     grid: Grid
     files: tuple[str, ...]
-    date: str | None = None
+    tags: Mapping[str, str]
     option: str = "--legend"
+
+    @property
+    def date(self) -> str | None:
+        """When its image was taken, as covermap writes it."""
+        return self.tags.get("COVERMAP_DATE")
 
     def read(self, window: Window, grid: Grid | None = None) -> npt.NDArray[np.uint8]:
         """Class indices (H, W) of a window of its own grid, or of another by nearest neighbour; IGNORE for none.
@@ -79,6 +84,10 @@ def open_class_map(
     files = _files(Path(path))
     opened = files[0] if len(files) == 1 else mosaic(files, gaps=True)
     dataset = open_codes(opened)
+    with rasterio.open(files[0]) as first:
+        tags = first.tags()
+    if "COVERMAP_MODEL" in tags and "COVERMAP_LEGEND" not in tags:
+        raise DataError(f"{path} holds numbers that a model gave, not classes", fix="give the map beside it")
     known = read_legend(legend) if legend else legend_of_map(files[0]) or (infer_legend(opened) if infer else None)
     if known is None:
         raise LabelError(f"{path} does not say what its codes mean", fix=_candidates(opened, option))
@@ -88,9 +97,7 @@ def open_class_map(
             f"{path} says that {dataset.nodata:g} is nodata, legend {known.name!r} that it is {name!r}",
             fix="if it is the class, take the tag away: gdal_edit.py -unsetnodata FILE; else state another legend",
         )
-    with rasterio.open(files[0]) as first:
-        date = first.tags().get("COVERMAP_DATE")
-    return ClassMap(opened, str(path), known, grid_of(dataset), tuple(files), date, option)
+    return ClassMap(opened, str(path), known, grid_of(dataset), tuple(files), tags, option)
 
 
 def _files(path: Path) -> list[str]:

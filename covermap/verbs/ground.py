@@ -71,13 +71,13 @@ class OnGround(ABC):
     def add(self, one: Compared) -> None:
         """Count a strip, a block or a chip."""
 
-    @abstractmethod
     def scores(self) -> dict[str, Any]:
         """Further scores of what has been counted."""
+        return {}
 
-    @abstractmethod
     def tables(self) -> dict[str, Any]:
         """What metrics.json holds beside the scores, intervals among it."""
+        return {"intervals": self.intervals()}
 
     @property
     @abstractmethod

@@ -6,7 +6,6 @@ compared blocks and chips -> sums of each block -> intervals of rmse, mae, bias,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,14 +46,6 @@ class NumberDetails(OnGround):
             at = (slice(None), *part.slices)
             if (sums := _sums(y[at], p[at])).any():
                 self.blocks.add_pixels(one.scene, Window(row, col, 1, 1), sums)
-
-    def scores(self) -> dict[str, Any]:
-        """No further scores."""
-        return {}
-
-    def tables(self) -> dict[str, Any]:
-        """Intervals of scores."""
-        return {"intervals": self.intervals()}
 
     @property
     def sure(self) -> Mapping[str, Score]:

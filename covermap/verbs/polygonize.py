@@ -18,13 +18,14 @@ import numpy.typing as npt
 from covermap.core.legend import Legend
 from covermap.core.output import claim, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
+from covermap.data.class_map import ClassMap, open_class_map
 from covermap.geo.changed_area import ChangedArea, changes_beside, changes_text
 from covermap.geo.grid import Window
 from covermap.geo.legend_files import polygon_qml_text
 from covermap.geo.patches import Index, MappingUnit, strips
 from covermap.geo.polygon_file import require_writer, write_polygons
 from covermap.geo.polygons import Shapes, areas_ha, moved_ha, require_tolerance, simplify, to_crs_units, trace
-from covermap.verbs.class_map import HISTORY, ClassMap, files_of, work_folder, write_codes
+from covermap.verbs.changed_map import HISTORY, files_of, history, work_folder, write_codes
 from covermap.verbs.sieve import find_sieved, sentences, sieved_strips
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def polygonize(
     require_no_input(files, files_of(source))
     for path in files:
         claim(path, overwrite=overwrite)
-    before = ClassMap.open(source)
+    before = open_class_map(source, infer=True)
     if simplify_m is not None:
         require_tolerance(simplify_m, before.grid)
     wanted = [before.legend.index_of(name) for name in classes] if classes else list(range(len(before.legend)))
@@ -86,14 +87,14 @@ def polygonize(
     kept = np.isin(index, wanted)
     shapes, index, area_ha = shapes[kept], index[kept], area_ha[kept]
     steps = [{**step, "changed_ha": round(each.changed_ha, 4)} for step, each in zip(steps, changes, strict=True)]
-    history = before.history({"step": "polygonize", "from": Path(source).name, "steps": steps})
+    story = history(before, {"step": "polygonize", "from": Path(source).name, "steps": steps})
     # The polygons appear last: where they stand, what lies beside them is complete.
     with only_with(*files[1:]):
         write_text(files[1], polygon_qml_text(before.legend, "code"))
         files[2].unlink(missing_ok=True)
         if changes:
             write_text(files[2], changes_text(changes))
-        write_polygons(_table(before, shapes, index, area_ha), out, {HISTORY: history})
+        write_polygons(_table(before, shapes, index, area_ha), out, {HISTORY: story})
     rows = _rows(before.legend, wanted, index, area_ha)
     notes += [f"no pixel is {row['class']}" for row in rows if not row["polygons"]]
     return Polygonized(out, files if changes else files[:2], rows, tuple(changes), tuple(notes))

@@ -46,14 +46,6 @@ class PresenceDetails(OnGround):
         found = np.where(probability >= self.task.threshold, np.maximum(steps, 0), np.minimum(steps, -1)) + _HALF
         return np.asarray(np.clip(found, 0, 2 * _HALF - 1), np.intp)
 
-    def scores(self) -> dict[str, Any]:
-        """No further scores."""
-        return {}
-
-    def tables(self) -> dict[str, Any]:
-        """Intervals of scores."""
-        return {"intervals": self.intervals()}
-
     @property
     def sure(self) -> Mapping[str, Score]:
         return {"map": _map, "macro_f1": _macro_f1, "micro_f1": _micro_f1}

@@ -26,7 +26,7 @@ from covermap.geo.grid import Grid, Window, add_by_square, partition
 from covermap.geo.legend_files import csv_text
 from covermap.geo.products import layer_beside, legend_of_map
 from covermap.geo.raster import grid_of
-from covermap.verbs.class_map import HISTORY
+from covermap.verbs.changed_map import HISTORY
 
 _READ_PX = 1024
 _HEAD = ("rank", "row", "col", "lat", "lon", "pixels", "area_ha", "share", "expected_ha")

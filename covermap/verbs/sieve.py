@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from covermap.core.progress import Tick, unseen
+from covermap.data.class_map import ClassMap, open_class_map
 from covermap.geo.grid import Window
 from covermap.geo.patches import Index, MappingUnit, Sieved, sieve_classes
-from covermap.verbs.class_map import ChangedMap, ClassMap, claim_map, write_map
+from covermap.verbs.changed_map import ChangedMap, claim_map, write_map
 
 
 def sieve(
@@ -23,7 +24,7 @@ def sieve(
     """
     unit = MappingUnit.parse(min_area)
     out = claim_map(out, source, overwrite=overwrite)
-    before = ClassMap.open(source)
+    before = open_class_map(source, infer=True)
     sieved = find_sieved(before, unit, connectivity, on_progress)
     step = {"step": "sieve", "min_area": str(unit), "connectivity": connectivity}
     return write_map(out, before, step, sieved_strips(before, sieved, on_progress), notes=sentences(sieved, unit))

@@ -13,12 +13,13 @@ from rasterio.errors import RasterioError
 from covermap.core.errors import ConfigError, DataError, UnreadableError
 from covermap.core.legend import IGNORE
 from covermap.core.progress import Tick, unseen
+from covermap.data.class_map import ClassMap, open_class_map
 from covermap.geo.grid import Window
 from covermap.geo.patches import STRIP_PX, Index, strips
 from covermap.geo.products import layer_beside
 from covermap.geo.raster import grid_of, open_dataset, read_plain
 from covermap.geo.smoothing import majority, most_probable
-from covermap.verbs.class_map import ChangedMap, ClassMap, claim_map, write_map
+from covermap.verbs.changed_map import ChangedMap, claim_map, write_map
 
 MODES = ("majority", "probabilities")
 _SHARES = 1 << 28
@@ -42,7 +43,7 @@ def smooth(
     if radius < 1:
         raise ConfigError(f"a radius of {radius} px smoothes nothing", fix="give 1 or more")
     out = claim_map(out, source, overwrite=overwrite)
-    before = ClassMap.open(source)
+    before = open_class_map(source, infer=True)
     layer = require_probabilities(before) if mode == "probabilities" else None
 
     def read_majority(window: Window) -> tuple[Index, Index]:

@@ -22,7 +22,7 @@ from covermap.geo.grid import Grid
 from covermap.geo.products import finish_cog, finish_map, layer_beside, legend_of_map
 from covermap.geo.smoothing import gaussian
 from covermap.geo.writer import RasterWriter
-from covermap.verbs import class_map
+from covermap.verbs import changed_map
 from covermap.verbs import smooth as smooth_
 from covermap.verbs.predict import predict
 from covermap.verbs.rank import rank
@@ -312,7 +312,7 @@ def test_a_step_that_fails_leaves_nothing(tmp_path, monkeypatch, covermap) -> No
     def full(*_: object, **__: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(class_map, "finish_map", full)
+    monkeypatch.setattr(changed_map, "finish_map", full)
     for step in (["sieve", "--min-area", "9px"], ["smooth"]):
         code, _, err = covermap(step[0], source, tmp_path / "out.tif", *step[1:])
         assert code == 1

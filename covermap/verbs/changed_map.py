@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
 
-from covermap.core.errors import DataError, OutputError
-from covermap.core.legend import IGNORE, Legend
+from covermap.core.errors import OutputError
 from covermap.core.output import claim, only_with, require_no_input, write_text
-from covermap.data.labels import infer_legend, open_codes
+from covermap.data.class_map import ClassMap
 from covermap.geo.changed_area import ChangeCounter, ChangedArea, changes_beside, changes_text
-from covermap.geo.grid import Grid, Window
+from covermap.geo.grid import Window
 from covermap.geo.patches import Index
-from covermap.geo.products import MapSummary, finish_map, legend_of_map, names_beside
-from covermap.geo.raster import grid_of, open_dataset, read_plain
+from covermap.geo.products import MapSummary, finish_map, names_beside
 from covermap.geo.writer import RasterWriter
 
 HISTORY = "COVERMAP_HISTORY"
@@ -31,39 +28,9 @@ _CACHE_MB = 256
 """Two rows of blocks of the widest maps; less would unpack blocks twice."""
 
 
-@dataclass(frozen=True)
-class ClassMap:
-    """A raster of class codes: where it lies, what its codes mean, and the tags that it carries."""
-
-    path: str
-    grid: Grid
-    legend: Legend
-    nodata: float | None
-    tags: Mapping[str, str]
-
-    @staticmethod
-    def open(path: str | Path) -> ClassMap:
-        """Of any raster of codes; the legend is the file's own, or that of its codes. Raises DataError, LabelError."""
-        dataset = open_codes(str(path))
-        tags = dataset.tags()
-        if "COVERMAP_MODEL" in tags and "COVERMAP_LEGEND" not in tags:
-            raise DataError(f"{path} holds numbers that a model gave, not classes", fix="give the map beside it")
-        legend = legend_of_map(path) or infer_legend(str(path))
-        return ClassMap(str(path), grid_of(dataset), legend, dataset.nodata, tags)
-
-    def read(self, window: Window) -> Index:
-        """Class indices (H, W), IGNORE for nodata, for codes that the legend ignores, and outside.
-
-        Raises LabelError for codes that the legend does not know, and UnreadableError.
-        """
-        values, valid = read_plain(open_dataset(self.path), [1], window, self.nodata)
-        valid = valid & (values[0] != self.legend.map_nodata)
-        index = self.legend.encode(np.where(valid, values[0], self.legend.codes[0]), where=self.path)
-        return np.where(valid, index, np.uint8(IGNORE))
-
-    def history(self, step: Mapping[str, Any]) -> str:
-        """The steps that made this map, and one more, as JSON."""
-        return json.dumps([*json.loads(self.tags.get(HISTORY, "[]")), step])
+def history(source: ClassMap, step: Mapping[str, Any]) -> str:
+    """The steps that made a map, and one more, as JSON."""
+    return json.dumps([*json.loads(source.tags.get(HISTORY, "[]")), step])
 
 
 @dataclass(frozen=True)
@@ -133,6 +100,6 @@ def write_map(
         with only_with(table):
             summary = finish_map(
                 folder / "codes.tif", out, source.legend, date=date, derived_from=[Path(source.path).name],
-                tags={**kept, HISTORY: source.history(done)}, overwrite=True,
+                tags={**kept, HISTORY: history(source, done)}, overwrite=True,
             )  # fmt: skip
     return ChangedMap(summary, changed, (*summary.files, table), (*notes, *unknown))
