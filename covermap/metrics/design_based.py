@@ -205,13 +205,15 @@ def allocate(num: int, num_pixels: Sequence[int], *, method: str, users: Sequenc
     """Units of each stratum, about `num` in all and never more than it has pixels.
 
     proportional (to pixels), equal, neyman (to pixels x expected standard deviation), or mixed: proportional, but at
-    least `floor` each, the larger strata giving theirs (Olofsson et al. 2014, section 5.1.2). At least two each.
+    least `floor` each, the larger strata giving theirs (Olofsson et al. 2014, section 5.1.2), or as many as all can
+    have alike. At least two each.
     """
     size = np.asarray(num_pixels, np.float64)
     spread = np.sqrt(np.asarray(users) * (1 - np.asarray(users)))
     share = {"equal": np.ones(len(size)), "neyman": size * spread}.get(method, size)
     wanted = num * share / share.sum()
-    least = np.minimum(size, max(2, floor if method == "mixed" else 2))
+    alike = num // max(1, np.count_nonzero(size))
+    least = np.minimum(size, max(2, min(floor, alike) if method == "mixed" else 2))
     fixed = np.zeros(len(size), bool)
     while (low := ~fixed & (wanted < least)).any():
         fixed |= low

@@ -168,6 +168,9 @@ def test_allocation():
     neyman = np.array(allocate(5000, size, method="neyman", users=users, floor=1))
     ideal = PIXELS * np.sqrt(np.multiply(users, np.subtract(1, users)))
     assert np.abs(neyman - 5000 * ideal / ideal.sum()).max() <= 1
+    assert (
+        allocate(120, size, method="mixed", users=users, floor=50) == [30] * 4
+    )  # 50 each would be more than asked for
     few = allocate(100, [3, 1, 0, 5000], method="mixed", users=[0.9] * 4, floor=50)
     assert few[:3] == [3, 1, 0]
     assert few[3] >= 90
