@@ -212,7 +212,7 @@ def allocate(num: int, num_pixels: Sequence[int], *, method: str, users: Sequenc
     spread = np.sqrt(np.asarray(users) * (1 - np.asarray(users)))
     share = {"equal": np.ones(len(size)), "neyman": size * spread}.get(method, size)
     wanted = num * share / share.sum()
-    alike = num // max(1, np.count_nonzero(size))
+    alike = num // max(1, int(np.count_nonzero(size)))
     least = np.minimum(size, max(2, min(floor, alike) if method == "mixed" else 2))
     fixed = np.zeros(len(size), bool)
     while (low := ~fixed & (wanted < least)).any():
