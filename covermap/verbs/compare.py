@@ -17,12 +17,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from affine import Affine
 
 from covermap.core.crosswalk import Crosswalk, meet, read_crosswalk
 from covermap.core.engine import cores, map_ordered
@@ -75,16 +74,19 @@ def compare(
     require_no_input(files.values(), [*first.files, *second.files, *crosswalks])
     for path in files.values():
         claim(path, overwrite=overwrite)
-    job = _Job(first, second, one, two, _cut(first.grid, parts), parts)
+    shape = len(first.legend) + 1, len(second.legend) + 1
+    found = Comparison(
+        first, second, one, two, first.grid.coarsen(1 / parts), parts, np.zeros(shape, np.int64), np.zeros(shape)
+    )
     made: tuple[Path, ...] = ()
     if raster:
         with tempfile.TemporaryDirectory(dir=files["agreement"].parent, prefix=".agreement.") as folder:
             codes = Path(folder) / "codes.tif"
-            found = job.run(codes, on_progress)
+            _count(found, codes, on_progress)
             tags = {"COVERMAP_COMPARED": f"{Path(first.name).name}, {Path(second.name).name}, as {one.target.name}"}
             made = finish_map(codes, files["agreement"], AGREEMENT, tags=tags, overwrite=True).files
     else:
-        found = job.run(None, on_progress)
+        _count(found, None, on_progress)
     if files:
         found = replace(found, files=(*(files[key] for key in _TABLES), *made))
         write_tables(found, files)
@@ -123,56 +125,37 @@ def _require_place(first: ClassMap, second: ClassMap) -> None:
         )
 
 
-def _cut(grid: Grid, parts: int) -> Grid:
-    """The same extent with each side of a pixel cut into parts."""
-    return Grid(grid.crs, grid.transform * Affine.scale(1 / parts), grid.height * parts, grid.width * parts)
+def _count(found: Comparison, codes: Path | None, on_progress: Tick) -> None:
+    """Add all windows to the tables in their order, so that the sums are the same each time; codes: where to write."""
+    side = max(1, WINDOW_PX // found.parts)  # in whole pixels of the map
+    windows = list(partition(found.first.grid.window, side, side))
+    with _writer(codes, found.grid) as writer:
+        looked = map_ordered(lambda window: _look(found, window, codes is not None), windows, workers=cores())
+        for number, (window, pixels, hectares, values) in enumerate(looked, 1):
+            found.pixels[:] += pixels
+            found.hectares[:] += hectares
+            if writer is not None:
+                writer.write(window, values)
+            on_progress(number, len(windows))
+    _require_something(found)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Two maps to be looked at window by window, on `grid`."""
-
-    first: ClassMap
-    other: ClassMap
-    one: Crosswalk
-    two: Crosswalk
-    grid: Grid
-    parts: int
-
-    def run(self, codes: Path | None, on_progress: Tick) -> Comparison:
-        """Count all windows in their order, so that the sums are the same each time; codes: where to write them."""
-        side = max(1, WINDOW_PX // self.parts)  # in whole pixels of the map
-        windows = list(partition(self.first.grid.window, side, side))
-        shape = len(self.first.legend) + 1, len(self.other.legend) + 1
-        pixels, hectares = np.zeros(shape, np.int64), np.zeros(shape)
-        with _writer(codes, self.grid) as writer:
-            looked = map_ordered(lambda window: self._look(window, codes is not None), windows, workers=cores())
-            for number, (window, counted, areas, values) in enumerate(looked, 1):
-                pixels += counted
-                hectares += areas
-                if writer is not None:
-                    writer.write(window, values)
-                on_progress(number, len(windows))
-        found = Comparison(self.first, self.other, self.one, self.two, self.grid, self.parts, pixels, hectares)
-        _require_something(found)
-        return found
-
-    def _look(self, place: Window, coded: bool) -> _Looked:
-        """A window of the map's grid: the window of `grid`, pixels, hectares, and codes of the map of agreement."""
-        window = Window(*(n * self.parts for n in place))
-        first = np.repeat(np.repeat(self.first.read(place), self.parts, axis=0), self.parts, axis=1)
-        other = self.other.read(window, self.grid)
-        rows, cols = len(self.first.legend) + 1, len(self.other.legend) + 1
-        pair = np.minimum(first, rows - 1).astype(np.int32) * cols + np.minimum(other, cols - 1)
-        pixels = np.bincount(pair.ravel(), minlength=rows * cols).reshape(rows, cols)
-        area_ha = np.asarray(self.grid.row_areas_ha(window.row, window.height))
-        if area_ha.min() == area_ha.max():
-            hectares = pixels * area_ha[0]
-        else:
-            weights = np.repeat(area_ha, window.width)
-            hectares = np.bincount(pair.ravel(), weights, minlength=rows * cols).reshape(rows, cols)
-        codes = _agreement(first, other, self.one, self.two) if coded else np.zeros((0, 0), np.uint8)
-        return window, pixels, hectares, codes
+def _look(found: Comparison, place: Window, coded: bool) -> _Looked:
+    """A window of the map's grid: the window of `grid`, pixels, hectares, and codes of the map of agreement."""
+    window = Window(*(n * found.parts for n in place))
+    first = np.repeat(np.repeat(found.first.read(place), found.parts, axis=0), found.parts, axis=1)
+    other = found.other.read(window, found.grid)
+    rows, cols = found.pixels.shape
+    pair = np.minimum(first, rows - 1).astype(np.int32) * cols + np.minimum(other, cols - 1)
+    pixels = np.bincount(pair.ravel(), minlength=rows * cols).reshape(rows, cols)
+    area_ha = np.asarray(found.grid.row_areas_ha(window.row, window.height))
+    if area_ha.min() == area_ha.max():
+        hectares = pixels * area_ha[0]
+    else:
+        weights = np.repeat(area_ha, window.width)
+        hectares = np.bincount(pair.ravel(), weights, minlength=rows * cols).reshape(rows, cols)
+    codes = _agreement(first, other, found.one, found.two) if coded else np.zeros((0, 0), np.uint8)
+    return window, pixels, hectares, codes
 
 
 def _agreement(

@@ -284,5 +284,5 @@ def test_the_real_maps_of_corine(shared: Path, tmp_path: Path) -> None:
 
 def test_the_grid_is_cut_into_the_same_extent() -> None:
     grid = Grid(None, Affine(30, 0, 5, 0, -30, 7), 4, 6)
-    cut = module._cut(grid, 3)
+    cut = grid.coarsen(1 / 3)
     assert (cut.height, cut.width, cut.bounds) == (12, 18, grid.bounds)
