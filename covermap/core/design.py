@@ -51,7 +51,6 @@ class Design(_Part):
     clusters: tuple[Cluster, ...] = ()
     map: str = ""
     map_sha256: str = ""
-    notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _is_whole(self) -> Design:
@@ -74,8 +73,7 @@ class Design(_Part):
 
     def write(self, path: Path) -> Path:
         """As JSON; what is not known is left out."""
-        raw = self.model_dump(mode="json", exclude_defaults=True)
-        return write_text(path, json.dumps({"method": self.method, **raw}, indent=1) + "\n")
+        return write_text(path, json.dumps(self.model_dump(mode="json", exclude_defaults=True), indent=1) + "\n")
 
     @staticmethod
     def load(path: str | Path) -> Design:

@@ -12,8 +12,7 @@ narrower.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -231,9 +230,3 @@ def _whole(wanted: Floats, least: Floats) -> npt.NDArray[np.int64]:
     up = np.argsort(-(wanted - down), kind="stable")[:lacking]
     down[up] += 1
     return np.asarray(np.maximum(down, least), np.int64)
-
-
-def scaled(estimate: Estimate, by: float) -> dict[str, Any]:
-    """An estimated share of a total in the total's unit: value, se, low, high, ci95."""
-    whole = replace(estimate, **{key: getattr(estimate, key) * by for key in ("value", "se", "low", "high")})
-    return {"value": whole.value, "se": whole.se, "low": whole.low, "high": whole.high, "ci95": whole.ci95}
