@@ -94,6 +94,12 @@ def only_with(*companions: Path) -> Iterator[None]:
         raise
 
 
+def require_tif(path: Path) -> None:
+    """Raise OutputError for a map that is not called as a GeoTIFF."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"{path} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
+
+
 def require_no_input(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:
     """Raise OutputError where a call would write over what it reads."""
     read = {Path(file).resolve() for file in inputs}

@@ -12,8 +12,7 @@ from typing import Any
 
 import rasterio
 
-from covermap.core.errors import OutputError
-from covermap.core.output import claim, only_with, require_no_input, write_text
+from covermap.core.output import claim, only_with, require_no_input, require_tif, write_text
 from covermap.data.class_map import ClassMap
 from covermap.geo.changed_area import ChangeCounter, ChangedArea, changes_beside, changes_text
 from covermap.geo.grid import Window
@@ -46,8 +45,7 @@ class ChangedMap:
 def claim_map(out: str | Path, source: str | Path, *, overwrite: bool) -> Path:
     """Check before any work that a map and all that lies beside it may be written; raises OutputError."""
     out = Path(out)
-    if out.suffix.lower() not in (".tif", ".tiff"):
-        raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
+    require_tif(out)
     files = [out, *names_beside(out).values(), changes_beside(out)]
     require_no_input(files, files_of(source))
     for path in files:

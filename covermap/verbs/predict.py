@@ -16,6 +16,7 @@ from covermap.card import ModelCard
 from covermap.core.config import ImageConfig
 from covermap.core.engine import cores, map_unordered, over_processes, over_ray, shard
 from covermap.core.errors import OutputError
+from covermap.core.output import require_tif
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import OwnStatistics
@@ -59,7 +60,7 @@ def predict(
     folder = model_folder(model)
     images, card = _with_bands(image, bands), read_card(folder)
     if not card.task.kind.chips:
-        _require_tif(out)
+        require_tif(out)
         request = _request(folder, card, images, out, settings, aoi=aoi, any_gsd=any_gsd, statistics=statistics)
         (done,) = _work_off(
             [request], part=part, overwrite=overwrite, dry_run=dry_run, say=say, on_progress=on_progress
@@ -119,11 +120,6 @@ def ready_settings(settings: PredictConfig) -> PredictConfig:
     """Settings with the device and precision that they mean here; raises ConfigError for a GPU that is not there."""
     device = device_of(settings.device)
     return settings.model_copy(update={"device": device, "precision": precision_of(settings.precision, device)})
-
-
-def _require_tif(out: Path) -> None:
-    if out.suffix.lower() not in (".tif", ".tiff"):
-        raise OutputError(f"{out} does not end in .tif", fix="maps are GeoTIFFs: give a name such as map.tif")
 
 
 def _request(
