@@ -12,7 +12,7 @@ from covermap.core.engine import cores
 from covermap.data.chips import image_batch
 from covermap.geo.grid import Window
 from covermap.infer import answers_of, crop
-from covermap.models import LandModel, load_model
+from covermap.models import LandModel
 from covermap.verbs.map_job import MapJob
 
 _TRIED = 3
@@ -41,10 +41,9 @@ class Forecast:
         )
 
 
-def forecast(jobs: Sequence[MapJob]) -> Forecast:
-    """For jobs of one model; loads it and computes some windows in the middle of the largest scene."""
+def forecast(jobs: Sequence[MapJob], model: LandModel) -> Forecast:
+    """For jobs of one model, by some windows in the middle of the largest scene."""
     settings = jobs[0].settings
-    model = load_model(jobs[0].request.model, device=settings.device, precision=settings.precision)
     workers = 1 if settings.engine == "serial" else settings.workers or cores()
     num = sum(_num_windows(job, block) for job in jobs for block in job.blocks if not job.is_done(block))
     each = _seconds_per_window(max(jobs, key=lambda job: job.place.height * job.place.width), model) if num else 0.0

@@ -39,7 +39,7 @@ from covermap.geo.products import MapSummary, finish_cog, finish_map, layer_besi
 from covermap.geo.raster import is_remote
 from covermap.geo.writer import RasterWriter
 from covermap.infer import Lattice, Strip, highest, in_sets, infer_block, open_for
-from covermap.models import LandModel, load_model, read_card, weights_path
+from covermap.models import LandModel, load_model, read_card
 
 NO_CONFIDENCE = 255
 Arrays = dict[str, npt.NDArray[Any]]
@@ -60,11 +60,13 @@ class Layer(NamedTuple):
 class MapRequest:
     """All that a worker needs to compute blocks, in any process that sees the same files.
 
+    weights: checksum of the model's, so that a worker that stays does not go on with those that were there before.
     aoi: polygons; only what lies in them is mapped. statistics: see infer.open_for. first: scenes that have been
     mapped where they overlap this one and hold data.
     """
 
     model: str
+    weights: str
     images: tuple[ImageConfig, ...]
     out: str
     settings: PredictConfig
@@ -72,6 +74,9 @@ class MapRequest:
     any_gsd: bool = False
     statistics: OwnStatistics | None = None
     first: tuple[tuple[ImageConfig, ...], ...] = ()
+
+    def __hash__(self) -> int:
+        return hash(repr(self))  # configs hold lists, which have no hash
 
 
 class MapJob:
@@ -141,8 +146,8 @@ class MapJob:
     @cached_property
     def sums(self) -> dict[str, str]:
         """Checksums of everything that is read. Remote images are known by their address only."""
-        model, scenes = Path(self.request.model), [self.scene, *self.first]
-        sums = {path.name: checksum(path) for path in (model / "config.json", weights_path(model))}
+        card, scenes = Path(self.request.model) / "config.json", [self.scene, *self.first]
+        sums = {card.name: checksum(card), "model.safetensors": self.request.weights}
         files = [*(file for scene in scenes for file in scene.files), *filter(None, [self.request.aoi])]
         sums |= {f"input {number}": checksum(path) for number, path in enumerate(files)}
         sums["remote"] = " ".join(path for scene in scenes for path in scene.paths if is_remote(path))
@@ -176,7 +181,10 @@ class MapJob:
     def _ledger(self, overwrite: bool) -> int | None:
         """Finished blocks of an interrupted call of the same job, None where there is none."""
         record = self.work / "job.json"
-        if not self.work.exists() or (self.work.is_dir() and not any(self.work.iterdir())):
+        if not self.work.exists():
+            return None
+        # Between the making of the folder and of its record another part of the work may look into it.
+        if self.work.is_dir() and all(path.match(".job.*.json") for path in self.work.iterdir()):
             return None
         try:
             before = json.loads(record.read_text(encoding="utf-8"))["fingerprint"]
@@ -347,35 +355,16 @@ def compute_block(task: tuple[MapRequest, Window]) -> None:
     # One thread of torch for each worker: the same sums in the same order for any number of workers.
     torch.set_num_threads(1)
     job = _opened(request)
-    if job.path_of(block).exists():
+    if job.is_done(block):
         return
+    model = _loaded(request.model, request.weights, request.settings.device, request.settings.precision)
     with ThreadPoolExecutor(1) as reader:
-        job.compute(_loaded(request.model, request.settings.device, request.settings.precision), block, reader,
-                    threading.Event())  # fmt: skip
+        job.compute(model, block, reader, threading.Event())
 
 
-class _ById:
-    """A request as a key: it holds lists, which have no hash."""
-
-    def __init__(self, request: MapRequest) -> None:
-        self.request, self.key = request, repr(request)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and self.key == other.key
-
-
-def _opened(request: MapRequest) -> MapJob:
-    return _open_once(_ById(request))
-
-
-@lru_cache(maxsize=4)
-def _open_once(request: _ById) -> MapJob:
-    return MapJob(request.request)
+_opened = lru_cache(maxsize=4)(MapJob)
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, device: str, precision: Any) -> LandModel:
+def _loaded(model: str, weights: str, device: str, precision: Any) -> LandModel:
     return load_model(model, device=device, precision=precision)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 from covermap.card import ModelCard
@@ -18,13 +19,14 @@ from covermap.core.engine import cores, map_unordered, over_processes, over_ray,
 from covermap.core.errors import OutputError
 from covermap.core.output import require_tif
 from covermap.core.progress import Say, Tick, silent, unseen
+from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import OwnStatistics
 from covermap.data.footprint import overlapping
 from covermap.geo.grid import Grid, Window
 from covermap.hub import model_folder
 from covermap.infer import open_all_for
-from covermap.models import device_of, load_model, precision_of, read_card
+from covermap.models import LandModel, device_of, load_model, precision_of, read_card, weights_path
 from covermap.verbs.forecast import forecast
 from covermap.verbs.map_job import MapJob, MapRequest, compute_block
 from covermap.verbs.predict_chips import predict_chips, with_statistics
@@ -61,7 +63,10 @@ def predict(
     images, card = _with_bands(image, bands), read_card(folder)
     if not card.task.kind.chips:
         require_tif(out)
-        request = _request(folder, card, images, out, settings, aoi=aoi, any_gsd=any_gsd, statistics=statistics)
+        request = _request(
+            folder, card, images, out, settings, weights=checksum(weights_path(folder)), aoi=aoi, any_gsd=any_gsd,
+            statistics=statistics,
+        )  # fmt: skip
         (done,) = _work_off(
             [request], part=part, overwrite=overwrite, dry_run=dry_run, say=say, on_progress=on_progress
         )
@@ -104,12 +109,12 @@ def predict_scenes(
     names = [scene.name for scene in scenes]
     if double := sorted({name for name in names if names.count(name) > 1}):
         raise OutputError(f"several scenes are called {double[0]}", fix="rename them: each map is called as its scene")
-    requests = []
+    requests, weights = [], checksum(weights_path(where))
     for number, scene in enumerate(scenes):
         first = tuple(tuple(one.images) for one in overlapping(scene.grid, scenes[:number]))
         target = Path(folder) / f"{scene.name}.tif"
         requests.append(
-            _request(where, card, scene.images, target, settings, aoi=aoi, any_gsd=any_gsd,
+            _request(where, card, scene.images, target, settings, weights=weights, aoi=aoi, any_gsd=any_gsd,
                      statistics=scene.statistics, first=first)
         )  # fmt: skip
     found = _work_off(requests, part=part, overwrite=overwrite, dry_run=dry_run, say=say, on_progress=on_progress)
@@ -123,7 +128,7 @@ def ready_settings(settings: PredictConfig) -> PredictConfig:
 
 
 def _request(
-    folder: Path, card: ModelCard, images: Sequence[ImageConfig], out: Path, settings: PredictConfig, *,
+    folder: Path, card: ModelCard, images: Sequence[ImageConfig], out: Path, settings: PredictConfig, *, weights: str,
     aoi: str | Path | None, any_gsd: bool, statistics: OwnStatistics | None = None,
     first: tuple[tuple[ImageConfig, ...], ...] = (),
 ) -> MapRequest:  # fmt: skip
@@ -131,7 +136,7 @@ def _request(
         none = dict.fromkeys(("confidence", "probabilities", "entropy", "sets"), False)
         settings = settings.model_copy(update=none)
     return MapRequest(
-        str(folder), tuple(images), str(out), settings, str(aoi) if aoi else None, any_gsd, statistics, first
+        str(folder), weights, tuple(images), str(out), settings, str(aoi) if aoi else None, any_gsd, statistics, first
     )  # fmt: skip
 
 
@@ -148,16 +153,19 @@ def _work_off(
     started = time.perf_counter()
     jobs = [MapJob(request) for request in requests]
     resumed = [job.claim(overwrite=overwrite, dry_run=dry_run) for job in jobs]
+    settings = requests[0].settings
+    # Loaded when it is first asked for: worker processes load their own.
+    model = cache(partial(load_model, requests[0].model, device=settings.device, precision=settings.precision))
+    mine = [(job, block) for job in jobs for block in job.blocks]
+    mine = shard(mine, part) if part else mine  # before it is looked at what is done, which changes all the time
     if say is not silent:
-        say(forecast(jobs).text)
+        say(forecast(jobs, model()).text)
     if dry_run:
         for job, number in zip(jobs, resumed, strict=True):
             yield Prediction(job.out, (), None, 0.0, 0.0, len(job.blocks), number, tuple(job.scene.notes))
         return
     for job in jobs:
         job.open_work(alone=part is None)
-    mine = [(job, block) for job in jobs for block in job.blocks]
-    mine = shard(mine, part) if part else mine  # before it is looked at what is done, which changes all the time
     todo = [(job, block) for job, block in mine if not job.is_done(block)]
     left = Counter(job.out for job, _ in todo)
     total, done = len(mine), len(mine) - len(todo)
@@ -166,7 +174,7 @@ def _work_off(
     try:
         for job in [] if part else [job for job in jobs if not left[job.out]]:
             yield _finished(job, before[job.out], started)
-        for job, _ in _computed(todo):
+        for job, _ in _computed(todo, model):
             done += 1
             on_progress(done, total)
             left[job.out] -= 1
@@ -182,13 +190,13 @@ def _work_off(
         yield Prediction(job.out, (), None, seconds, 0.0, len(job.blocks), before[job.out], (*job.scene.notes, there))
 
 
-def _computed(todo: Sequence[Block]) -> Iterator[Block]:
+def _computed(todo: Sequence[Block], model: Callable[[], LandModel]) -> Iterator[Block]:
     """Work blocks off by the engine of their settings, and yield them as they are finished."""
     if not todo:
         return
     settings = todo[0][0].settings
     if settings.engine in ("threads", "serial"):
-        yield from _in_threads(todo, settings)
+        yield from _in_threads(todo, settings, model())
         return
     jobs = {job.out: job for job, _ in todo}
     tasks = [(job.request, block) for job, block in todo]
@@ -200,12 +208,11 @@ def _computed(todo: Sequence[Block]) -> Iterator[Block]:
         yield jobs[Path(request.out)], block
 
 
-def _in_threads(todo: Sequence[Block], settings: PredictConfig) -> Iterator[Block]:
+def _in_threads(todo: Sequence[Block], settings: PredictConfig, model: LandModel) -> Iterator[Block]:
     import torch
 
     workers = settings.workers or (cores() if settings.device == "cpu" else 1)
     workers = 1 if settings.engine == "serial" else workers
-    model = load_model(todo[0][0].request.model, device=settings.device, precision=settings.precision)
     stop = threading.Event()
 
     def work_off(task: Block) -> Block:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,15 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.warp import Resampling, calculate_default_transform, reproject
+from safetensors.numpy import load_file, save_file
 
+from covermap.core.config import ImageConfig
 from covermap.core.errors import BandError, CovermapError, OutputError
+from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
 from covermap.models import read_card
-from covermap.verbs.predict import predict, predict_scenes
+from covermap.verbs.map_job import MapRequest
+from covermap.verbs.predict import predict, predict_scenes, ready_settings
 from covermap.verbs.train import train
 from tests.conftest import landscape
 from tests.verbs.test_predict import outputs
@@ -159,6 +164,38 @@ def test_parts_of_the_work_and_then_the_whole(trained, scenes, tmp_path):
     assert outputs(tmp_path / "parts") == outputs(tmp_path / "whole")
     with pytest.raises(CovermapError, match="i/n"):
         predict_scenes(trained, pattern(scenes), tmp_path / "more", settings=SMALL, part="4/3")
+    assert not list((tmp_path / "more").glob("*"))
+
+
+def test_a_worker_that_stays_takes_the_weights_of_the_call(trained, scenes, tmp_path):
+    """Of a cluster that lives longer than a call: the model is trained again in the same folder."""
+    from covermap.verbs import map_job
+
+    folder = tmp_path / "model"
+    shutil.copytree(trained, folder)
+    arrays = load_file(folder / "model.safetensors")
+    seen = []
+    for sign in (1, -1):
+        turned = {key: value if "running" in key else np.asarray(sign * value) for key, value in arrays.items()}
+        save_file(turned, folder / "model.safetensors")
+        weights = checksum(folder / "model.safetensors")
+        images = (ImageConfig(path=scenes[0]),)
+        request = MapRequest(str(folder), weights, images, str(tmp_path / f"{sign}.tif"), ready_settings(SMALL))
+        job = map_job._opened(request)
+        job.open_work(alone=True)
+        map_job.compute_block((request, job.blocks[0]))
+        seen.append(np.load(job.path_of(job.blocks[0]))["codes"])
+    assert not np.array_equal(*seen)
+
+
+def test_a_part_that_starts_while_another_makes_the_folder(trained, scenes, tmp_path):
+    """The folder is there, its record not yet."""
+    work = tmp_path / "maps" / "a.tif.work"
+    work.mkdir(parents=True)
+    (work / ".job.0123.json").write_text("{")
+    predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=SMALL, part="1/2")
+    assert (work / "job.json").is_file()
+    assert len(list(work.glob("[0-9]*.npz"))) > 1
 
 
 def test_what_does_not_fit_is_refused_before_any_work(trained, scenes, tmp_path, write_tif):
