@@ -21,7 +21,8 @@ from covermap.core.stac_item import stac_classes, stac_dates, stac_file, stac_it
 from covermap.core.task import Task
 from covermap.core.types import InputSpec, SensorInput
 
-MODEL_FILES = ("config.json", "model.safetensors", "README.md", "item.stac.json", "adapter.safetensors")
+MODEL_FILES = ("config.json", "model.safetensors", "README.md", "item.stac.json", "adapter.safetensors",
+               "applicability.safetensors")  # fmt: skip
 """All that a model folder may hold; the first two are needed."""
 
 

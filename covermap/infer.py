@@ -32,6 +32,7 @@ from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.stats import with_own_statistics
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Window, lattice
+from covermap.ml.applicability import Applicability
 from covermap.models import LandModel, require_fit
 
 Wanted = Callable[[Window], npt.NDArray[np.bool_]]
@@ -44,12 +45,14 @@ LIGHTER = (
 class Strip(NamedTuple):
     """Finished columns of a block: place in the scene, what the model says (K, h, w), and which pixels hold a result.
 
-    answers: probabilities of classes, or numbers in their unit; good until the next strip is asked for.
+    answers: probabilities of classes, or numbers in their unit; distance: (h, w) from the training data, where it was
+    asked for. Both are good until the next strip is asked for.
     """
 
     window: Window
     answers: npt.NDArray[np.float32]
     valid: npt.NDArray[np.bool_]
+    distance: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,12 @@ def infer_block(
     wanted: Wanted | None = None,
     batch_size: int = 4,
     tta: str = "none",
+    known: Applicability | None = None,
     reader: Executor | None = None,
 ) -> Iterator[Strip]:
-    """Blended answers of one block, as strips from left to right that cover it exactly; tta: see PredictConfig.
+    """Blended answers of one block, as strips from left to right that cover it exactly.
+
+    tta: see PredictConfig. known: the training data that distances are told from.
 
     Windows without a valid (and wanted) pixel are not computed; their pixels come back as not valid. While one column
     of windows is computed, `reader` (default: a thread of its own) reads the next.
@@ -157,15 +163,19 @@ def infer_block(
         return _read_column(model, scene, windows, rows, stripe, wanted, batch_size)
 
     step = f"prediction: {batch_size} windows of {windows.size_px} px at once, {bottom - top} rows held"
+    num = len(model.legend)
     with within_memory(step, fix=LIGHTER), nullcontext(reader) if reader else ThreadPoolExecutor(1) as pool:
-        held = np.zeros((len(model.legend), bottom - top, windows.width), np.float32)
+        held = np.zeros((num + (known is not None), bottom - top, windows.width), np.float32)
         coming = pool.submit(read, cols[0])
         for j, after in itertools.zip_longest(cols, cols[1:]):
             column = coming.result()
             if after is not None:
                 coming = pool.submit(read, after)
             for part, batch in zip(column.parts, column.batches, strict=True):
-                for (i, box), shares in zip(part, answers_of(model, batch, tta), strict=True):
+                found = answers_of(model, batch, tta)
+                if known is not None:
+                    found = np.concatenate([found, known.of_batch(batch, model.spec)[:, None]], 1)
+                for (i, box), shares in zip(part, found, strict=True):
                     weight = np.outer(windows.row_weights[i], windows.col_weights[j])
                     held[:, box.row : box.row + box.height] += shares * weight
             start = windows.cols[j]
@@ -174,7 +184,9 @@ def infer_block(
             if right > left:
                 span = slice(left - start, right - start)
                 place = Window(block.row, left, block.height, right - left)
-                yield Strip(place, held[:, keep, span], column.mask[keep, span])
+                there = held[:, keep, span]
+                distance = there[num] if known is not None else None
+                yield Strip(place, there[:num], column.mask[keep, span], distance)
             shift = following - start
             held[..., : max(0, windows.width - shift)] = held[..., shift:]
             held[..., max(0, windows.width - shift) :] = 0

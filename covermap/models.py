@@ -177,6 +177,11 @@ def weights_path(folder: str | Path) -> Path:
     return path
 
 
+def applicability_path(folder: str | Path) -> Path:
+    """Where a model folder says what it was trained on (ml.applicability); older ones do not."""
+    return Path(folder) / "applicability.safetensors"
+
+
 def load_model(folder: str | Path, *, device: str = "cpu", precision: str = "float32") -> LandModel:
     """A trained model from its folder; raises ModelError when a file is missing, damaged or does not fit.
 

@@ -47,6 +47,9 @@ Precision = Annotated[str, Option(help="float32, bf16, or auto: bf16 where the d
 Tta = Annotated[str, Option(help="Test-time augmentation: none, flips (4 x the time) or d4 (8 x).")]
 Entropy = Annotated[bool, Option("--entropy", help="Also write how undecided the probabilities are.")]
 Sets = Annotated[bool, Option("--sets", help="Also which classes cannot be left out, and how many (conformal sets).")]
+Applicability = Annotated[
+    bool, Option("--applicability", help="Also how unlike the training data the image is: above 100 is unusual.")
+]
 Probabilities = Annotated[bool, Option("--probabilities", help="Also write all class probabilities.")]
 NoConfidence = Annotated[bool, Option("--no-confidence", help="Do not write the confidence layer.")]
 AnyGsd = Annotated[bool, Option("--any-gsd", help="Accept another pixel size than the model's.")]
@@ -75,6 +78,7 @@ def predict(
     probabilities: Probabilities = False,
     entropy: Entropy = False,
     sets: Sets = False,
+    applicability: Applicability = False,
     no_confidence: NoConfidence = False,
     any_gsd: AnyGsd = False,
     overwrite: show.Overwrite = False,
@@ -97,6 +101,7 @@ def predict(
         "size_px": size, "overlap_px": overlap, "block_px": block, "batch_size": batch_size, "workers": workers,
         "device": device, "precision": precision, "probabilities": probabilities, "confidence": not no_confidence,
         "engine": engine, "entropy": entropy, "sets": sets, "tta": tta,
+        "applicability": applicability,
     }  # fmt: skip
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
     images = _images(image, sensor, date, add or (), clouds)
@@ -105,10 +110,8 @@ def predict(
         "overwrite": overwrite, "dry_run": dry_run, "say": show.sayer(quiet=quiet or as_json),
     }  # fmt: skip
     with show.progress("mapping", quiet=quiet or dry_run) as tick:
-        if Path(out).suffix:
-            found = [one(model, images, out, on_progress=tick, **more)]
-        else:
-            found = many(model, images, out, on_progress=tick, **more)
+        more["on_progress"] = tick
+        found = [one(model, images, out, **more)] if Path(out).suffix else many(model, images, out, **more)
     if Path(out).suffix:
         _tell(found[0], as_json=as_json, dry_run=dry_run)
     else:

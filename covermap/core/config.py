@@ -331,6 +331,9 @@ class RunConfig(Section):
         if kind.takes == "numbers":
             odd += [key for key, wrong in (("train.rare", self.train.rare),
                     ("train.sampling", self.train.sampling != "uniform")) if wrong]  # fmt: skip
+        if kind.chips or kind.takes == "numbers":
+            odd += [f"predict.{key}" for key in ("entropy", "sets") if getattr(self.predict, key)]
+        odd += ["predict.applicability"] if kind.chips and self.predict.applicability else []
         odd += ["decision.adjust"] if self.decision.adjust and (kind.takes != "classes" or task == "hazard") else []
         odd += ["decision.conformal"] if self.decision.conformal and kind.takes != "classes" else []
         odd += ["decision.temperature"] if self.decision.temperature and kind.takes != "classes" else []

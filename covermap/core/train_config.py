@@ -231,6 +231,9 @@ class DecisionConfig(Section):
         lt=1,
         description="Sets of classes that hold the right one in this share of the val part, 0.9 say.",
     )
+    applicability: bool = Field(
+        True, description="Keep what the training data look like, so that maps can say where they are unlike them."
+    )
 
     @property
     def needs_val(self) -> bool:
@@ -260,6 +263,9 @@ class PredictConfig(Section):
     entropy: bool = Field(False, description="Also how undecided the probabilities are, in percent.")
     sets: bool = Field(
         False, description="Also which classes cannot be left out, a bit each, and how many: needs decision.conformal."
+    )
+    applicability: bool = Field(
+        False, description="Also how unlike the training data the image is: needs decision.applicability."
     )
     probabilities: bool = False
     precision: Literal["auto", "float32", "bf16"] = Field(

@@ -54,7 +54,11 @@ _SIDE_FILES = {
     "areas": ("text/csv", "Area of each class"),
 }
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-_LAYERS = {"confidence": "Confidence in percent", "probs": "Probability of each class"}
+_LAYERS = {
+    "confidence": "Confidence in percent",
+    "probs": "Probability of each class",
+    "applicability": "Distance from the training data in percent of the usual",
+}
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _held(job: MapJob) -> int:
 
 def _bytes_per_pixel(job: MapJob) -> float:
     if job.numbers:
-        return 4.0 * len(job.card.legend)
+        return 4.0 * len(job.card.legend) + len(job.layers)
     return np.dtype(job.card.legend.map_dtype).itemsize + sum(
         len(layer.bands) if layer.key == "shares" else 1 for layer in job.layers.values()
     )

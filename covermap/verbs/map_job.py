@@ -39,7 +39,8 @@ from covermap.geo.products import MapSummary, finish_cog, finish_map, layer_besi
 from covermap.geo.raster import is_remote
 from covermap.geo.writer import RasterWriter
 from covermap.infer import Lattice, Strip, highest, in_sets, infer_block, open_for
-from covermap.models import LandModel, load_model, read_card
+from covermap.ml.applicability import USUAL, Applicability
+from covermap.models import LandModel, applicability_path, load_model, read_card
 
 NO_CONFIDENCE = 255
 Arrays = dict[str, npt.NDArray[Any]]
@@ -61,6 +62,7 @@ class MapRequest:
     """All that a worker needs to compute blocks, in any process that sees the same files.
 
     weights: checksum of the model's, so that a worker that stays does not go on with those that were there before.
+    known: that of what the model was trained on, where the map is to tell the distance from it.
     aoi: polygons; only what lies in them is mapped. statistics: see infer.open_for. first: scenes that have been
     mapped where they overlap this one and hold data.
     """
@@ -74,6 +76,7 @@ class MapRequest:
     any_gsd: bool = False
     statistics: OwnStatistics | None = None
     first: tuple[tuple[ImageConfig, ...], ...] = ()
+    known: str = ""
 
     def __hash__(self) -> int:
         return hash(repr(self))  # configs hold lists, which have no hash
@@ -87,6 +90,8 @@ class MapJob:
         self.card = read_card(Path(request.model))
         self.numbers = self.card.task.kind.takes == "numbers"
         self._require_sets()
+        path = applicability_path(request.model)
+        self.known = Applicability.load(path) if self.settings.applicability else None
         self.scene = self._open(request.images, request.statistics)
         self.first = [self._open(images, None) for images in request.first]
         self.area: Area | None = read_area(request.aoi, self.scene.grid) if request.aoi else None
@@ -122,26 +127,29 @@ class MapJob:
     @property
     def layers(self) -> dict[str, Layer]:
         """Rasters beside the map, by name."""
+        unlike = Layer("distance", [f"distance from the training data in percent of the usual ({USUAL:.0%} of val)"])
         if self.numbers:
-            return {}
+            return {"applicability": unlike} if self.known else {}
         known = {
             "confidence": Layer("confidence", ["confidence in percent"]),
             "entropy": Layer("entropy", ["entropy in percent of the most that is possible"]),
             "set_size": Layer("set_size", [f"classes in sets of {self.card.task.coverage:.0%}"]),
             "sets": Layer("sets", ["bit k: class k of the legend is in the set"], 1.0, "uint32", 0, "nearest"),
+            "applicability": unlike,
             "probs": Layer("shares", self.card.legend.names, 1 / 200),
         }
         wanted = {"confidence": self.settings.confidence, "entropy": self.settings.entropy,
                   "set_size": self.settings.sets, "sets": self.settings.sets,
-                  "probs": self.settings.probabilities}  # fmt: skip
+                  "applicability": self.known is not None, "probs": self.settings.probabilities}  # fmt: skip
         return {name: layer for name, layer in known.items() if wanted[name]}
 
     @property
     def outputs(self) -> list[Path]:
         """Every file that is written."""
+        layers = [layer_beside(self.out, name) for name in self.layers]
         if self.numbers:
-            return [self.out]
-        return [self.out, *names_beside(self.out).values(), *(layer_beside(self.out, name) for name in self.layers)]
+            return [self.out, *layers]
+        return [self.out, *names_beside(self.out).values(), *layers]
 
     @cached_property
     def sums(self) -> dict[str, str]:
@@ -157,6 +165,8 @@ class MapJob:
             sums[key] = repr((raster.bands, raster.nodata, raster.grid, self.scene.added.get(key), scaling, masks))
         if "dates" in self.card.spec.uses:
             sums["dates"] = repr(self.scene.dates)
+        if self.request.known:
+            sums["applicability.safetensors"] = self.request.known
         if self.scene.statistics:
             sums["statistics"] = json.dumps(self.scene.statistics)
         return sums
@@ -253,7 +263,7 @@ class MapJob:
         found = self._empty(block)
         strips = infer_block(
             model, self.scene, self.windows, block, wanted=self._wanted, batch_size=self.settings.batch_size,
-            tta=self.settings.tta, reader=reader,
+            tta=self.settings.tta, known=self.known, reader=reader,
         )  # fmt: skip
         for strip in strips:
             if stop.is_set():
@@ -264,9 +274,9 @@ class MapJob:
 
     def _empty(self, block: Window) -> Arrays:
         shape, legend = (block.height, block.width), self.card.legend
-        if self.numbers:
-            return {"numbers": np.full((len(legend), *shape), np.nan, np.float32)}
         found: Arrays = {"codes": np.full(shape, legend.map_nodata, legend.map_dtype)}
+        if self.numbers:
+            found = {"numbers": np.full((len(legend), *shape), np.nan, np.float32)}
         for layer in self.layers.values():
             size = (len(layer.bands), *shape) if layer.key == "shares" else shape
             found[layer.key] = np.full(size, layer.nodata, layer.dtype)
@@ -275,17 +285,19 @@ class MapJob:
     def _into(self, found: Arrays, strip: Strip, block: Window) -> None:
         """Put a strip in its place of a block."""
         rows, cols = strip.window.within(block).slices
+
+        def put(key: str, values: npt.NDArray[np.floating[Any]]) -> None:
+            if key in found:
+                found[key][..., rows, cols] = np.where(strip.valid, np.rint(values), NO_CONFIDENCE)
+
+        if strip.distance is not None:
+            put("distance", np.clip(strip.distance * 100, 0, NO_CONFIDENCE - 1))
         if self.numbers:
             found["numbers"][:, rows, cols] = np.where(strip.valid, strip.answers, np.float32(np.nan))
             return
         best, top = highest(strip.answers)
         legend = self.card.legend
         found["codes"][rows, cols] = np.where(strip.valid, legend.decode(best), legend.map_nodata)
-
-        def put(key: str, values: npt.NDArray[np.floating[Any]]) -> None:
-            if key in found:
-                found[key][..., rows, cols] = np.where(strip.valid, np.rint(values), NO_CONFIDENCE)
-
         put("confidence", np.clip(top, 0, 1) * 100)
         if "entropy" in found:
             put("entropy", _entropy(strip.answers) * 100)
@@ -297,16 +309,22 @@ class MapJob:
             bits = (np.uint32(1) << np.arange(len(inside), dtype=np.uint32))[:, None, None]
             found["sets"][rows, cols] = np.where(strip.valid, (inside * bits).sum(0, dtype=np.uint32), 0)
 
+    def share_unlike(self) -> float | None:
+        """Share of the mapped pixels that lie farther from the training data than is usual; None if not asked for."""
+        if self.known is None:
+            return None
+        far = mapped = 0
+        for block in self.blocks:
+            with np.load(self.path_of(block)) as stored:
+                count = np.bincount(stored["distance"].ravel(), minlength=256)
+            far, mapped = far + int(count[101:NO_CONFIDENCE].sum()), mapped + int(count[:NO_CONFIDENCE].sum())
+        return far / max(1, mapped)
+
     def assemble(self) -> tuple[MapSummary | None, list[Path]]:
         """Blocks -> plain GeoTIFFs -> products, and the work folder is gone; the map itself has a summary."""
         tags = {"COVERMAP_MODEL": self.sums["model.safetensors"][:16]}
         tags |= {"COVERMAP_RUN": str(self.card.facts["run"])} if "run" in self.card.facts else {}
         legend = self.card.legend
-        if self.numbers:
-            plain = self._join("numbers", legend.names, dtype="float32", nodata=np.nan)
-            finish_cog(plain, self.out, nodata=np.nan, description=legend.names, tags=tags, overwrite=True)
-            shutil.rmtree(self.work)
-            return None, [self.out]
         if any(self.card.task.offsets):
             tags["COVERMAP_SHIFTED"] = "probabilities after decision.adjust or threshold"
         made: dict[str, Path] = {}
@@ -316,6 +334,11 @@ class MapJob:
                 plain, layer_beside(self.out, name), nodata=layer.nodata, description=layer.bands, tags=tags,
                 resampling=layer.overviews, overwrite=True,
             )  # fmt: skip
+        if self.numbers:
+            plain = self._join("numbers", legend.names, dtype="float32", nodata=np.nan)
+            finish_cog(plain, self.out, nodata=np.nan, description=legend.names, tags=tags, overwrite=True)
+            shutil.rmtree(self.work)
+            return None, [self.out, *made.values()]
         plain = self._join("codes", ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata)
         summary = finish_map(
             plain, self.out, legend,

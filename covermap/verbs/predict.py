@@ -24,9 +24,11 @@ from covermap.core.train_config import PredictConfig
 from covermap.core.types import OwnStatistics
 from covermap.data.footprint import overlapping
 from covermap.geo.grid import Grid, Window
+from covermap.geo.products import layer_beside
 from covermap.hub import model_folder
 from covermap.infer import open_all_for
-from covermap.models import LandModel, device_of, load_model, precision_of, read_card, weights_path
+from covermap.ml.applicability import USUAL
+from covermap.models import LandModel, applicability_path, device_of, load_model, precision_of, read_card, weights_path
 from covermap.verbs.forecast import forecast
 from covermap.verbs.map_job import MapJob, MapRequest, compute_block
 from covermap.verbs.predict_chips import predict_chips, with_statistics
@@ -71,8 +73,11 @@ def predict(
             [request], part=part, overwrite=overwrite, dry_run=dry_run, say=say, on_progress=on_progress
         )
         return done
-    if aoi or part:
-        raise OutputError("the model answers for chips: --aoi and --shard have no effect", fix="leave them out")
+    odd = [name for name in ("entropy", "sets", "applicability") if getattr(settings, name)]
+    odd += [name for name, given in (("aoi", aoi), ("shard", part)) if given]
+    if odd:
+        flags = ", ".join(f"--{name}" for name in odd)
+        raise OutputError(f"the model answers for chips: {flags} has no effect", fix="leave it out")
     return predict_chips(
         folder, [images], out, settings=settings, any_gsd=any_gsd, overwrite=overwrite, dry_run=dry_run,
         statistics=[statistics] if statistics else (), on_progress=on_progress,
@@ -135,8 +140,11 @@ def _request(
     if card.task.kind.takes == "numbers":
         none = dict.fromkeys(("confidence", "probabilities", "entropy", "sets"), False)
         settings = settings.model_copy(update=none)
+    trained_on = applicability_path(folder)
+    known = checksum(trained_on) if settings.applicability and trained_on.is_file() else ""
     return MapRequest(
-        str(folder), weights, tuple(images), str(out), settings, str(aoi) if aoi else None, any_gsd, statistics, first
+        str(folder), weights, tuple(images), str(out), settings, str(aoi) if aoi else None, any_gsd, statistics, first,
+        known,
     )  # fmt: skip
 
 
@@ -233,9 +241,13 @@ def _in_threads(todo: Sequence[Block], settings: PredictConfig, model: LandModel
 
 def _finished(job: MapJob, resumed: int, started: float) -> Prediction:
     """Put a map together; its time is that since the whole began."""
+    unlike = job.share_unlike()
     summary, layers = job.assemble()
     seconds = time.perf_counter() - started
     files, notes = (summary.files, summary.notes) if summary else ((), ())
+    if unlike is not None:
+        told = f"{unlike:.1%} of the map is unlike the training data (of the val part it would be {1 - USUAL:.0%})"
+        notes = (*notes, f"{told}: above 100 in {layer_beside(job.out, 'applicability').name}")
     mapped = sum(summary.areas_ha) if summary else _area_ha(job.scene.grid, job.place)
     return Prediction(
         job.out, (*files, *layers), summary, seconds, mapped / 100 / seconds, len(job.blocks), resumed,

@@ -41,6 +41,7 @@ from covermap.nn.model import Model
 from covermap.nn.optimiser import make_optimiser, make_schedule
 from covermap.nn.published import published_of
 from covermap.start import Prepared, build_loss, build_network, prepare_run
+from covermap.verbs.applicability import fit_applicability
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.decide import decide
 from covermap.verbs.evaluate import evaluate
@@ -113,6 +114,7 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
         loop.load()
     loop.fit()
     decide(run, ready, say)
+    fit_applicability(run, ready, say)
     _baseline(run, ready, say)
     return run
 
