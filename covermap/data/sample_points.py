@@ -118,6 +118,11 @@ def _require_all(table: gpd.GeoDataFrame, design: Design, path: str) -> None:
                 f"stratum {code} has {found:,} points in {path}, {wanted:,} were drawn",
                 fix="a sample from which points were taken, or to which some were added, is none: restore it",
             )
+    if "id" in table and (double := table["id"].duplicated()).any():
+        raise DataError(
+            f"{_which(table, double.to_numpy())} of {path} have the id of another one",
+            fix="a point that counts twice stands for ground that was not drawn: restore the file",
+        )
     if not design.clusters:
         return
     if "cluster" not in table:

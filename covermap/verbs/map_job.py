@@ -157,7 +157,7 @@ class MapJob:
         card, scenes = Path(self.request.model) / "config.json", [self.scene, *self.first]
         sums = {card.name: checksum(card), "model.safetensors": self.request.weights}
         files = [*(file for scene in scenes for file in scene.files), *filter(None, [self.request.aoi])]
-        sums |= {f"input {number}": checksum(path) for number, path in enumerate(files)}
+        sums |= {f"input {number} ({Path(path).name})": checksum(path) for number, path in enumerate(files)}
         sums["remote"] = " ".join(path for scene in scenes for path in scene.paths if is_remote(path))
         for key, raster in self.scene.rasters.items():
             scaling = [[(s.gain, s.add, s.quantity) for s in date] for date in raster.sources]
@@ -197,17 +197,19 @@ class MapJob:
         if self.work.is_dir() and all(path.match(".job.*.json") for path in self.work.iterdir()):
             return None
         try:
-            before = json.loads(record.read_text(encoding="utf-8"))["fingerprint"]
+            before = json.loads(record.read_text(encoding="utf-8"))
+            same, sums = before["fingerprint"] == self.fingerprint, dict(before["sums"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"{self.work} is in the way: it is not the work folder of an interrupted prediction",
                 fix="move it elsewhere",
             ) from error
-        if before == self.fingerprint:
+        if same:
             return self.num_finished
         if not overwrite:
+            other = sorted(key for key in sums.keys() | self.sums.keys() if sums.get(key) != self.sums.get(key))
             raise OutputError(
-                f"{self.work} holds an interrupted prediction with another model, image or settings",
+                f"{self.work} holds an interrupted prediction with other {', '.join(other) or 'settings'}",
                 fix="repeat that call to finish it, or start again with --overwrite",
             )
         return None

@@ -248,6 +248,11 @@ def _finished(job: MapJob, resumed: int, started: float) -> Prediction:
     if unlike is not None:
         told = f"{unlike:.1%} of the map is unlike the training data (of the val part it would be {1 - USUAL:.0%})"
         notes = (*notes, f"{told}: above 100 in {layer_beside(job.out, 'applicability').name}")
+    if job.first and summary and not any(summary.num_pixels):
+        notes = (
+            *notes,
+            f"{job.out.name} is empty: scenes before it by name show all of its ground; give each date its own call",
+        )
     mapped = sum(summary.areas_ha) if summary else _area_ha(job.scene.grid, job.place)
     return Prediction(
         job.out, (*files, *layers), summary, seconds, mapped / 100 / seconds, len(job.blocks), resumed,

@@ -88,6 +88,12 @@ def test_each_place_of_many_scenes_is_mapped_once(trained, scenes, tmp_path):
         assert np.array_equal(dataset.read(1)[:, 40:], two.read(1)[:, 40:])
 
 
+def test_two_dates_of_one_place_in_one_call_are_told(trained, scenes, tmp_path):
+    shutil.copy(scenes[0], Path(scenes[0]).with_name("a2.tif"))
+    found = predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=SMALL)
+    assert ["a2.tif is empty" in " ".join(done.notes) for done in found] == [False, True, False]
+
+
 def test_scenes_in_another_crs_leave_out_what_is_mapped(trained, scenes, tmp_path):
     with rasterio.open(scenes[1]) as source:
         transform, width, height = calculate_default_transform(
@@ -222,7 +228,7 @@ def test_a_changed_first_scene_is_noticed_when_the_second_goes_on(trained, scene
             predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=SMALL)
     with rasterio.open(scenes[0], "r+") as dataset:
         dataset.write(np.maximum(dataset.read(), 1))
-    with pytest.raises(OutputError, match="another model, image or settings"):
+    with pytest.raises(OutputError, match=r"with other input 1 \(a.tif\)"):
         predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=SMALL)
 
 

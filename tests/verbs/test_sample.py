@@ -228,6 +228,7 @@ def test_a_sample_that_was_changed_is_none(scene, tmp_path):
     assert assess(path, points, skip_empty=True)["num_points"] == 290
     refused(table[5:], DataError, "were drawn")
     refused(pd.concat([table, table[:1]]), DataError, "were drawn")
+    refused(table.assign(id=table["id"].where(table["id"] != 8, 7)), DataError, r"1 points \(7\) .* have the id")
     refused(table.assign(stratum=9), DataError, "does not know")
     refused(table.assign(stratum="x"), DataError, "no codes")
     refused(table.assign(reference="4"), LabelError, "no class of the map: 4")
