@@ -173,7 +173,7 @@ def test_a_changed_image_or_setting_is_not_continued(model, image, tmp_path):
     work.mkdir()
     (work / "job.json").write_text('{"fingerprint": "another", "sums": {}}')
     out.unlink()
-    with pytest.raises(OutputError, match="interrupted prediction with other .*input"):
+    with pytest.raises(OutputError, match=r"interrupted prediction with other .*input"):
         predict(model / "model", image, out, settings=SMALL)
     predict(model / "model", image, out, settings=SMALL, overwrite=True)
     assert out.exists()
@@ -418,7 +418,7 @@ def test_a_changed_source_of_a_vrt_is_noticed(model, image, tmp_path, monkeypatc
             predict(model / "model", str(tmp_path / "scene.vrt"), tmp_path / "m.tif", settings=SMALL)
     _, values = landscape(200, 150, seed=4)
     write(tmp_path / "scene.tif", values, ["green", "red", "nir"], nodata=0)
-    with pytest.raises(OutputError, match="interrupted prediction with other .*input"):
+    with pytest.raises(OutputError, match=r"interrupted prediction with other .*input"):
         predict(model / "model", str(tmp_path / "scene.vrt"), tmp_path / "m.tif", settings=SMALL)
 
 

@@ -228,7 +228,7 @@ def test_a_changed_first_scene_is_noticed_when_the_second_goes_on(trained, scene
             predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=SMALL)
     with rasterio.open(scenes[0], "r+") as dataset:
         dataset.write(np.maximum(dataset.read(), 1))
-    with pytest.raises(OutputError, match=r"with other input 1 \(a.tif\)"):
+    with pytest.raises(OutputError, match=r"with other input 0 \(a.tif\)"):
         predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=SMALL)
 
 
