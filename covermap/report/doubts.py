@@ -12,6 +12,8 @@ from covermap.report.areas import interval_of, is_apart, sensible
 
 FEW_PX, FEW_CHIPS = 200, 30
 """Reference pixels below which a class's scores say little."""
+MOST_AREAS = 4
+"""Classes whose counted areas are doubted by name."""
 LOW_IOU = 0.3
 MUCH_WORSE = 0.2
 """IoU by which the network may fall behind the random forest on a class before it is said."""
@@ -183,12 +185,14 @@ def _of_choice(metrics: Mapping[str, Any], log: Sequence[Mapping[str, Any]], cho
 
 def _of_areas(areas: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
     for name, rows in areas.items():
+        apart = [row for row in rows if is_apart(row)]
+        worst = sorted(apart, key=lambda row: -abs(row["mapped_ha"] - row["area_ha"]))[:MOST_AREAS]
         said = [
             f"{sensible(row['mapped_ha'], row['ci95_ha'])} ha of {row['name']}, the sample says "
             f"{sensible(row['area_ha'], row['ci95_ha'])}\N{NO-BREAK SPACE}{interval_of(row)}"
-            for row in rows
-            if is_apart(row)
+            for row in worst
         ]
+        said += [f"so it is with {len(apart) - len(worst)} more classes"] if len(apart) > len(worst) else []
         if said:
             yield f"{'The map' if name == 'map.tif' else f'The map {name}'} counts {'; '.join(said)}: use the sample's."
 

@@ -133,6 +133,10 @@ def test_counted_areas_that_a_sample_contradicts(doubts_of):
         "The map maps/a.tif counts 2,349 ha of forest, the sample says 2,100 ± 195; 2.8 ha of road, "
     )
     assert text.endswith("the sample says 1.5 (0.0 to 2.5): use the sample's.")
+    many = [area_of(f"c{i}", 100.0 + i, 10.0, 5.0, 15.0) for i in range(6)]
+    text = doubts_of(areas={"map.tif": many})
+    assert [f"c{i}" in text for i in range(6)] == [False, False, True, True, True, True]
+    assert text.endswith("; so it is with 2 more classes: use the sample's.")
 
 
 def test_answers_that_are_no_classes():
