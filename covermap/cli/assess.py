@@ -23,6 +23,8 @@ def assess(
 ) -> None:
     """Tell a map's accuracy and the areas of its classes, with 95 % intervals, from points of a probability sample.
 
+    Of a map in a run's folder the result is kept beside it: covermap report RUN shows it.
+
     Examples: covermap assess map.tif sample.gpkg · covermap assess map.tif s.csv --zones districts.gpkg --json
     """
     from covermap.verbs.assess import assess as work

@@ -102,6 +102,12 @@ def design_beside(points: str | Path) -> Path:
     return Path(points).with_suffix(".design.json")
 
 
+def assessment_beside(source: str | Path) -> Path:
+    """Where the assessment of a run's map lies: assessment.json of map.tif, other.assessment.json of other.tif."""
+    path = Path(source)
+    return path.with_name("assessment.json" if path.stem == "map" else f"{path.stem}.assessment.json")
+
+
 def _first(error: ValidationError) -> str:
     one = error.errors(include_url=False)[0]
     where = ".".join(map(str, one["loc"]))

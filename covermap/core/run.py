@@ -2,6 +2,7 @@
 
 config.yaml  versions.json  inputs.json  split.csv  log.jsonl  log.csv
 checkpoints/last.pt  model/ (best)  baseline/  metrics.json  confusion.csv  areas.csv  map.tif ...  report.html
+assessment.json (of map.tif, by covermap assess)
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from covermap.core.config_file import parse_config
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import write_text, writing
 
-_MAPS = ("map.tif", "confidence.tif", "probs.tif")
+_MAPS = ("map.tif", "confidence.tif", "entropy.tif", "set_size.tif", "sets.tif", "probs.tif")
 _WRITTEN = (
     *(
         "model",
@@ -41,7 +42,7 @@ _WRITTEN = (
         "*_val*.csv",
         "blocks_*.npz",
     ),
-    *("map.*", *_MAPS, "areas.csv"),
+    *("map.*", *_MAPS, "areas.csv", "assessment.json"),
     *("*_train*.csv", "split.csv", "inputs.json", "notes.json", "weights.json", "report.html"),
 )
 _PACKAGES = ("covermap", "torch", "numpy", "rasterio", "accelerate", "transformers", "scikit-learn")
@@ -104,6 +105,13 @@ class Run:
                 f"{folder} is not a run: it has no config.yaml", fix="give the folder that train printed"
             ) from error
         return Run(folder, parse_config(raw, where=str(folder / "config.yaml")))
+
+    @staticmethod
+    def keeps(path: str | Path) -> bool:
+        """Whether a path is a file where a run keeps its maps: in its folder, or in maps/ of it."""
+        folder = Path(path).absolute().parent
+        folder = folder.parent if folder.name == "maps" else folder
+        return Path(path).is_file() and all((folder / name).is_file() for name in ("config.yaml", "versions.json"))
 
     def path(self, name: str) -> Path:
         """A file of the run."""

@@ -8,9 +8,12 @@ from typing import Any
 from covermap.core.config import RunConfig
 from covermap.core.task import KINDS, LOW_IS_GOOD
 from covermap.data.split import Split
+from covermap.report.areas import interval_of, is_apart, sensible
 
 FEW_PX, FEW_CHIPS = 200, 30
 """Reference pixels below which a class's scores say little."""
+MOST_AREAS = 4
+"""Classes whose counted areas are doubted by name."""
 LOW_IOU = 0.3
 MUCH_WORSE = 0.2
 """IoU by which the network may fall behind the random forest on a class before it is said."""
@@ -28,8 +31,12 @@ def find_doubts(
     metrics: Mapping[str, Any] | None = None,
     log: Sequence[Mapping[str, Any]] = (),
     chosen_epoch: int | None = None,
+    areas: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> list[str]:
-    """Sentences on what may be wrong with a run's data, split, scores and training; empty when nothing was found."""
+    """Sentences on what may be wrong with a run's data, split, scores and training; empty when nothing was found.
+
+    areas: by map, what `assess` says of its classes.
+    """
     found = list(_of_split(split)) if split else []
     if metrics is not None:
         found += _of_part(metrics)
@@ -41,6 +48,7 @@ def find_doubts(
         found += [*_of_length(config, log), *_of_gap(config, log)]
     if metrics is not None and log:
         found += _of_choice(metrics, log, chosen_epoch)
+    found += _of_areas(areas or {})
     # The split's own notes on leaks and absent classes are said above in other words.
     said = tuple(f"split {s.method}:" for s in [split] if s) + tuple(f"{m['part']} has no" for m in [metrics] if m)
     return found + [_sentence(note) for note in notes if not note.startswith(said)]
@@ -173,6 +181,20 @@ def _of_choice(metrics: Mapping[str, Any], log: Sequence[Mapping[str, Any]], cho
             f"The mean IoU is {row['val_miou']:.3f} on val, which chose the checkpoint, but "
             f"{network['scores']['miou']:.3f} on {metrics['part']}: expect the lower one, or less, elsewhere."
         )
+
+
+def _of_areas(areas: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    for name, rows in areas.items():
+        apart = [row for row in rows if is_apart(row)]
+        worst = sorted(apart, key=lambda row: -abs(row["mapped_ha"] - row["area_ha"]))[:MOST_AREAS]
+        said = [
+            f"{sensible(row['mapped_ha'], row['ci95_ha'])} ha of {row['name']}, the sample says "
+            f"{sensible(row['area_ha'], row['ci95_ha'])}\N{NO-BREAK SPACE}{interval_of(row)}"
+            for row in worst
+        ]
+        said += [f"so it is with {len(apart) - len(worst)} more classes"] if len(apart) > len(worst) else []
+        if said:
+            yield f"{'The map' if name == 'map.tif' else f'The map {name}'} counts {'; '.join(said)}: use the sample's."
 
 
 def _listed(names: Sequence[str]) -> str:

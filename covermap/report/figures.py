@@ -32,6 +32,7 @@ _STYLE: Any = {
 }  # fmt: skip
 _NO_PNG_FACTS: Any = {"Software": None}  # the same pixels give the same bytes with every version
 _PAGE_IN = 10.2  # width of the page's column at 96 px for an inch, so that text keeps its size
+_TEXT_IN = 7.4  # of a column of text, readable on a telephone too
 _PAIR_IN = 4.9  # of one of two figures side by side
 _MAX_NAME = 22
 _SCORES = {
@@ -75,6 +76,41 @@ def class_bars(
         axes.set_axisbelow(True)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
+        return _svg_uri(figure)
+
+
+def area_bars(
+    names: Sequence[str], colours: Sequence[str], mapped_ha: Sequence[float],
+    estimates: Sequence[tuple[float | None, float | None, float | None]], true_ha: Sequence[float] = (),
+) -> str:  # fmt: skip
+    """Hectares of each class: a bar for what is mapped, a point with its interval for (value, low, high), a line."""
+    with _style():
+        short = _cut(names)
+        figure, (axes,) = _new((_TEXT_IN, 0.95 + 0.36 * len(names)), (_width_in(short), 0.15, 0.48, 0.42))
+        rows = np.arange(len(names))
+        axes.barh(rows, mapped_ha, 0.72, color=list(colours), edgecolor=INK, linewidth=0.6)
+        for row, (value, low, high) in zip(rows, estimates, strict=True):
+            ends = [value if end is None else end for end in (low, high)]
+            for colour, lw, ms in (("white", 4.2, 8.4), (INK, 1.4, 5.6)) if value is not None else ():
+                axes.plot(ends, [row, row], color=colour, lw=lw, solid_capstyle="butt", zorder=3)
+                axes.plot(ends, [row, row], "|", color=colour, ms=ms + 3, mew=lw, zorder=3)
+                axes.plot([value], [row], "o", color=colour, ms=ms, zorder=3)
+        axes.plot([], [], "s", color=RULE, mec=INK, mew=0.6, ms=8, label="on the map")
+        axes.plot([], [], "o-", color=INK, lw=1.4, ms=5.6, label="by the sample, with 95 % interval")
+        for colour, lw in (("white", 5), (WRONG, 2.4)) if len(true_ha) else ():
+            axes.plot(true_ha, rows, "|", color=colour, ms=22, mew=lw, zorder=2.5)
+        if len(true_ha):
+            axes.plot([], [], "|", color=WRONG, ms=11, mew=2.4, label="true")
+        axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="hectares")
+        axes.set_xlim(0, 1.04 * max([*mapped_ha, *true_ha, *(end or 0 for each in estimates for end in each)]) or 1)
+        axes.set_yticks(rows, short, color=INK)
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter("{x:,.6g}")
+        axes.grid(axis="x", color=RULE, lw=0.7)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        axes.legend(frameon=False, fontsize=8.5, ncols=3, loc="lower left", bbox_to_anchor=(-0.01, 1), borderpad=0)
         return _svg_uri(figure)
 
 

@@ -7,7 +7,6 @@ with one sentence that says which command makes it.
 from __future__ import annotations
 
 import csv
-import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covermap.card import ModelCard
@@ -27,11 +25,12 @@ from covermap.core.task import KINDS
 from covermap.data.reference import with_reference
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split, part_counts
-from covermap.geo.products import layer_beside
 from covermap.models import read_card
 from covermap.report import figures, pictures
+from covermap.report.areas import Assessment, assessments_of, interval_of, sensible
 from covermap.report.doubts import find_doubts
-from covermap.report.scored import number, percent, score, shown_of
+from covermap.report.layers import About, ShownLayer, shown_layers
+from covermap.report.scored import hectares, number, percent, score, shown_of
 
 MAX_SCENES = 3
 """Scenes shown as pictures; tables count all of them."""
@@ -67,7 +66,8 @@ def write_report(run: Run) -> Path:
         split=_split(pieces),
         examples=_examples(pieces),
         maps=_maps(pieces),
-        confidence=_confidence(pieces),
+        areas=_areas(pieces),
+        layers=_layers(pieces),
         scenes=_scenes(pieces),
         files=_files(pieces),
         problem=pieces.problem,
@@ -75,7 +75,6 @@ def write_report(run: Run) -> Path:
         versions=_json(run, "versions.json") or {},
         empty_colour=pictures.EMPTY_COLOUR,
         part_colours=pictures.PART_COLOURS,
-        confidence_colours=pictures.CONFIDENCE_COLOURS,
     )
     return write_text(run.path("report.html"), page)
 
@@ -88,6 +87,7 @@ def render(template: str, **values: Any) -> str:
     )  # fmt: skip
     environment.filters |= {
         "percent": percent, "score": score, "count": count, "hectares": hectares, "seconds": seconds,
+        "sensible": sensible, "interval": interval_of,
         "as": lambda value, form: _FORMS[form](value),
     }  # fmt: skip
     return environment.get_template(template).render(**values)
@@ -141,6 +141,7 @@ class Pieces:
             metrics=self.metrics,
             log=self.log,
             chosen_epoch=self.chosen_epoch,
+            areas={one.map: one.found["areas"] for one in self.assessments if one.is_current},
         )
         return ([f"The data of this run cannot be opened: {self.problem}."] if self.problem else []) + found
 
@@ -163,10 +164,14 @@ class Pieces:
     def overview_px(self) -> int:
         return OVERVIEW_PX if len(self.scenes) == 1 else OVERVIEW_PX * 3 // 4
 
-    def map_path(self, scene: Scene, layer: str = "") -> Path | None:
-        """A product of the run for a scene, or None."""
+    @cached_property
+    def assessments(self) -> list[Assessment]:
+        """What samples say of the run's maps."""
+        return assessments_of(self.run)
+
+    def map_path(self, scene: Scene) -> Path | None:
+        """The map of a scene, or None."""
         path = self.run.map_path(scene.name, len(self.scenes))
-        path = layer_beside(path, layer) if layer else path
         return path if path.is_file() else None
 
 
@@ -343,7 +348,7 @@ def _maps(pieces: Pieces) -> dict[str, Any] | None:
                 "map": figures.png_uri(pictures.class_picture(index, legend)),
             }
         )
-    areas = _areas([path for _, path in mapped], legend)
+    areas = _mapped_ha([path for _, path in mapped], legend)
     total = sum(areas.values())
     rows = [
         {"name": n, "colour": pieces.colours[n], "area_ha": a, "share": a / total if total else 0.0}
@@ -356,7 +361,7 @@ def _largest(rows: Sequence[Mapping[str, Any]]) -> float:
     return max((row["share"] for row in rows), default=0.0) or 1.0
 
 
-def _areas(maps: Sequence[Path], legend: Legend) -> dict[str, float]:
+def _mapped_ha(maps: Sequence[Path], legend: Legend) -> dict[str, float]:
     """Hectares of each class over all maps, from the tables beside them; empty when one has none."""
     totals = dict.fromkeys(legend.names, 0.0)
     for path in maps:
@@ -374,22 +379,30 @@ def _area_tables(path: Path) -> list[Path]:
     return [path.with_name(name) for name in (f"{path.stem}_areas.csv", f"{path.stem}.areas.csv", "areas.csv")]
 
 
-def _confidence(pieces: Pieces) -> dict[str, Any] | None:
-    """Overviews of the confidence and, of the pixels shown, its median and the share below one half."""
-    found = [(s, path) for s in pieces.scenes if (path := pieces.map_path(s, "confidence"))][:MAX_SCENES]
-    if not found:
+def _areas(pieces: Pieces) -> dict[str, Any] | None:
+    """What samples say of the maps, and which maps changed since; None where maps are not of classes."""
+    if not pieces.maps_classes:
         return None
-    lowest = math.floor(100 / len(pieces.legend)) if pieces.legend else 0
-    shown, kept = [], []
-    for scene, path in found:
-        values, valid = pictures.read_overview(pictures.map_raster(path, scene.grid), pieces.overview_px)
-        picture = pictures.confidence_picture(values[0], valid, lowest)
-        file = path.relative_to(pieces.run.folder).as_posix()
-        shown.append({"scene": scene.name, "file": file, "picture": figures.png_uri(picture)})
-        kept.append(values[0][valid])
-    known = np.concatenate(kept)
-    median, low = (float(np.median(known)), float((known < 50).mean())) if known.size else (None, None)
-    return {"pictures": shown, "lowest": lowest, "median": median, "low": low}
+    shown = [one for one in pieces.assessments if one.is_current]
+    return {
+        "shown": shown[:MAX_SCENES],
+        "charts": [one.chart(pieces.colours) for one in shown[:MAX_SCENES]],
+        "number": len(shown),
+        "old": [one.map for one in pieces.assessments if not one.is_current],
+        "map": shlex.quote(str(_first_map(pieces))),
+    }
+
+
+def _first_map(pieces: Pieces) -> Path:
+    """The map that is named in commands."""
+    return next(filter(None, map(pieces.map_path, pieces.scenes)), pieces.run.path("map.tif"))
+
+
+def _layers(pieces: Pieces) -> list[ShownLayer]:
+    maps = [(s, pieces.run.map_path(s.name, len(pieces.scenes))) for s in pieces.scenes]
+    task = pieces.card.task if pieces.card else None
+    about = About(len(pieces.legend or ()), task.temperature != 1 if task else False, task.coverage if task else 0.0)
+    return shown_layers(maps, pieces.run.folder, about, side_px=pieces.overview_px, at_most=MAX_SCENES)
 
 
 def _scenes(pieces: Pieces) -> list[dict[str, str]]:
@@ -433,11 +446,6 @@ def count(value: float | None) -> str:
 _FORMS: Mapping[str, Callable[[float | None], str]] = {
     "percent": percent, "score": score, "number": number, "count": count,
 }  # fmt: skip
-
-
-def hectares(value: float) -> str:
-    """Three digits where there are that many: 1234.5 -> 1,234 and 1.2345 -> 1.23."""
-    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 def seconds(value: float) -> str:

@@ -33,7 +33,7 @@ EMPTY_COLOUR = "#e2e5e7"
 """Light grey: nothing here."""
 PART_COLOURS = {"train": "#0072b2", "val": "#e69f00", "test": "#d55e00"}
 CONFIDENCE_COLOURS = ("#6d0f3c", "#bf3a4e", "#ee8862", "#f7cf9d", "#cfe6e0")
-"""From unsure, dark, to sure, pale; evenly spaced."""
+"""From unsure, dark, to sure, pale; evenly spaced, of all layers that say how sure a model is."""
 
 _COMPOSITES = (
     ("red", "green", "blue"), ("nir", "red", "green"), ("nir_narrow", "red", "green"),
@@ -181,12 +181,17 @@ def _encoded(
     return np.where(valid, index, np.uint8(IGNORE))
 
 
-def confidence_picture(percent: npt.NDArray[Any], valid: npt.NDArray[np.bool_], lowest: float) -> Picture:
-    """Percent (H, W) in CONFIDENCE_COLOURS between `lowest` and 100."""
-    stops = np.array([rgb_of(colour) for colour in CONFIDENCE_COLOURS])
-    at = np.linspace(lowest, 100, len(stops))
-    bands = [np.interp(percent, at, stops[:, band]) for band in range(3)]
-    return np.where(valid[..., None], np.rint(np.stack(bands, -1)).astype(np.uint8), _EMPTY)
+def ramp(colours: Sequence[str], low: float, high: float) -> Picture:
+    """(256, 3): a colour for each value from 0 to 255, running through `colours` between low and high."""
+    stops = np.array([rgb_of(colour) for colour in colours])
+    at = np.linspace(low, high, len(stops))
+    bands = [np.interp(np.arange(256), at, band) for band in stops.T]
+    return np.asarray(np.rint(np.stack(bands, -1)).astype(np.uint8))
+
+
+def painted(values: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], table: Picture) -> Picture:
+    """Values (H, W) in the colours of a table (256, 3), light grey where not valid."""
+    return np.where(valid[..., None], table[values], _EMPTY)
 
 
 def part_picture(image: Picture, split: Split, scene: Scene) -> Picture:

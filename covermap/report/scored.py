@@ -60,6 +60,11 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
+def hectares(value: float) -> str:
+    """Three digits where there are that many: 1234.5 -> 1,234 and 1.2345 -> 1.23."""
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
 _OA = Score("oa", "Overall agreement", "share of the labelled {} that get their label's class", "percent")
 _F1 = Score("macro_f1", "Mean F1", "balance of user's and producer's accuracy, mean of the classes present")
 _RECALL = Score("macro_recall", "Mean recall", "share found, mean of the classes present: rare ones count alike")

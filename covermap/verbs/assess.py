@@ -1,11 +1,14 @@
 """`assess`: accuracy of a map and areas of its classes with 95 % intervals, from points of a probability sample.
 
 map + points with reference + design -> units and their weights -> error matrix, accuracies, areas -> tables
+
+assessment.json beside the map, if it is that of a run: the newest one, which `report` shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.design import Design, design_beside
-from covermap.core.errors import DataError
+from covermap.core.design import Design, assessment_beside, design_beside
+from covermap.core.errors import DataError, OutputError
 from covermap.core.output import claim, require_no_input, write_text
+from covermap.core.run import Run, checksum, plain
 from covermap.data.class_map import ClassMap, open_class_map
 from covermap.data.sample_points import SamplePoints
 from covermap.data.zones import Zones
 from covermap.geo.legend_files import csv_text
-from covermap.geo.products import count_rows
+from covermap.geo.products import count_rows, names_beside
 from covermap.metrics.design_based import Accuracy, Estimate, Units, accuracy, poststrata, share_of, weights_of
 
 FEWEST_IN_ZONE = 30
@@ -47,7 +51,8 @@ def assess(
 
     design: default S.design.json beside the points. zones: polygons whose mapped areas are told, with intervals where
     at least 30 points lie inside. Another map than the one that was sampled can be assessed by the same points. Reads
-    the map once, block by block. Raises DataError (no design, points that were changed), LabelError, GridError.
+    the map once, block by block. Of a run's map the result is kept for its report. Raises DataError (no design, points
+    that were changed), LabelError, GridError, OutputError.
     """
     of, plan = open_class_map(source, infer=True), Design.load(design or design_beside(points))
     found = SamplePoints.load(points, plan, of, skip_empty=skip_empty)
@@ -55,6 +60,8 @@ def assess(
     if out is not None:
         files = [Path(out) / f"{name}.csv" for name in _TABLES]
         require_no_input(files, [str(source), str(points)])
+        if names_beside(Path(source))["areas"].resolve() in {path.resolve() for path in files}:
+            raise OutputError(f"{out} holds areas.csv of the map itself", fix=f"give a folder of its own: {out}/tables")
         for path in files:
             claim(path, overwrite=overwrite)
     counted = _count(of, areas)
@@ -63,12 +70,24 @@ def assess(
     total_ha = float(units.weight.sum())
     result = _result(of, accuracy(units, len(of.legend)), counted, total_ha)
     result |= {"method": plan.method, "estimator": estimator, "num_points": len(found.rows)}
+    result |= {"points": Path(points).name, "num_clusters": len(plan.clusters)}
+    result["strata"] = [{"code": one.code, "name": one.name, "num_samples": one.num_samples} for one in plan.strata]
     result["notes"] = [*found.notes, *notes, *(areas.notes if areas else ())]
     if areas:
         result["zones"] = _in_zones(of, areas, units, found, counted)
-    if out is not None:
-        result["files"] = _write(Path(out), of, result)
-    return result
+    written = _write(Path(out), of, result) if out is not None else []
+    if Run.keeps(source):
+        try:
+            written.append(keep(source, result))
+        except OutputError as error:
+            result["notes"].append(f"not kept for the run's report: {error.message}")
+    return result | ({"files": written} if written else {})
+
+
+def keep(source: str | Path, result: Mapping[str, Any]) -> Path:
+    """Write what is known of a run's map beside it, with a checksum that tells whether it is still that map."""
+    kept = {"map_checksum": checksum(source)} | dict(result)
+    return write_text(assessment_beside(source), json.dumps(plain(kept), indent=2) + "\n")
 
 
 def _count(of: ClassMap, zones: Zones | None) -> _Counted:

@@ -133,7 +133,7 @@ class MapJob:
         known = {
             "confidence": Layer("confidence", ["confidence in percent"]),
             "entropy": Layer("entropy", ["entropy in percent of the most that is possible"]),
-            "set_size": Layer("set_size", [f"classes in sets of {self.card.task.coverage:.0%}"]),
+            "set_size": Layer("set_size", [f"classes in sets of {self.card.task.coverage:.0%}"], overviews="nearest"),
             "sets": Layer("sets", ["bit k: class k of the legend is in the set"], 1.0, "uint32", 0, "nearest"),
             "applicability": unlike,
             "probs": Layer("shares", self.card.legend.names, 1 / 200),

@@ -25,6 +25,20 @@ def run(
     on_progress: Tick = unseen,
 ) -> Run:
     """Train, score the test part, map every scene and write report.html; raises what these raise."""
+    done = train_and_map(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
+    write_report(done)
+    return done
+
+
+def train_and_map(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    say: Say = silent,
+    on_progress: Tick = unseen,
+) -> Run:
+    """The same without the report."""
     done = train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
     if any(tile.part == "test" for tile in Split.load(done.path("split.csv")).tiles):
         evaluate(done, say=say)
@@ -48,5 +62,4 @@ def run(
                 done.path("model"), scene.images, target,
                 settings=config.predict, overwrite=overwrite, statistics=scene.statistics,
             )  # fmt: skip
-    write_report(done)
     return done

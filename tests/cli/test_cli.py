@@ -268,10 +268,16 @@ def test_debug_shows_the_traceback():
 def test_the_demo_beats_the_forest(covermap, tmp_path):
     code, out, err = covermap("demo", tmp_path / "demo", "--json", "-q")
     assert code == 0, err
-    models = json.loads(out)["metrics"]["models"]
+    found = json.loads(out)
+    models = found["metrics"]["models"]
     assert models["network"]["scores"]["oa"] >= 0.85
     assert models["random forest"]["scores"]["oa"] < models["network"]["scores"]["oa"]
-    for name in ("image.tif", "labels.tif", "covermap.yaml", "demo/map.tif", "demo/report.html"):
+    rows = found["assessment"]["areas"]
+    assert sum(row["low_ha"] <= row["true_ha"] <= row["high_ha"] for row in rows) >= 5  # of 8
+    for name in (
+        "image.tif", "labels.tif", "covermap.yaml", "truth.tif", "demo/map.tif", "demo/report.html",
+        "demo/assessment.json", "demo/sample_from_truth.gpkg", "demo/sample_from_truth.design.json",
+    ):  # fmt: skip
         assert (tmp_path / "demo" / name).is_file()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 from rasterio.transform import from_origin
@@ -17,6 +19,8 @@ from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
 from covermap.metrics.confusion import Confusion
 from covermap.report import write_report
+from covermap.verbs.assess import assess
+from covermap.verbs.sample import Plan, sample
 
 CLASSES = {
     "water": ("#2b6cb0", (700, 600, 400, 250)),
@@ -98,6 +102,7 @@ def make_run(folder, *, size_px=192, names=tuple(CLASSES), seed=3, split=None):
     write_metrics(run, parts, scenes[0], predictions)
     write_log(run, rng)
     write_products(run, legend, predictions["network"], index, image[0] > 0, rng)
+    write_assessment(run.path("map.tif"), index)
     return run
 
 
@@ -137,9 +142,16 @@ def write_log(run, rng, epochs=30):
 def write_products(run, legend, predicted, index, valid, rng):
     codes = np.where(valid, predicted + 1, 0)
     write_tif(run.path("map.tif"), codes, nodata=0, dtype="uint8")
+    with rasterio.open(run.path("map.tif"), "r+") as dataset:
+        dataset.update_tags(COVERMAP_LEGEND=json.dumps(legend))
     sure = ndimage.gaussian_filter((predicted == index).astype(float), 3) * 55 + 40 + rng.normal(0, 3, index.shape)
     percent = np.where(valid, np.clip(sure, 15, 100), 255)
     write_tif(run.path("confidence.tif"), percent, nodata=255, dtype="uint8")
+    write_tif(run.path("entropy.tif"), np.where(valid, np.clip(110 - sure, 0, 100), 255), nodata=255, dtype="uint8")
+    size = np.digitize(sure, [97, 85, 70, 50])
+    write_tif(
+        run.path("set_size.tif"), np.where(valid, np.where(size == 4, 0, size + 1), 255), nodata=255, dtype="uint8"
+    )
     with open(run.path("areas.csv"), "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["class", "code", "pixels", "area_ha", "share"])
@@ -149,8 +161,20 @@ def write_products(run, legend, predicted, index, valid, rng):
     spec = InputSpec((SensorInput("sentinel2", ("blue", "green", "red", "nir"), (0.1,) * 4, (0.1,) * 4, 1e-4),))
     facts = {"run": "demo", "parameters": 1_234_567, "epoch": 28, "val_miou": 0.77}
     card = {"format": 1, "kind": "network", "input": spec.to_dict(), "legend": legend, "build": {}, "facts": facts}
+    card["task"] = {"name": "segmentation", "coverage": 0.9, "set_from": 0.2}
     run.path("model").mkdir()
     run.write_json("model/config.json", card)
+
+
+def write_assessment(path, index, *, num=300):
+    """A sample of the map whose references are those of `index`, and what it says, kept beside the map."""
+    points = path.with_name(f"{path.stem}_sample.csv")
+    sample(path, points, Plan(num=num))
+    table = pd.read_csv(points)
+    rows, cols = (5_000_000 - table["y"]) // 10, (table["x"] - 600_000) // 10
+    table["reference"] = index[rows.astype(int), cols.astype(int)] + 1
+    table.to_csv(points, index=False)
+    assess(path, points)
 
 
 @pytest.fixture(scope="session", name="make_run")

@@ -108,6 +108,37 @@ def test_a_choice_that_was_lucky_on_val_is_said(doubts_of):
     assert doubts_of(log=log_of([0.85] * 30), chosen_epoch=9, metrics=metrics) == ""
 
 
+def area_of(name, mapped_ha, area_ha, low_ha, high_ha):
+    half = None if low_ha is None else max(area_ha - low_ha, high_ha - area_ha)
+    return {
+        "name": name,
+        "mapped_ha": mapped_ha,
+        "area_ha": area_ha,
+        "ci95_ha": half,
+        "low_ha": low_ha,
+        "high_ha": high_ha,
+    }
+
+
+def test_counted_areas_that_a_sample_contradicts(doubts_of):
+    right = area_of("water", 105.0, 100.0, 90.0, 110.0)
+    wrong = area_of("forest", 2349.24, 2100.0, 1905.0, 2295.0)
+    below, odd = area_of("road", 2.75, 1.5, 0.0, 2.5), area_of("town", 30.0, 10.0, None, None)
+    nothing = area_of("ice", 30.0, None, None, None)
+    assert doubts_of(areas={"map.tif": [right, odd, nothing]}) == ""
+    text = doubts_of(areas={"map.tif": [right, wrong, odd]}).replace("\N{NO-BREAK SPACE}", " ")
+    assert text == "The map counts 2,349 ha of forest, the sample says 2,100 ± 195: use the sample's."
+    text = doubts_of(areas={"maps/a.tif": [wrong, below]}).replace("\N{NO-BREAK SPACE}", " ")
+    assert text.startswith(
+        "The map maps/a.tif counts 2,349 ha of forest, the sample says 2,100 ± 195; 2.8 ha of road, "
+    )
+    assert text.endswith("the sample says 1.5 (0.0 to 2.5): use the sample's.")
+    many = [area_of(f"c{i}", 100.0 + i, 10.0, 5.0, 15.0) for i in range(6)]
+    text = doubts_of(areas={"map.tif": many})
+    assert [f"c{i}" in text for i in range(6)] == [False, False, True, True, True, True]
+    assert text.endswith("; so it is with 2 more classes: use the sample's.")
+
+
 def test_answers_that_are_no_classes():
     scores = {"rmse": 2.0, "r2": -0.1, "num_pairs": 12}
     models = {"network": {"scores": scores}, "random forest": {"scores": scores | {"rmse": 1.5}}}

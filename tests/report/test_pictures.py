@@ -124,10 +124,23 @@ def test_a_map_of_a_part_of_the_scene_lies_in_its_place(tmp_path, run):
     )
 
 
-def test_confidence_runs_from_dark_to_pale():
+def test_layers_run_from_dark_to_pale():
     valid = np.array([[True, True, True, False]])
-    picture = pictures.confidence_picture(np.array([[14, 57, 100, 255]]), valid, 14)
+    table = pictures.ramp(pictures.CONFIDENCE_COLOURS, 14, 100)
+    picture = pictures.painted(np.array([[14, 57, 100, 255]], np.uint8), valid, table)
     assert hexes(picture[0]) == [*pictures.CONFIDENCE_COLOURS[::2], pictures.EMPTY_COLOUR]
+    assert hexes(table[:1]) == hexes(table[14:15]) != hexes(table[16:17])
+
+
+def test_areas_are_drawn_with_and_without_intervals_and_truth():
+    names, colours, mapped = ["water", "forest", "town"], ["#0000ff", "#00ff00", "#ff0000"], [10.0, 200.0, 0.0]
+    estimates = [(12.0, 8.0, 16.0), (180.0, None, None), (None, None, None)]
+    drawn = svg(figures.area_bars(names, colours, mapped, estimates))
+    assert all(f">{name}<" in drawn for name in (*names, "on the map", "hectares"))
+    assert all(colour in drawn for colour in colours)
+    assert ">true<" not in drawn
+    assert ">true<" in svg(figures.area_bars(names, colours, mapped, estimates, [11.0, 190.0, 1.0]))
+    assert svg(figures.area_bars(names[:1], colours[:1], [0.0], [(0.0, None, None)]))
 
 
 @pytest.mark.parametrize("num_classes", [2, 12, 30])

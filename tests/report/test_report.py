@@ -21,7 +21,7 @@ from covermap.report import pictures, write_report
 from covermap.report.page import COUNTED_PX, hectares, result_sentence, seconds
 
 SECTIONS = [
-    "doubts", "scores", "classes", "confusion", "training", "split", "examples", "map", "confidence", "data",
+    "doubts", "scores", "classes", "confusion", "training", "split", "examples", "map", "areas", "confidence", "data",
     "settings", "versions",
 ]  # fmt: skip
 
@@ -109,7 +109,7 @@ def page(html):
 @pytest.fixture
 def quick(monkeypatch):
     """Nothing is drawn: for tests of the words around the figures."""
-    for name in ("class_bars", "confusion_heat", "learning_curves", "png_uri", "reliability"):
+    for name in ("class_bars", "confusion_heat", "learning_curves", "png_uri", "reliability", "area_bars"):
         monkeypatch.setattr(f"covermap.report.figures.{name}", lambda *data, **more: "data:image/png;base64,")
 
 
@@ -230,6 +230,125 @@ def test_confidence_says_its_median(run, page):
     assert f"median confidence is {np.median(values[values != 255]):.0f} %" in squeezed(page.sections["confidence"])
 
 
+def test_areas_are_those_of_the_assessment(run, page, class_colours):
+    found = run.read_json("assessment.json")
+    text = squeezed(page.sections["areas"])
+    assert f"right on {100 * found['overall']['value']:.1f} % of its area" in text
+    sizes = [row["num_samples"] for row in found["strata"]]
+    each = f"{min(sizes)} to {max(sizes)} in each"
+    assert f"300 points (map_sample.csv) drawn at random within 7 strata, {each}; estimator: stratified" in text
+    notes = {row["note"]: row["name"] for row in found["areas"] if "note" in row}
+    assert notes
+    assert all(note in text and name in text.split(note)[0].split(" of ")[-1] for note, name in notes.items())
+    rows = {row[0]: row[1:] for row in page.table("Areas in hectares")[1:]}
+    assert list(rows) == list(class_colours)
+    for area, users in zip(found["areas"], found["users"], strict=True):
+        mapped, value, half, *accuracies = rows[area["name"]]
+        digits = 0 if area["ci95_ha"] >= 10 else 1 if area["ci95_ha"] >= 1 else 2
+        assert mapped == f"{area['mapped_ha']:,.{digits}f}"
+        assert value == f"{area['area_ha']:,.{digits}f}"
+        assert half.startswith(("±", "("))
+        assert squeezed(accuracies[0]).startswith(f"{100 * users['value']:.0f} % {100 * users['low']:.0f} to ")
+    ((_, chart),) = page.images["areas"]
+    assert all(name in svg(chart) and colour in svg(chart) for name, colour in class_colours.items())
+    assert ">true<" not in svg(chart)
+    assert "covermap sample" not in text
+
+
+def test_true_areas_are_shown_where_they_are_known(make_run, tmp_path):
+    run = make_run(tmp_path, size_px=96)
+    found = run.read_json("assessment.json")
+    for row in found["areas"]:
+        row["true_ha"] = row["mapped_ha"] / 2
+    run.write_json("assessment.json", found)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    head, *rows = page.table("Areas in hectares")
+    assert head[3] == "True"
+    assert len(rows[0]) == 7
+    assert ">true<" in svg(page.images["areas"][0][1])
+
+
+def test_an_assessment_of_a_map_that_changed_since_is_not_shown(make_run, tmp_path, quick):
+    run = make_run(tmp_path, size_px=96)
+    before = run.path("report.html")
+    with rasterio.open(run.path("map.tif"), "r+") as dataset:
+        dataset.write(np.roll(dataset.read(), 5, 1))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert before.is_file()
+    assert "map.tif changed since a sample assessed it" in page.sections["areas"]
+    assert "Areas in hectares" not in " ".join(page.tables)
+    assert "use the sample's" not in page.sections["doubts"]
+
+
+def test_doubts_name_areas_that_the_sample_contradicts(make_run, tmp_path, quick):
+    run = make_run(tmp_path, size_px=96)
+    found = run.read_json("assessment.json")
+    row = found["areas"][1]
+    row |= {"mapped_ha": 500.0, "area_ha": 300.0, "ci95_ha": 20.0, "low_ha": 280.0, "high_ha": 320.0}
+    run.write_json("assessment.json", found)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    text = squeezed(page.sections["doubts"])
+    assert "500 ha of forest, the sample says 300 ± 20" in text
+    assert ("td", "class", "low") in page.attributes
+
+
+def test_several_maps_have_an_assessment_each(make_run, tmp_path, quick):
+    run = make_run(tmp_path, size_px=96)
+    run.path("maps").mkdir()
+    for name in "bca":
+        shutil.copy(run.path("map.tif"), run.path(f"maps/{name}.tif"))
+        shutil.copy(run.path("assessment.json"), run.path(f"maps/{name}.assessment.json"))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    text = squeezed(page.sections["areas"])
+    assert "3 of 4 assessed maps are shown" in text
+    assert re.findall(r"(\S+\.tif) The map of", text) == ["map.tif", "maps/a.tif", "maps/b.tif"]
+
+
+def test_layers_are_shown_with_their_scales(run, page):
+    text = squeezed(page.sections["confidence"])
+    images = dict(page.images["confidence"])
+    assert [alt.split(" of scene")[0] for alt in images] == [
+        f"Overview of the {name}" for name in ("confidence", "entropy", "classes in a set")
+    ]
+    with rasterio.open(run.path("entropy.tif")) as dataset:
+        entropy = dataset.read(1)
+    assert f"median entropy is {np.median(entropy[entropy != 255]):.0f} %" in text
+    with rasterio.open(run.path("set_size.tif")) as dataset:
+        size = dataset.read(1)
+    known = size[size != 255]
+    assert f"{known.mean():.2f} classes on average" in text
+    assert f"2 classes: {100 * (known == 2).mean():.1f} %" in text
+    assert f"no class: {100 * (known == 0).mean():.1f} %" in text
+    assert "right one in 90 %" in text
+    # What the legend says is what the picture shows.
+    picture = pixels(images["Overview of the classes in a set of scene image"])
+    styles = [value for _, key, value in page.attributes if key == "style"]
+    for value in np.unique(known):
+        (colour,) = colours_in(picture[size == value])
+        assert f"background:{colour}" in styles
+    assert colours_in(picture[size == 255]) == {pictures.EMPTY_COLOUR}
+
+
+@pytest.mark.parametrize("gone", ["entropy.tif", "set_size.tif", "confidence.tif"])
+def test_each_layer_is_shown_alone(make_run, tmp_path, quick, gone):
+    run = make_run(tmp_path, size_px=96)
+    for name in {"entropy.tif", "set_size.tif", "confidence.tif"} - {gone}:
+        run.path(name).unlink()
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert len(page.images["confidence"]) == 1
+    assert gone in page.sections["confidence"]
+
+
+def test_a_layer_without_a_pixel_says_nothing_of_it(make_run, tmp_path, quick):
+    run = make_run(tmp_path, size_px=96)
+    for name in ("entropy.tif", "set_size.tif", "confidence.tif"):
+        with rasterio.open(run.path(name), "r+") as dataset:
+            dataset.write(np.full_like(dataset.read(), 255))
+    text = Page(write_report(run).read_text(encoding="utf-8")).sections["confidence"]
+    assert "median" not in text
+    assert "on average" not in text
+
+
 def test_data_settings_and_versions_stand_there(run, page):
     text = squeezed(page.sections["data"])
     assert "EPSG:32631" in text
@@ -279,7 +398,7 @@ def test_a_run_that_has_only_begun_says_which_commands_go_on(tmp_path):
     for section, command in {
         "scores": f"covermap evaluate {run.folder}", "training": f"covermap train {run.folder}/config.yaml --resume",
         "split": "covermap train", "map": f"covermap run {run.folder}/config.yaml --resume",
-        "examples": "covermap run", "confidence": "covermap run", "confusion": "covermap evaluate",
+        "areas": f"covermap sample {run.folder}/map.tif", "examples": "covermap run", "confidence": "covermap run", "confusion": "covermap evaluate",
     }.items():  # fmt: skip
         assert command in page.sections[section], section
     assert not page.images
@@ -291,6 +410,7 @@ def test_a_run_that_has_only_begun_says_which_commands_go_on(tmp_path):
         ("metrics.json", "scores"), ("log.jsonl", "training"), ("map.tif", "map"), ("split.csv", "split"),
         ("confidence.tif", "confidence"), ("areas.csv", "map"), ("model/config.json", ""),
         ("../../image.tif", "map"), ("inputs.json", "data"), ("versions.json", "versions"),
+        ("assessment.json", "areas"),
     ],
 )  # fmt: skip
 def test_each_absent_piece_is_left_out_with_its_command(run, tmp_path, quick, gone, section):

@@ -12,7 +12,8 @@ import rasterio
 import shapely
 
 from covermap.core.design import Design, design_beside
-from covermap.core.errors import ConfigError, DataError, GridError, LabelError
+from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
+from covermap.core.run import checksum
 from covermap.verbs.assess import assess
 from covermap.verbs.sample import Plan, sample
 
@@ -203,6 +204,46 @@ def test_zones(scene, tmp_path):
     other[1:].set_geometry([far]).to_file(tmp_path / "o.gpkg")
     with pytest.raises(GridError, match="no polygon"):
         assess(path, tmp_path / "s.csv", zones=tmp_path / "o.gpkg", zone_field="title")
+
+
+def test_what_is_known_of_a_map_of_a_run_is_kept_for_its_report(scene, tmp_path, monkeypatch):
+    path, truth, _ = scene
+    points = tmp_path / "s.csv"
+    sample(path, points, Plan(num=300))
+    interpret(points, path, truth)
+    assert "files" not in assess(path, points)
+    assert not (tmp_path / "assessment.json").exists()
+    for name in ("config.yaml", "versions.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "east.tif").write_bytes((tmp_path / "map.tif").read_bytes())
+    for source, kept in (("map.tif", "assessment.json"), ("maps/east.tif", "maps/east.assessment.json")):
+        found = assess(tmp_path / source, points)
+        assert found.pop("files") == [tmp_path / kept]
+        read = json.loads((tmp_path / kept).read_text())
+        assert read.pop("map_checksum") == checksum(path)
+        assert read == found
+    assert found["strata"][0] == {"code": 1, "name": "water", "num_samples": 50}
+    # The newest counts; a run that nobody may write to is assessed all the same.
+    assert assess(path, points, out=tmp_path / "tables")["files"][-1] == tmp_path / "assessment.json"
+
+    def refuse(*_):
+        raise OutputError("the folder is read-only", fix="none")
+
+    monkeypatch.setattr("covermap.verbs.assess.keep", refuse)
+    found = assess(path, points)
+    assert found["notes"] == ["not kept for the run's report: the folder is read-only"]
+    assert "files" not in found
+
+
+def test_tables_never_take_the_place_of_the_map_s_own(scene, tmp_path):
+    path, truth, _ = scene
+    sample(path, tmp_path / "s.csv", Plan(num=300))
+    interpret(tmp_path / "s.csv", path, truth)
+    (tmp_path / "areas.csv").write_text("of the map")
+    with pytest.raises(OutputError, match="of the map itself"):
+        assess(path, tmp_path / "s.csv", out=tmp_path, overwrite=True)
+    assert (tmp_path / "areas.csv").read_text() == "of the map"
 
 
 def test_a_sample_that_was_changed_is_none(scene, tmp_path):

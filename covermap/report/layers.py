@@ -1,0 +1,128 @@
+"""Layers that `predict` writes beside a map, as the page shows them: a picture, its scale, what it holds in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.data.scene import Scene
+from covermap.geo.products import layer_beside
+from covermap.report import figures, pictures
+from covermap.report.scored import percent
+
+NO_SET_COLOUR = "#2f6fb0"
+"""Of pixels whose set is empty: no class is likely enough."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Colours of the values 0 to 255 (256, 3), and what of them stands beside the picture: a ramp with ends, or steps.
+
+    ramp: colours from left to right.
+    """
+
+    table: npt.NDArray[np.uint8]
+    ramp: Sequence[str] = ()
+    ends: tuple[str, str] = ("", "")
+    steps: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class ShownLayer:
+    """A layer of all maps that are shown; words: sentences on the values of the pixels shown."""
+
+    key: str
+    title: str
+    scale: Scale
+    words: str
+    note: str
+    pictures: list[dict[str, str]] = field(default_factory=list)
+
+
+class About(NamedTuple):
+    """What is known of the model. coverage: share of pixels whose sets are to hold the right class."""
+
+    num_classes: int
+    is_calibrated: bool
+    coverage: float
+
+
+def shown_layers(
+    maps: Sequence[tuple[Scene, Path]], folder: Path, about: About, *, side_px: int, at_most: int
+) -> list[ShownLayer]:
+    """Confidence, entropy and size of sets of up to `at_most` scenes, whichever lie beside their maps.
+
+    folder: that of the run.
+    """
+    shown = []
+    for key, describe in {"confidence": _confidence, "entropy": _entropy, "set_size": _set_size}.items():
+        files = [(scene, layer) for scene, path in maps if (layer := layer_beside(path, key)).is_file()][:at_most]
+        read = [pictures.read_overview(pictures.map_raster(path, scene.grid), side_px) for scene, path in files]
+        if not read:
+            continue
+        one = describe(np.concatenate([values[0][valid] for values, valid in read]), about)
+        for (scene, path), (values, valid) in zip(files, read, strict=True):
+            picture = figures.png_uri(pictures.painted(values[0], valid, one.scale.table))
+            file = path.relative_to(folder).as_posix()
+            one.pictures.append({"scene": scene.name, "file": file, "picture": picture})
+        shown.append(one)
+    return shown
+
+
+def _confidence(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
+    lowest = math.floor(100 / about.num_classes) if about.num_classes else 0
+    colours = pictures.CONFIDENCE_COLOURS
+    scale = Scale(pictures.ramp(colours, lowest, 100), colours, (_share(lowest), _share(100)))
+    calibrated = "Its temperature was fitted on the val part" if about.is_calibrated else "It is not calibrated"
+    note = (
+        f"Confidence is the network's own share for the class it chose, at least {_share(lowest)} here. {calibrated} "
+        "and no accuracy: a network can be sure and wrong. Low values show where a look at the image, or more labels, "
+        "pay most."
+    )
+    return ShownLayer("confidence", "Confidence", scale, _typical(known, "confidence", "below"), note)
+
+
+def _entropy(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
+    colours = pictures.CONFIDENCE_COLOURS[::-1]
+    scale = Scale(pictures.ramp(colours, 0, 100), colours, (_share(0), _share(100)))
+    note = (
+        f"Entropy says how evenly the network shares its answer among all {about.num_classes} classes, in percent of "
+        "the most that is possible: 0 where it names one class only, 100 where all are alike. It is the network's own "
+        "word, as confidence is."
+    )
+    return ShownLayer("entropy", "Entropy", scale, _typical(known, "entropy", "above"), note)
+
+
+def _set_size(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
+    largest = max(2, int(known.max(initial=0)))
+    table = pictures.ramp(pictures.CONFIDENCE_COLOURS[::-1], 1, largest)
+    table[0] = pictures.rgb_of(NO_SET_COLOUR)
+    shares = np.bincount(known.ravel(), minlength=largest + 1) / max(1, known.size)
+    names = ["no class", "1 class", *(f"{size} classes" for size in range(2, largest + 1))]
+    steps = [("#{:02x}{:02x}{:02x}".format(*table[size]), f"{name}: {percent(shares[size])}")
+             for size, name in enumerate(names) if size or shares[0]]  # fmt: skip
+    words = f"A set holds {known.mean():.2f} classes on average of the pixels shown." if known.size else ""
+    note = (
+        "Each pixel has a set of classes, so chosen that sets hold the right one in "
+        f"{_share(100 * about.coverage)} of the pixels of the val part, and of ground like it. One class: the answer "
+        "is clear. Several: they cannot be told apart. None: nothing that the network knows is likely there."
+    )
+    return ShownLayer("set_size", "Classes in a set", Scale(table, steps=steps), words, note)
+
+
+def _typical(known: npt.NDArray[np.uint8], what: str, side: str) -> str:
+    """Median, and the share below or above one half, of the pixels shown."""
+    if not known.size:
+        return ""
+    share = (known < 50 if side == "below" else known > 50).mean()
+    return f"The median {what} is {_share(np.median(known))}; {percent(share)} of the pixels lie {side} {_share(50)}."
+
+
+def _share(value: float) -> str:
+    return f"{value:.0f}\N{NO-BREAK SPACE}%"
