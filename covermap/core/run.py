@@ -28,7 +28,8 @@ from covermap.core.config_file import parse_config
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import write_text, writing
 
-_MAPS = ("map.tif", "confidence.tif", "entropy.tif", "set_size.tif", "sets.tif", "probs.tif")
+_MAPS = ("map.tif", "confidence.tif", "entropy.tif", "set_size.tif", "sets.tif", "applicability.tif",
+         "probs.tif")  # fmt: skip
 _WRITTEN = (
     *(
         "model",

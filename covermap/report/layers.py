@@ -13,11 +13,16 @@ import numpy.typing as npt
 
 from covermap.data.scene import Scene
 from covermap.geo.products import layer_beside
+from covermap.ml.applicability import USUAL
 from covermap.report import figures, pictures
 from covermap.report.scored import percent
 
 NO_SET_COLOUR = "#2f6fb0"
 """Of pixels whose set is empty: no class is likely enough."""
+
+_FARTHEST = 254
+_DISTANCES = {(0, 50): "#e8f1ea", (51, 100): "#a9cbb7", (101, 150): "#f0b36b", (151, _FARTHEST): "#b8402a"}
+"""Colours of distances from the training data in percent of the usual."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,12 @@ class About(NamedTuple):
 def shown_layers(
     maps: Sequence[tuple[Scene, Path]], folder: Path, about: About, *, side_px: int, at_most: int
 ) -> list[ShownLayer]:
-    """Confidence, entropy and size of sets of up to `at_most` scenes, whichever lie beside their maps.
+    """The known layers of up to `at_most` scenes, whichever lie beside their maps.
 
     folder: that of the run.
     """
     shown = []
-    for key, describe in {"confidence": _confidence, "entropy": _entropy, "set_size": _set_size}.items():
+    for key, describe in _KNOWN.items():
         files = [(scene, layer) for scene, path in maps if (layer := layer_beside(path, key)).is_file()][:at_most]
         read = [pictures.read_overview(pictures.map_raster(path, scene.grid), side_px) for scene, path in files]
         if not read:
@@ -114,6 +119,25 @@ def _set_size(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
         "is clear. Several: they cannot be told apart. None: nothing that the network knows is likely there."
     )
     return ShownLayer("set_size", "Classes in a set", Scale(table, steps=steps), words, note)
+
+
+def _applicability(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
+    table, steps = np.zeros((256, 3), np.uint8), []
+    for (first, last), colour in _DISTANCES.items():
+        table[first : last + 1] = pictures.rgb_of(colour)
+        name = f"{first} to {last}" if last < _FARTHEST else f"above {first - 1}"
+        share = ((known >= first) & (known <= last)).sum() / max(1, known.size)
+        steps.append((colour, f"{name}: {percent(share)}"))
+    words = f"{percent((known > 100).mean())} of the pixels shown are unlike the training data." if known.size else ""
+    note = (
+        "How far the image is from the nearest place of the training data, in what the network is shown: 100 is the "
+        f"distance that {_share(100 * USUAL)} of the val part keep. Above it the scores of the test part tell nothing; "
+        "the map may be right there all the same."
+    )
+    return ShownLayer("applicability", "Unlike the training data", Scale(table, steps=steps), words, note)
+
+
+_KNOWN = {"confidence": _confidence, "entropy": _entropy, "set_size": _set_size, "applicability": _applicability}
 
 
 def _typical(known: npt.NDArray[np.uint8], what: str, side: str) -> str:

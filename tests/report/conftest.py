@@ -147,6 +147,8 @@ def write_products(run, legend, predicted, index, valid, rng):
     sure = ndimage.gaussian_filter((predicted == index).astype(float), 3) * 55 + 40 + rng.normal(0, 3, index.shape)
     percent = np.where(valid, np.clip(sure, 15, 100), 255)
     write_tif(run.path("confidence.tif"), percent, nodata=255, dtype="uint8")
+    away = np.where(valid, np.minimum(np.arange(valid.shape[1])[None] + np.zeros_like(sure), 254), 255)
+    write_tif(run.path("applicability.tif"), away, nodata=255, dtype="uint8")
     write_tif(run.path("entropy.tif"), np.where(valid, np.clip(110 - sure, 0, 100), 255), nodata=255, dtype="uint8")
     size = np.digitize(sure, [97, 85, 70, 50])
     write_tif(

@@ -304,11 +304,14 @@ def test_several_maps_have_an_assessment_each(make_run, tmp_path, quick):
     assert re.findall(r"(\S+\.tif) The map of", text) == ["map.tif", "maps/a.tif", "maps/b.tif"]
 
 
+LAYERS = ("confidence.tif", "entropy.tif", "set_size.tif", "applicability.tif")
+
+
 def test_layers_are_shown_with_their_scales(run, page):
     text = squeezed(page.sections["confidence"])
     images = dict(page.images["confidence"])
     assert [alt.split(" of scene")[0] for alt in images] == [
-        f"Overview of the {name}" for name in ("confidence", "entropy", "classes in a set")
+        f"Overview of the {name}" for name in ("confidence", "entropy", "classes in a set", "unlike the training data")
     ]
     with rasterio.open(run.path("entropy.tif")) as dataset:
         entropy = dataset.read(1)
@@ -320,6 +323,11 @@ def test_layers_are_shown_with_their_scales(run, page):
     assert f"2 classes: {100 * (known == 2).mean():.1f} %" in text
     assert f"no class: {100 * (known == 0).mean():.1f} %" in text
     assert "right one in 90 %" in text
+    with rasterio.open(run.path("applicability.tif")) as dataset:
+        away = dataset.read(1)
+    away = away[away != 255]
+    assert f"{100 * (away > 100).mean():.1f} % of the pixels shown are unlike the training data" in text
+    assert f"51 to 100: {100 * ((away > 50) & (away <= 100)).mean():.1f} %" in text
     # What the legend says is what the picture shows.
     picture = pixels(images["Overview of the classes in a set of scene image"])
     styles = [value for _, key, value in page.attributes if key == "style"]
@@ -329,10 +337,10 @@ def test_layers_are_shown_with_their_scales(run, page):
     assert colours_in(picture[size == 255]) == {pictures.EMPTY_COLOUR}
 
 
-@pytest.mark.parametrize("gone", ["entropy.tif", "set_size.tif", "confidence.tif"])
+@pytest.mark.parametrize("gone", LAYERS)
 def test_each_layer_is_shown_alone(make_run, tmp_path, quick, gone):
     run = make_run(tmp_path, size_px=96)
-    for name in {"entropy.tif", "set_size.tif", "confidence.tif"} - {gone}:
+    for name in set(LAYERS) - {gone}:
         run.path(name).unlink()
     page = Page(write_report(run).read_text(encoding="utf-8"))
     assert len(page.images["confidence"]) == 1
@@ -341,12 +349,13 @@ def test_each_layer_is_shown_alone(make_run, tmp_path, quick, gone):
 
 def test_a_layer_without_a_pixel_says_nothing_of_it(make_run, tmp_path, quick):
     run = make_run(tmp_path, size_px=96)
-    for name in ("entropy.tif", "set_size.tif", "confidence.tif"):
+    for name in LAYERS:
         with rasterio.open(run.path(name), "r+") as dataset:
             dataset.write(np.full_like(dataset.read(), 255))
     text = Page(write_report(run).read_text(encoding="utf-8")).sections["confidence"]
     assert "median" not in text
     assert "on average" not in text
+    assert "are unlike" not in text
 
 
 def test_data_settings_and_versions_stand_there(run, page):
