@@ -50,7 +50,7 @@ class Design(_Part):
     strata: tuple[Stratum, ...] = Field(min_length=1)
     clusters: tuple[Cluster, ...] = ()
     map: str = ""
-    map_sha256: str = ""
+    map_checksum: str = ""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Design:

@@ -17,7 +17,7 @@ from covermap.geo.classes import read_classes
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.legend_files import read_legend
 from covermap.geo.mosaic import mosaic
-from covermap.geo.products import legend_of_map
+from covermap.geo.products import legend_of_map, without_layers
 from covermap.geo.raster import grid_of
 
 _TIFFS = (".tif", ".tiff")
@@ -75,14 +75,16 @@ class ClassMap:
 def open_class_map(
     path: str | Path, *, legend: str | None = None, option: str = "--legend", infer: bool = False
 ) -> ClassMap:
-    """A raster of class codes, or a folder of tiles of one; legend: a shipped name or file, else the map's own.
+    """A raster of class codes, or a folder of tiles of one (of those that overlap the first that holds a class counts).
+
+    Layers beside maps are left out. legend: a shipped name or file, else the map's own.
 
     option: how the legend is stated, for messages. infer: where nobody says what the codes mean, they are classes by
     their numbers. Raises LabelError where this is not known or the raster holds none, DataError, and what joining tiles
     raises.
     """
     files = _files(Path(path))
-    opened = files[0] if len(files) == 1 else mosaic(files, gaps=True)
+    opened = files[0] if len(files) == 1 else mosaic(files, gaps=True, overlap=True)
     dataset = open_codes(opened)
     with rasterio.open(files[0]) as first:
         tags = first.tags()
@@ -103,10 +105,10 @@ def open_class_map(
 def _files(path: Path) -> list[str]:
     if not path.is_dir():
         return [str(path)]
-    found = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in _TIFFS)
+    found = without_layers(sorted(file for file in path.iterdir() if file.suffix.lower() in _TIFFS))
     if not found:
         raise DataError(f"{path} holds no GeoTIFF", fix="give a map, or the folder of its tiles")
-    return found
+    return [str(file) for file in found]
 
 
 def _candidates(path: str, option: str) -> str:

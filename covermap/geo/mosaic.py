@@ -30,11 +30,12 @@ class _Tile:
     nodata: float | None
 
 
-def mosaic(paths: Sequence[str], *, gaps: bool = False) -> str:
+def mosaic(paths: Sequence[str], *, gaps: bool = False, overlap: bool = False) -> str:
     """The path of the raster that files make together; nothing is written or resampled.
 
-    All must have one CRS, pixel size, bands and nodata value, and pixels in one lattice; they must not overlap, and
-    may leave gaps only where a nodata value can say so, or a mask that `gaps` adds. Raises GridError, BandError or
+    All must have one CRS, pixel size, bands and nodata value, and pixels in one lattice; they may leave gaps only where
+    a nodata value can say so, or a mask that `gaps` adds. They must not overlap; with `overlap` and a nodata value they
+    may, and the first one that holds something counts. Raises GridError, BandError or
     DataError that names the file.
     """
     tiles = [_look(path) for path in paths]
@@ -46,9 +47,13 @@ def mosaic(paths: Sequence[str], *, gaps: bool = False) -> str:
     height = max(place.row + place.height for place in places) - top
     width = max(place.col + place.width for place in places) - left
     placed = sorted(zip(places, tiles, strict=True), key=lambda pair: (pair[0].row, pair[0].col))
-    _require_no_overlap(placed)
+    over = overlap and first.nodata is not None
+    if over:
+        placed = list(zip(places, tiles, strict=True))[::-1]  # what is drawn later lies on top
+    else:
+        _require_no_overlap(placed)
     covered = sum(place.height * place.width for place in places)
-    mask = covered < height * width and first.nodata is None
+    mask = not over and covered < height * width and first.nodata is None
     if mask and not gaps:
         raise GridError(
             f"{len(tiles)} files such as {first.path} cover only {covered / (height * width):.1%} of their rectangle",
@@ -56,7 +61,7 @@ def mosaic(paths: Sequence[str], *, gaps: bool = False) -> str:
         )
     whole = Window(top, left, height, width)
     parts = [(place.within(whole), Window(0, 0, place.height, place.width), tile) for place, tile in placed]
-    return _text(first.grid.window_grid(whole), parts, mask=mask)
+    return _text(first.grid.window_grid(whole), parts, mask=mask, over=over)
 
 
 def part_of(path: str, bounds: tuple[float, float, float, float]) -> str:
@@ -147,8 +152,12 @@ def _require_no_overlap(placed: Sequence[tuple[Window, _Tile]]) -> None:
                 )
 
 
-def _text(grid: Grid, placed: Sequence[tuple[Window, Window, _Tile]], *, mask: bool = False) -> str:
-    """The virtual raster: rectangles of it, those of the files that lie there, and the files; mask: where any lies."""
+def _text(grid: Grid, placed: Sequence[tuple[Window, Window, _Tile]], *, mask: bool = False, over: bool = False
+) -> str:  # fmt: skip
+    """The virtual raster: rectangles of it, those of the files that lie there, and the files.
+
+    mask: where any lies. over: later files lie on earlier ones, but for their nodata.
+    """
     root = xml.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     if grid.crs:
         xml.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = grid.crs.to_wkt()
@@ -160,21 +169,24 @@ def _text(grid: Grid, placed: Sequence[tuple[Window, Window, _Tile]], *, mask: b
             xml.SubElement(band, "Description").text = name
         if first.nodata is not None:
             xml.SubElement(band, "NoDataValue").text = repr(first.nodata)
-        _add_sources(band, placed, str(i))
+        _add_sources(band, placed, str(i), over=over)
     if mask:
         beside = xml.SubElement(root, "MaskBand")
         _add_sources(xml.SubElement(beside, "VRTRasterBand", dataType="Byte"), placed, "mask,1")
     return xml.tostring(root, encoding="unicode")
 
 
-def _add_sources(band: xml.Element, placed: Sequence[tuple[Window, Window, _Tile]], number: str) -> None:
+def _add_sources(band: xml.Element, placed: Sequence[tuple[Window, Window, _Tile]], number: str, *, over: bool = False
+) -> None:  # fmt: skip
     for place, own, tile in placed:
-        source = xml.SubElement(band, "SimpleSource")
+        source = xml.SubElement(band, "ComplexSource" if over else "SimpleSource")
         xml.SubElement(source, "SourceFilename", relativeToVRT="0").text = tile.path
         xml.SubElement(source, "SourceBand").text = number
         height, width = str(place.height), str(place.width)
         xml.SubElement(source, "SrcRect", xOff=str(own.col), yOff=str(own.row), xSize=width, ySize=height)
         xml.SubElement(source, "DstRect", xOff=str(place.col), yOff=str(place.row), xSize=width, ySize=height)
+        if over:
+            xml.SubElement(source, "NODATA").text = repr(tile.nodata)
 
 
 def is_mosaic(path: str) -> bool:

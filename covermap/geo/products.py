@@ -57,6 +57,9 @@ _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _LAYERS = {
     "confidence": "Confidence in percent",
     "probs": "Probability of each class",
+    "entropy": "Entropy in percent of the most that is possible",
+    "set_size": "Classes in the conformal set",
+    "sets": "Classes of the conformal set, a bit each",
     "applicability": "Distance from the training data in percent of the usual",
 }
 
@@ -217,6 +220,12 @@ def layer_beside(out: Path, layer: str) -> Path:
     return out.with_name(f"{layer}.tif" if out.stem == "map" else f"{out.stem}_{layer}.tif")
 
 
+def without_layers(files: Sequence[Path]) -> list[Path]:
+    """The files that are no layer of another one of them."""
+    layers = {layer_beside(file, layer) for file in files for layer in _LAYERS}
+    return [file for file in files if file not in layers]
+
+
 def names_beside(out: Path) -> dict[str, Path]:
     """The side files of a map, by role."""
     return {
@@ -276,7 +285,7 @@ def _stac_layer(key: str, path: Path, out: Path) -> dict[str, Any]:
             if (scale, offset) != (1.0, 0.0):
                 band |= {"raster:scale": scale, "raster:offset": offset}
             bands.append(band)
-    file = stac_file(path, _COG, _LAYERS.get(key, key.capitalize()), "data")
+    file = stac_file(path, _COG, _LAYERS[key], "data")
     return {**file, "href": f"./{path.name}" if path.parent == out.parent else path.as_posix(), "bands": bands}
 
 

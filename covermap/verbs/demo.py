@@ -40,6 +40,7 @@ model:
   backbone_options: {widths: [12, 24, 48, 64]}
   pixel_width: 32
 baseline: {trees: 60, samples: 20000}
+predict: {applicability: true}
 train:
   epochs: 6
   steps_per_epoch: 24

@@ -103,7 +103,7 @@ def sample(
     crs = frame.map.grid.crs
     design = Design(
         method=cast(Method, plan.method), seed=plan.seed, crs=crs.to_string() if crs else None, strata=tuple(parts),
-        clusters=tuple(clusters), map=Path(source).name, map_sha256=checksum(source),
+        clusters=tuple(clusters), map=Path(source).name, map_checksum=" ".join(map(checksum, frame.map.files)),
     )  # fmt: skip
     _write_points(out, frame, drawn, design)
     design.write(files[1])

@@ -2,9 +2,11 @@ import threading
 
 import numpy as np
 import pytest
+import rasterio
 
 from covermap.core.errors import BandError, DataError, GridError
 from covermap.geo.grid import Window
+from covermap.geo.mosaic import mosaic
 from covermap.geo.raster import files_behind, open_raster
 
 WHOLE = np.arange(2 * 30 * 40, dtype="uint16").reshape(2, 30, 40)
@@ -82,3 +84,19 @@ def test_a_part_of_a_file_is_cut_to_whole_pixels(write_tif):
     assert files_behind(raster.paths[0]) == [path]
     with pytest.raises(GridError, match=r"does not lie inside of .*whole\.tif"):
         open_raster(path, bounds=(499_990, 4_999_800, 500_100, 4_999_900))
+
+
+def test_of_files_that_overlap_the_first_that_holds_something_counts(write_tif):
+    first, second = np.full((1, 8, 8), 3, np.uint8), np.full((1, 8, 8), 5, np.uint8)
+    first[:, 2:4, 4:6], second[:, 6:, :] = 0, 0
+    paths = [write_tif("a.tif", first, nodata=0), write_tif("b.tif", second, nodata=0, origin=(500_040, 5_000_000))]
+    with rasterio.open(mosaic(paths, overlap=True)) as dataset:
+        found = dataset.read(1)
+        assert dataset.nodata == 0
+    want = np.zeros((8, 12), np.uint8)
+    want[:, 4:] = second
+    want[:, :8] = np.where(first > 0, first, want[:, :8])
+    assert np.array_equal(found, want)
+    unknown = [write_tif("c.tif", first), write_tif("d.tif", second, origin=(500_040, 5_000_000))]
+    with pytest.raises(GridError, match="lie on each other"):
+        mosaic(unknown, overlap=True)

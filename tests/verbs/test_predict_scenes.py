@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 from rasterio.warp import Resampling, calculate_default_transform, reproject
@@ -23,8 +24,10 @@ from covermap.core.errors import BandError, CovermapError, OutputError
 from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
 from covermap.models import read_card
+from covermap.verbs.assess import assess
 from covermap.verbs.map_job import MapRequest
 from covermap.verbs.predict import predict, predict_scenes, ready_settings
+from covermap.verbs.sample import Plan, sample
 from covermap.verbs.train import train
 from tests.conftest import landscape
 from tests.verbs.test_predict import outputs
@@ -86,6 +89,23 @@ def test_each_place_of_many_scenes_is_mapped_once(trained, scenes, tmp_path):
     predict(trained, scenes[1], tmp_path / "alone.tif", settings=SMALL)
     with rasterio.open(tmp_path / "alone.tif") as dataset, rasterio.open(tmp_path / "maps/b.tif") as two:
         assert np.array_equal(dataset.read(1)[:, 40:], two.read(1)[:, 40:])
+
+
+def test_maps_of_many_scenes_are_one_map_to_sample_and_assess(trained, scenes, tmp_path):
+    settings = SMALL.model_copy(update={"entropy": True})
+    found = predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=settings)
+    points = tmp_path / "s.csv"
+    design = sample(tmp_path / "maps", points, Plan(num=200, floor=10)).design
+    pixels = {row["code"]: 0 for done in found for row in done.areas}
+    for row in (row for done in found for row in done.areas):
+        pixels[row["code"]] += row["pixels"]
+    assert {stratum.code: stratum.num_pixels for stratum in design.strata} == {k: n for k, n in pixels.items() if n}
+    table = pd.read_csv(points)
+    table["reference"] = table["stratum"]
+    table.to_csv(points, index=False)
+    told = assess(tmp_path / "maps", points)
+    assert told["overall"]["value"] == 1
+    assert sum(row["mapped_ha"] for row in told["areas"]) == pytest.approx(sum(pixels.values()) / 100)
 
 
 def test_two_dates_of_one_place_in_one_call_are_told(trained, scenes, tmp_path):
