@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from covermap.models import NetworkModel, load_model, save_model
 from covermap.nn.build import build_model
 
 TILE_PX = 4096
-SENTINEL = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+SENTINEL = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir_narrow", "swir1", "swir2")
 PREDICT = (
     "import sys, time\n"
     "from covermap.core.train_config import PredictConfig\n"
@@ -46,16 +47,16 @@ PREDICT = (
 TERRATORCH = (
     "import sys, time\n"
     "import numpy as np, rasterio, torch\n"
-    "from terratorch.tasks.tiled_inference import TiledInferenceParameters, tiled_inference\n"
+    "from terratorch.tasks.tiled_inference import tiled_inference\n"
     "torch.set_num_threads(int(sys.argv[4]))\n"
     "network = torch.jit.load(sys.argv[1]).eval()\n"
     "start = time.perf_counter()\n"
     "with rasterio.open(sys.argv[2]) as dataset:\n"
     "    values, profile = dataset.read(), dataset.profile\n"
     "image = torch.from_numpy((values.astype(np.float32) * 1e-4 - 0.15) / 0.1)[None]\n"
-    "settings = TiledInferenceParameters(h_crop=256, h_stride=232, w_crop=256, w_stride=232, batch_size=4)\n"
+    "more = {'crop': 256, 'stride': 232, 'delta': 4, 'batch_size': 4, 'device': 'cpu'}\n"
     "with torch.inference_mode():\n"
-    "    found = tiled_inference(network, image, 12, settings)\n"
+    "    found = tiled_inference(network, image, 12, **more)\n"
     "codes = found.argmax(1)[0].to(torch.uint8).numpy()\n"
     "profile.update(count=1, dtype='uint8', nodata=None, compress='deflate', tiled=True)\n"
     "with rasterio.open(sys.argv[3], 'w', **profile) as dataset:\n"
@@ -138,10 +139,9 @@ def write_tile(path: Path, side: int) -> None:
 def write_network(root: Path, widths: tuple[int, ...]) -> None:
     """The same network as a model folder, and traced for TerraTorch."""
     torch.manual_seed(0)
-    spec = InputSpec((SensorInput("sentinel2_l2a", SENTINEL, (0.15,) * 10, (0.1,) * 10, 1e-4),), 10.0, 256)
-    legend = Legend(
-        "twelve", "Twelve classes", tuple(LandClass(k, f"class {k}", f"#{k * 20:02x}4080") for k in range(1, 13))
-    )
+    spec = InputSpec((SensorInput("sentinel2", SENTINEL, (0.15,) * 10, (0.1,) * 10, 1e-4),), 10.0, 256)
+    classes = tuple(LandClass(k, f"class {k}", f"#{k * 20:02x}4080") for k in range(1, 13))
+    legend = Legend(name="twelve", title="Twelve classes", nodata=0, classes=classes)
     options = {"backbone_options": {"widths": list(widths)}}
     save_model(NetworkModel(spec, legend, build_model(spec, 12, **options), {}), root / "model", build=options)
     model = load_model(root / "model")
@@ -155,9 +155,10 @@ def write_network(root: Path, widths: tuple[int, ...]) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             from covermap.core.types import Batch
 
-            return self.network(Batch({"sentinel2_l2a": x[:, None]}, torch.ones(len(x), 1, 256, 256, dtype=torch.bool)))
+            return self.network(Batch({"sentinel2": x[:, None]}, torch.ones(len(x), 1, 256, 256, dtype=torch.bool)))
 
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sizes become constants, which they are
         torch.jit.save(torch.jit.trace(Traced(), torch.rand(4, 10, 256, 256)), root / "network.pt")
 
 
