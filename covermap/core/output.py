@@ -104,7 +104,9 @@ def require_no_input(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> N
     """Raise OutputError where a call would write over what it reads."""
     read = {Path(file).resolve() for file in inputs}
     if taken := [path for path in outputs if path.resolve() in read]:
-        raise OutputError(f"{taken[0]} is an input of this call", fix="give the output another name")
+        raise OutputError(
+            f"{taken[0]} is an input of this call, or is kept for a file beside one", fix="give the output another name"
+        )
 
 
 def write_text(path: Path | str, text: str) -> Path:

@@ -285,7 +285,7 @@ def _stac_layer(key: str, path: Path, out: Path) -> dict[str, Any]:
             if (scale, offset) != (1.0, 0.0):
                 band |= {"raster:scale": scale, "raster:offset": offset}
             bands.append(band)
-    file = stac_file(path, _COG, _LAYERS[key], "data")
+    file = stac_file(path, _COG, _LAYERS.get(key, key.capitalize()), "data")
     return {**file, "href": f"./{path.name}" if path.parent == out.parent else path.as_posix(), "bands": bands}
 
 
