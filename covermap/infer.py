@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +25,17 @@ from covermap.core.config import DataConfig, ImageConfig
 from covermap.core.errors import BandError, DataError, ModelError, within_memory
 from covermap.core.sensors import find_sensor
 from covermap.core.train_config import PredictConfig
-from covermap.core.types import Batch, InputSpec, OwnStatistics, Sample
+from covermap.core.types import Batch, InputSpec, OwnStatistics, Sample, SensorInput
 from covermap.data.chips import image_batch
+from covermap.data.given import holds_items
 from covermap.data.indices import Channels, reach
-from covermap.data.scene import Scene, open_scenes, unknown_coordinates
+from covermap.data.items import scenes_for
+from covermap.data.scene import Scene, open_found, scaling, unknown_coordinates
+from covermap.data.source import Found, Named, SceneFiles, paired, scenes_of
 from covermap.data.stats import with_own_statistics
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Window, lattice
+from covermap.geo.raster import Raster
 from covermap.ml.applicability import Applicability
 from covermap.models import LandModel, require_fit
 
@@ -328,26 +332,27 @@ def open_for(
     """
     scenes = open_all_for(spec, images, any_gsd=any_gsd)
     if len(scenes) > 1:
-        raise DataError(f"{images[0].path} names {len(scenes)} scenes", fix="map one at a time, or give a VRT of them")
+        raise DataError(
+            f"{images[0].path} names {len(scenes)} scenes",
+            fix="name a folder instead of a file, for a map of each; or give a VRT of them",
+        )
     return with_own_statistics([replace(scenes[0], statistics=statistics or {})], spec)[0]
 
 
 def open_all_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: bool) -> list[Scene]:
     """The scenes that a model with `spec` is shown, without statistics of their own; raises as `open_for`."""
-    first = spec.sensors[0].sensor
-    offsets = {entry.sensor: "auto" if entry.auto_offset else 0.0 for entry in spec.sensors}
-    quantities = {entry.sensor: entry.quantity for entry in spec.sensors}
-    named = []
+    named: list[Named] = []
+    notes: list[str] = []
     for image in images:
-        sensor = image.sensor or (first if first != "image" else None)
-        # Scale, offset and dB are the model's, whatever this image's entry says.
-        key = sensor or "image"
-        fixed = {
-            "sensor": sensor, "scale": None, "offset": offsets.get(key, "auto"), "quantity": quantities.get(key)
-        }  # fmt: skip
-        named.append(image.model_copy(update=fixed))
+        if holds_items(image.path):
+            scenes, own = scenes_for(spec, image)
+            notes += own
+        else:
+            scenes = scenes_of(_as_trained(spec, image))
+        named.append({name: tuple(_as_trained(spec, one) for one in each) for name, each in scenes.items()})
+    files = [SceneFiles(name, each) for name, each in paired(images, named).items()]
     found = []
-    for one in open_scenes(DataConfig(image=named), labels=False):
+    for one in open_found(Found(files, notes=tuple(notes)), DataConfig(image=list(images)), labels=False):
         # What a model takes as the difference of two bands need not be in the files.
         wanted = {entry.sensor: entry.bands for entry in spec.sensors}
         offered = {key: raster.with_differences(wanted.get(key, ())) for key, raster in one.rasters.items()}
@@ -363,12 +368,27 @@ def open_all_for(spec: InputSpec, images: Sequence[ImageConfig], *, any_gsd: boo
     return found
 
 
+def _as_trained(spec: InputSpec, image: ImageConfig) -> ImageConfig:
+    """The image with what the model was trained with: sensor, dB and, unless it states its own scale, the offset."""
+    first = spec.sensors[0].sensor
+    sensor = image.sensor or (first if first != "image" else None)
+    entry = next((entry for entry in spec.sensors if entry.sensor == (sensor or "image")), None)
+    fixed: dict[str, Any] = {"sensor": sensor, "quantity": entry.quantity if entry else None}
+    if image.scale is None:
+        fixed["offset"] = 0.0 if entry and not entry.auto_offset else "auto"
+    return image.model_copy(update=fixed)
+
+
 def _in_units_of(spec: InputSpec, scene: Scene) -> Scene:
-    """The scene with products that are read by their metadata in the model's numbers; raises BandError, DataError."""
+    """The scene in the model's numbers, where products or images say what theirs mean; raises BandError, DataError."""
     rasters = dict(scene.rasters)
     for key, raster in scene.rasters.items():
-        known = [find_granule(image.path) is not None for image in scene.images if image.sensor == key]
+        dates = [image for image in scene.images if (image.sensor or "image") == key]
+        known = [find_granule(image.path) is not None for image in dates]
         entry = next((entry for entry in spec.sensors if entry.sensor == key), None)
+        if entry is not None and not any(known) and dates[0].scale is not None:
+            rasters[key] = _rescaled(raster, entry, *scaling(dates[0]))
+            continue
         if not any(known) or entry is None:
             if any(known) and spec.sensors[0].sensor == "image":
                 raise BandError(
@@ -376,11 +396,21 @@ def _in_units_of(spec: InputSpec, scene: Scene) -> Scene:
                     "not known", fix=f"train it again with data.sensor: {key}",
                 )  # fmt: skip
             continue
-        gain, add = find_sensor(key).scale / entry.scale, -entry.offset / entry.scale
-        if (gain, add) != (1.0, 0.0) and not all(known):
+        rasters[key] = _rescaled(raster, entry, find_sensor(key).scale, 0.0)
+        if rasters[key] is not raster and not all(known):
             raise DataError(
                 f"some dates of {key} are products with metadata, some plain rasters, and the model has its own scale",
                 fix="give all dates in one form",
             )
-        rasters[key] = raster.rescaled(gain, add)
     return replace(scene, rasters=rasters)
+
+
+def _rescaled(raster: Raster, entry: SensorInput, scale: float, offset: float) -> Raster:
+    """Numbers of a scale and offset in those of the model, the raster itself where they are the same."""
+    gain, add = scale / entry.scale, (offset - entry.offset) / entry.scale
+    if (gain, add) != (1.0, 0.0) and entry.quantity:
+        raise DataError(
+            f"{raster.name} has the scale {scale:g} and offset {offset:g} of its dB, the model {entry.scale:g} and "
+            f"{entry.offset:g}", fix="give it in the model's",
+        )  # fmt: skip
+    return raster.rescaled(gain, add)

@@ -41,7 +41,7 @@ def show_(
 
 @app.command()
 def pull(
-    model: Annotated[str, typer.Argument(help="A backbone from models list, or hf://OWNER/NAME[@REVISION].")],
+    model: Annotated[str, typer.Argument(help="A backbone from models list, or hf://OWNER/NAME\\[@REVISION].")],
     as_json: show.AsJson = False,
 ) -> None:
     """Download a backbone's published weights, or the newest state of a model; offline, say which file to put where.

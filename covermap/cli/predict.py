@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from covermap.core.config import ImageConfig
     from covermap.verbs.prediction import Prediction
 
-Model = Annotated[str, Argument(help="Model or run folder, or hf://OWNER/NAME[@REVISION].", metavar="MODEL")]
+Model = Annotated[str, Argument(help="Model or run folder, or hf://OWNER/NAME\\[@REVISION].", metavar="MODEL")]
 Image = Annotated[
     str,
     Argument(
-        help="Raster, folder of bands, URL, or a SAFE or Landsat product, also zip or tar; a pattern of many.",
+        help="A scene: raster, VRT, URL, SAFE or Landsat product (also zip, tar), folder of bands. Many: a pattern in "
+        "quotes; a folder of rasters of the same bands, of products or of folders of bands; or STAC items: "
+        "catalog.json, a saved search, an item, a folder or pattern of them.",
         metavar="IMAGE",
     ),
 ]
@@ -90,7 +92,8 @@ def predict(
 
     Examples: covermap predict runs/gewata image.tif map.tif ·
     covermap predict model/ image.tif map.tif --aoi district.gpkg --probabilities --workers 2 ·
-    covermap predict model/ 'scenes/*.tif' maps/ --engine processes --shard 1/4
+    covermap predict model/ 'scenes/*.tif' maps/ --engine processes --shard 1/4 ·
+    covermap predict model/ search.json maps/
     """
     from covermap.core.config_file import parse_section
     from covermap.core.train_config import PredictConfig
@@ -100,8 +103,7 @@ def predict(
     chosen = {
         "size_px": size, "overlap_px": overlap, "block_px": block, "batch_size": batch_size, "workers": workers,
         "device": device, "precision": precision, "probabilities": probabilities, "confidence": not no_confidence,
-        "engine": engine, "entropy": entropy, "sets": sets, "tta": tta,
-        "applicability": applicability,
+        "engine": engine, "entropy": entropy, "sets": sets, "tta": tta, "applicability": applicability,
     }  # fmt: skip
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
     images = _images(image, sensor, date, add or (), clouds)
@@ -109,10 +111,11 @@ def predict(
         "settings": settings, "bands": show.listed(bands), "aoi": aoi, "any_gsd": any_gsd, "part": shard,
         "overwrite": overwrite, "dry_run": dry_run, "say": show.sayer(quiet=quiet or as_json),
     }  # fmt: skip
+    of_one = bool(Path(out).suffix) and not out.endswith("/") and not Path(out).is_dir()
     with show.progress("mapping", quiet=quiet or dry_run) as tick:
         more["on_progress"] = tick
-        found = [one(model, images, out, **more)] if Path(out).suffix else many(model, images, out, **more)
-    if Path(out).suffix:
+        found = [one(model, images, out, **more)] if of_one else many(model, images, out, **more)
+    if of_one:
         _tell(found[0], as_json=as_json, dry_run=dry_run)
     else:
         _tell_all(found, as_json=as_json, dry_run=dry_run)

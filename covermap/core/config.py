@@ -47,9 +47,14 @@ class CloudConfig(Section):
 
 
 class ImageConfig(Section):
-    """One image source. A path with * gives one scene for each file; images of one scene share their file's stem."""
+    """One image source. A path with * gives one scene for each file; images of one scene share their file's stem.
 
-    path: str | list[str] = Field(description="File, folder of single-band files, list of files, or pattern with *.")
+    A folder is one scene if its rasters have different bands, and a scene for each if they have the same.
+    """
+
+    path: str | list[str] = Field(
+        description="File, folder of single-band files, list of files; of many scenes a pattern with *, or a folder."
+    )
     sensor: str | None = Field(None, description="Sensor name: sentinel2, landsat7, sentinel1, dem, ...")
     bands: list[str] | None = Field(None, description="Band names in file order, if the file has none.")
     use: list[str] | None = Field(

@@ -85,6 +85,8 @@ class Crosswalk:
             codes.append(come[0].code if len(come) == 1 else None)
             if len(come) > 1:
                 notes[c.code] = "any of: " + "; ".join(one.name for one in come)
+            elif come and (note := self.notes.get(come[0].code)):
+                notes[c.code] = f"{come[0].name}: {note}"
         hidden = "; ".join(c.name for c, code in zip(self.source.classes, self.codes, strict=True) if code is None)
         basis = f"{self.basis} Read backwards.".strip() + (f" It knows no place for: {hidden}." if hidden else "")
         return Crosswalk(self.target, self.source, tuple(codes), basis, notes, self.route[::-1])

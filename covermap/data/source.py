@@ -21,6 +21,7 @@ from covermap.core.config import DataConfig, ImageConfig, expand
 from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
 from covermap.core.registry import find
 from covermap.core.target_config import TargetConfig
+from covermap.data.given import given_paths
 from covermap.data.label_file import LabelFile
 
 PARTS = ("train", "val", "test")
@@ -158,33 +159,38 @@ def _find(config: DataConfig) -> Found:
 
 
 def _by_pattern(config: DataConfig) -> list[SceneFiles]:
-    """One file for each image source: one scene, whatever the files are called; else scenes by the files' stems."""
-    found = [_image_files(image) for image in config.images]
+    found = [scenes_of(image) for image in config.images]
     labels = _files_of(config.labels, found[0], "labels") if config.labels else {}
-    if all(len(files) == 1 for files in found):
-        paths = [next(iter(files.values())) for files in found]
-        only = [image.model_copy(update={"path": path}) for image, path in zip(config.images, paths, strict=True)]
-        scenes = {next(iter(found[0])): [with_own_clouds(image, None) for image in only]}
-    else:
-        for image, files in zip(config.images[1:], found[1:], strict=True):
-            require_pairs(found[0], files, first_name=f"files of {config.images[0].path}", second_name=f"{image.path}")
-        scenes = {
-            stem: [
-                with_own_clouds(i, stem).model_copy(update={"path": files[stem]})
-                for i, files in zip(config.images, found, strict=True)
-            ]
-            for stem in found[0]
-        }
     return [
-        SceneFiles(name, tuple(images), {"class": LabelFile(labels[name])} if name in labels else {})
-        for name, images in scenes.items()
+        SceneFiles(name, images, {"class": LabelFile(labels[name])} if name in labels else {})
+        for name, images in paired(config.images, found).items()
     ]
 
 
-def _image_files(image: ImageConfig) -> dict[str, Any]:
-    if isinstance(image.path, list):
-        return {Path(image.path[0]).stem: image.path}
-    return {stem: str(path) for stem, path in by_stem(map(Path, expand(image.path))).items()}
+Named = dict[str, tuple[ImageConfig, ...]]
+"""{scene: its images}."""
+
+
+def scenes_of(image: ImageConfig) -> Named:
+    """The scenes that an image's path names, called as their files; raises ConfigError, DataError."""
+    paths = given_paths(image)
+    if isinstance(paths[0], list):
+        return {Path(paths[0][0]).stem: (image,)}
+    own = {Path(str(path)): path for path in paths}  # the path of a URL would lose a slash
+    return {stem: (image.model_copy(update={"path": own[path]}),) for stem, path in by_stem(own).items()}
+
+
+def paired(images: Sequence[ImageConfig], found: Sequence[Named]) -> Named:
+    """What several image sources name, by scene: where each names one, whatever they are called, else by name.
+
+    Raises DataError for what stands alone, and for clouds without a file.
+    """
+    if all(len(files) == 1 for files in found):
+        name = next(iter(found[0]))
+        return {name: tuple(with_own_clouds(one, None) for files in found for each in files.values() for one in each)}
+    for image, files in zip(images[1:], found[1:], strict=True):
+        require_pairs(found[0], files, first_name=f"files of {images[0].path}", second_name=f"{image.path}")
+    return {name: tuple(with_own_clouds(one, name) for files in found for one in files[name]) for name in found[0]}
 
 
 def with_own_clouds(image: ImageConfig, stem: str | None) -> ImageConfig:
@@ -274,14 +280,20 @@ def require_pairs(first: dict[str, Any], second: dict[str, Any], *, first_name: 
         (first, second, first_name, second_name), (second, first, second_name, first_name),
     ):  # fmt: skip
         alone = {stem: mine.pop(stem) for stem in list(mine) if stem not in other}
-        lone = {stem: file for stem, file in alone.items() if not pairing.leaves_out(stem)}
+        lone = {stem: _shown(file) for stem, file in alone.items() if not pairing.leaves_out(stem)}
         if lone:
-            listed = ", ".join(map(str, list(lone.values())[:5])) + (" ..." if len(lone) > 5 else "")
+            listed = ", ".join(list(lone.values())[:5]) + (" ..." if len(lone) > 5 else "")
             error = DataError(
                 f"{len(lone)} {have} without {lack}: {listed}",
                 fix="restore the missing files, or take these away, or name them in data.leave_out",
             )
-            pairing.refuse("no partner", error, list(map(str, lone.values())), list(lone))
+            pairing.refuse("no partner", error, list(lone.values()), list(lone))
+
+
+def _shown(file: Any) -> str:
+    """A file as it is told of; of a scene's images the first one's."""
+    path = file[0].path if isinstance(file, tuple) else file
+    return str(path[0] if isinstance(path, list) else path)
 
 
 def rgb(path: Path, date: str | None = None) -> ImageConfig:

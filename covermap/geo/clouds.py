@@ -118,11 +118,16 @@ def find_mask(clouds: str | CloudConfig, granule: Granule | None) -> CloudMask |
 
 def find_specification(path: str) -> str:
     """scl, qa_pixel or fmask by a file's name; raises DataError."""
-    stem = Path(path).stem.lower()
-    found = [name for name, pattern in _IN_NAMES.items() if re.search(pattern, stem)]
-    if len(found) != 1:
+    found = specification_in(Path(path).stem)
+    if found is None:
         raise DataError(
             f"the name {Path(path).name} does not say how its clouds are written",
             fix=f"name it: clouds: {{path: ..., specification: {' | '.join(SPECIFICATIONS)}}}",
         )
-    return found[0]
+    return found
+
+
+def specification_in(name: str) -> str | None:
+    """The one specification that a name holds; None for none or several."""
+    found = [kind for kind, pattern in _IN_NAMES.items() if re.search(pattern, name.lower())]
+    return found[0] if len(found) == 1 else None

@@ -409,6 +409,25 @@ def _list_files(path: str | Path | Sequence[str | Path]) -> list[str]:
     return [str(p) for p in files]
 
 
+def bands_by_file(folder: str | Path, sensor: Sensor | None = None) -> dict[str, tuple[str, ...]]:
+    """{file: its bands} of a folder's rasters, as they are called there; an empty name where a file has none.
+
+    What cannot be read has no band.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    files = _list_files(folder)
+    for file in files:
+        try:
+            dataset = open_dataset(file)
+            names = _names_of(file, dataset, sensor, several=len(files) > 1)
+            found[file] = tuple(common_name(name, sensor) for name in names)
+        except BandError:
+            found[file] = ("",) * sum(not alpha for _, alpha in _alpha_of(dataset))
+        except DataError:
+            found[file] = ()
+    return found
+
+
 def files_behind(path: str) -> list[str]:
     """All local files that a raster's pixels come from: itself, its archive, side files, and the sources of a VRT."""
     if is_remote(path):
@@ -428,25 +447,27 @@ def _alpha_of(dataset: DatasetReader) -> list[tuple[int, bool]]:
 
 def _names_in(files: Sequence[str], datasets: Sequence[DatasetReader], sensor: Sensor | None) -> list[str]:
     """Band names from descriptions, or from file names where every file has one band; raises BandError."""
-    names: list[str] = []
-    for file, dataset in zip(files, datasets, strict=True):
-        wanted, every = [i for i, alpha in _alpha_of(dataset) if not alpha], dataset.descriptions
-        described = [every[i - 1] for i in wanted]
-        if len(datasets) > 1 and len(wanted) == 1:
-            names.append(band_in_file_name(Path(own_file(file)).stem, sensor))
-        elif all(described) and (len(wanted) > 1 or described[0] != "bands"):
-            names += [str(d) for d in described]
-        elif [dataset.colorinterp[i - 1].name for i in wanted] == ["red", "green", "blue"]:
-            names += ["red", "green", "blue"]
-        elif sensor and len(wanted) == len(sensor.bands):
-            names += list(sensor.band_names)
-        else:
-            raise BandError(
-                f"{own_file(file)} has {len(wanted)} bands without names"
-                + (f", {sensor.name} has {len(sensor.bands)}" if sensor else ""),
-                fix="name them in file order: bands: [blue, green, red, nir, ...] (option --bands)",
-            )
-    return names
+    several = len(files) > 1
+    return [n for f, d in zip(files, datasets, strict=True) for n in _names_of(f, d, sensor, several=several)]
+
+
+def _names_of(file: str, dataset: DatasetReader, sensor: Sensor | None, *, several: bool) -> list[str]:
+    """The names of one file's bands; several: whether it has others beside it. Raises BandError."""
+    wanted, every = [i for i, alpha in _alpha_of(dataset) if not alpha], dataset.descriptions
+    described = [every[i - 1] for i in wanted]
+    if several and len(wanted) == 1:
+        return [band_in_file_name(Path(own_file(file)).stem, sensor)]
+    if all(described) and (len(wanted) > 1 or described[0] != "bands"):
+        return [str(d) for d in described]
+    if [dataset.colorinterp[i - 1].name for i in wanted] == ["red", "green", "blue"]:
+        return ["red", "green", "blue"]
+    if sensor and len(wanted) == len(sensor.bands):
+        return list(sensor.band_names)
+    raise BandError(
+        f"{own_file(file)} has {len(wanted)} bands without names"
+        + (f", {sensor.name} has {len(sensor.bands)}" if sensor else ""),
+        fix="name them in file order: bands: [blue, green, red, nir, ...] (option --bands)",
+    )
 
 
 def _common_grid(files: Sequence[str], datasets: Sequence[DatasetReader], gsd_m: float | None) -> Grid:

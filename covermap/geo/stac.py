@@ -1,13 +1,14 @@
-"""STAC: items of an API or of a static catalogue, and the files of their bands.
+"""STAC: items of an API, of a static catalogue or of files of items, and the files of their bands.
 
     search -> items -> StacImage (files by band, date, place, cloud classification)
 
-Needs the extra `stac` for an API; a static catalogue on disk is read with pystac alone. STAC 1.0 and 1.1 with the
-extensions eo, raster, grid and proj.
+Needs the extra `stac` for an API; what lies on disk is read with pystac alone. STAC 1.0 and 1.1 with the extensions
+eo, raster, grid and proj.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,14 +18,17 @@ from typing import Any
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from covermap.core.config import parse_date
-from covermap.core.errors import BandError, DataError, MissingExtra
+from covermap.core.config import expand, parse_date
+from covermap.core.errors import BandError, CovermapError, DataError, MissingExtra
 from covermap.core.sensors import Sensor, common_name, find_sensor
+from covermap.geo.clouds import specification_in
 
 REMOTE = ("http://", "https://", "s3://")
+CATALOGUES = ("catalog.json", "collection.json")
+LISTS = (".json", ".geojson")
+"""How files of STAC items end."""
 _SENSORS = {"sentinel-2": "sentinel2", "landsat-4": "landsat5", "landsat-5": "landsat5", "landsat-7": "landsat7",
             "landsat-8": "landsat8", "landsat-9": "landsat8"}  # fmt: skip
-_CLOUDS = {"scl": "scl", "qa_pixel": "qa_pixel", "fmask": "fmask"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,10 @@ class Query:
 
 @dataclass(frozen=True)
 class StacImage:
-    """One item: files of its bands by common name. clouds: file and specification. scale, offset: to reflectance."""
+    """One item: files of its bands by common name. clouds: file and specification. scale, offset: to reflectance.
+
+    assets: the names of all that it holds.
+    """
 
     name: str
     date: str
@@ -50,21 +57,51 @@ class StacImage:
     clouds: tuple[str, str] | None
     scale: float | None
     offset: float | None
+    assets: tuple[str, ...] = ()
+
+
+def item_files(path: str) -> list[Path]:
+    """The files of a list of items on disk: a catalogue, a file of items, or all of a folder or pattern, sorted.
+
+    Raises ConfigError, DataError where there is none.
+    """
+    place = Path(path)
+    if "*" not in path and not place.exists():
+        raise DataError(f"there is no file {path}", fix="check the path")
+    if not place.is_dir():
+        return [Path(file) for file in expand(path)]
+    if top := [place / name for name in CATALOGUES if (place / name).is_file()]:
+        return top[:1]
+    found = sorted(file for file in place.iterdir() if file.suffix.lower() in LISTS and file.name[0] != ".")
+    if not found:
+        raise DataError(f"{path} has no {CATALOGUES[0]} and no STAC items", fix="give the folder they are in")
+    return found
+
+
+def home_of(path: str) -> Path:
+    """The folder that files of a list of items on disk must lie in: that of the list, of a pattern its fixed part."""
+    place = Path(path)
+    while "*" in str(place) or not place.is_dir():
+        place = place.parent
+    return place
 
 
 def search(catalogue: str, query: Query) -> tuple[list[Any], list[str]]:
-    """Items that match, by date and id, and notes on those left out; catalogue: URL of an API, or catalog.json.
+    """Items that match, by date and id, and notes on those left out; catalogue: URL of an API, or see `item_files`.
 
     Raises MissingExtra, DataError (nothing there, nothing found, or more than the limit).
     """
+    notes: list[str] = []
     try:
-        found = list(_matching(_items(catalogue, query), query))
+        found = list(_matching(_items(catalogue, query, notes), query))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DataError | MissingExtra):
+        if isinstance(error, CovermapError):
             raise
         raise DataError(f"{catalogue} is no STAC catalogue that can be read: {error}", fix="check the URL") from error
-    if not found:
+    if not found and (query.collections or query.period or query.place is not None):
         raise DataError(f"{catalogue} has no item for {_describe(query)}", fix="widen the place, period or clouds")
+    if not found:
+        raise DataError(f"{catalogue} holds no item", fix="search again, and save what is found")
     if len(found) > query.limit:
         raise DataError(
             f"{catalogue} has more than {query.limit} items for {_describe(query)}",
@@ -72,10 +109,10 @@ def search(catalogue: str, query: Query) -> tuple[list[Any], list[str]]:
         )
     found.sort(key=lambda item: (str(item.datetime), item.id))
     if query.max_cloud is None:
-        return found, []
+        return found, notes
     known = [item for item in found if item.properties.get("eo:cloud_cover") is not None]
     clear = [item for item in known if item.properties["eo:cloud_cover"] <= query.max_cloud]
-    notes = [
+    notes += [
         f"{count} of {len(found)} items {what}: left out"
         for count, what in (
             (len(found) - len(known), "do not say their cloud cover"),
@@ -93,17 +130,42 @@ def _describe(query: Query) -> str:
     return f"{', '.join(query.collections) or 'any collection'}, {query.period or 'any date'}, {where}"
 
 
-def _items(catalogue: str, query: Query) -> Iterator[Any]:
-    """Items of an API, asked; or all of a static catalogue."""
+def _items(catalogue: str, query: Query, notes: list[str]) -> Iterator[Any]:
+    """Items of an API, asked; or all that are listed on disk."""
     try:
         import pystac
     except ImportError as error:
         raise MissingExtra("pystac", "stac", "a STAC catalogue") from error
+    wrong = (pystac.STACError, pystac.STACTypeError, AttributeError)
     try:
-        found = _asked(catalogue, query) if catalogue.startswith(REMOTE) else pystac.Catalog.from_file(catalogue)
-        yield from found if isinstance(found, Iterator) else found.get_items(recursive=True)
-    except (pystac.STACError, pystac.STACTypeError, AttributeError) as error:
+        if catalogue.startswith(REMOTE):
+            yield from _asked(catalogue, query)
+            return
+    except wrong as error:
         raise DataError(f"{catalogue} is no STAC catalogue that can be read: {error}", fix="check it") from error
+    for file in item_files(catalogue):
+        try:
+            yield from _read_items(file, notes)
+        except (*wrong, OSError, ValueError, KeyError, TypeError) as error:
+            what = "is no STAC catalogue that can be read, no item and no collection of items"
+            raise DataError(f"{file} {what}: {error}", fix="check it, or leave it out") from error
+
+
+def _read_items(file: Path, notes: list[str]) -> list[Any]:
+    """The items of a file: one, a collection of them as a search saves it, or all of a catalogue."""
+    import pystac
+
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if content.get("type") != "FeatureCollection":
+        found: Any = pystac.read_file(str(file))
+        return [found] if isinstance(found, pystac.Item) else list(found.get_items(recursive=True))
+    items = pystac.ItemCollection.from_dict(content).items
+    for item in items:
+        if item.get_self_href() is None:  # what is relative counts from the list
+            item.set_self_href(str(file.absolute()))
+    if any(link.get("rel") == "next" for link in content.get("links", ())):
+        notes.append(f"{file.name} is one page of a search: further items are not in it")
+    return list(items)
 
 
 def _asked(catalogue: str, query: Query) -> Iterator[Any]:
@@ -160,20 +222,23 @@ def describe_item(item: Any, *, sensor: str | None, root: Path | None) -> StacIm
     known = find_sensor(sensor) if sensor else _sensor_of(item)
     files: dict[str, tuple[str, Any]] = {}
     # `blue` comes before `blue-jp2`, which is the same in another format.
-    for key, asset in sorted(item.assets.items(), key=lambda entry: (len(entry[0]), entry[0])):
+    ordered = sorted(item.assets.items(), key=lambda entry: (len(entry[0]), entry[0]))
+    for key, asset in ordered:
         name = _band_of(key, asset, known)
         if name and name not in files:
             files[name] = (_place(item, asset, root), asset)
     if not files:
         raise BandError(
             f"the item {item.id} has no band of {known.name} among its assets {', '.join(item.assets)}",
-            fix="name the sensor: data.options.sensor",
+            fix="name the sensor: data.options.sensor (option --sensor)",
         )
-    masks = [(key, _CLOUDS[key.lower()]) for key in item.assets if key.lower() in _CLOUDS]
+    masks = [(key, kind) for key, _ in ordered if (kind := specification_in(key))]
     clouds = (_place(item, item.assets[masks[0][0]], root), masks[0][1]) if masks else None
-    ordered = {band: files[band][0] for band in known.band_names if band in files}
     scale, offset = _scaling(item.id, known, [asset for _, asset in files.values()])
-    return StacImage(item.id, _moment(item).date().isoformat(), _tile(item), known.name, ordered, clouds, scale, offset)
+    return StacImage(
+        item.id, _moment(item).date().isoformat(), _tile(item), known.name,
+        {band: files[band][0] for band in known.band_names if band in files}, clouds, scale, offset, tuple(item.assets),
+    )  # fmt: skip
 
 
 def _sensor_of(item: Any) -> Sensor:
@@ -182,7 +247,10 @@ def _sensor_of(item: Any) -> Sensor:
         for start, name in _SENSORS.items():
             if text.startswith(start):
                 return find_sensor(name)
-    raise BandError(f"the item {item.id} is of {stated[1] or 'no platform'}", fix="name data.options.sensor")
+    raise BandError(
+        f"the item {item.id} is of {stated[1] or 'no platform'}",
+        fix="name the sensor: data.options.sensor (option --sensor)",
+    )
 
 
 def _band_of(key: str, asset: Any, sensor: Sensor) -> str | None:
@@ -196,6 +264,8 @@ def _band_of(key: str, asset: Any, sensor: Sensor) -> str | None:
     stated = [entry.get(k) for entry in entries for k in ("name", "eo:common_name", "common_name")]
     for text in (key, *stated):
         name = common_name(str(text), sensor) if text else None
+        if name == "nir_narrow" and name not in sensor.band_names:
+            name = "nir"  # STAC's nir08 is also the only near infrared of Landsat
         if name in sensor.band_names:
             return name
     return None
@@ -208,7 +278,10 @@ def _place(item: Any, asset: Any, root: Path | None) -> str:
         return str(href)
     path = Path(href.removeprefix("file://"))
     if root is None or not path.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"the item {item.id} names {href}, which lies outside of the catalogue", fix="leave it out")
+        raise DataError(
+            f"the item {item.id} names {href}, which lies outside of the catalogue" + (f" ({root})" if root else ""),
+            fix="give the folder or a pattern that holds both, or leave it out",
+        )
     return str(path)
 
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -55,10 +56,10 @@ def predict(
 ) -> Prediction:
     """Write a map and its companions beside `out`; an interrupted call is continued by the same call.
 
-    With a model of chips a table (predict_chips). image: a path, or one ImageConfig for each of the model's sensors.
-    aoi: polygons; the map covers their extent. statistics: see infer.open_for. part: i/n, only every n-th block is
-    computed and nothing is put together: the same call without it does that, when all parts are done. on_progress gets
-    (finished blocks, all blocks). Raises ModelError, BandError, GridError, OutputError.
+    With a model of chips a table (predict_chips). image: a path of one scene, or one ImageConfig for each of the
+    model's sensors. aoi: polygons; the map covers their extent. statistics: see infer.open_for. part: i/n, only every
+    n-th block is computed and nothing is put together: the same call without it does that, when all parts are done.
+    on_progress gets (finished blocks, all blocks). Raises ModelError, BandError, GridError, OutputError.
     """
     out, settings = Path(out), ready_settings(settings or PredictConfig())
     folder = model_folder(model)
@@ -99,11 +100,12 @@ def predict_scenes(
     say: Say = silent,
     on_progress: Tick = unseen,
 ) -> list[Prediction]:
-    """Write FOLDER/SCENE.tif of every scene that the paths or patterns name; each place is mapped once.
+    """Write FOLDER/SCENE.tif of every scene that a path names; each place is mapped once.
 
-    Where scenes overlap, the first one by name that holds data at a pixel's centre is mapped there; scenes may differ
-    in CRS, and each map has its scene's. part: as of `predict`. Raises as `predict`, and for every scene before any
-    work.
+    image: a path of one scene, a pattern, a folder of scenes, or a list of STAC items (data.given says which folder is
+    what), whose maps are called as they. Where scenes overlap, the first one by name that holds data at a pixel's
+    centre is mapped there; scenes may differ in CRS, and each map has its scene's. part: as of `predict`. Raises as
+    `predict`, and for every scene before any work.
     """
     settings = ready_settings(settings or PredictConfig())
     where = model_folder(model)
@@ -122,8 +124,11 @@ def predict_scenes(
             _request(where, card, scene.images, target, settings, weights=weights, aoi=aoi, any_gsd=any_gsd,
                      statistics=scene.statistics, first=first)
         )  # fmt: skip
-    found = _work_off(requests, part=part, overwrite=overwrite, dry_run=dry_run, say=say, on_progress=on_progress)
-    return list(found)
+    found = [*_work_off(requests, part=part, overwrite=overwrite, dry_run=dry_run, say=say, on_progress=on_progress)]
+    found.sort(key=lambda done: names.index(done.path.stem))  # they come as they are finished
+    told = {note for done in found for note in done.notes}
+    of_all = tuple(note for note in scenes[0].notes if note not in told)  # what was left out of a list or a pattern
+    return [replace(found[0], notes=(*of_all, *found[0].notes)), *found[1:]]
 
 
 def ready_settings(settings: PredictConfig) -> PredictConfig:

@@ -68,6 +68,17 @@ def test_facts_of_the_published_definitions() -> None:
     assert to_cover["Sparsely vegetated areas"] is None  # 10 to 50 %: the names mislead
     assert become("nlcd", "esa_worldcover")["Pasture / hay"] == "Grassland"
     assert become("esa_worldcover", "ipcc")["Shrubland"] == "Grassland"
+    # The other classes that have no plain counterpart say so.
+    doubtful = {
+        ("esa_worldcover", "ipcc"): ("Tree cover", "Shrubland", "Mangroves", "Moss and lichen", "Permanent water bodies"),
+        ("esa_worldcover", "dynamic_world"): ("Herbaceous wetland", "Mangroves", "Moss and lichen", "Tree cover"),
+        ("corine", "ipcc"): (242, 243, 244, 322, 323, 324, 333, 334, 421, 422), ("corine", "esa_worldcover"): (243, 244, 322, 323, 324, 412),
+        ("nlcd", "ipcc"): (51, 52, 72, 73, 74, 90), ("nlcd", "esa_worldcover"): (21, 22, 51, 52, 72, 81, 82, 90),
+        ("dynamic_world", "ipcc"): ("Flooded vegetation", "Shrub and scrub"), ("lucas_italy", "ipcc"): ("Shrubs",),
+    }  # fmt: skip
+    for (source, target), classes in doubtful.items():
+        rows = find_crosswalk(load_legend(source), load_legend(target)).rows
+        assert all(row["note"] for row in rows if {row["code"], row["name"]} & set(classes)), (source, target)
 
 
 def test_the_way_back_names_what_several_come_from() -> None:
@@ -76,6 +87,8 @@ def test_the_way_back_names_what_several_come_from() -> None:
     assert rows["Trees"]["to_name"] == "Tree cover"
     assert rows["Rangeland"]["to_code"] is None
     assert rows["Rangeland"]["note"] == "any of: Shrubland; Grassland"
+    assert rows["Flooded vegetation"]["to_name"] == "Herbaceous wetland"
+    assert "rice paddies and flooded mangroves" in rows["Flooded vegetation"]["note"]  # what the way there says holds
     assert "Read backwards" in way.basis
     assert "Mangroves" in way.basis
 
@@ -86,7 +99,9 @@ def test_a_longer_way_is_one_step_after_the_other() -> None:
     first, second = become("corine", "esa_worldcover"), become("esa_worldcover", "esri_io")
     assert become("corine", "esri_io") == {name: second[via] if via else None for name, via in first.items()}
     arable = next(row for row in way.rows if row["code"] == 211)
-    assert arable["note"] == "rice paddies are Flooded vegetation in the other"
+    notes = [way.notes[code] for way, code in ((find_crosswalk(load_legend("corine"), load_legend("esa_worldcover")), 211),
+             (find_crosswalk(load_legend("esa_worldcover"), load_legend("esri_io")), 40))]  # fmt: skip
+    assert arable["note"] == "; ".join(notes)
 
 
 def test_a_third_legend_leads_on_where_neither_way_does() -> None:

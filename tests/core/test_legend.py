@@ -38,6 +38,11 @@ def test_every_shipped_legend_is_tested() -> None:
     assert shipped() == sorted([*PUBLISHED, "corine"])
 
 
+def test_the_first_map_of_esri_kept_grass_and_scrub_apart() -> None:
+    legend = load_legend("esri_io")
+    assert legend.decode(legend.encode(np.array([3, 6, 11]))).tolist() == [11, 11, 11]
+
+
 def test_corine_has_its_three_levels() -> None:
     legend = load_legend("corine")
     assert len(legend) == 44

@@ -2,15 +2,18 @@
 
 import http.server
 import json
+import sys
 import threading
 
 import numpy as np
 import pytest
 
-from covermap.core.config import DataConfig
-from covermap.core.errors import BandError, ConfigError, DataError
+from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.errors import BandError, ConfigError, DataError, MissingExtra
 from covermap.core.registry import find
+from covermap.core.types import InputSpec, SensorInput
 from covermap.data.scene import open_scenes
+from covermap.infer import open_all_for
 from tests.conftest import landscape
 
 pytest.importorskip("pystac", reason="needs pystac: pip install 'covermap[stac]'")
@@ -101,6 +104,43 @@ def test_a_catalogue_on_disk(catalogue):
     assert (~sample.valid).sum() == 16  # the first row of both dates is cloudy
     every = find("source", "stac")(catalogue, **OPTIONS, dates="single").scenes()
     assert [f.name for f in every] == [f"31TDL_2023-0{d}" for d in ("7-10", "7-20", "7-25", "8-09")]
+
+
+def test_a_list_of_items_instead_of_a_catalogue(catalogue, tmp_path):
+    """A saved search, a pattern of item files, an item: the same scenes, files counting from where they are named."""
+    whole = find("source", "stac")(catalogue, **OPTIONS, use=["nir"]).scenes()
+    paths = [str(path) for image in whole[0].images for path in image.path]
+    items = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("?/item.json"))]
+    for one in items:
+        for asset in one["assets"].values():
+            asset["href"] = asset["href"].replace("./", f"./{one['id']}/")
+    (tmp_path / "search.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    for root in (tmp_path / "search.geojson", tmp_path / "*/item.json"):
+        found = find("source", "stac")(root, **OPTIONS, use=["nir"]).scenes()
+        assert [str(path) for image in found[0].images for path in image.path] == paths
+    one = find("source", "stac")(tmp_path / "a/item.json", use=["nir"]).scenes()
+    assert [image.date for image in one[0].images] == ["2023-07-10"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"has no catalog\.json and no STAC items"):
+        find("source", "stac")(tmp_path / "empty").scenes()
+    with pytest.raises(DataError, match="there is no folder"):
+        find("source", "stac")(tmp_path / "nothing")
+
+
+def test_keys_of_other_catalogues(write_tif, tmp_path):
+    """Copernicus writes pixel sizes into its keys; STAC's nir08 is the only near infrared of Landsat."""
+    keys = {"B04_20m": 1, "B04_10m": 2, "B8A_20m": 3}
+    assets = {key: {"href": f"./{key}.tif", "roles": ["data", "reflectance"]} for key in keys}
+    assets |= {key: {"href": f"./{key}.tif", "roles": ["data"]} for key in ("SCL_60m", "SCL_20m")}
+    (found,) = find("source", "stac")(static(tmp_path, [item("s", "2023-07-10", assets)])).items()
+    assert {band: path.rpartition("/")[2] for band, path in found.files.items()} == {
+        "red": "B04_10m.tif", "nir_narrow": "B8A_20m.tif",
+    }  # fmt: skip
+    assert (found.clouds[0].rpartition("/")[2], found.clouds[1]) == ("SCL_20m.tif", "scl")
+    assets = {"nir08": {"href": "./n.tif"}, "red": {"href": "./r.tif"}}
+    one = item("l", "2023-07-10", assets, platform="landsat-9")
+    (found,) = find("source", "stac")(static(tmp_path / "l", [one])).items()
+    assert list(found.files) == ["red", "nir"]
 
 
 def test_an_area_of_polygons(catalogue, tmp_path):
@@ -217,7 +257,7 @@ def api(write_tif, tmp_path):
             base = f"http://127.0.0.1:{self.server.server_port}/files"
             found = [earth_search("x", "2023-07-10", base), earth_search("y", "2021-07-10", base)]
             for one in found:
-                del one["assets"]["scl"]
+                del one["assets"]["scl"], one["assets"]["scl-jp2"]
             answer = {"type": "FeatureCollection", "features": found, "links": []}
             return self._answer(json.dumps(answer).encode(), "application/geo+json")
 
@@ -240,3 +280,22 @@ def test_an_api_is_asked_and_its_files_are_read_in_place(api):
         find("source", "stac")(url, collections=["broken"]).scenes()
     with pytest.raises(DataError, match=r"cannot be searched: .*refused"):
         find("source", "stac")("http://127.0.0.1:1").scenes()
+
+
+def test_files_on_the_web_of_a_list_on_disk(api, tmp_path):
+    """As a search saves it: the list is here, its files stay where they are."""
+    url, _, image = api
+    one = earth_search("x", "2023-07-10", f"{url}/files")
+    del one["assets"]["scl"], one["assets"]["scl-jp2"]
+    (tmp_path / "search.json").write_text(json.dumps({"type": "FeatureCollection", "features": [one]}))
+    entry = SensorInput("sentinel2", ("nir", "blue"), (0.0,) * 2, (1.0,) * 2, 1e-4, auto_offset=True)
+    (scene,) = open_all_for(InputSpec((entry,), 10.0), [ImageConfig(path=str(tmp_path / "search.json"))], any_gsd=False)
+    assert scene.name == "x"
+    assert np.array_equal(scene.read(scene.grid.window).image["sentinel2"][0], image[1::-1])
+    assert scene.paths == [f"{url}/files/nir.tif", f"{url}/files/blue.tif"]
+
+
+def test_without_the_extra(catalogue, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pystac", None)
+    with pytest.raises(MissingExtra, match="a STAC catalogue"):
+        find("source", "stac")(catalogue).scenes()

@@ -1,4 +1,4 @@
-"""Images of a STAC API or catalogue: read where they are, by window; nothing is downloaded.
+"""Images of a STAC API, catalogue or list of items: read where they are, by window; nothing is downloaded.
 
 data: {source: stac, root: https://earth-search.aws.element84.com/v1,
        options: {collections: [sentinel-2-l2a], bbox: [6.5, 46.4, 6.7, 46.6], period: 2023-06/2023-08, max_cloud: 20,
@@ -22,7 +22,7 @@ from covermap.core.sensors import common_name, find_sensor
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
 from covermap.data.source import SceneFiles, Source, by_place, is_series
-from covermap.geo.stac import REMOTE, Query, StacImage, describe_item, search
+from covermap.geo.stac import LISTS, REMOTE, Query, StacImage, describe_item, home_of, search
 from covermap.geo.vector import read_table
 
 
@@ -30,9 +30,9 @@ from covermap.geo.vector import read_table
 class Stac(Source):
     """A scene for each tile with all its dates (dates: series), or for each item (single).
 
-    root: URL of the API, or a folder with catalog.json. bbox: west, south, east, north in degrees; area: a file of
-    polygons instead. period: first/last. max_cloud: percent. sensor: where the items do not say it. labels: one file
-    with the labels of all scenes.
+    root: URL of the API; or a folder with catalog.json, or a file, folder or pattern of items. bbox: west, south,
+    east, north in degrees; area: a file of polygons instead. period: first/last. max_cloud: percent. sensor: where the
+    items do not say it. labels: one file with the labels of all scenes.
     """
 
     licence = "as the catalogue's collections say"
@@ -54,7 +54,7 @@ class Stac(Source):
         limit: int = 200,
     ) -> None:
         self.remote = str(root).startswith(REMOTE)
-        if not self.remote:
+        if not self.remote and not str(root).lower().endswith(LISTS):
             super().__init__(root)
         self.catalogue, self.notes = str(root), []
         if bbox is not None and not (len(bbox) == 4 and bbox[0] < bbox[2] and bbox[1] < bbox[3]):
@@ -69,37 +69,16 @@ class Stac(Source):
         self.use = list(use) if use is not None else None
 
     def scenes(self) -> list[SceneFiles]:
-        catalogue = self.catalogue
-        if not self.remote:
-            there = [path for name in ("catalog.json", "collection.json") if (path := self.root / name).is_file()]
-            if not there:
-                raise DataError(f"{self.root} has no catalog.json", fix="give the catalogue's folder, or an API's URL")
-            catalogue = str(there[0])
-        items, notes = search(catalogue, self.query)
-        self.notes += notes
-        root = None if self.remote else self.root
-        found = [describe_item(item, sensor=self.sensor, root=root) for item in items]
         labels = {"class": LabelFile(self.labels)} if self.labels else {}
-        return by_place(((image.tile, self._image(image)) for image in found), lambda *_: labels, series=self.series)
+        images = ((image.tile, image_of(image, self.use)) for image in self.items())
+        return by_place(images, lambda *_: labels, series=self.series)
 
-    def _image(self, image: StacImage) -> ImageConfig:
-        """Only the files of the bands in use: each one is a request. Raises DataError where one is missing."""
-        known = find_sensor(image.sensor)
-        names = [common_name(name, known) for name in self.use] if self.use else list(image.files)
-        lacking = [name for name in names if name not in image.files]
-        if lacking:
-            raise DataError(
-                f"the item {image.name} lacks {', '.join(lacking)}; it has {', '.join(image.files)}",
-                fix="choose others: data.options.use",
-            )
-        clouds = {"path": image.clouds[0], "specification": image.clouds[1]} if image.clouds else "auto"
-        return ImageConfig.model_validate(
-            {
-                "path": [image.files[name] for name in names], "bands": names, "sensor": image.sensor,
-                "date": image.date, "clouds": clouds, "scale": image.scale,
-                "offset": "auto" if image.offset is None else image.offset,
-            }
-        )  # fmt: skip
+    def items(self) -> list[StacImage]:
+        """What matches, by date; raises DataError, BandError."""
+        items, notes = search(self.catalogue, self.query)
+        self.notes += notes
+        root = None if self.remote else home_of(self.catalogue)
+        return [describe_item(item, sensor=self.sensor, root=root) for item in items]
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:
@@ -127,6 +106,27 @@ class Stac(Source):
             links.append({"rel": "item", "href": f"./{name}/{name}.json"})
         catalogue = {"type": "Catalog", "id": "miniature", "stac_version": "1.0.0", "description": "two items"}
         (root / "catalog.json").write_text(json.dumps(catalogue | {"links": links}))
+
+
+def image_of(image: StacImage, use: Sequence[str] | None) -> ImageConfig:
+    """Only the files of the bands in use: each one is a request. Raises DataError where one is missing."""
+    known = find_sensor(image.sensor)
+    names = [common_name(name, known) for name in use] if use else list(image.files)
+    lacking = [name for name in names if name not in image.files]
+    if lacking:
+        raise DataError(
+            f"the item {image.name} lacks {', '.join(lacking)}; it has {', '.join(image.files)} "
+            f"(assets {', '.join(image.assets)})",
+            fix="leave the item out, or name other bands: data.options.use",
+        )
+    clouds = {"path": image.clouds[0], "specification": image.clouds[1]} if image.clouds else "auto"
+    return ImageConfig.model_validate(
+        {
+            "path": [image.files[name] for name in names], "bands": names, "sensor": image.sensor,
+            "date": image.date, "clouds": clouds, "scale": image.scale,
+            "offset": "auto" if image.offset is None else image.offset,
+        }
+    )  # fmt: skip
 
 
 def _shape_of(path: str) -> BaseGeometry:
