@@ -131,6 +131,20 @@ def legend_of_map(path: str | Path) -> Legend | None:
     return Legend.from_dict(json.loads(text), where=str(path)) if text else None
 
 
+def summary_beside(out: Path, legend: Legend) -> MapSummary:
+    """What a finished map holds, by the table of areas beside it; raises OutputError where that is gone."""
+    try:
+        rows = names_beside(out)["areas"].read_text(encoding="utf-8").splitlines()[1:]
+        counts = [row.rsplit(",", 3)[1:3] for row in rows]
+        with rasterio.open(out) as dataset:
+            pixels = [int(count) for count, _ in counts]
+            nodata = dataset.height * dataset.width - sum(pixels)
+        files = [file for file in (out, *names_beside(out).values()) if file.exists()]
+        return MapSummary(out, tuple(files), legend, tuple(pixels), tuple(float(ha) for _, ha in counts), nodata)
+    except (RasterioError, OSError, ValueError, IndexError) as error:
+        raise OutputError(f"{out} lacks its table of areas", fix="delete the map, or add --overwrite") from error
+
+
 def finish_cog(
     plain: str | Path, out: str | Path, *, nodata: float | None, description: str | Sequence[str],
     tags: Mapping[str, str] | None = None, resampling: str = "average", overwrite: bool = False,

@@ -48,7 +48,7 @@ def forecast(jobs: Sequence[MapJob], model: LandModel) -> Forecast:
     num = sum(_num_windows(job, block) for job in jobs for block in job.blocks if not job.is_done(block))
     each = _seconds_per_window(max(jobs, key=lambda job: job.place.height * job.place.width), model) if num else 0.0
     held = max(_held(job) for job in jobs)
-    disk = sum(job.place.height * job.place.width * _bytes_per_pixel(job) for job in jobs)
+    disk = sum(job.place.height * job.place.width * _bytes_per_pixel(job) for job in jobs if not job.finished)
     return Forecast(num, num * each / workers, _own_bytes(model) + workers * held, int(2 * disk))
 
 

@@ -43,6 +43,8 @@ from covermap.ml.applicability import USUAL, Applicability
 from covermap.models import LandModel, applicability_path, load_model, read_card
 
 NO_CONFIDENCE = 255
+_FINISHED = "finished"
+"""Stands in the work folder of a map that is finished, as long as its call is not."""
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -97,6 +99,7 @@ class MapJob:
         self.area: Area | None = read_area(request.aoi, self.scene.grid) if request.aoi else None
         self.windows = Lattice.of(self.scene, self.card, self.settings)
         self.work = self.out.with_name(self.out.name + ".work")
+        self.finished = False
 
     def _open(self, images: Sequence[ImageConfig], statistics: OwnStatistics | None) -> Any:
         return open_for(self.card.spec, images, any_gsd=self.request.any_gsd, statistics=statistics)
@@ -183,8 +186,9 @@ class MapJob:
         """Check before any work that all may be written; the number of blocks that an interrupted call left."""
         require_no_input(self.outputs, [*self.scene.files, *filter(None, [self.request.aoi])])
         resumed = self._ledger(overwrite)
-        # Side files of an interrupted call are its own.
-        for path in self.outputs if resumed is None else (self.out,):
+        # Side files of an interrupted call are its own, and with all blocks the map that it was just writing.
+        own = self.outputs if resumed is None else () if resumed == len(self.blocks) else (self.out,)
+        for path in own:
             claim(path, overwrite=overwrite, dry_run=dry_run)
         return resumed or 0
 
@@ -204,8 +208,9 @@ class MapJob:
                 f"{self.work} is in the way: it is not the work folder of an interrupted prediction",
                 fix="move it elsewhere",
             ) from error
+        self.finished = same and (self.work / _FINISHED).exists() and self.out.exists()
         if same:
-            return self.num_finished
+            return len(self.blocks) if self.finished else self.num_finished
         if not overwrite:
             other = sorted(key for key in sums.keys() | self.sums.keys() if sums.get(key) != self.sums.get(key))
             raise OutputError(
@@ -232,8 +237,21 @@ class MapJob:
 
     def give_up(self) -> None:
         """Clear the work folder away if nothing in it is worth going on with."""
-        if self.work.exists() and not self.num_finished:
+        if self.work.exists() and not self.num_finished and not (self.work / _FINISHED).exists():
             shutil.rmtree(self.work)
+
+    def finish(self) -> None:
+        """Say that the map is there, and drop its blocks."""
+        (self.work / _FINISHED).touch()
+        self.finished = True
+        for path in self.work.glob("*.npz"):
+            path.unlink()
+        for path in self.work.glob("*.tif"):
+            path.unlink()
+
+    def close(self) -> None:
+        """Clear the work folder of a finished map away."""
+        shutil.rmtree(self.work, ignore_errors=True)
 
     @property
     def num_finished(self) -> int:
@@ -245,8 +263,8 @@ class MapJob:
         return self.work / f"{block.row}_{block.col}.npz"
 
     def is_done(self, block: Window) -> bool:
-        """Whether the ledger has a block."""
-        return self.path_of(block).exists()
+        """Whether the ledger, or a finished map, has a block."""
+        return self.finished or self.path_of(block).exists()
 
     @property
     def _wanted(self) -> Callable[[Window], npt.NDArray[np.bool_]] | None:
@@ -339,7 +357,6 @@ class MapJob:
         if self.numbers:
             plain = self._join("numbers", legend.names, dtype="float32", nodata=np.nan)
             finish_cog(plain, self.out, nodata=np.nan, description=legend.names, tags=tags, overwrite=True)
-            shutil.rmtree(self.work)
             return None, [self.out, *made.values()]
         plain = self._join("codes", ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata)
         summary = finish_map(
@@ -348,7 +365,6 @@ class MapJob:
             derived_from=[*(Path(path).name for path in self.scene.paths), f"model {tags['COVERMAP_MODEL']}"],
             layers=made, tags=tags, overwrite=True,
         )  # fmt: skip
-        shutil.rmtree(self.work)
         return summary, list(made.values())
 
     def _join(

@@ -25,7 +25,7 @@ from covermap.core.train_config import PredictConfig
 from covermap.core.types import OwnStatistics
 from covermap.data.footprint import overlapping
 from covermap.geo.grid import Grid, Window
-from covermap.geo.products import layer_beside
+from covermap.geo.products import layer_beside, summary_beside
 from covermap.hub import model_folder
 from covermap.infer import open_all_for
 from covermap.ml.applicability import USUAL
@@ -103,9 +103,9 @@ def predict_scenes(
     """Write FOLDER/SCENE.tif of every scene that a path names; each place is mapped once.
 
     image: a path of one scene, a pattern, a folder of scenes, or a list of STAC items (data.given says which folder is
-    what), whose maps are called as they. Where scenes overlap, the first one by name that holds data at a pixel's
-    centre is mapped there; scenes may differ in CRS, and each map has its scene's. part: as of `predict`. Raises as
-    `predict`, and for every scene before any work.
+    what), whose maps are called as they. Maps that an interrupted call has finished stay. Where scenes overlap,
+    the first one by name that holds data at a pixel's centre is mapped there; scenes may differ in CRS, and each map
+    has its scene's. part: as of `predict`. Raises as `predict`, and for every scene before any work.
     """
     settings = ready_settings(settings or PredictConfig())
     where = model_folder(model)
@@ -124,7 +124,9 @@ def predict_scenes(
             _request(where, card, scene.images, target, settings, weights=weights, aoi=aoi, any_gsd=any_gsd,
                      statistics=scene.statistics, first=first)
         )  # fmt: skip
-    found = [*_work_off(requests, part=part, overwrite=overwrite, dry_run=dry_run, say=say, on_progress=on_progress)]
+    found = list(_work_off(
+        requests, part=part, overwrite=overwrite, dry_run=dry_run, say=say, on_progress=on_progress
+    ))  # fmt: skip
     found.sort(key=lambda done: names.index(done.path.stem))  # they come as they are finished
     told = {note for done in found for note in done.notes}
     of_all = tuple(note for note in scenes[0].notes if note not in told)  # what was left out of a list or a pattern
@@ -197,8 +199,11 @@ def _work_off(
         for job in jobs if part is None else ():
             job.give_up()
         raise
+    for job in jobs if part is None else ():
+        job.close()
     for job in jobs if part else ():
-        there = f"{job.num_finished} of {len(job.blocks)} blocks are there: when all are, call it without --shard"
+        num = len(job.blocks) if job.finished else job.num_finished
+        there = f"{num} of {len(job.blocks)} blocks are there: when all are, call it without --shard"
         seconds = time.perf_counter() - started
         yield Prediction(job.out, (), None, seconds, 0.0, len(job.blocks), before[job.out], (*job.scene.notes, there))
 
@@ -245,9 +250,15 @@ def _in_threads(todo: Sequence[Block], settings: PredictConfig, model: LandModel
 
 
 def _finished(job: MapJob, resumed: int, started: float) -> Prediction:
-    """Put a map together; its time is that since the whole began."""
+    """Put a map together, if it is not; its time is that since the whole began."""
+    if job.finished:
+        summary = None if job.numbers else summary_beside(job.out, job.card.legend)
+        files = (job.out,) if summary is None else summary.files
+        there = (*files, *(layer_beside(job.out, name) for name in job.layers))
+        return Prediction(job.out, there, summary, time.perf_counter() - started, 0.0, len(job.blocks), resumed)
     unlike = job.share_unlike()
     summary, layers = job.assemble()
+    job.finish()
     seconds = time.perf_counter() - started
     files, notes = (summary.files, summary.notes) if summary else ((), ())
     if unlike is not None:

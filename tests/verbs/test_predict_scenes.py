@@ -239,6 +239,33 @@ def test_what_does_not_fit_is_refused_before_any_work(trained, scenes, tmp_path,
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["b.tif"]
 
 
+def test_maps_that_an_interrupted_call_has_finished_stay(trained, scenes, tmp_path, monkeypatch):
+    from covermap.verbs.map_job import MapJob
+
+    settings = SMALL.model_copy(update={"engine": "serial"})
+    whole = predict_scenes(trained, pattern(scenes), tmp_path / "whole", settings=settings)
+    assemble, calls = MapJob.assemble, []
+    with monkeypatch.context() as patch:
+        patch.setattr(MapJob, "assemble", lambda job: calls.append(1) or (assemble(job) if len(calls) == 1 else 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=settings)
+    first = (tmp_path / "maps/a.tif").stat().st_mtime_ns
+    assert not (tmp_path / "maps/b.tif").exists()
+    going_on = settings.model_copy(update={"block_px": 64, "engine": "threads"})  # one that cuts its blocks otherwise
+    with pytest.raises(OutputError, match="other settings"):
+        predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=going_on)
+    found = predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=settings)
+    assert (tmp_path / "maps/a.tif").stat().st_mtime_ns == first
+    assert outputs(tmp_path / "maps") == outputs(tmp_path / "whole")
+    assert [done.areas for done in found] == [done.areas for done in whole]
+    assert [done.files for done in found] == [
+        tuple(Path(str(file).replace("whole", "maps")) for file in done.files) for done in whole
+    ]
+    assert not list((tmp_path / "maps").glob("*.work"))
+    with pytest.raises(OutputError, match=r"a\.tif exists already"):
+        predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=settings)
+
+
 def test_a_changed_first_scene_is_noticed_when_the_second_goes_on(trained, scenes, tmp_path, monkeypatch):
     from covermap.verbs.map_job import MapJob
 
