@@ -1,6 +1,6 @@
 """Prediction of generated scenes: wall time beside the bare forward passes, peak memory, seams, windows.
 
-usage: .venv/bin/python benchmarks/predict.py [--side 4096] [--large 16384] [--rounds 3]
+usage: .venv/bin/python benchmarks/predict.py [--side 4096] [--block 2048] [--large 16384] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--large", type=int, default=0, help="also the peak memory of a scene of this side")
+    parser.add_argument("--block", type=int, default=2048, help="rows of a block")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, cores()])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", help="a trained model folder for the seams; default: an untrained network")
     args = parser.parse_args()
@@ -124,8 +126,8 @@ def main() -> None:
         write_model(root / "model")
         found: dict[str, object] = {"side_px": args.side}
         num = 0
-        for workers in (1, cores()):
-            settings = PredictConfig(workers=workers)
+        for workers in args.workers:
+            settings = PredictConfig(workers=workers, block_px=args.block)
             ratios = []
             for _ in range(args.rounds):
                 # The machine's speed drifts: the forward passes are measured on both sides of the prediction.
