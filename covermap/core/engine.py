@@ -35,7 +35,7 @@ def cores() -> int:
 def shard(items: Sequence[Item], spec: str) -> list[Item]:
     """Every n-th item from the i-th on, for `i/n` with i from 1 to n; raises CovermapError."""
     number, slash, total = spec.partition("/")
-    if not slash or not number.isdigit() or not total.isdigit() or not 1 <= int(number) <= int(total):
+    if not slash or not number.isdecimal() or not total.isdecimal() or not 1 <= int(number) <= int(total):
         raise CovermapError(
             f"--shard {spec!r} is not of the form i/n", fix="give for example --shard 1/4 ... --shard 4/4"
         )

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def claim(path: Path | str, *, overwrite: bool = False, dry_run: bool = False) -
         probe.touch()
         probe.unlink(missing_ok=True)  # another call may claim the same at the same time
     return path
+
+
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -66,7 +70,8 @@ def _is_full(path: Path) -> bool:
 def replacing(path: Path | str) -> Iterator[Path]:
     """Give a name beside `path` to write to; it takes the place of `path` only when the block ends without error."""
     path = Path(path)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    # Another call may be writing the same.
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
     try:
         with writing(path):
             yield partial
@@ -81,6 +86,28 @@ def replacing(path: Path | str) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
         elif partial.exists():
             partial.unlink()
+
+
+@contextlib.contextmanager
+def at_work(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Hold a folder, which is made, against other calls; raises OutputError where one is at work that may not be.
+
+    alone: nobody else may be; otherwise only those that say the same. A process that dies lets go. Nothing is held
+    where the system has no such locks.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / LOCK, "w")  # noqa: SIM115 - closed below
+    with file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"another call is at work in {folder}", fix="wait until it is done") from error
+        except (ImportError, OSError):
+            pass
+        yield
 
 
 @contextlib.contextmanager

@@ -33,8 +33,12 @@ class Area:
         return np.asarray(rasterize([(self.shape, 1)], out_shape=size, transform=transform, dtype="uint8"), bool)
 
 
+class Outside(GridError):
+    """Polygons that hold nothing of a grid."""
+
+
 def read_area(path: str | Path, grid: Grid) -> Area:
-    """Polygons of a file on a grid; raises DataError (unreadable, no polygon) and GridError (no CRS, no overlap)."""
+    """Polygons of a file on a grid; raises DataError (unreadable, no polygon), GridError (no CRS) and Outside."""
     table = read_table(path)
     if table.crs is None or grid.crs is None:
         raise GridError(
@@ -60,8 +64,8 @@ def read_area(path: str | Path, grid: Grid) -> Area:
         window = Window(first_row, first_col, int(np.ceil(bottom)) - first_row, int(np.ceil(right)) - first_col)
         window = window.intersect(grid.window)
     if window.is_empty:
-        raise GridError(f"{path} does not overlap the image ({grid.describe()})", fix="check the place and CRS of both")
+        raise Outside(f"{path} does not overlap the image ({grid.describe()})", fix="check the place and CRS of both")
     area = Area(union, window)
     if not any(area.read(block).any() for block in partition(window, 4096, 4096)):
-        raise GridError(f"{path} holds no pixel's centre ({grid.describe()})", fix="give a larger area of interest")
+        raise Outside(f"{path} holds no pixel's centre ({grid.describe()})", fix="give a larger area of interest")
     return area

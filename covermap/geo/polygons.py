@@ -115,10 +115,9 @@ def simplify(shapes: Shapes, grid: Grid, tolerance_m: float) -> Shapes:
     """
     if not len(shapes):
         return shapes
-    size = _pixel_m(grid)
-    metres = shapely.transform(shapes, lambda xy: xy * size)
-    fewer = shapely.coverage_simplify(metres, tolerance_m, simplify_boundary=False)
-    return np.asarray(shapely.transform(fewer, lambda xy: np.rint(xy / size)))
+    # A triangle's area in pixels is that in metres over a pixel's, whatever its shape; and whole numbers stay exact.
+    tolerance_px = tolerance_m / float(np.sqrt(_pixel_m(grid).prod()))
+    return np.asarray(shapely.coverage_simplify(shapes, tolerance_px, simplify_boundary=False))
 
 
 def require_tolerance(tolerance_m: float, grid: Grid) -> None:
@@ -149,8 +148,7 @@ def moved_ha(before: Shapes, after: Shapes, grid: Grid) -> tuple[npt.NDArray[np.
 
 def _surfaces(shapes: Any) -> Shapes:
     """Only the polygons of what an overlay gives, where lines and points may be among them."""
-    mixed = shapely.get_type_id(shapes) == 7
-    for number in np.flatnonzero(mixed):
+    for number in np.flatnonzero(~np.isin(shapely.get_type_id(shapes), (3, 6))):
         parts = shapely.get_parts(shapes[number])
         shapes[number] = shapely.MultiPolygon(list(parts[shapely.get_type_id(parts) == 3]))
     return np.asarray(shapes)

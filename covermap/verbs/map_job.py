@@ -28,7 +28,7 @@ import numpy.typing as npt
 from covermap import __version__
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ModelError, OutputError
-from covermap.core.output import claim, replacing, require_no_input, writing
+from covermap.core.output import LOCK, claim, replacing, require_no_input, writing
 from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import OwnStatistics
@@ -64,6 +64,7 @@ class MapRequest:
     """All that a worker needs to compute blocks, in any process that sees the same files.
 
     weights: checksum of the model's, so that a worker that stays does not go on with those that were there before.
+    card: that of its config.json.
     known: that of what the model was trained on, where the map is to tell the distance from it.
     aoi: polygons; only what lies in them is mapped. statistics: see infer.open_for. first: scenes that have been
     mapped where they overlap this one and hold data.
@@ -71,6 +72,7 @@ class MapRequest:
 
     model: str
     weights: str
+    card: str
     images: tuple[ImageConfig, ...]
     out: str
     settings: PredictConfig
@@ -157,8 +159,8 @@ class MapJob:
     @cached_property
     def sums(self) -> dict[str, str]:
         """Checksums of everything that is read. Remote images are known by their address only."""
-        card, scenes = Path(self.request.model) / "config.json", [self.scene, *self.first]
-        sums = {card.name: checksum(card), "model.safetensors": self.request.weights}
+        scenes = [self.scene, *self.first]
+        sums = {"config.json": self.request.card, "model.safetensors": self.request.weights}
         files = [*(file for scene in scenes for file in scene.files), *filter(None, [self.request.aoi])]
         sums |= {f"input {number} ({Path(path).name})": checksum(path) for number, path in enumerate(files)}
         sums["remote"] = " ".join(path for scene in scenes for path in scene.paths if is_remote(path))
@@ -198,7 +200,7 @@ class MapJob:
         if not self.work.exists():
             return None
         # Between the making of the folder and of its record another part of the work may look into it.
-        if self.work.is_dir() and all(path.match(".job.*.json") for path in self.work.iterdir()):
+        if self.work.is_dir() and all(_is_being_made(path) for path in self.work.iterdir()):
             return None
         try:
             before = json.loads(record.read_text(encoding="utf-8"))
@@ -223,10 +225,12 @@ class MapJob:
         """Make the work folder, or go on in it; alone: nobody else is at work, so what is half written is cleared."""
         if (self.work / "job.json").exists() and self._ledger(overwrite=True) is not None:
             for stray in self.work.glob(".*") if alone else ():
-                stray.unlink()
+                if stray.name != LOCK:
+                    stray.unlink()
             return
-        if alone and self.work.exists():
-            shutil.rmtree(self.work)
+        for stray in self.work.iterdir() if alone and self.work.is_dir() else ():
+            if stray.name != LOCK:
+                stray.unlink()
         text = json.dumps({"fingerprint": self.fingerprint, "sums": self.sums}, indent=2)  # may find a model damaged
         with writing(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
@@ -388,24 +392,32 @@ def _entropy(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(np.clip(-(p * np.log(p)).sum(0) / np.log(max(2, len(p))), 0, 1), np.float32)
 
 
-def compute_block(task: tuple[MapRequest, Window]) -> None:
+def _is_being_made(path: Path) -> bool:
+    """Whether a file of a work folder says nothing of what was begun there."""
+    return path.name == LOCK or path.match(".job.*.json")
+
+
+def compute_block(task: tuple[MapRequest, str, Window]) -> None:
     """Work off one block in a process of its own, which keeps job and model for the next one."""
     import torch
 
-    request, block = task
+    request, fingerprint, block = task
     # One thread of torch for each worker: the same sums in the same order for any number of workers.
     torch.set_num_threads(1)
-    job = _opened(request)
+    job = _opened(request, fingerprint)
     if job.is_done(block):
         return
-    model = _loaded(request.model, request.weights, request.settings.device, request.settings.precision)
+    model = _loaded(request.model, request.weights, request.card, request.settings.device, request.settings.precision)
     with ThreadPoolExecutor(1) as reader:
         job.compute(model, block, reader, threading.Event())
 
 
-_opened = lru_cache(maxsize=4)(MapJob)
+@lru_cache(maxsize=4)
+def _opened(request: MapRequest, fingerprint: str) -> MapJob:
+    """A job as it is now: files of the same names may have been others in an earlier call."""
+    return MapJob(request)
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, weights: str, device: str, precision: Any) -> LandModel:
+def _loaded(model: str, weights: str, card: str, device: str, precision: Any) -> LandModel:
     return load_model(model, device=device, precision=precision)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
@@ -18,12 +18,13 @@ from covermap.card import ModelCard
 from covermap.core.config import ImageConfig
 from covermap.core.engine import cores, map_unordered, over_processes, over_ray, shard
 from covermap.core.errors import OutputError
-from covermap.core.output import require_tif
+from covermap.core.output import at_work, require_tif
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import OwnStatistics
 from covermap.data.footprint import overlapping
+from covermap.geo.area import Outside
 from covermap.geo.grid import Grid, Window
 from covermap.geo.products import layer_beside, summary_beside
 from covermap.hub import model_folder
@@ -150,8 +151,8 @@ def _request(
     trained_on = applicability_path(folder)
     known = checksum(trained_on) if settings.applicability and trained_on.is_file() else ""
     return MapRequest(
-        str(folder), weights, tuple(images), str(out), settings, str(aoi) if aoi else None, any_gsd, statistics, first,
-        known,
+        str(folder), weights, checksum(folder / "config.json"), tuple(images), str(out), settings,
+        str(aoi) if aoi else None, any_gsd, statistics, first, known,
     )  # fmt: skip
 
 
@@ -166,7 +167,7 @@ def _work_off(
 ) -> Iterator[Prediction]:
     """Every scene's map, as soon as its blocks are there; all that can be refused is refused first."""
     started = time.perf_counter()
-    jobs = [MapJob(request) for request in requests]
+    jobs = _opened(requests)
     resumed = [job.claim(overwrite=overwrite, dry_run=dry_run) for job in jobs]
     settings = requests[0].settings
     # Loaded when it is first asked for: worker processes load their own.
@@ -179,33 +180,75 @@ def _work_off(
         for job, number in zip(jobs, resumed, strict=True):
             yield Prediction(job.out, (), None, 0.0, 0.0, len(job.blocks), number, tuple(job.scene.notes))
         return
-    for job in jobs:
-        job.open_work(alone=part is None)
+    before = dict(zip((job.out for job in jobs), resumed, strict=True))
+    _ = [job.fingerprint for job in jobs]  # what cannot be read is found before a folder is made
+    # The first folder stands for all: other calls on the same scenes begin with it, too.
+    with at_work(jobs[0].work, alone=part is None):
+        for job in jobs:
+            job.open_work(alone=part is None)
+        if part:
+            yield from _part(jobs, mine, model, started, on_progress)
+        else:
+            yield from _whole(jobs, mine, model, before, started, on_progress)
+
+
+def _opened(requests: Sequence[MapRequest]) -> list[MapJob]:
+    """Of many scenes those that hold something of the area of interest; raises Outside where none does."""
+    jobs: list[MapJob] = []
+    outside: list[tuple[str, Outside]] = []
+    for request in requests:
+        try:
+            jobs.append(MapJob(request))
+        except Outside as error:
+            outside.append((Path(request.out).stem, error))
+    if not jobs:
+        raise outside[0][1]
+    if outside:
+        names = ", ".join(name for name, _ in outside[:5]) + (", ..." if len(outside) > 5 else "")
+        jobs[0].scene.notes.append(f"{len(outside)} scenes lie outside of {requests[0].aoi}: {names}")
+    return jobs
+
+
+def _whole(
+    jobs: Sequence[MapJob], mine: Sequence[Block], model: Callable[[], LandModel], before: Mapping[Path, int],
+    started: float, on_progress: Tick,
+) -> Iterator[Prediction]:  # fmt: skip
+    """Every map as soon as its blocks are there. before: blocks of each that were there when the call began."""
     todo = [(job, block) for job, block in mine if not job.is_done(block)]
     left = Counter(job.out for job, _ in todo)
     total, done = len(mine), len(mine) - len(todo)
     on_progress(done, total)
-    before = dict(zip((job.out for job in jobs), resumed, strict=True))
     try:
-        for job in [] if part else [job for job in jobs if not left[job.out]]:
+        for job in [job for job in jobs if not left[job.out]]:
             yield _finished(job, before[job.out], started)
         for job, _ in _computed(todo, model):
             done += 1
             on_progress(done, total)
             left[job.out] -= 1
-            if not left[job.out] and part is None:
+            if not left[job.out]:
                 yield _finished(job, before[job.out], started)
     except BaseException:
-        for job in jobs if part is None else ():
+        for job in jobs:
             job.give_up()
         raise
-    for job in jobs if part is None else ():
+    for job in jobs:
         job.close()
-    for job in jobs if part else ():
+
+
+def _part(
+    jobs: Sequence[MapJob], mine: Sequence[Block], model: Callable[[], LandModel], started: float, on_progress: Tick
+) -> Iterator[Prediction]:
+    """Compute blocks, put nothing together."""
+    todo = [(job, block) for job, block in mine if not job.is_done(block)]
+    there = {job.out: job.num_finished for job in jobs}
+    on_progress(len(mine) - len(todo), len(mine))
+    for done, _ in enumerate(_computed(todo, model), len(mine) - len(todo) + 1):
+        on_progress(done, len(mine))
+    for job in jobs:
         num = len(job.blocks) if job.finished else job.num_finished
-        there = f"{num} of {len(job.blocks)} blocks are there: when all are, call it without --shard"
+        told = f"{num} of {len(job.blocks)} blocks are there: when all are, call it without --shard"
         seconds = time.perf_counter() - started
-        yield Prediction(job.out, (), None, seconds, 0.0, len(job.blocks), before[job.out], (*job.scene.notes, there))
+        yield Prediction(job.out, (), None, seconds, 0.0, len(job.blocks), there[job.out], (*job.scene.notes, told))
 
 
 def _computed(todo: Sequence[Block], model: Callable[[], LandModel]) -> Iterator[Block]:
@@ -217,12 +260,12 @@ def _computed(todo: Sequence[Block], model: Callable[[], LandModel]) -> Iterator
         yield from _in_threads(todo, settings, model())
         return
     jobs = {job.out: job for job, _ in todo}
-    tasks = [(job.request, block) for job, block in todo]
+    tasks = [(job.request, job.fingerprint, block) for job, block in todo]
     if settings.engine == "ray":
         found = over_ray(compute_block, tasks, workers=settings.workers)
     else:
         found = over_processes(compute_block, tasks, workers=settings.workers or cores())
-    for (request, block), _ in found:
+    for (request, _, block), _ in found:
         yield jobs[Path(request.out)], block
 
 

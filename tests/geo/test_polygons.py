@@ -112,6 +112,24 @@ def test_simplified_polygons_have_neither_gaps_nor_overlaps(tmp_path, tolerance_
     assert areas_ha(fewer, grid).sum() == pytest.approx((codes > 0).sum() / 100)
 
 
+@pytest.mark.parametrize(
+    ("crs", "transform", "tolerance_m"),
+    [(4326, Affine(1 / 12000, 0, 10, 0, -1 / 12000, 48), 15), (3857, Affine(10, 0, 1e6, 0, -10, 6e6), 15),
+     (32633, Affine(0.3, 0, 4e5, 0, -0.3, 5e6), 0.6)],
+)  # fmt: skip
+def test_pixels_of_sizes_that_are_no_round_numbers(tmp_path, crs, transform, tolerance_m) -> None:
+    """Products of coordinates and such sizes are rounded, and what touches would not touch any more."""
+    for seed in range(3):
+        grid = write(tmp_path / "map.tif", landscape(150, 150, seed, 1.2), crs, transform)
+        shapes, _ = trace(tmp_path / "map.tif")
+        fewer = simplify(shapes, grid, tolerance_m)
+        assert shapely.is_valid(fewer).all()
+        assert shapely.coverage_is_valid(fewer)
+        gained, lost = moved_ha(shapes, fewer, grid)
+        assert gained.sum() > 0
+        assert gained.sum() == pytest.approx(lost.sum())
+
+
 def test_a_larger_tolerance_leaves_fewer_corners_and_makes_stairs_straight(tmp_path) -> None:
     rows, cols = np.mgrid[:60, :60]
     grid = write(tmp_path / "map.tif", np.where(rows > cols, 1, 2).astype(np.uint8))

@@ -12,15 +12,18 @@ import threading
 import time
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import shapely
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 from safetensors.numpy import load_file, save_file
 
 from covermap.core.config import ImageConfig
-from covermap.core.errors import BandError, CovermapError, OutputError
+from covermap.core.errors import BandError, CovermapError, GridError, OutputError
+from covermap.core.output import at_work
 from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
 from covermap.models import read_card
@@ -206,12 +209,38 @@ def test_a_worker_that_stays_takes_the_weights_of_the_call(trained, scenes, tmp_
         save_file(turned, folder / "model.safetensors")
         weights = checksum(folder / "model.safetensors")
         images = (ImageConfig(path=scenes[0]),)
-        request = MapRequest(str(folder), weights, images, str(tmp_path / f"{sign}.tif"), ready_settings(SMALL))
-        job = map_job._opened(request)
+        card = checksum(folder / "config.json")
+        request = MapRequest(str(folder), weights, card, images, str(tmp_path / f"{sign}.tif"), ready_settings(SMALL))
+        job = map_job._opened(request, weights)
         job.open_work(alone=True)
-        map_job.compute_block((request, job.blocks[0]))
+        map_job.compute_block((request, weights, job.blocks[0]))
         seen.append(np.load(job.path_of(job.blocks[0]))["codes"])
     assert not np.array_equal(*seen)
+
+
+def test_a_second_call_on_the_same_scenes_waits_for_the_first(trained, scenes, tmp_path):
+    maps = tmp_path / "maps"
+    with at_work(maps / "a.tif.work", alone=False):  # a part of the work
+        with pytest.raises(OutputError, match="another call is at work"):
+            predict_scenes(trained, pattern(scenes), maps, settings=SMALL)
+        predict_scenes(trained, pattern(scenes), maps, settings=SMALL, part="1/2")
+    with at_work(maps / "a.tif.work", alone=True), pytest.raises(OutputError, match="another call is at work"):
+        predict_scenes(trained, pattern(scenes), maps, settings=SMALL, part="2/2")
+    assert len(predict_scenes(trained, pattern(scenes), maps, settings=SMALL)) == 2
+    assert not list(maps.glob("*.work"))
+
+
+def test_scenes_beside_the_area_of_interest_are_left_out(trained, scenes, tmp_path):
+    def draw(*box):
+        gpd.GeoDataFrame(geometry=[shapely.box(*box)], crs="EPSG:32631").to_file(tmp_path / "aoi.gpkg")
+
+    draw(500_000, 4_999_200, 500_500, 5_000_000)  # in the first scene only
+    found = predict_scenes(trained, pattern(scenes), tmp_path / "maps", settings=SMALL, aoi=tmp_path / "aoi.gpkg")
+    assert [done.path.name for done in found] == ["a.tif"]
+    assert "1 scenes lie outside of" in " ".join(found[0].notes)
+    draw(600_000, 4_999_200, 600_500, 5_000_000)
+    with pytest.raises(GridError, match="does not overlap"):
+        predict_scenes(trained, pattern(scenes), tmp_path / "none", settings=SMALL, aoi=tmp_path / "aoi.gpkg")
 
 
 def test_a_part_that_starts_while_another_makes_the_folder(trained, scenes, tmp_path):
