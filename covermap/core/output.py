@@ -67,11 +67,14 @@ def _is_full(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """Give a name beside `path` to write to; it takes the place of `path` only when the block ends without error."""
+def replacing(path: Path | str, *, shared: bool = False) -> Iterator[Path]:
+    """Give a name beside `path` to write to; it takes the place of `path` only when the block ends without error.
+
+    shared: others may be writing the same file, so that the name is one of its own.
+    """
     path = Path(path)
-    # Another call may be writing the same.
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
+    own = f".{uuid.uuid4().hex[:8]}" if shared else ""
+    partial = path.with_name(f".{path.stem}{own}.partial{path.suffix}")
     try:
         with writing(path):
             yield partial

@@ -293,7 +293,7 @@ class MapJob:
             if stop.is_set():
                 return
             self._into(found, strip, block)
-        with replacing(self.path_of(block)) as partial:
+        with replacing(self.path_of(block), shared=True) as partial:  # the same part may have been called twice
             np.savez(partial, **found)  # type: ignore[arg-type]  # names of arrays are free
 
     def _empty(self, block: Window) -> Arrays:
