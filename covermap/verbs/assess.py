@@ -138,8 +138,21 @@ def _units(
     if same_pixels == on_map and (codes[found.stratum] == mapped_codes).all():
         weight = weights_of(found.mapped, counted.area_ha.tolist(), pixel_ha)
         return units(found.mapped, weight, pure=True), "stratified by map class (Olofsson et al. 2014)", notes
+    if same_pixels == on_map and plan.strata_of != "raster":
+        _require_unmoved(of, plan, found, codes[found.stratum] != mapped_codes)
     notes.append("strata are not the classes of this map")
     return units(found.stratum, weights_of(found.stratum, areas_ha, pixel_ha)), "strata differ (Stehman 2014)", notes
+
+
+def _require_unmoved(of: ClassMap, plan: Design, found: SamplePoints, elsewhere: npt.NDArray[np.bool_]) -> None:
+    """Raise DataError for points (N,) that lie in another class than they were drawn from, on the very map."""
+    if plan.map_checksum and plan.map_checksum == " ".join(map(checksum, of.files)):
+        raise DataError(
+            f"{found.named(elsewhere)} lie in another class of {of.name} than the stratum that they were drawn from: "
+            "they were moved",
+            fix="put them back: the file that covermap sample wrote has their places (so has the same command with "
+            "the same seed); interpret the pixel that was drawn, not one beside it",
+        )
 
 
 def _strata_ha(

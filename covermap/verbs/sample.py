@@ -104,6 +104,7 @@ def sample(
     design = Design(
         method=cast(Method, plan.method), seed=plan.seed, crs=crs.to_string() if crs else None, strata=tuple(parts),
         clusters=tuple(clusters), map=Path(source).name, map_checksum=" ".join(map(checksum, frame.map.files)),
+        strata_of=("raster" if strata else "map") if plan.method == "stratified" else None,
     )  # fmt: skip
     _write_points(out, frame, drawn, design)
     design.write(files[1])

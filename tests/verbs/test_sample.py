@@ -360,3 +360,47 @@ def test_by_the_command_line(scene, tmp_path, covermap):
     assert {"overall", "users", "producers", "matrix", "notes"} <= set(found)
     assert "kappa" not in found
     assert covermap("sample", path, points, "--expected", "forest", "--overwrite")[0] == 1
+
+
+def test_points_that_were_moved_are_refused(scene, write_tif, tmp_path):
+    """Of a perfect map, so that what is wrong is the move alone."""
+    _, truth, _ = scene
+    path, points = write_tif("true.tif", truth, nodata=0), tmp_path / "s.csv"
+    sample(path, points, Plan(num=300))
+    table = interpret(points, path, truth)
+    assert assess(path, points)["overall"]["value"] == 1
+    assert Design.load(design_beside(points)).strata_of == "map"
+    east = table["x"] < 506_900
+    moved = table.assign(x=table["x"] + np.where(east, 30, -30))
+    moved.to_csv(points, index=False)
+    with pytest.raises(DataError, match=r"points \(.*they were moved"):
+        assess(path, points)
+    # The same pixels in another file may be another map: its points are told by its strata.
+    other = write_tif("flipped.tif", np.ascontiguousarray(truth[::-1]), nodata=0)
+    assert "Stehman" in assess(other, points)["estimator"]
+
+
+def test_a_geometry_that_is_not_at_its_x_and_y_is_refused(scene, tmp_path):
+    path, truth, _ = scene
+    points = tmp_path / "s.gpkg"
+    sample(path, points, Plan(method="random", num=200))
+    table = interpret(points, path, truth)
+    found = assess(path, points)["areas"]
+    for same in (table.to_crs(4326), table.set_geometry(table.geometry.translate(0.5, -0.5))):
+        same.to_file(points, driver="GPKG")
+        assert assess(path, points)["areas"] == found
+    moved = table.copy()
+    moved.loc[table["id"] == 7, "geometry"] = table.geometry.translate(2, 0)
+    moved.to_file(points, driver="GPKG")
+    with pytest.raises(DataError, match=r"1 points \(7\) .* are not where"):
+        assess(path, points)
+    table.drop(columns=["x", "y"]).to_file(points, driver="GPKG")
+    assert assess(path, points)["areas"] == found
+
+
+def test_strata_of_a_raster_with_the_map_s_counts_are_no_classes(write_tif, tmp_path):
+    mapped = np.repeat(np.array([1, 2], "uint8"), 50)[:, None] * np.ones((1, 100), "uint8")
+    path, strata = write_tif("m.tif", mapped), write_tif("st.tif", np.ascontiguousarray(mapped.T))
+    sample(path, tmp_path / "s.csv", Plan(num=100), strata=strata)
+    interpret(tmp_path / "s.csv", path, mapped)
+    assert "Stehman" in assess(path, tmp_path / "s.csv")["estimator"]
