@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import rasterio
 import shapely
+from rasterio.warp import transform
 
 from covermap.core.design import Design, design_beside
 from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
@@ -404,3 +405,39 @@ def test_strata_of_a_raster_with_the_map_s_counts_are_no_classes(write_tif, tmp_
     sample(path, tmp_path / "s.csv", Plan(num=100), strata=strata)
     interpret(tmp_path / "s.csv", path, mapped)
     assert "Stehman" in assess(path, tmp_path / "s.csv")["estimator"]
+
+
+def test_edges_of_zones_are_straight_in_the_zones_own_crs(scene, tmp_path):
+    """A border along a parallel by its two ends far away, and a zone that reaches around the world."""
+    path, truth, mapped = scene
+    sample(path, tmp_path / "s.csv", Plan(num=900))
+    interpret(tmp_path / "s.csv", path, truth)
+
+    def mapped_ha(**boxes):
+        table = gpd.GeoDataFrame(
+            {"name": list(boxes)}, geometry=[shapely.box(*box) for box in boxes.values()], crs=4326
+        )
+        table.to_file(tmp_path / "z.gpkg")
+        rows = assess(path, tmp_path / "s.csv", zones=tmp_path / "z.gpkg")["zones"]
+        return [sum(row["mapped_ha"] for row in rows if row["zone"] == name) for name in boxes]
+
+    middle = transform("EPSG:32631", "EPSG:4326", [503_500], [4_997_000])[1][0]
+    north, south = mapped_ha(north=(0, middle, 6, 50), south=(0, 40, 6, middle))
+    assert north == pytest.approx((mapped[:300] > 0).sum() * 0.01, rel=0.005)
+    assert south == pytest.approx((mapped[300:] > 0).sum() * 0.01, rel=0.005)
+    assert mapped_ha(world=(-180, -90, 180, 90)) == [pytest.approx((mapped > 0).sum() * 0.01)]
+
+
+def test_zones_on_both_sides_of_the_antimeridian(write_tif, tmp_path):
+    mapped = np.ones((100, 100), "uint8")
+    path = write_tif("m.tif", mapped, crs="EPSG:32601", origin=(169_644, 1_000_000), gsd=10.0)  # 180 degrees: 170,145
+    sample(path, tmp_path / "s.csv", Plan(num=60))
+    interpret(tmp_path / "s.csv", path, mapped)
+    table = gpd.GeoDataFrame(
+        {"name": ["west", "east"]}, geometry=[shapely.box(170, 0, 180, 20), shapely.box(-180, 0, -170, 20)], crs=4326
+    )
+    table.to_file(tmp_path / "z.gpkg")
+    rows = assess(path, tmp_path / "s.csv", zones=tmp_path / "z.gpkg")["zones"]
+    east, west = (row["mapped_ha"] for row in rows)
+    assert east + west == pytest.approx(100)
+    assert min(east, west) > 40
