@@ -118,8 +118,12 @@ def _units(
 
     if plan.method == "cluster":
         # Squares were drawn alike, pixels in them by their number: what stands for more pixels weighs more.
-        per_cluster = {cluster.id: cluster.num_pixels / cluster.num_samples for cluster in plan.clusters}
-        own = np.array([per_cluster[number] for number in found.cluster.tolist()])
+        # Points that are left stand for those without a reference in their own square.
+        num_pixels = {cluster.id: cluster.num_pixels for cluster in plan.clusters}
+        left, which, num_left = np.unique(found.cluster, return_inverse=True, return_counts=True)
+        own = np.array([num_pixels[number] for number in left.tolist()])[which] / num_left[which]
+        if lost := len(plan.clusters) - len(left):
+            notes.append(f"{lost:,} of {len(plan.clusters):,} clusters hold no point with a reference: left out whole")
         return units(found.stratum, weights_of(found.stratum, areas_ha, own * pixel_ha)), "clusters (ratio)", notes
     if plan.method in ("random", "systematic"):
         group = poststrata(np.bincount(found.mapped, minlength=len(of.legend)).tolist())

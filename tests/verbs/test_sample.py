@@ -441,3 +441,20 @@ def test_zones_on_both_sides_of_the_antimeridian(write_tif, tmp_path):
     east, west = (row["mapped_ha"] for row in rows)
     assert east + west == pytest.approx(100)
     assert min(east, west) > 40
+
+
+def test_points_left_of_a_cluster_stand_for_the_others_in_it(write_tif, tmp_path):
+    """West 1, east 2; in the east most points cannot be seen, and of one square none."""
+    mapped = np.repeat(np.array([1, 2], "uint8"), 100)[None] * np.ones((200, 1), "uint8")
+    path, points = write_tif("m.tif", mapped), tmp_path / "s.csv"
+    sample(path, points, Plan(method="cluster", num=1000, cluster_px=20, per_cluster=10))
+    table = interpret(points, path, mapped)
+    squares = table.groupby("cluster").cumcount()
+    lost = table["stratum"].eq(0) & (table["reference"] == "2") & (squares > 1)
+    table.loc[lost, "reference"] = None
+    table.to_csv(points, index=False)
+    found = assess(path, points, skip_empty=True)
+    assert [row["area_ha"] for row in found["areas"]] == pytest.approx([200, 200])
+    table.loc[table["cluster"] == 3, "reference"] = None
+    table.to_csv(points, index=False)
+    assert any("1 of 100 clusters" in note for note in assess(path, points, skip_empty=True)["notes"])
