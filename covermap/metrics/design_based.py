@@ -130,10 +130,25 @@ def share_of(units: Units, what: Bits, within: Bits, *, stratum: int | None = No
     if single:
         note = f"{single} strata with one unit or cluster only: no interval can be told"
         return Estimate(value, _NAN, _NAN, _NAN, count, note)
-    se = float(np.sqrt(variance))
+    se, half = float(np.sqrt(variance)), _errors_in_half(units, within)
+    if np.isnan(half):
+        return Estimate(value, _NAN, _NAN, _NAN, count, "from one cluster only: no interval can be told")
     if se <= 1e-12:
         return _wilson(units, value, within, count)
-    return Estimate(value, se, max(0.0, value - Z95 * se), min(1.0, value + Z95 * se), count)
+    return Estimate(value, se, max(0.0, value - half * se), min(1.0, value + half * se), count)
+
+
+def _errors_in_half(units: Units, within: Bits) -> float:
+    """Half the width of a 95 % interval in standard errors: of clusters Student's, for few of them know it badly.
+
+    Degrees of freedom: clusters that hold a unit that is within, less one; NaN where there is one only.
+    """
+    if len(np.unique(units.cluster)) == len(units.cluster):
+        return Z95
+    from scipy.special import stdtrit
+
+    free = len(np.unique(units.cluster[within])) - 1
+    return max(Z95, float(stdtrit(free, 0.975))) if free else _NAN
 
 
 def _between(units: Units, residual: Floats, of: Bits) -> float:

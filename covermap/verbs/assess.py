@@ -29,6 +29,8 @@ from covermap.metrics.design_based import Accuracy, Estimate, Units, accuracy, p
 
 FEWEST_IN_ZONE = 30
 """Points that a zone needs for an interval of its own."""
+FEWEST_CLUSTERS = 10
+"""Clusters that it needs in a cluster sample: by fewer their spread is hardly known."""
 RARE = 0.02
 """Share of the map below which a single point in a large stratum decides (benchmarks/area.py)."""
 _TABLES = ("areas", "users", "producers", "matrix", "zones")
@@ -50,7 +52,7 @@ def assess(
     """Areas, overall, user's and producer's accuracies of a map, each with its interval; with `out` also as CSV files.
 
     design: default S.design.json beside the points. zones: polygons whose mapped areas are told, with intervals where
-    at least 30 points lie inside. Another map than the one that was sampled can be assessed by the same points. Reads
+    at least 30 points (of 10 clusters) lie inside. Another map than the one that was sampled can be assessed by the same points. Reads
     the map once, block by block. Of a run's map the result is kept for its report. Raises DataError (no design, points
     that were changed), LabelError, GridError, OutputError.
     """
@@ -225,17 +227,19 @@ def _in_zones(of: ClassMap, zones: Zones, units: Units, found: SamplePoints, cou
     where, rows = zones.at(found.rows, found.cols), []
     for number, name in enumerate(zones.names):
         inside, total_ha = where == number, float(counted.zones_ha[number].sum())
+        enough = inside.sum() >= FEWEST_IN_ZONE and len(np.unique(found.cluster[inside])) >= FEWEST_CLUSTERS
         for k, one in enumerate(of.legend.classes):
             row: dict[str, Any] = {
                 "zone": name, "code": one.code, "name": one.name,
                 "mapped_ha": float(counted.zones_ha[number, k]), "num_points": int(inside.sum()),
             }  # fmt: skip
-            if inside.sum() >= FEWEST_IN_ZONE:
+            if enough:
                 estimate = share_of(units, units.reference == k, inside)
                 row |= _estimated(estimate, "area_ha", "ci95_ha", total_ha)
             else:
                 row |= {"area_ha": None, "ci95_ha": None,
-                        "note": f"zones with fewer than {FEWEST_IN_ZONE} points: mapped area only"}  # fmt: skip
+                        "note": f"zones with fewer than {FEWEST_IN_ZONE} points, of a cluster sample in fewer than "
+                                f"{FEWEST_CLUSTERS} clusters: mapped area only"}  # fmt: skip
             rows.append(row)
     return rows
 

@@ -174,3 +174,30 @@ def test_allocation():
     few = allocate(100, [3, 1, 0, 5000], method="mixed", users=[0.9] * 4, floor=50)
     assert few[:3] == [3, 1, 0]
     assert few[3] >= 90
+
+
+def test_few_clusters_have_wider_intervals():
+    """Student's t by the clusters that hold what is asked for; of one cluster there is no interval."""
+    random = np.random.default_rng(0)
+    zero, cluster = np.zeros(200, np.intp), np.repeat(np.arange(20), 10)
+    units = Units(zero, random.integers(0, 2, 200), zero, cluster, np.ones(200))
+    for clusters, quantile in ((3, 4.303), (11, 2.228), (20, 2.093)):
+        one = share_of(units, units.reference == 1, cluster < clusters)
+        assert one.ci95 == pytest.approx(quantile * one.se, rel=1e-3)
+    one = share_of(units, units.reference == 1, cluster < 1)
+    assert 0 < one.value < 1
+    assert np.isnan(one.ci95)
+    assert "one cluster" in one.note
+
+
+@pytest.mark.parametrize("clusters", [2, 5])
+def test_intervals_of_few_clusters_hold(clusters):
+    """Clusters that are alike inside, met by a zone: at least 90 of 100 intervals hold what they should."""
+    random, hold = np.random.default_rng(0), 0
+    zero, cluster = np.zeros(600, np.intp), np.repeat(np.arange(30), 20)
+    for _ in range(300):
+        share = random.uniform(0.2, 0.8, 30)[cluster]
+        units = Units(zero, (random.random(600) < share).astype(np.intp), zero, cluster, np.ones(600))
+        one = share_of(units, units.reference == 1, cluster < clusters)
+        hold += one.low <= 0.5 <= one.high
+    assert hold >= 270

@@ -458,3 +458,18 @@ def test_points_left_of_a_cluster_stand_for_the_others_in_it(write_tif, tmp_path
     table.loc[table["cluster"] == 3, "reference"] = None
     table.to_csv(points, index=False)
     assert any("1 of 100 clusters" in note for note in assess(path, points, skip_empty=True)["notes"])
+
+
+def test_zones_met_by_few_clusters_have_no_interval(scene, tmp_path):
+    path, truth, _ = scene
+    points = tmp_path / "s.csv"
+    sample(path, points, Plan(method="cluster", num=2000, cluster_px=50, per_cluster=20))
+    table = interpret(points, path, truth)
+    boxes = [shapely.box(5e5, 4.994e6, 5.014e5, 5e6), shapely.box(5.02e5, 4.998e6, 5.03e5, 4.999e6)]
+    gpd.GeoDataFrame({"name": ["many", "few"]}, geometry=boxes, crs=32631).to_file(tmp_path / "z.gpkg")
+    rows = {row["zone"]: row for row in assess(path, points, zones=tmp_path / "z.gpkg")["zones"]}
+    assert table["cluster"].nunique() == 100
+    assert rows["few"]["num_points"] >= 30
+    assert rows["few"]["area_ha"] is None
+    assert "10 clusters" in rows["few"]["note"]
+    assert rows["many"]["ci95_ha"] > 0
