@@ -104,16 +104,19 @@ def accuracy(units: Units, num_classes: int) -> Accuracy:
         areas=tuple(share_of(units, units.reference == k, everything) for k in classes),
         overall=share_of(units, hit, everything),
         users=tuple(share_of(units, hit, units.mapped == k, stratum=k if units.pure else None) for k in classes),
-        producers=tuple(share_of(units, hit, units.reference == k) for k in classes),
+        producers=tuple(share_of(units, hit, units.reference == k, by_reference=True) for k in classes),
         counts=counts,
         shares=shares,
     )
 
 
-def share_of(units: Units, what: Bits, within: Bits, *, stratum: int | None = None) -> Estimate:
+def share_of(
+    units: Units, what: Bits, within: Bits, *, stratum: int | None = None, by_reference: bool = False
+) -> Estimate:
     """The share of the area `within` that is `what` too, both (N,); not known where nothing is within.
 
-    stratum: the only one that `within` can be in; others do not matter then.
+    stratum: the only one that `within` can be in; others do not matter then. by_reference: only interpretation tells
+    what is within, so strata in which no unit is may hold some of it.
     """
     count = int(within.sum())
     if not count:
@@ -134,7 +137,7 @@ def share_of(units: Units, what: Bits, within: Bits, *, stratum: int | None = No
     if np.isnan(half):
         return Estimate(value, _NAN, _NAN, _NAN, count, "from one cluster only: no interval can be told")
     if se <= 1e-12:
-        return _wilson(units, value, within, count)
+        return _wilson(units, value, within, by_reference=by_reference)
     return Estimate(value, se, max(0.0, value - half * se), min(1.0, value + half * se), count)
 
 
@@ -163,20 +166,27 @@ def _between(units: Units, residual: Floats, of: Bits) -> float:
     return float(num / (num - 1) * ((sums - sums.mean()) ** 2).sum())
 
 
-def _wilson(units: Units, value: float, within: Bits, count: int) -> Estimate:
+def _wilson(units: Units, value: float, within: Bits, *, by_reference: bool) -> Estimate:
     """Where no unit of a stratum differs from another: an interval of width 0 would say that nothing can be wrong.
 
     The far end of Wilson's (1927) interval of a share of 0 or 1 in each stratum, added up as independent.
     """
-    total = (units.weight * within).sum()
-    variance = 0.0
-    for number in np.unique(units.stratum[within]):
-        of = within & (units.stratum == number)
-        num = len(np.unique(units.cluster[of]))
-        variance += float(units.weight[of].sum() / total * Z95**2 / (num + Z95**2)) ** 2
-    half = float(np.sqrt(variance))
+    total = float((units.weight * within).sum())
+
+    def far(chosen: Bits) -> float:
+        """By how much of `total` the strata of the chosen units can be wrong."""
+        variance = 0.0
+        for number in np.unique(units.stratum[chosen]):
+            of = chosen & (units.stratum == number)
+            num = len(np.unique(units.cluster[of]))
+            variance += float(units.weight[of].sum() / total * Z95**2 / (num + Z95**2)) ** 2
+        return float(np.sqrt(variance))
+
+    half = far(within)
+    unseen = far(~np.isin(units.stratum, units.stratum[within])) if by_reference else 0.0
+    low, high = max(0.0, value - half) / (1 + unseen), min(1.0, (value + half + unseen) / (1 + unseen))
     note = "all units of each stratum agree: Wilson's interval"
-    return Estimate(value, half / Z95, max(0.0, value - half), min(1.0, value + half), count, note)
+    return Estimate(value, max(high - value, value - low) / Z95, low, high, int(within.sum()), note)
 
 
 def weights_of(stratum: npt.NDArray[np.intp], area_ha: Sequence[float], pixel_ha: Floats) -> Floats:

@@ -52,9 +52,9 @@ def assess(
     """Areas, overall, user's and producer's accuracies of a map, each with its interval; with `out` also as CSV files.
 
     design: default S.design.json beside the points. zones: polygons whose mapped areas are told, with intervals where
-    at least 30 points (of 10 clusters) lie inside. Another map than the one that was sampled can be assessed by the same points. Reads
-    the map once, block by block. Of a run's map the result is kept for its report. Raises DataError (no design, points
-    that were changed), LabelError, GridError, OutputError.
+    at least 30 points (of 10 clusters) lie inside. Another map than the one that was sampled can be assessed by the
+    same points. Reads the map once, block by block. Of a run's map the result is kept for its report. Raises DataError
+    (no design, points that were changed), LabelError, GridError, OutputError.
     """
     of, plan = open_class_map(source, infer=True), Design.load(design or design_beside(points))
     found = SamplePoints.load(points, plan, of, skip_empty=skip_empty)

@@ -201,3 +201,21 @@ def test_intervals_of_few_clusters_hold(clusters):
         one = share_of(units, units.reference == 1, cluster < clusters)
         hold += one.low <= 0.5 <= one.high
     assert hold >= 270
+
+
+def test_no_omission_seen_is_not_none():
+    """A rare class: one omission in 500 points of the large stratum would be as large as a third of the class."""
+    counts, area = np.array([[500, 0], [3, 97]]), [9900.0, 100.0]
+    one = accuracy(units_of(counts, area), 2).producers[1]
+    assert one.value == 1
+    omitted = 9900 * Z95**2 / (500 + Z95**2) / 97
+    assert one.low == pytest.approx(97 / (97 + Z95**2) / (1 + omitted))
+    assert one.high == 1
+    random, hold = np.random.default_rng(0), 0
+    omission, users = 0.003, 0.97
+    true = users * 100 / (users * 100 + omission * 9900)
+    for _ in range(500):
+        missed, right = random.binomial(500, omission), random.binomial(100, users)
+        one = accuracy(units_of(np.array([[500 - missed, missed], [100 - right, right]]), area), 2).producers[1]
+        hold += one.low <= true <= one.high
+    assert hold > 0.93 * 500
