@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from covermap.core.errors import DataError
 from covermap.core.output import write_text
 
+SAME_GROUND = 0.01
+"""Share of a map's area by which that of a sample's strata may differ."""
 Method = Literal["stratified", "random", "systematic", "cluster"]
 
 

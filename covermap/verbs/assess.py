@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.design import Design, assessment_beside, design_beside
+from covermap.core.design import SAME_GROUND, Design, assessment_beside, design_beside
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import claim, require_no_input, write_text
 from covermap.core.run import Run, checksum, plain
@@ -171,7 +171,7 @@ def _strata_ha(
         for number, part in enumerate(plan.strata)
     ]
     drawn, mapped = sum(areas), float(counted.area_ha.sum())
-    if abs(drawn - mapped) > 0.01 * mapped:
+    if abs(drawn - mapped) > SAME_GROUND * mapped:
         raise DataError(
             f"the sample was drawn from {drawn:,.0f} ha, {of.name} maps {mapped:,.0f} ha",
             fix="a sample says nothing about other ground: assess the map that it was drawn from, or another one of "
