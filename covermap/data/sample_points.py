@@ -16,7 +16,7 @@ from covermap.core.design import Design
 from covermap.core.errors import DataError, GridError, LabelError
 from covermap.core.legend import IGNORE, Legend
 from covermap.data.class_map import ClassMap
-from covermap.geo.vector import onto_crs, read_table
+from covermap.geo.vector import onto_crs, read_table, require_crs
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -83,6 +83,8 @@ class SamplePoints:
 
 def _read(path: str | Path, design: Design, of: ClassMap) -> gpd.GeoDataFrame:
     """The table in the map's CRS."""
+    import geopandas as gpd
+
     plain = Path(path).suffix.lower() == ".csv"
     table = read_table(path, epsg=4326 if plain else None)  # the design says what a CSV is in
     lacking = [name for name in _NEEDED if name not in table.columns]
@@ -94,12 +96,14 @@ def _read(path: str | Path, design: Design, of: ClassMap) -> gpd.GeoDataFrame:
     if table.geometry.isna().any() or table.geometry.is_empty.any():
         raise DataError(f"{path} holds points without a place", fix="restore the file: every drawn point counts")
     if plain:
-        crs = _crs(design)
-        table = (
-            table.set_crs(crs, allow_override=True)
-            if crs
-            else table.set_geometry(table.geometry.set_crs(None, allow_override=True))
-        )
+        if design.crs is None and of.grid.crs is not None:
+            raise GridError(
+                f"the design of {path} tells no CRS, {of.name} is in {of.grid.crs.to_string()}",
+                fix=f'if x and y are in it, write "crs": "{of.grid.crs.to_string()}" into the design',
+            )
+        # Anew, for geopandas takes no CRS away from a table.
+        table = gpd.GeoDataFrame(table.drop(columns="geometry"), geometry=table.geometry.to_numpy(), crs=_crs(design))
+    require_crs(table, of.grid, str(path))
     return onto_crs(table, of.grid, None, str(path))
 
 
