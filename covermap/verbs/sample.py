@@ -14,10 +14,11 @@ import numpy as np
 
 from covermap.core.design import Cluster, Design, Method, Stratum, design_beside
 from covermap.core.errors import ConfigError, DataError, suggest
-from covermap.core.output import claim, replacing, require_no_input, write_text
+from covermap.core.output import claim, require_no_input, write_text
 from covermap.core.run import checksum
 from covermap.data.frame import Drawn, Frame
 from covermap.geo.legend_files import csv_text
+from covermap.geo.polygon_file import write_points
 from covermap.metrics.design_based import Z95, allocate, sample_size
 
 ALLOCATIONS = ("mixed", "proportional", "equal", "neyman")
@@ -42,6 +43,8 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"the seed is {self.seed}", fix="give a whole number from 0")
         if self.num is not None and self.num < 2:
             raise ConfigError(f"a sample of {self.num}", fix="draw 2 or more; some hundreds are usual")
         if not 0 < self.target_se < 0.5:
@@ -159,5 +162,4 @@ def _write_points(out: Path, frame: Frame, drawn: Drawn, design: Design) -> None
     import shapely
 
     points = gpd.GeoDataFrame(table, geometry=shapely.points(x, y), crs=frame.map.grid.crs)
-    with replacing(out) as partial:
-        points.to_file(partial, driver="GPKG", layer=out.stem, engine="pyogrio")
+    write_points(points, out)

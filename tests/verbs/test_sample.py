@@ -7,6 +7,7 @@ import json
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 import rasterio
 import shapely
@@ -473,3 +474,47 @@ def test_zones_met_by_few_clusters_have_no_interval(scene, tmp_path):
     assert rows["few"]["area_ha"] is None
     assert "10 clusters" in rows["few"]["note"]
     assert rows["many"]["ci95_ha"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")  # of geopandas in the test itself
+@pytest.mark.parametrize("ending", [".csv", ".gpkg"])
+def test_a_map_without_a_crs(write_tif, tmp_path, ending):
+    _, mapped = truth_and_map()
+    path, points = write_tif("m.tif", mapped, nodata=0, crs=None), tmp_path / f"s{ending}"
+    sample(path, points, Plan(num=200))
+    interpret(points, path, mapped)
+    assert assess(path, points)["overall"]["value"] == 1
+    placed = write_tif("placed.tif", mapped, nodata=0)
+    with pytest.raises(GridError, match="no CRS") as refused:
+        assess(placed, points)
+    assert "--epsg" not in refused.value.fix
+    assert ("ogr2ogr" if ending == ".gpkg" else '"crs": "EPSG:32631"') in refused.value.fix
+
+
+def test_strata_of_a_part_of_the_map_are_refused(scene, write_tif, tmp_path):
+    path, _, mapped = scene
+    half = np.zeros(mapped.shape, "uint8")
+    half[:300] = 1
+    strata = write_tif("half.tif", half, nodata=0)
+    outside = (mapped[300:] > 0).sum() * 0.01
+    with pytest.raises(DataError, match=f"{outside:,.1f} ha lie outside"):
+        sample(path, tmp_path / "s.csv", Plan(num=200), strata=strata)
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_disk_that_is_full_is_said(scene, tmp_path, monkeypatch):
+    path, _, _ = scene
+
+    def fail(_table, partial, **_):
+        partial.write_bytes(b"half")
+        raise pyogrio.errors.FeatureError("Could not add feature to layer: database or disk is full")
+
+    monkeypatch.setattr("pyogrio.write_dataframe", fail)
+    with pytest.raises(OutputError, match=r"s.gpkg .*disk is full"):
+        sample(path, tmp_path / "s.gpkg", Plan(num=100))
+    assert not list(tmp_path.glob("*s.*"))
+
+
+def test_a_seed_below_zero_is_refused():
+    with pytest.raises(ConfigError, match="seed is -1"):
+        Plan(seed=-1)
