@@ -234,18 +234,21 @@ def allocate(num: int, num_pixels: Sequence[int], *, method: str, users: Sequenc
     """
     size = np.asarray(num_pixels, np.float64)
     spread = np.sqrt(np.asarray(users) * (1 - np.asarray(users)))
-    share = {"equal": np.ones(len(size)), "neyman": size * spread}.get(method, size)
-    wanted = num * share / share.sum()
+    share = {"equal": (size > 0) * 1.0, "neyman": size * spread}.get(method, size)
     alike = num // max(1, int(np.count_nonzero(size)))
     least = np.minimum(size, max(2, min(floor, alike) if method == "mixed" else 2))
-    fixed = np.zeros(len(size), bool)
-    while (low := ~fixed & (wanted < least)).any():
-        fixed |= low
-        wanted[fixed] = least[fixed]
-        rest = share[~fixed]
-        if rest.size:
-            wanted[~fixed] = max(0.0, num - least[fixed].sum()) * rest / rest.sum()
-    return [int(n) for n in _whole(np.minimum(wanted, size), least)]
+    wanted, fixed = np.zeros(len(size)), size == 0
+    while not fixed.all():
+        wanted[~fixed] = max(0.0, num - wanted[fixed].sum()) * share[~fixed] / share[~fixed].sum()
+        # What is too much for some is shared out among the others; then these give to those that have too little.
+        beyond, short = ~fixed & (wanted > size), ~fixed & (wanted < least)
+        if not (beyond | short).any():
+            break
+        over, under = (wanted - size)[beyond].sum(), (least - wanted)[short].sum()
+        now = beyond if over >= under else short
+        wanted[now] = np.clip(wanted, least, size)[now]
+        fixed |= now
+    return [int(n) for n in _whole(wanted, least)]
 
 
 def _whole(wanted: Floats, least: Floats) -> npt.NDArray[np.int64]:

@@ -219,3 +219,22 @@ def test_no_omission_seen_is_not_none():
         one = accuracy(units_of(np.array([[500 - missed, missed], [100 - right, right]]), area), 2).producers[1]
         hold += one.low <= true <= one.high
     assert hold > 0.93 * 500
+
+
+def test_what_a_stratum_cannot_take_the_others_get():
+    users = [0.9] * 10
+    equal = allocate(300, [9000, 0, 0, 500, 0, 0, 700, 0, 0, 0], method="equal", users=users, floor=1)
+    assert [n for n in equal if n] == [100] * 3
+    assert allocate(300, [9000, 20, 500], method="equal", users=users[:3], floor=1) == [140, 20, 140]
+    assert allocate(300, [9000, 20, 100], method="equal", users=users[:3], floor=1) == [180, 20, 100]
+    assert allocate(300, [20, 30], method="equal", users=users[:2], floor=1) == [20, 30]
+    # Neyman wants much of a small stratum whose class is likely to be wrong.
+    assert allocate(300, [100, 10_000], method="neyman", users=[0.5, 0.999999], floor=1) == [100, 200]
+    random = np.random.default_rng(0)
+    for method in ("mixed", "proportional", "equal", "neyman"):
+        for _ in range(100):
+            size = (10 ** random.uniform(0, 5, 6)).astype(int) * (random.random(6) < 0.8)
+            num = allocate(200, size.tolist(), method=method, users=random.uniform(0.5, 0.99, 6).tolist(), floor=30)
+            assert (np.array(num) <= size).all()
+            assert (np.array(num) >= np.minimum(size, 2)).all()
+            assert sum(num) == min(200, size.sum()), (method, size)
