@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from covermap.core.errors import DataError
 from covermap.core.output import write_text
 
+SAME_GROUND = 0.01
+"""Share of a map's area by which that of a sample's strata may differ."""
 Method = Literal["stratified", "random", "systematic", "cluster"]
 
 
@@ -42,7 +44,10 @@ class Cluster(_Part):
 
 
 class Design(_Part):
-    """A probability design: every pixel of the map had a known chance to be drawn."""
+    """A probability design: every pixel of the map had a known chance to be drawn.
+
+    strata_of: whether strata are the map's own classes or those of another raster; None: not known.
+    """
 
     method: Method
     seed: int | None
@@ -51,6 +56,7 @@ class Design(_Part):
     clusters: tuple[Cluster, ...] = ()
     map: str = ""
     map_checksum: str = ""
+    strata_of: Literal["map", "raster"] | None = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> Design:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.design import Cluster
+from covermap.core.design import SAME_GROUND, Cluster
 from covermap.core.errors import DataError, GridError
 from covermap.core.legend import IGNORE
 from covermap.data.class_map import ClassMap, open_class_map
@@ -56,7 +56,10 @@ class Frame:
 
     @staticmethod
     def open(source: str | Path, strata: str | Path | None, *, stratified: bool) -> Frame:
-        """Strata: those of another raster, or the map's own classes. Raises DataError, LabelError, GridError."""
+        """Strata: those of another raster, or the map's own classes. Raises DataError, LabelError, GridError.
+
+        Strata must hold all of the map: a sample of a part says nothing about the rest.
+        """
         found = open_class_map(source, infer=True)
         by = open_class_map(strata, infer=True) if strata else found
         if not by.grid.is_same(found.grid):
@@ -64,7 +67,16 @@ class Frame:
                 f"{strata} is not on the grid of {source}: {by.grid.describe()}; {found.grid.describe()}",
                 fix=f"bring it there: gdalwarp -r near with the extent and pixel size of {source}",
             )
-        return Frame(found, by if stratified else None)
+        frame = Frame(found, by if stratified else None)
+        if by is not found:
+            mapped_ha, drawn_ha = Frame(found, None).area_ha.sum(), frame.area_ha.sum()
+            if mapped_ha - drawn_ha > SAME_GROUND * mapped_ha:
+                raise DataError(
+                    f"{strata} holds {drawn_ha:,.1f} ha of {source}, {mapped_ha - drawn_ha:,.1f} ha lie outside of it",
+                    fix="give what lies outside a stratum of its own; to assess the part alone, make it a map: set the "
+                    "rest of the map to nodata",
+                )
+        return frame
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,13 +16,16 @@ from covermap.core.design import Design
 from covermap.core.errors import DataError, GridError, LabelError
 from covermap.core.legend import IGNORE, Legend
 from covermap.data.class_map import ClassMap
-from covermap.geo.vector import onto_crs, read_table
+from covermap.geo.vector import onto_crs, read_table, require_crs
 
 if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
+    from pyproj import CRS
 
 Ints = npt.NDArray[np.intp]
+AWAY_PX = 0.1
+"""How far a point may lie from its columns x and y: digits that programs round away."""
 _NEEDED = ("stratum", "reference")
 
 
@@ -37,6 +40,7 @@ class SamplePoints:
     stratum: Ints
     cluster: Ints
     notes: tuple[str, ...]
+    ids: npt.NDArray[Any]
 
     @staticmethod
     def load(path: str | Path, design: Design, of: ClassMap, *, skip_empty: bool = False) -> SamplePoints:
@@ -59,23 +63,27 @@ class SamplePoints:
             notes.append(f"{empty.sum():,} points without a reference are left out, as if missing at random")
             table, names = table[~empty], names[~empty]
         reference = _classes(names, of.legend, str(path))
+        _require_unmoved(table, design, of, str(path))
         rows, cols = _pixels(table, of, str(path))
         mapped = of.at(rows, cols).astype(np.intp)
         if (mapped == IGNORE).any():
             raise DataError(
-                f"{_which(table, mapped == IGNORE)} of {path} lie where {of.name} holds no class",
+                f"{_which(_ids(table), mapped == IGNORE)} of {path} lie where {of.name} holds no class",
                 fix="assess the map that the sample was drawn from, or draw a new one",
             )
         cluster = _whole(table["cluster"], "cluster", str(path)) if "cluster" in table else np.arange(len(table))
         index = {stratum.code: number for number, stratum in enumerate(design.strata)}
         strata = np.array([index[code] for code in _whole(table["stratum"], "stratum", str(path)).tolist()], np.intp)
-        return SamplePoints(rows, cols, mapped, reference, strata, cluster.astype(np.intp), tuple(notes))
+        return SamplePoints(rows, cols, mapped, reference, strata, cluster.astype(np.intp), tuple(notes), _ids(table))
+
+    def named(self, chosen: npt.NDArray[np.bool_]) -> str:
+        """`3 points (7, 12, 40)` of those chosen (N,)."""
+        return _which(self.ids, chosen)
 
 
 def _read(path: str | Path, design: Design, of: ClassMap) -> gpd.GeoDataFrame:
     """The table in the map's CRS."""
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
+    import geopandas as gpd
 
     plain = Path(path).suffix.lower() == ".csv"
     table = read_table(path, epsg=4326 if plain else None)  # the design says what a CSV is in
@@ -88,17 +96,14 @@ def _read(path: str | Path, design: Design, of: ClassMap) -> gpd.GeoDataFrame:
     if table.geometry.isna().any() or table.geometry.is_empty.any():
         raise DataError(f"{path} holds points without a place", fix="restore the file: every drawn point counts")
     if plain:
-        try:
-            crs = CRS.from_user_input(design.crs) if design.crs else None
-        except CRSError as error:
+        if design.crs is None and of.grid.crs is not None:
             raise GridError(
-                f"the design's crs {design.crs!r} is not known", fix='write for example "EPSG:32632"'
-            ) from error
-        table = (
-            table.set_crs(crs, allow_override=True)
-            if crs
-            else table.set_geometry(table.geometry.set_crs(None, allow_override=True))
-        )
+                f"the design of {path} tells no CRS, {of.name} is in {of.grid.crs.to_string()}",
+                fix=f'if x and y are in it, write "crs": "{of.grid.crs.to_string()}" into the design',
+            )
+        # Anew, for geopandas takes no CRS away from a table.
+        table = gpd.GeoDataFrame(table.drop(columns="geometry"), geometry=table.geometry.to_numpy(), crs=_crs(design))
+    require_crs(table, of.grid, str(path))
     return onto_crs(table, of.grid, None, str(path))
 
 
@@ -120,7 +125,7 @@ def _require_all(table: gpd.GeoDataFrame, design: Design, path: str) -> None:
             )
     if "id" in table and (double := table["id"].duplicated()).any():
         raise DataError(
-            f"{_which(table, double.to_numpy())} of {path} have the id of another one",
+            f"{_which(_ids(table), double.to_numpy())} of {path} have the id of another one",
             fix="a point that counts twice stands for ground that was not drawn: restore the file",
         )
     if not design.clusters:
@@ -132,6 +137,41 @@ def _require_all(table: gpd.GeoDataFrame, design: Design, path: str) -> None:
         raise DataError(f"the clusters of {path} are not those of the design", fix="give points and design of one draw")
 
 
+def _require_unmoved(table: gpd.GeoDataFrame, design: Design, of: ClassMap, path: str) -> None:
+    """Raise DataError where a point is not where its columns x and y say that it was drawn."""
+    import geopandas as gpd
+    import pandas as pd
+    import shapely
+
+    if not {"x", "y"} <= set(table.columns) or bool(design.crs) != bool(of.grid.crs):
+        return
+    x, y = (pd.to_numeric(table[axis], errors="coerce").to_numpy(np.float64) for axis in "xy")
+    drawn = gpd.GeoSeries(shapely.points(x, y), crs=_crs(design))
+    if of.grid.crs:
+        drawn = drawn.to_crs(of.grid.crs.to_wkt())
+    to = ~of.grid.transform
+    dx, dy = table.geometry.x.to_numpy() - drawn.x.to_numpy(), table.geometry.y.to_numpy() - drawn.y.to_numpy()
+    away_px = np.hypot(to.a * dx + to.b * dy, to.d * dx + to.e * dy)
+    moved = ~(away_px <= AWAY_PX)
+    if moved.any():
+        raise DataError(
+            f"{_which(_ids(table), moved)} of {path} are not where their x and y say that they were drawn",
+            fix="put them back there; a point that was moved says nothing about the pixel that was drawn",
+        )
+
+
+def _crs(design: Design) -> CRS | None:
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        return CRS.from_user_input(design.crs) if design.crs else None
+    except CRSError as error:
+        raise GridError(
+            f"the design's crs {design.crs!r} is not known", fix='write for example "EPSG:32632"'
+        ) from error
+
+
 def _pixels(table: gpd.GeoDataFrame, of: ClassMap, path: str) -> tuple[Ints, Ints]:
     """Rows and columns; raises GridError for points outside of the map."""
     to = ~of.grid.transform
@@ -140,7 +180,7 @@ def _pixels(table: gpd.GeoDataFrame, of: ClassMap, path: str) -> tuple[Ints, Int
     outside = ~((rows >= 0) & (rows < of.grid.height) & (cols >= 0) & (cols < of.grid.width))
     if outside.any():
         raise GridError(
-            f"{_which(table, outside)} of {path} lie outside of {of.name}",
+            f"{_which(_ids(table), outside)} of {path} lie outside of {of.name}",
             fix="assess the map that the sample was drawn from; check the CRS of the points",
         )
     return rows.astype(np.intp), cols.astype(np.intp)
@@ -185,8 +225,11 @@ def _whole(values: pd.Series, name: str, path: str) -> npt.NDArray[np.int64]:
     raise DataError(f"the column {name} of {path} holds values that are no codes", fix="restore it: covermap sample")
 
 
-def _which(table: gpd.GeoDataFrame, chosen: npt.NDArray[np.bool_]) -> str:
+def _ids(table: gpd.GeoDataFrame) -> npt.NDArray[Any]:
+    return np.asarray((table["id"] if "id" in table else table.index.to_series()).to_numpy())
+
+
+def _which(ids: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> str:
     """`3 points (7, 12, 40)`."""
-    ids = (table["id"] if "id" in table else table.index.to_series()).to_numpy()[chosen]
-    shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
-    return f"{len(ids):,} points ({shown})"
+    shown = ", ".join(map(str, ids[chosen][:5])) + (", ..." if chosen.sum() > 5 else "")
+    return f"{chosen.sum():,} points ({shown})"

@@ -13,8 +13,9 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from covermap.core.errors import DataError, GridError, suggest
+from covermap.geo.area import in_pixels
 from covermap.geo.grid import Grid, Window
-from covermap.geo.vector import onto_crs, read_table, without_place
+from covermap.geo.vector import read_table, require_crs, without_place
 
 _LIKELY = ("name", "zone", "district", "region", "id")
 
@@ -32,7 +33,8 @@ class Zones:
     @staticmethod
     def open(path: str | Path, grid: Grid, field: str | None) -> Zones:
         """Polygons of a file; those of one name are one zone. Raises DataError, GridError."""
-        table = onto_crs(read_table(path), grid, None, str(path))
+        table = read_table(path)
+        require_crs(table, grid, str(path))
         columns = [str(name) for name in table.columns if name != table.geometry.name]
         if field is not None and field not in columns:
             raise DataError(f"{path} has no field {field!r}", fix=suggest(field, columns))
@@ -46,13 +48,7 @@ class Zones:
         table = table[shapely.get_dimensions(table.geometry.to_numpy()) == 2]
         if table.empty:
             raise DataError(f"{path} holds no polygon", fix="give districts as polygons")
-        to = ~grid.transform
-        shapes = shapely.transform(
-            shapely.make_valid(table.geometry.to_numpy()),
-            lambda xy: np.column_stack(
-                [to.a * xy[:, 0] + to.b * xy[:, 1] + to.c, to.d * xy[:, 0] + to.e * xy[:, 1] + to.f]
-            ),
-        )
+        shapes = in_pixels(table, grid)
         names, numbers = np.unique(table[chosen].astype(str).to_numpy(), return_inverse=True)
         tree = shapely.STRtree(shapes)
         if not tree.query(shapely.box(0, 0, grid.width, grid.height)).size:

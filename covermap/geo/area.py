@@ -18,6 +18,9 @@ from covermap.core.errors import DataError, GridError
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.vector import read_table
 
+STEPS = 1000
+"""Steps along the longer side of a grid in which the edges of polygons in another CRS are followed."""
+
 
 @dataclass(frozen=True)
 class Area:
@@ -37,6 +40,40 @@ class Outside(GridError):
     """Polygons that hold nothing of a grid."""
 
 
+def in_pixels(table: gpd.GeoDataFrame, grid: Grid) -> npt.NDArray[np.object_]:
+    """The polygons (N,) of a table in pixels of a grid, cut to its surroundings: empty where they are far away.
+
+    Edges are straight in the table's CRS, so they are followed in short steps. Both CRS are known, or neither is.
+    """
+    shapes = _valid(table.geometry.to_numpy())
+    if grid.crs and table.crs != grid.crs.to_wkt():
+        # Cut first: polygons that reach around the world have no place in most CRS.
+        left, bottom, right, top = transform_bounds(grid.crs, table.crs.to_wkt(), *grid.bounds)
+        across = left > right  # the antimeridian
+        side = max(right - left + 360 * across, top - bottom)
+        parts = [(left, 180.0), (-180.0, right)] if across else [(left, right)]
+        # With room around, for the straight cut becomes a bent line in the other CRS.
+        near = shapely.union_all([
+            shapely.box(west, bottom, east, top).buffer(side / 2, join_style="mitre") for west, east in parts
+        ])  # fmt: skip
+        shapes = shapely.segmentize(shapely.intersection(shapes, near), side / STEPS)
+        shapes = _valid(gpd.GeoSeries(shapes, crs=table.crs).to_crs(grid.crs.to_wkt()).to_numpy())
+    to = ~grid.transform
+    return np.asarray(
+        shapely.transform(
+            shapes,
+            lambda xy: np.column_stack(
+                [to.a * xy[:, 0] + to.b * xy[:, 1] + to.c, to.d * xy[:, 0] + to.e * xy[:, 1] + to.f]
+            ),
+        )
+    )
+
+
+def _valid(shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+    """Polygons without lines that touch themselves; such lines hold no area."""
+    return np.asarray(shapely.make_valid(shapes, method="structure", keep_collapsed=False))
+
+
 def read_area(path: str | Path, grid: Grid) -> Area:
     """Polygons of a file on a grid; raises DataError (unreadable, no polygon), GridError (no CRS) and Outside."""
     table = read_table(path)
@@ -48,15 +85,7 @@ def read_area(path: str | Path, grid: Grid) -> Area:
     table = table[np.isin(shapely.get_type_id(table.geometry.to_numpy()), (3, 6, 7))]
     if not len(table):
         raise DataError(f"{path} holds no polygon", fix="give an area of interest drawn as polygons")
-    # Cut first: polygons that reach around the world have no place in most CRS.
-    bounds = transform_bounds(grid.crs, table.crs.to_wkt(), *grid.bounds)
-    # With room around, for the straight cut becomes a bent line in the other CRS.
-    near = shapely.box(*bounds).buffer(max(bounds[2] - bounds[0], bounds[3] - bounds[1]) / 2, join_style="mitre")
-    cut = shapely.intersection(shapely.make_valid(table.geometry.to_numpy()), near)
-    shapes = shapely.make_valid(gpd.GeoSeries(cut, crs=table.crs).to_crs(grid.crs.to_wkt()).to_numpy())
-    to_pixels = ~grid.transform
-    matrix = [to_pixels.a, to_pixels.b, to_pixels.d, to_pixels.e, to_pixels.c, to_pixels.f]
-    union = shapely.affinity.affine_transform(shapely.union_all(shapes), matrix)
+    union = shapely.union_all(in_pixels(table, grid))
     window = Window(0, 0, 0, 0)
     if not union.is_empty:
         left, top, right, bottom = (float(v) for v in union.bounds)

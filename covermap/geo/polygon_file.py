@@ -1,10 +1,11 @@
-"""Polygons as a file: GeoPackage or GeoParquet, with CRS and origin; it appears whole under its name or not at all."""
+"""Polygons and points as a file: GeoPackage or GeoParquet, with CRS and origin; it appears whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,28 +31,41 @@ def write_polygons(table: gpd.GeoDataFrame, path: Path, tags: Mapping[str, str])
 
     tags: kept as metadata of the layer (GeoPackage), as attributes of the table (Parquet).
     """
+    with _writing(path) as partial:
+        if path.suffix.lower() == ".parquet":
+            table.attrs = dict(tags)
+            table.to_parquet(partial, index=False)
+        else:
+            _write_gpkg(table, partial, path.stem, "Polygon", tags)
+    return path
+
+
+def write_points(table: gpd.GeoDataFrame, path: Path) -> Path:
+    """Write a table of points as a GeoPackage; replaces the file. Raises OutputError."""
+    with _writing(path) as partial:
+        _write_gpkg(table, partial, path.stem, "Point", {})
+    return path
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
     with replacing(path) as partial:
         partial.unlink(missing_ok=True)
         try:
-            if path.suffix.lower() == ".parquet":
-                table.attrs = dict(tags)
-                table.to_parquet(partial, index=False)
-            else:
-                _write_gpkg(table, partial, path.stem, tags)
+            yield partial
         except RuntimeError as error:  # what all of pyogrio's errors are
             raise OSError(str(error)) from error
         finally:
             for rest in path.parent.glob(f"{partial.name}-*"):  # SQLite's journal
                 rest.unlink()
-    return path
 
 
-def _write_gpkg(table: gpd.GeoDataFrame, path: Path, layer: str, tags: Mapping[str, str]) -> None:
+def _write_gpkg(table: gpd.GeoDataFrame, path: Path, layer: str, kind: str, tags: Mapping[str, str]) -> None:
     import pyogrio
 
     with warnings.catch_warnings():
-        # A map without a CRS has polygons without one.
+        # A map without a CRS has shapes without one.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         pyogrio.write_dataframe(
-            table, path, layer=layer, driver="GPKG", geometry_type="Polygon", layer_metadata=dict(tags)
+            table, path, layer=layer, driver="GPKG", geometry_type=kind, layer_metadata=dict(tags) or None
         )

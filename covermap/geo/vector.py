@@ -86,15 +86,20 @@ def onto_crs(table: gpd.GeoDataFrame, grid: Grid, epsg: int | None, path: str) -
     """A table in the CRS of a grid; epsg: that of a file which states none. Raises GridError."""
     if table.crs is None and epsg is not None:
         table = table.set_crs(epsg)
-    if grid.crs is None and table.crs is None:
+    require_crs(table, grid, path, fix="state it: data.epsg: 4326, --epsg 4326")
+    if grid.crs is None:
         return table
-    if table.crs is None:
-        raise GridError(f"{path} has no CRS", fix="state it: data.epsg: 4326, --epsg 4326")
     if epsg is not None and table.crs.to_epsg() not in (None, epsg):
         raise GridError(f"{path} says EPSG:{table.crs.to_epsg()}, epsg says {epsg}", fix="leave epsg out")
-    if grid.crs is None:
-        raise GridError(f"the image has no CRS, {path} has {table.crs.name}", fix="gdal_edit.py -a_srs EPSG:... IMAGE")
     return table.to_crs(grid.crs.to_wkt())
+
+
+def require_crs(table: gpd.GeoDataFrame, grid: Grid, path: str, *, fix: str = "") -> None:
+    """Raise GridError where a table or a grid has a CRS and the other one has none."""
+    if table.crs is None and grid.crs is not None:
+        raise GridError(f"{path} has no CRS", fix=fix or f"assign it: ogr2ogr -a_srs EPSG:... NEW.gpkg {path}")
+    if table.crs is not None and grid.crs is None:
+        raise GridError(f"the image has no CRS, {path} has {table.crs.name}", fix="gdal_edit.py -a_srs EPSG:... IMAGE")
 
 
 def without_place(shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:

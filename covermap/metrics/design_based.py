@@ -104,16 +104,19 @@ def accuracy(units: Units, num_classes: int) -> Accuracy:
         areas=tuple(share_of(units, units.reference == k, everything) for k in classes),
         overall=share_of(units, hit, everything),
         users=tuple(share_of(units, hit, units.mapped == k, stratum=k if units.pure else None) for k in classes),
-        producers=tuple(share_of(units, hit, units.reference == k) for k in classes),
+        producers=tuple(share_of(units, hit, units.reference == k, by_reference=True) for k in classes),
         counts=counts,
         shares=shares,
     )
 
 
-def share_of(units: Units, what: Bits, within: Bits, *, stratum: int | None = None) -> Estimate:
+def share_of(
+    units: Units, what: Bits, within: Bits, *, stratum: int | None = None, by_reference: bool = False
+) -> Estimate:
     """The share of the area `within` that is `what` too, both (N,); not known where nothing is within.
 
-    stratum: the only one that `within` can be in; others do not matter then.
+    stratum: the only one that `within` can be in; others do not matter then. by_reference: only interpretation tells
+    what is within, so strata in which no unit is may hold some of it.
     """
     count = int(within.sum())
     if not count:
@@ -130,10 +133,25 @@ def share_of(units: Units, what: Bits, within: Bits, *, stratum: int | None = No
     if single:
         note = f"{single} strata with one unit or cluster only: no interval can be told"
         return Estimate(value, _NAN, _NAN, _NAN, count, note)
-    se = float(np.sqrt(variance))
+    se, half = float(np.sqrt(variance)), _errors_in_half(units, within)
+    if np.isnan(half):
+        return Estimate(value, _NAN, _NAN, _NAN, count, "from one cluster only: no interval can be told")
     if se <= 1e-12:
-        return _wilson(units, value, within, count)
-    return Estimate(value, se, max(0.0, value - Z95 * se), min(1.0, value + Z95 * se), count)
+        return _wilson(units, value, within, by_reference=by_reference)
+    return Estimate(value, se, max(0.0, value - half * se), min(1.0, value + half * se), count)
+
+
+def _errors_in_half(units: Units, within: Bits) -> float:
+    """Half the width of a 95 % interval in standard errors: of clusters Student's, for few of them know it badly.
+
+    Degrees of freedom: clusters that hold a unit that is within, less one; NaN where there is one only.
+    """
+    if len(np.unique(units.cluster)) == len(units.cluster):
+        return Z95
+    from scipy.special import stdtrit
+
+    free = len(np.unique(units.cluster[within])) - 1
+    return max(Z95, float(stdtrit(free, 0.975))) if free else _NAN
 
 
 def _between(units: Units, residual: Floats, of: Bits) -> float:
@@ -148,20 +166,27 @@ def _between(units: Units, residual: Floats, of: Bits) -> float:
     return float(num / (num - 1) * ((sums - sums.mean()) ** 2).sum())
 
 
-def _wilson(units: Units, value: float, within: Bits, count: int) -> Estimate:
+def _wilson(units: Units, value: float, within: Bits, *, by_reference: bool) -> Estimate:
     """Where no unit of a stratum differs from another: an interval of width 0 would say that nothing can be wrong.
 
     The far end of Wilson's (1927) interval of a share of 0 or 1 in each stratum, added up as independent.
     """
-    total = (units.weight * within).sum()
-    variance = 0.0
-    for number in np.unique(units.stratum[within]):
-        of = within & (units.stratum == number)
-        num = len(np.unique(units.cluster[of]))
-        variance += float(units.weight[of].sum() / total * Z95**2 / (num + Z95**2)) ** 2
-    half = float(np.sqrt(variance))
+    total = float((units.weight * within).sum())
+
+    def far(chosen: Bits) -> float:
+        """By how much of `total` the strata of the chosen units can be wrong."""
+        variance = 0.0
+        for number in np.unique(units.stratum[chosen]):
+            of = chosen & (units.stratum == number)
+            num = len(np.unique(units.cluster[of]))
+            variance += float(units.weight[of].sum() / total * Z95**2 / (num + Z95**2)) ** 2
+        return float(np.sqrt(variance))
+
+    half = far(within)
+    unseen = far(~np.isin(units.stratum, units.stratum[within])) if by_reference else 0.0
+    low, high = max(0.0, value - half) / (1 + unseen), min(1.0, (value + half + unseen) / (1 + unseen))
     note = "all units of each stratum agree: Wilson's interval"
-    return Estimate(value, half / Z95, max(0.0, value - half), min(1.0, value + half), count, note)
+    return Estimate(value, max(high - value, value - low) / Z95, low, high, int(within.sum()), note)
 
 
 def weights_of(stratum: npt.NDArray[np.intp], area_ha: Sequence[float], pixel_ha: Floats) -> Floats:
@@ -209,18 +234,21 @@ def allocate(num: int, num_pixels: Sequence[int], *, method: str, users: Sequenc
     """
     size = np.asarray(num_pixels, np.float64)
     spread = np.sqrt(np.asarray(users) * (1 - np.asarray(users)))
-    share = {"equal": np.ones(len(size)), "neyman": size * spread}.get(method, size)
-    wanted = num * share / share.sum()
+    share = {"equal": (size > 0) * 1.0, "neyman": size * spread}.get(method, size)
     alike = num // max(1, int(np.count_nonzero(size)))
     least = np.minimum(size, max(2, min(floor, alike) if method == "mixed" else 2))
-    fixed = np.zeros(len(size), bool)
-    while (low := ~fixed & (wanted < least)).any():
-        fixed |= low
-        wanted[fixed] = least[fixed]
-        rest = share[~fixed]
-        if rest.size:
-            wanted[~fixed] = max(0.0, num - least[fixed].sum()) * rest / rest.sum()
-    return [int(n) for n in _whole(np.minimum(wanted, size), least)]
+    wanted, fixed = np.zeros(len(size)), size == 0
+    while not fixed.all():
+        wanted[~fixed] = max(0.0, num - wanted[fixed].sum()) * share[~fixed] / share[~fixed].sum()
+        # What is too much for some is shared out among the others; then these give to those that have too little.
+        beyond, short = ~fixed & (wanted > size), ~fixed & (wanted < least)
+        if not (beyond | short).any():
+            break
+        over, under = (wanted - size)[beyond].sum(), (least - wanted)[short].sum()
+        now = beyond if over >= under else short
+        wanted[now] = np.clip(wanted, least, size)[now]
+        fixed |= now
+    return [int(n) for n in _whole(wanted, least)]
 
 
 def _whole(wanted: Floats, least: Floats) -> npt.NDArray[np.int64]:

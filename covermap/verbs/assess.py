@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.design import Design, assessment_beside, design_beside
+from covermap.core.design import SAME_GROUND, Design, assessment_beside, design_beside
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import claim, require_no_input, write_text
 from covermap.core.run import Run, checksum, plain
@@ -29,6 +29,8 @@ from covermap.metrics.design_based import Accuracy, Estimate, Units, accuracy, p
 
 FEWEST_IN_ZONE = 30
 """Points that a zone needs for an interval of its own."""
+FEWEST_CLUSTERS = 10
+"""Clusters that it needs in a cluster sample: by fewer their spread is hardly known."""
 RARE = 0.02
 """Share of the map below which a single point in a large stratum decides (benchmarks/area.py)."""
 _TABLES = ("areas", "users", "producers", "matrix", "zones")
@@ -50,9 +52,9 @@ def assess(
     """Areas, overall, user's and producer's accuracies of a map, each with its interval; with `out` also as CSV files.
 
     design: default S.design.json beside the points. zones: polygons whose mapped areas are told, with intervals where
-    at least 30 points lie inside. Another map than the one that was sampled can be assessed by the same points. Reads
-    the map once, block by block. Of a run's map the result is kept for its report. Raises DataError (no design, points
-    that were changed), LabelError, GridError, OutputError.
+    at least 30 points (of 10 clusters) lie inside. Another map than the one that was sampled can be assessed by the
+    same points. Reads the map once, block by block. Of a run's map the result is kept for its report. Raises DataError
+    (no design, points that were changed), LabelError, GridError, OutputError.
     """
     of, plan = open_class_map(source, infer=True), Design.load(design or design_beside(points))
     found = SamplePoints.load(points, plan, of, skip_empty=skip_empty)
@@ -118,8 +120,12 @@ def _units(
 
     if plan.method == "cluster":
         # Squares were drawn alike, pixels in them by their number: what stands for more pixels weighs more.
-        per_cluster = {cluster.id: cluster.num_pixels / cluster.num_samples for cluster in plan.clusters}
-        own = np.array([per_cluster[number] for number in found.cluster.tolist()])
+        # Points that are left stand for those without a reference in their own square.
+        num_pixels = {cluster.id: cluster.num_pixels for cluster in plan.clusters}
+        left, which, num_left = np.unique(found.cluster, return_inverse=True, return_counts=True)
+        own = np.array([num_pixels[number] for number in left.tolist()])[which] / num_left[which]
+        if lost := len(plan.clusters) - len(left):
+            notes.append(f"{lost:,} of {len(plan.clusters):,} clusters hold no point with a reference: left out whole")
         return units(found.stratum, weights_of(found.stratum, areas_ha, own * pixel_ha)), "clusters (ratio)", notes
     if plan.method in ("random", "systematic"):
         group = poststrata(np.bincount(found.mapped, minlength=len(of.legend)).tolist())
@@ -138,8 +144,21 @@ def _units(
     if same_pixels == on_map and (codes[found.stratum] == mapped_codes).all():
         weight = weights_of(found.mapped, counted.area_ha.tolist(), pixel_ha)
         return units(found.mapped, weight, pure=True), "stratified by map class (Olofsson et al. 2014)", notes
+    if same_pixels == on_map and plan.strata_of != "raster":
+        _require_unmoved(of, plan, found, codes[found.stratum] != mapped_codes)
     notes.append("strata are not the classes of this map")
     return units(found.stratum, weights_of(found.stratum, areas_ha, pixel_ha)), "strata differ (Stehman 2014)", notes
+
+
+def _require_unmoved(of: ClassMap, plan: Design, found: SamplePoints, elsewhere: npt.NDArray[np.bool_]) -> None:
+    """Raise DataError for points (N,) that lie in another class than they were drawn from, on the very map."""
+    if plan.map_checksum and plan.map_checksum == " ".join(map(checksum, of.files)):
+        raise DataError(
+            f"{found.named(elsewhere)} lie in another class of {of.name} than the stratum that they were drawn from: "
+            "they were moved",
+            fix="put them back: the file that covermap sample wrote has their places (so has the same command with "
+            "the same seed); interpret the pixel that was drawn, not one beside it",
+        )
 
 
 def _strata_ha(
@@ -152,7 +171,7 @@ def _strata_ha(
         for number, part in enumerate(plan.strata)
     ]
     drawn, mapped = sum(areas), float(counted.area_ha.sum())
-    if abs(drawn - mapped) > 0.01 * mapped:
+    if abs(drawn - mapped) > SAME_GROUND * mapped:
         raise DataError(
             f"the sample was drawn from {drawn:,.0f} ha, {of.name} maps {mapped:,.0f} ha",
             fix="a sample says nothing about other ground: assess the map that it was drawn from, or another one of "
@@ -208,17 +227,19 @@ def _in_zones(of: ClassMap, zones: Zones, units: Units, found: SamplePoints, cou
     where, rows = zones.at(found.rows, found.cols), []
     for number, name in enumerate(zones.names):
         inside, total_ha = where == number, float(counted.zones_ha[number].sum())
+        enough = inside.sum() >= FEWEST_IN_ZONE and len(np.unique(found.cluster[inside])) >= FEWEST_CLUSTERS
         for k, one in enumerate(of.legend.classes):
             row: dict[str, Any] = {
                 "zone": name, "code": one.code, "name": one.name,
                 "mapped_ha": float(counted.zones_ha[number, k]), "num_points": int(inside.sum()),
             }  # fmt: skip
-            if inside.sum() >= FEWEST_IN_ZONE:
+            if enough:
                 estimate = share_of(units, units.reference == k, inside)
                 row |= _estimated(estimate, "area_ha", "ci95_ha", total_ha)
             else:
                 row |= {"area_ha": None, "ci95_ha": None,
-                        "note": f"zones with fewer than {FEWEST_IN_ZONE} points: mapped area only"}  # fmt: skip
+                        "note": f"zones with fewer than {FEWEST_IN_ZONE} points, of a cluster sample in fewer than "
+                                f"{FEWEST_CLUSTERS} clusters: mapped area only"}  # fmt: skip
             rows.append(row)
     return rows
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from covermap.core.design import Cluster, Design, Method, Stratum, design_beside
 from covermap.core.errors import ConfigError, DataError, suggest
-from covermap.core.output import claim, replacing, require_no_input, write_text
+from covermap.core.output import claim, require_no_input, write_text
 from covermap.core.run import checksum
 from covermap.data.frame import Drawn, Frame
 from covermap.geo.legend_files import csv_text
+from covermap.geo.polygon_file import write_points
 from covermap.metrics.design_based import Z95, allocate, sample_size
 
 ALLOCATIONS = ("mixed", "proportional", "equal", "neyman")
@@ -42,6 +43,8 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"the seed is {self.seed}", fix="give a whole number from 0")
         if self.num is not None and self.num < 2:
             raise ConfigError(f"a sample of {self.num}", fix="draw 2 or more; some hundreds are usual")
         if not 0 < self.target_se < 0.5:
@@ -104,6 +107,7 @@ def sample(
     design = Design(
         method=cast(Method, plan.method), seed=plan.seed, crs=crs.to_string() if crs else None, strata=tuple(parts),
         clusters=tuple(clusters), map=Path(source).name, map_checksum=" ".join(map(checksum, frame.map.files)),
+        strata_of=("raster" if strata else "map") if plan.method == "stratified" else None,
     )  # fmt: skip
     _write_points(out, frame, drawn, design)
     design.write(files[1])
@@ -158,5 +162,4 @@ def _write_points(out: Path, frame: Frame, drawn: Drawn, design: Design) -> None
     import shapely
 
     points = gpd.GeoDataFrame(table, geometry=shapely.points(x, y), crs=frame.map.grid.crs)
-    with replacing(out) as partial:
-        points.to_file(partial, driver="GPKG", layer=out.stem, engine="pyogrio")
+    write_points(points, out)

@@ -174,3 +174,67 @@ def test_allocation():
     few = allocate(100, [3, 1, 0, 5000], method="mixed", users=[0.9] * 4, floor=50)
     assert few[:3] == [3, 1, 0]
     assert few[3] >= 90
+
+
+def test_few_clusters_have_wider_intervals():
+    """Student's t by the clusters that hold what is asked for; of one cluster there is no interval."""
+    random = np.random.default_rng(0)
+    zero, cluster = np.zeros(200, np.intp), np.repeat(np.arange(20), 10)
+    units = Units(zero, random.integers(0, 2, 200), zero, cluster, np.ones(200))
+    for clusters, quantile in ((3, 4.303), (11, 2.228), (20, 2.093)):
+        one = share_of(units, units.reference == 1, cluster < clusters)
+        assert one.ci95 == pytest.approx(quantile * one.se, rel=1e-3)
+    one = share_of(units, units.reference == 1, cluster < 1)
+    assert 0 < one.value < 1
+    assert np.isnan(one.ci95)
+    assert "one cluster" in one.note
+
+
+@pytest.mark.parametrize("clusters", [2, 5])
+def test_intervals_of_few_clusters_hold(clusters):
+    """Clusters that are alike inside, met by a zone: at least 90 of 100 intervals hold what they should."""
+    random, hold = np.random.default_rng(0), 0
+    zero, cluster = np.zeros(600, np.intp), np.repeat(np.arange(30), 20)
+    for _ in range(300):
+        share = random.uniform(0.2, 0.8, 30)[cluster]
+        units = Units(zero, (random.random(600) < share).astype(np.intp), zero, cluster, np.ones(600))
+        one = share_of(units, units.reference == 1, cluster < clusters)
+        hold += one.low <= 0.5 <= one.high
+    assert hold >= 270
+
+
+def test_no_omission_seen_is_not_none():
+    """A rare class: one omission in 500 points of the large stratum would be as large as a third of the class."""
+    counts, area = np.array([[500, 0], [3, 97]]), [9900.0, 100.0]
+    one = accuracy(units_of(counts, area), 2).producers[1]
+    assert one.value == 1
+    omitted = 9900 * Z95**2 / (500 + Z95**2) / 97
+    assert one.low == pytest.approx(97 / (97 + Z95**2) / (1 + omitted))
+    assert one.high == 1
+    random, hold = np.random.default_rng(0), 0
+    omission, users = 0.003, 0.97
+    true = users * 100 / (users * 100 + omission * 9900)
+    for _ in range(500):
+        missed, right = random.binomial(500, omission), random.binomial(100, users)
+        one = accuracy(units_of(np.array([[500 - missed, missed], [100 - right, right]]), area), 2).producers[1]
+        hold += one.low <= true <= one.high
+    assert hold > 0.93 * 500
+
+
+def test_what_a_stratum_cannot_take_the_others_get():
+    users = [0.9] * 10
+    equal = allocate(300, [9000, 0, 0, 500, 0, 0, 700, 0, 0, 0], method="equal", users=users, floor=1)
+    assert [n for n in equal if n] == [100] * 3
+    assert allocate(300, [9000, 20, 500], method="equal", users=users[:3], floor=1) == [140, 20, 140]
+    assert allocate(300, [9000, 20, 100], method="equal", users=users[:3], floor=1) == [180, 20, 100]
+    assert allocate(300, [20, 30], method="equal", users=users[:2], floor=1) == [20, 30]
+    # Neyman wants much of a small stratum whose class is likely to be wrong.
+    assert allocate(300, [100, 10_000], method="neyman", users=[0.5, 0.999999], floor=1) == [100, 200]
+    random = np.random.default_rng(0)
+    for method in ("mixed", "proportional", "equal", "neyman"):
+        for _ in range(100):
+            size = (10 ** random.uniform(0, 5, 6)).astype(int) * (random.random(6) < 0.8)
+            num = allocate(200, size.tolist(), method=method, users=random.uniform(0.5, 0.99, 6).tolist(), floor=30)
+            assert (np.array(num) <= size).all()
+            assert (np.array(num) >= np.minimum(size, 2)).all()
+            assert sum(num) == min(200, size.sum()), (method, size)

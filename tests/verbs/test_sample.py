@@ -7,9 +7,11 @@ import json
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 import rasterio
 import shapely
+from rasterio.warp import transform
 
 from covermap.core.design import Design, design_beside
 from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
@@ -360,3 +362,159 @@ def test_by_the_command_line(scene, tmp_path, covermap):
     assert {"overall", "users", "producers", "matrix", "notes"} <= set(found)
     assert "kappa" not in found
     assert covermap("sample", path, points, "--expected", "forest", "--overwrite")[0] == 1
+
+
+def test_points_that_were_moved_are_refused(scene, write_tif, tmp_path):
+    """Of a perfect map, so that what is wrong is the move alone."""
+    _, truth, _ = scene
+    path, points = write_tif("true.tif", truth, nodata=0), tmp_path / "s.csv"
+    sample(path, points, Plan(num=300))
+    table = interpret(points, path, truth)
+    assert assess(path, points)["overall"]["value"] == 1
+    assert Design.load(design_beside(points)).strata_of == "map"
+    east = table["x"] < 506_900
+    moved = table.assign(x=table["x"] + np.where(east, 30, -30))
+    moved.to_csv(points, index=False)
+    with pytest.raises(DataError, match=r"points \(.*they were moved"):
+        assess(path, points)
+    # The same pixels in another file may be another map: its points are told by its strata.
+    other = write_tif("flipped.tif", np.ascontiguousarray(truth[::-1]), nodata=0)
+    assert "Stehman" in assess(other, points)["estimator"]
+
+
+def test_a_geometry_that_is_not_at_its_x_and_y_is_refused(scene, tmp_path):
+    path, truth, _ = scene
+    points = tmp_path / "s.gpkg"
+    sample(path, points, Plan(method="random", num=200))
+    table = interpret(points, path, truth)
+    found = assess(path, points)["areas"]
+    for same in (table.to_crs(4326), table.set_geometry(table.geometry.translate(0.5, -0.5))):
+        same.to_file(points, driver="GPKG")
+        assert assess(path, points)["areas"] == found
+    moved = table.copy()
+    moved.loc[table["id"] == 7, "geometry"] = table.geometry.translate(2, 0)
+    moved.to_file(points, driver="GPKG")
+    with pytest.raises(DataError, match=r"1 points \(7\) .* are not where"):
+        assess(path, points)
+    table.drop(columns=["x", "y"]).to_file(points, driver="GPKG")
+    assert assess(path, points)["areas"] == found
+
+
+def test_strata_of_a_raster_with_the_map_s_counts_are_no_classes(write_tif, tmp_path):
+    mapped = np.repeat(np.array([1, 2], "uint8"), 50)[:, None] * np.ones((1, 100), "uint8")
+    path, strata = write_tif("m.tif", mapped), write_tif("st.tif", np.ascontiguousarray(mapped.T))
+    sample(path, tmp_path / "s.csv", Plan(num=100), strata=strata)
+    interpret(tmp_path / "s.csv", path, mapped)
+    assert "Stehman" in assess(path, tmp_path / "s.csv")["estimator"]
+
+
+def test_edges_of_zones_are_straight_in_the_zones_own_crs(scene, tmp_path):
+    """A border along a parallel by its two ends far away, and a zone that reaches around the world."""
+    path, truth, mapped = scene
+    sample(path, tmp_path / "s.csv", Plan(num=900))
+    interpret(tmp_path / "s.csv", path, truth)
+
+    def mapped_ha(**boxes):
+        table = gpd.GeoDataFrame(
+            {"name": list(boxes)}, geometry=[shapely.box(*box) for box in boxes.values()], crs=4326
+        )
+        table.to_file(tmp_path / "z.gpkg")
+        rows = assess(path, tmp_path / "s.csv", zones=tmp_path / "z.gpkg")["zones"]
+        return [sum(row["mapped_ha"] for row in rows if row["zone"] == name) for name in boxes]
+
+    middle = transform("EPSG:32631", "EPSG:4326", [503_500], [4_997_000])[1][0]
+    north, south = mapped_ha(north=(0, middle, 6, 50), south=(0, 40, 6, middle))
+    assert north == pytest.approx((mapped[:300] > 0).sum() * 0.01, rel=0.005)
+    assert south == pytest.approx((mapped[300:] > 0).sum() * 0.01, rel=0.005)
+    assert mapped_ha(world=(-180, -90, 180, 90)) == [pytest.approx((mapped > 0).sum() * 0.01)]
+
+
+def test_zones_on_both_sides_of_the_antimeridian(write_tif, tmp_path):
+    mapped = np.ones((100, 100), "uint8")
+    path = write_tif("m.tif", mapped, crs="EPSG:32601", origin=(169_644, 1_000_000), gsd=10.0)  # 180 degrees: 170,145
+    sample(path, tmp_path / "s.csv", Plan(num=60))
+    interpret(tmp_path / "s.csv", path, mapped)
+    table = gpd.GeoDataFrame(
+        {"name": ["west", "east"]}, geometry=[shapely.box(170, 0, 180, 20), shapely.box(-180, 0, -170, 20)], crs=4326
+    )
+    table.to_file(tmp_path / "z.gpkg")
+    rows = assess(path, tmp_path / "s.csv", zones=tmp_path / "z.gpkg")["zones"]
+    east, west = (row["mapped_ha"] for row in rows)
+    assert east + west == pytest.approx(100)
+    assert min(east, west) > 40
+
+
+def test_points_left_of_a_cluster_stand_for_the_others_in_it(write_tif, tmp_path):
+    """West 1, east 2; in the east most points cannot be seen, and of one square none."""
+    mapped = np.repeat(np.array([1, 2], "uint8"), 100)[None] * np.ones((200, 1), "uint8")
+    path, points = write_tif("m.tif", mapped), tmp_path / "s.csv"
+    sample(path, points, Plan(method="cluster", num=1000, cluster_px=20, per_cluster=10))
+    table = interpret(points, path, mapped)
+    squares = table.groupby("cluster").cumcount()
+    lost = table["stratum"].eq(0) & (table["reference"] == "2") & (squares > 1)
+    table.loc[lost, "reference"] = None
+    table.to_csv(points, index=False)
+    found = assess(path, points, skip_empty=True)
+    assert [row["area_ha"] for row in found["areas"]] == pytest.approx([200, 200])
+    table.loc[table["cluster"] == 3, "reference"] = None
+    table.to_csv(points, index=False)
+    assert any("1 of 100 clusters" in note for note in assess(path, points, skip_empty=True)["notes"])
+
+
+def test_zones_met_by_few_clusters_have_no_interval(scene, tmp_path):
+    path, truth, _ = scene
+    points = tmp_path / "s.csv"
+    sample(path, points, Plan(method="cluster", num=2000, cluster_px=50, per_cluster=20))
+    table = interpret(points, path, truth)
+    boxes = [shapely.box(5e5, 4.994e6, 5.014e5, 5e6), shapely.box(5.02e5, 4.998e6, 5.03e5, 4.999e6)]
+    gpd.GeoDataFrame({"name": ["many", "few"]}, geometry=boxes, crs=32631).to_file(tmp_path / "z.gpkg")
+    rows = {row["zone"]: row for row in assess(path, points, zones=tmp_path / "z.gpkg")["zones"]}
+    assert table["cluster"].nunique() == 100
+    assert rows["few"]["num_points"] >= 30
+    assert rows["few"]["area_ha"] is None
+    assert "10 clusters" in rows["few"]["note"]
+    assert rows["many"]["ci95_ha"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")  # of geopandas in the test itself
+@pytest.mark.parametrize("ending", [".csv", ".gpkg"])
+def test_a_map_without_a_crs(write_tif, tmp_path, ending):
+    _, mapped = truth_and_map()
+    path, points = write_tif("m.tif", mapped, nodata=0, crs=None), tmp_path / f"s{ending}"
+    sample(path, points, Plan(num=200))
+    interpret(points, path, mapped)
+    assert assess(path, points)["overall"]["value"] == 1
+    placed = write_tif("placed.tif", mapped, nodata=0)
+    with pytest.raises(GridError, match="no CRS") as refused:
+        assess(placed, points)
+    assert "--epsg" not in refused.value.fix
+    assert ("ogr2ogr" if ending == ".gpkg" else '"crs": "EPSG:32631"') in refused.value.fix
+
+
+def test_strata_of_a_part_of_the_map_are_refused(scene, write_tif, tmp_path):
+    path, _, mapped = scene
+    half = np.zeros(mapped.shape, "uint8")
+    half[:300] = 1
+    strata = write_tif("half.tif", half, nodata=0)
+    outside = (mapped[300:] > 0).sum() * 0.01
+    with pytest.raises(DataError, match=f"{outside:,.1f} ha lie outside"):
+        sample(path, tmp_path / "s.csv", Plan(num=200), strata=strata)
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_disk_that_is_full_is_said(scene, tmp_path, monkeypatch):
+    path, _, _ = scene
+
+    def fail(_table, partial, **_):
+        partial.write_bytes(b"half")
+        raise pyogrio.errors.FeatureError("Could not add feature to layer: database or disk is full")
+
+    monkeypatch.setattr("pyogrio.write_dataframe", fail)
+    with pytest.raises(OutputError, match=r"s.gpkg .*disk is full"):
+        sample(path, tmp_path / "s.gpkg", Plan(num=100))
+    assert not list(tmp_path.glob("*s.*"))
+
+
+def test_a_seed_below_zero_is_refused():
+    with pytest.raises(ConfigError, match="seed is -1"):
+        Plan(seed=-1)
