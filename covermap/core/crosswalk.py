@@ -5,6 +5,8 @@ classes may go to one, so most crosswalks lead from the finer legend to the coar
 
 - longer ones: corine -> esa_worldcover -> esri_io;
 - the way back, where a class that stands for several has no counterpart;
+- the way up to a third legend and down from there. As classes that meet above need not overlap (marsh and lake are both
+  wetlands), only to a class that is all of the one above (`whole`), or where no other of either legend goes there;
 - the legend in which two maps can be compared without loss of either (`meet`).
 """
 
@@ -23,7 +25,7 @@ import yaml
 from covermap.core.errors import LabelError, suggest
 from covermap.core.legend import IGNORE, Legend, load_legend
 
-_KEYS = {"from", "to", "source", "classes", "notes"}
+_KEYS = {"from", "to", "source", "classes", "notes", "whole"}
 _SHORTEST = "from: my_legend.yaml, to: ipcc, classes: {Pine: Forest land, Lake: Wetlands, Shadow: null}"
 
 
@@ -31,7 +33,8 @@ _SHORTEST = "from: my_legend.yaml, to: ipcc, classes: {Pine: Forest land, Lake: 
 class Crosswalk:
     """`codes[i]` is the code of `target` that class i of `source` becomes; None where it has no counterpart.
 
-    basis: whose definitions it rests on. notes: by code of `source`. route: names of the legends that it passes.
+    basis: whose definitions it rests on. notes: by code of `source`. route: names of the legends that it passes. whole:
+    codes of `source` that are all of the class which they become, as every forest there is; others may be a part of it.
     """
 
     source: Legend
@@ -40,11 +43,12 @@ class Crosswalk:
     basis: str = ""
     notes: Mapping[int, str] = field(default_factory=dict)
     route: tuple[str, ...] = ()
+    whole: frozenset[int] = frozenset()
 
     @staticmethod
     def identity(legend: Legend) -> Crosswalk:
         """Each class to itself."""
-        return Crosswalk(legend, legend, legend.codes, route=(legend.name,))
+        return Crosswalk(legend, legend, legend.codes, route=(legend.name,), whole=frozenset(legend.codes))
 
     @property
     def table(self) -> npt.NDArray[np.uint8]:
@@ -74,7 +78,9 @@ class Crosswalk:
             if via is not None and via in other.notes:
                 notes[code] = f"{notes[code]}; {other.notes[via]}" if code in notes else other.notes[via]
         basis = " ".join(dict.fromkeys(filter(None, (self.basis, other.basis))))
-        return Crosswalk(self.source, other.target, codes, basis, notes, (*self.route, *other.route[1:]))
+        pairs = zip(self.source.codes, self.codes, strict=True)
+        whole = frozenset(code for code, via in pairs if code in self.whole and via in other.whole)
+        return Crosswalk(self.source, other.target, codes, basis, notes, (*self.route, *other.route[1:]), whole)
 
     def back(self) -> Crosswalk:
         """The way back: a class that several come from has no counterpart, and a note that names them."""
@@ -90,6 +96,28 @@ class Crosswalk:
         hidden = "; ".join(c.name for c, code in zip(self.source.classes, self.codes, strict=True) if code is None)
         basis = f"{self.basis} Read backwards.".strip() + (f" It knows no place for: {hidden}." if hidden else "")
         return Crosswalk(self.target, self.source, tuple(codes), basis, notes, self.route[::-1])
+
+    def down(self, other: Crosswalk) -> Crosswalk:
+        """This one up to a third legend, then `other`, which leads there from the wanted one, backwards.
+
+        A class has a counterpart where one class alone of the wanted legend goes to the same one above, and either is
+        the whole of that or no other class of `source` goes there. Of all others a note names the candidates.
+        """
+        above = dict(zip(self.target.codes, self.target.names, strict=True))
+        straight = self.then(other.back())
+        codes: list[int | None] = []
+        notes = dict(straight.notes)
+        for c, via, code in zip(self.source.classes, self.codes, straight.codes, strict=True):
+            beside = [one.name for one, up in zip(self.source.classes, self.codes, strict=True) if up == via]
+            below = [one.name for one, up in zip(other.source.classes, other.codes, strict=True) if up == via]
+            certain = code in other.whole or len(beside) == 1
+            codes.append(code if certain else None)
+            if via is not None and below and not certain:
+                company = [name for name in beside if name != c.name]
+                names = company[0] if len(company) == 1 else f"{len(company)} other classes"
+                doubt = f"any of, or none of: {'; '.join(below)} ({above[via]} is also {names})"
+                notes[c.code] = f"{self.notes[c.code]}; {doubt}" if c.code in self.notes else doubt
+        return replace(straight, codes=tuple(codes), notes=notes)
 
     def of(self, legend: Legend) -> Crosswalk:
         """The same for a map's own legend, which may lack classes of `source`; raises LabelError where it differs."""
@@ -113,7 +141,7 @@ def shipped_crosswalks() -> list[Crosswalk]:
 
 
 def read_crosswalk(path: str | Path) -> Crosswalk:
-    """A crosswalk of a YAML file: from, to (legends), classes ({class: class or null}), source, notes.
+    """A crosswalk of a YAML file: from, to (legends), classes ({class: class or null}), source, notes, whole (a list).
 
     Legends are shipped names, files beside it or mappings; classes are named or given by code, and each class of `from`
     must stand there. Raises LabelError.
@@ -131,9 +159,10 @@ def read_crosswalk(path: str | Path) -> Crosswalk:
 def _parse(raw: Any, where: str, folder: Path) -> Crosswalk:
     if not isinstance(raw, Mapping) or not {"from", "to", "classes"} <= set(raw) or set(raw) - _KEYS:
         raise LabelError(f"{where} holds no crosswalk (keys {', '.join(sorted(_KEYS))})", fix=f"write {_SHORTEST}")
-    if not isinstance(raw["classes"], Mapping) or not isinstance(raw.get("notes", {}), Mapping):
-        raise LabelError(f"{where}: classes and notes are mappings", fix=f"write {_SHORTEST}")
-    source, target = (_legend(raw[side], folder) for side in ("from", "to"))
+    mappings = (raw["classes"], raw.get("notes", {}))
+    if not all(isinstance(each, Mapping) for each in mappings) or not isinstance(raw.get("whole", []), list):
+        raise LabelError(f"{where}: classes and notes are mappings, whole is a list", fix=f"write {_SHORTEST}")
+    source, target = (_legend(raw[side], folder, where) for side in ("from", "to"))
     given = {_code(key, source, where): value for key, value in raw["classes"].items()}
     if len(given) < len(raw["classes"]):
         raise LabelError(f"{where}: a class stands twice, by code and by name", fix="name each class once")
@@ -144,12 +173,23 @@ def _parse(raw: Any, where: str, folder: Path) -> Crosswalk:
         )
     codes = tuple(None if given[code] is None else _code(given[code], target, where) for code in source.codes)
     notes = {_code(key, source, where): str(text) for key, text in raw.get("notes", {}).items()}
-    return Crosswalk(source, target, codes, str(raw.get("source", "")), notes, (source.name, target.name))
+    whole = frozenset(_code(key, source, where) for key in raw.get("whole", []))
+    for code in whole:
+        to = codes[source.codes.index(code)]
+        if to is None or codes.count(to) > 1:
+            raise LabelError(
+                f"{where}: class {code} cannot be the whole of what "
+                + ("it has no counterpart for" if to is None else "other classes go to as well"),
+                fix="under whole, list only classes that are all of the class they become",
+            )
+    return Crosswalk(source, target, codes, str(raw.get("source", "")), notes, (source.name, target.name), whole)
 
 
-def _legend(spec: Any, folder: Path) -> Legend:
+def _legend(spec: Any, folder: Path, where: str) -> Legend:
     if isinstance(spec, str) and spec.endswith((".yaml", ".yml")):
         return load_legend(folder / spec)
+    if not isinstance(spec, str | Mapping):
+        raise LabelError(f"{where}: from and to are legends, not {spec!r}", fix=f"write {_SHORTEST}")
     return load_legend(spec)
 
 
@@ -164,7 +204,7 @@ def _code(key: Any, legend: Legend, where: str) -> int:
 
 
 def find_crosswalk(source: Legend, target: Legend, own: Sequence[Crosswalk] = ()) -> Crosswalk:
-    """The way from one legend to another: forward, else back, else to a third legend and back from there.
+    """The way from one legend to another: forward, else back, else up to a third legend and down from there.
 
     own: crosswalks that go before the shipped ones. Raises LabelError where nothing leads there.
     """
@@ -175,7 +215,7 @@ def find_crosswalk(source: Legend, target: Legend, own: Sequence[Crosswalk] = ()
         return ways[target.name].of(source)
     if source.name in others:
         return others[source.name].back().of(source)
-    third = [ways[name].then(others[name].back()) for name in ways if name in others]
+    third = [ways[name].down(others[name]) for name in ways if name in others]
     if not third:
         raise _no_way(source, target.name)
     return max(third, key=lambda way: sum(code is not None for code in way.codes)).of(source)

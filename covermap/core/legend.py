@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,13 @@ class Legend:
         if taken:
             raise LabelError(
                 f"legend {self.name}: codes {taken} are both class and ignored", fix="remove them from one side"
+            )
+        if odd := [old for old in self.merged if not 0 <= old <= 65535]:
+            raise LabelError(f"legend {self.name}: merged codes {odd} lie outside of 0 to 65535", fix="correct them")
+        if lost := sorted({new for new in (*self.merged.values(), *self.old_names.values()) if new not in codes}):
+            raise LabelError(
+                f"legend {self.name}: merged and old_names lead to {lost}, which are no classes of it",
+                fix="give codes of its classes",
             )
 
     def __len__(self) -> int:
@@ -301,14 +309,15 @@ def load_legend(spec: str | Path | Mapping[Any, Any]) -> Legend:
     if path.suffix.lower() in (".yaml", ".yml"):
         if not path.is_file():
             raise LabelError(f"there is no legend file {path}", fix=f"shipped legends: {', '.join(shipped())}")
-        text, where = path.read_text(encoding="utf-8"), str(path)
+        file: Path | Traversable = path
     elif str(spec) in shipped():
-        text, where = (resources.files("covermap.legends") / f"{spec}.yaml").read_text(encoding="utf-8"), str(spec)
+        file = resources.files("covermap.legends") / f"{spec}.yaml"
     else:
         raise LabelError(f"there is no legend called {str(spec)!r}", fix=suggest(str(spec), shipped()))
+    where = str(spec)
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LabelError(f"{where} is not valid YAML: {error}", fix="covermap legend list shows examples") from error
     if not isinstance(raw, Mapping):
         raise LabelError(f"{where} holds no legend", fix="write classes: [{code: 1, name: water, colour: '#0064c8'}]")

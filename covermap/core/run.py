@@ -105,6 +105,12 @@ class Run:
             raise DataError(
                 f"{folder} is not a run: it has no config.yaml", fix="give the folder that train printed"
             ) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{folder / 'config.yaml'} is not valid YAML: {error}", fix="give a run as train left it"
+            ) from error
+        if not isinstance(raw, dict):
+            raise DataError(f"{folder / 'config.yaml'} holds no settings", fix="give a run as train left it")
         return Run(folder, parse_config(raw, where=str(folder / "config.yaml")))
 
     @staticmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from covermap.geo.mosaic import mosaic
 from covermap.geo.products import legend_of_map, without_layers
 from covermap.geo.raster import grid_of
 
+HISTORY = "COVERMAP_HISTORY"
+"""Tag with all steps that made a map of another, oldest first, as JSON."""
 _TIFFS = (".tif", ".tiff")
 _BLOCK_PX = 512
 _LOOK_AT = 8
@@ -28,7 +31,7 @@ _LOOK_AT = 8
 
 @dataclass(frozen=True)
 class ClassMap:
-    """path: what opens it (of tiles the text of a VRT). name: what messages call it. tags: those of its first file."""
+    """path: what opens it (of tiles the text of a VRT). name: what messages call it. tags: those of all files alike."""
 
     path: str
     name: str
@@ -80,14 +83,13 @@ def open_class_map(
     Layers beside maps are left out. legend: a shipped name or file, else the map's own.
 
     option: how the legend is stated, for messages. infer: where nobody says what the codes mean, they are classes by
-    their numbers. Raises LabelError where this is not known or the raster holds none, DataError, and what joining tiles
-    raises.
+    their numbers. Raises LabelError where this is not known, differs between tiles or the raster holds none, DataError
+    (also for tiles of several models or histories), and what joining tiles raises.
     """
     files = _files(Path(path))
     opened = files[0] if len(files) == 1 else mosaic(files, gaps=True, overlap=True)
     dataset = open_codes(opened)
-    with rasterio.open(files[0]) as first:
-        tags = first.tags()
+    tags = _shared_tags(files, legend_matters=legend is None)
     if "COVERMAP_MODEL" in tags and "COVERMAP_LEGEND" not in tags:
         raise DataError(f"{path} holds numbers that a model gave, not classes", fix="give the map beside it")
     known = read_legend(legend) if legend else legend_of_map(files[0]) or (infer_legend(opened) if infer else None)
@@ -109,6 +111,55 @@ def _files(path: Path) -> list[str]:
     if not found:
         raise DataError(f"{path} holds no GeoTIFF", fix="give a map, or the folder of its tiles")
     return [str(file) for file in found]
+
+
+def _shared_tags(files: Sequence[str], *, legend_matters: bool) -> dict[str, str]:
+    """The tags that all tiles share; raises where they are no parts of one map.
+
+    Of COVERMAP_HISTORY the settings of each step count and stay, not what a step changed in one tile.
+    """
+    first = shared = _tags(files[0])
+    steps, written = _steps(first), first.get("COVERMAP_LEGEND")
+    for file in files[1:]:
+        tags = _tags(file)
+        if legend_matters and tags.get("COVERMAP_LEGEND") != written and _meaning(file) != _meaning(files[0]):
+            raise LabelError(
+                f"{files[0]} and {file} are not of one legend: their codes mean other classes",
+                fix="put maps of other legends into other folders, or bring all to one: covermap legend apply",
+            )
+        if tags.get("COVERMAP_MODEL") != first.get("COVERMAP_MODEL"):
+            raise DataError(
+                f"{files[0]} and {file} are not by one model (tag COVERMAP_MODEL)",
+                fix="put the maps of each model into a folder of their own",
+            )
+        if _steps(tags) != steps:
+            raise DataError(
+                f"{files[0]} and {file} were not changed by the same steps (tag {HISTORY})",
+                fix="put maps that went through other steps into another folder",
+            )
+        shared = {key: value for key, value in shared.items() if tags.get(key) == value}
+    if steps and len(files) > 1:
+        shared[HISTORY] = json.dumps(steps)
+    return shared
+
+
+def _tags(file: str) -> dict[str, str]:
+    with rasterio.open(file) as dataset:
+        return dict(dataset.tags())
+
+
+def _steps(tags: Mapping[str, str]) -> list[dict[str, object]]:
+    """The steps that made a map, without what they did to its own pixels."""
+    steps = json.loads(tags.get(HISTORY, "[]"))
+    return [{key: value for key, value in step.items() if key not in ("from", "changed_ha")} for step in steps]
+
+
+def _meaning(file: str) -> tuple[object, ...] | None:
+    """What a map's own legend says of each code; None where it has none."""
+    if (legend := legend_of_map(file)) is None:
+        return None
+    names = frozenset(zip(legend.codes, legend.names, strict=True))
+    return names, legend.nodata, frozenset(legend.ignore), frozenset(legend.merged.items())
 
 
 def _candidates(path: str, option: str) -> str:

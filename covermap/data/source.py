@@ -344,8 +344,11 @@ def inside(root: Path, name: str) -> Path:
 
 def read_table(path: Path, first: str, second: str) -> list[dict[str, str]]:
     """The rows of a CSV with these columns; raises DataError for one without rows or columns."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a CSV table: {error}", fix="save it as UTF-8") from error
     if not rows or not {first, second} <= set(rows[0]):
         raise DataError(f"{path} has no columns {first} and {second}", fix="restore the data set's table")
     return rows

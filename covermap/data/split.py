@@ -164,6 +164,8 @@ class Split:
             raise DataError(
                 f"there is no split file {path}", fix="train writes split.csv into its run folder"
             ) from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is no split file ({error})", fix="give split.csv of a run") from error
         try:
             head = dict(item.split("=") for item in lines[0].strip('#" ').split())
             rows = list(csv.DictReader(lines[1:]))

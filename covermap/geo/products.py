@@ -54,14 +54,16 @@ _SIDE_FILES = {
     "areas": ("text/csv", "Area of each class"),
 }
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-_LAYERS = {
+LAYERS = {
     "confidence": "Confidence in percent",
     "probs": "Probability of each class",
     "entropy": "Entropy in percent of the most that is possible",
     "set_size": "Classes in the conformal set",
     "sets": "Classes of the conformal set, a bit each",
     "applicability": "Distance from the training data in percent of the usual",
+    "change": "Change between two dates",
 }
+"""All layers that verbs write beside a map, and what they hold; layer_beside knows no others."""
 
 
 @dataclass(frozen=True)
@@ -230,13 +232,14 @@ def count_rows(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 def layer_beside(out: Path, layer: str) -> Path:
-    """Where a layer (confidence, probs) of a map lies."""
+    """Where a layer (of LAYERS) of a map lies."""
+    assert layer in LAYERS, layer
     return out.with_name(f"{layer}.tif" if out.stem == "map" else f"{out.stem}_{layer}.tif")
 
 
 def without_layers(files: Sequence[Path]) -> list[Path]:
     """The files that are no layer of another one of them."""
-    layers = {layer_beside(file, layer) for file in files for layer in _LAYERS}
+    layers = {layer_beside(file, layer) for file in files for layer in LAYERS}
     return [file for file in files if file not in layers]
 
 
@@ -299,7 +302,7 @@ def _stac_layer(key: str, path: Path, out: Path) -> dict[str, Any]:
             if (scale, offset) != (1.0, 0.0):
                 band |= {"raster:scale": scale, "raster:offset": offset}
             bands.append(band)
-    file = stac_file(path, _COG, _LAYERS.get(key, key.capitalize()), "data")
+    file = stac_file(path, _COG, LAYERS.get(key, key.capitalize()), "data")
     return {**file, "href": f"./{path.name}" if path.parent == out.parent else path.as_posix(), "bands": bands}
 
 

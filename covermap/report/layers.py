@@ -17,9 +17,6 @@ from covermap.ml.applicability import USUAL
 from covermap.report import figures, pictures
 from covermap.report.scored import percent
 
-NO_SET_COLOUR = "#2f6fb0"
-"""Of pixels whose set is empty: no class is likely enough."""
-
 _FARTHEST = 254
 _DISTANCES = {(0, 50): "#e8f1ea", (51, 100): "#a9cbb7", (101, 150): "#f0b36b", (151, _FARTHEST): "#b8402a"}
 """Colours of distances from the training data in percent of the usual."""
@@ -107,16 +104,15 @@ def _entropy(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
 def _set_size(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
     largest = max(2, int(known.max(initial=0)))
     table = pictures.ramp(pictures.CONFIDENCE_COLOURS[::-1], 1, largest)
-    table[0] = pictures.rgb_of(NO_SET_COLOUR)
     shares = np.bincount(known.ravel(), minlength=largest + 1) / max(1, known.size)
-    names = ["no class", "1 class", *(f"{size} classes" for size in range(2, largest + 1))]
+    names = ["1 class", *(f"{size} classes" for size in range(2, largest + 1))]
     steps = [("#{:02x}{:02x}{:02x}".format(*table[size]), f"{name}: {percent(shares[size])}")
-             for size, name in enumerate(names) if size or shares[0]]  # fmt: skip
+             for size, name in enumerate(names, 1)]  # fmt: skip
     words = f"A set holds {known.mean():.2f} classes on average of the pixels shown." if known.size else ""
     note = (
         "Each pixel has a set of classes, so chosen that sets hold the right one in "
         f"{_share(100 * about.coverage)} of the pixels of the val part, and of ground like it. One class: the answer "
-        "is clear. Several: they cannot be told apart. None: nothing that the network knows is likely there."
+        "is clear. Several: they cannot be told apart. The likeliest class is always in the set."
     )
     return ShownLayer("set_size", "Classes in a set", Scale(table, steps=steps), words, note)
 

@@ -13,16 +13,14 @@ from typing import Any
 import rasterio
 
 from covermap.core.output import claim, only_with, require_no_input, require_tif, write_text
-from covermap.data.class_map import ClassMap
+from covermap.data.class_map import HISTORY, ClassMap
 from covermap.geo.changed_area import ChangeCounter, ChangedArea, changes_beside, changes_text
 from covermap.geo.grid import Window
 from covermap.geo.patches import Index
 from covermap.geo.products import MapSummary, finish_map, names_beside
 from covermap.geo.writer import RasterWriter
 
-HISTORY = "COVERMAP_HISTORY"
-"""Tag with all steps that made a map of another, oldest first, as JSON."""
-_OF_THE_PRODUCT = {"COVERMAP_LEGEND", "COVERMAP_DATE", HISTORY}
+_OF_THE_PRODUCT = {"COVERMAP_LEGEND", "COVERMAP_DATE", "COVERMAP_CONTENT", HISTORY}
 _CACHE_MB = 256
 """Two rows of blocks of the widest maps; less would unpack blocks twice."""
 
@@ -42,7 +40,7 @@ class ChangedMap:
     notes: tuple[str, ...]
 
 
-def claim_map(out: str | Path, source: str | Path, *, overwrite: bool) -> Path:
+def claim_map(out: str | Path, source: ClassMap, *, overwrite: bool) -> Path:
     """Check before any work that a map and all that lies beside it may be written; raises OutputError."""
     out = Path(out)
     require_tif(out)
@@ -53,9 +51,10 @@ def claim_map(out: str | Path, source: str | Path, *, overwrite: bool) -> Path:
     return out
 
 
-def files_of(source: str | Path) -> list[Path]:
-    """A map and all that may lie beside it."""
-    return [Path(source), *names_beside(Path(source)).values(), changes_beside(Path(source))]
+def files_of(source: ClassMap) -> list[Path]:
+    """The files of a map and all that may lie beside them."""
+    files = [Path(file) for file in source.files]
+    return [path for file in files for path in (file, *names_beside(file).values(), changes_beside(file))]
 
 
 @contextmanager
@@ -89,15 +88,16 @@ def write_map(
     step: what was done, for the tag HISTORY; its name under "step". Raises OutputError, LabelError.
     """
     date = source.tags.get("COVERMAP_DATE")
-    unknown = () if date else (f"no STAC item was written: {source.path} does not say of which date it is",)
+    unknown = () if date else (f"no STAC item was written: {source.name} does not say of which date it is",)
+    origin = [Path(file).name for file in source.files]
     with work_folder(out) as folder:
         changed = write_codes(folder / "codes.tif", source, str(step["step"]), strips)
-        done = {**step, "from": Path(source.path).name, "changed_ha": round(changed.changed_ha, 4)}
+        done = {**step, "from": Path(source.name).name, "changed_ha": round(changed.changed_ha, 4)}
         kept = {k: v for k, v in source.tags.items() if k.startswith("COVERMAP_") and k not in _OF_THE_PRODUCT}
         table = write_text(changes_beside(out), changes_text([changed]))
         with only_with(table):
             summary = finish_map(
-                folder / "codes.tif", out, source.legend, date=date, derived_from=[Path(source.path).name],
+                folder / "codes.tif", out, source.legend, date=date, derived_from=origin,
                 tags={**kept, HISTORY: history(source, done)}, overwrite=True,
             )  # fmt: skip
     return ChangedMap(summary, changed, (*summary.files, table), (*notes, *unknown))

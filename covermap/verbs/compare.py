@@ -7,13 +7,15 @@
     OUT/agreement.tif     on request: where they agree, differ, or have no class in common
 
 Both legends are brought to one by crosswalks (core/crosswalk.py). The other map is laid on the map's grid by nearest
-neighbour. Where it is finer, each pixel of the map is first cut into so many parts that no pixel of the other is left
-out: then the hectares of small classes are right, which the most frequent class of each pixel would swallow. Neither
-map is the truth, so the words are agreement and disagreement, not accuracy and error.
+neighbour. Where it is finer, each pixel of the map is first cut into at least as many parts a side as pixels of the
+other fit across it (on the mean of both directions): then the hectares of small classes are right, which the most
+frequent class of each pixel would swallow. Of grids that do not lie in the map's the parts are points of a fine
+lattice. Neither map is the truth, so the words are agreement and disagreement, not accuracy and error.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -38,6 +40,8 @@ from covermap.geo.writer import RasterWriter
 from covermap.verbs.comparison import Comparison, write_tables
 
 WINDOW_PX = 1024
+_WHOLE = 0.05
+"""So far from a whole number of pixels two lattices count as one: a reprojection stretches them a little."""
 AGREEMENT = Legend.from_dict({
     "name": "agreement", "nodata": 0, "classes": [
         {"code": 1, "name": "Agreement", "colour": "#2c7fb8"},
@@ -69,7 +73,8 @@ def compare(
     if target is not None:
         find_target(target, tuple(one.target for one in own))  # says so where there is no such legend
     one, two = meet(first.legend, second.legend, own=own, target=target)
-    parts = max(1, round(pixel_ratio(first.grid, second.grid, second.name)))
+    ratio = pixel_ratio(first.grid, second.grid, second.name)
+    parts = max(1, round(ratio) if abs(ratio - round(ratio)) < _WHOLE else math.ceil(ratio))
     files = _outputs(out, raster)
     require_no_input(files.values(), [*first.files, *second.files, *crosswalks])
     for path in files.values():

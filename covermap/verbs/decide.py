@@ -18,6 +18,7 @@ from covermap.core.progress import Say
 from covermap.core.run import Run
 from covermap.core.task import Task
 from covermap.core.train_config import DecisionConfig, PredictConfig
+from covermap.infer import in_sets
 from covermap.metrics.binary import BinaryScores
 from covermap.metrics.calibration import FEWEST_LABELS, fit_sets, fit_temperature
 from covermap.metrics.tradeoff import Tradeoff, best_within, expected_tradeoff
@@ -99,7 +100,7 @@ def _with_sets(
     shifted = log_p / task.temperature + (np.asarray(task.offsets) if task.offsets else 0)
     p = np.exp(shifted - np.logaddexp.reduce(shifted, 1, keepdims=True))
     set_from = fit_sets(p, label, coverage)
-    size = float((p >= set_from).sum(1).mean())
+    size = float(in_sets(p.T.astype(np.float32), set_from).sum(0).mean())
     told = (
         f"sets from probability {set_from:.3g} hold the right class in {coverage:.0%} of val, {size:.2f} classes each"
     )

@@ -94,6 +94,8 @@ class LandCover:
         known = mask.reshape(-1, *pixels.shape[-2:]).min(0) > 0
         side, (height, width) = int(self.definition["ImageHeight"]), pixels.shape[-2:]
         rows, cols = max(0, side - height), max(0, side - width)  # ArcGIS cuts tiles at the image's border
+        # As in training: what is not known are the bands' means, which the network takes as 0.
+        pixels = np.where(known, pixels, np.array(self.definition["Fill"], np.float32)[:, None, None])
         filled = np.pad(pixels[:, :side, :side], ((0, 0), (0, rows), (0, cols)), mode="edge")
         name = self.session.get_inputs()[0].name
         logits = self.session.run(None, {name: filled[None, None]})[0][0, :, :height, :width]

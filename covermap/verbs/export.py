@@ -43,6 +43,8 @@ def export(
     ending = next((ending for ending, known in _BY_ENDING.items() if known == form), None)
     if ending and Path(out).suffix.lower() != ending:
         raise ConfigError(f"{out} does not end in {ending}", fix=f"--to {form} writes a file of this ending")
+    if size_px is not None and size_px < 1:
+        raise ConfigError(f"windows of {size_px} px hold nothing", fix="give --size-px 1 or more, or leave it out")
     if (private and form != "hf") or (size_px and form not in ("onnx", "emd")):
         option = "--private" if private and form != "hf" else "--size-px"
         raise ConfigError(f"{option} has no effect with --to {form}", fix="leave it out")
@@ -105,14 +107,15 @@ def _class_name(out: Path) -> str:
 
 
 def _definition(card: ModelCard, out: Path, side: int) -> dict[str, Any]:
-    """The keys of Esri's model definition, and BandNames, NoData and PixelSizeMetres of ours."""
+    """The keys of Esri's model definition, and BandNames, Fill, NoData and PixelSizeMetres of ours."""
     (entry,) = card.spec.sensors
+    fill = [(mean - entry.offset) / entry.scale for mean in entry.mean]
     return {
         "Framework": "ONNX", "ModelConfiguration": card.architecture, "ModelType": "ImageClassification",
         "ModelName": out.stem, "ModelFile": out.with_suffix(".onnx").name,
         "InferenceFunction": out.with_suffix(".py").name,
         "ImageHeight": side, "ImageWidth": side, "ExtractBands": list(range(len(entry.bands))),
-        "BandNames": list(entry.bands), "BatchSize": 1, "ModelPadding": side // 8,
+        "BandNames": list(entry.bands), "BatchSize": 1, "Fill": fill, "ModelPadding": side // 8,
         "NoData": card.legend.map_nodata, "PixelSizeMetres": round(card.spec.gsd_m, 3),
         "Classes": [{"Value": c.code, "Name": c.name, "Color": list(c.rgb)} for c in card.legend.classes],
     }  # fmt: skip

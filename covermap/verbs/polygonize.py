@@ -18,14 +18,14 @@ import numpy.typing as npt
 from covermap.core.legend import Legend
 from covermap.core.output import claim, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
-from covermap.data.class_map import ClassMap, open_class_map
+from covermap.data.class_map import HISTORY, ClassMap, open_class_map
 from covermap.geo.changed_area import ChangedArea, changes_beside, changes_text
 from covermap.geo.grid import Window
 from covermap.geo.legend_files import polygon_qml_text
 from covermap.geo.patches import Index, MappingUnit, strips
 from covermap.geo.polygon_file import require_writer, write_polygons
 from covermap.geo.polygons import Shapes, areas_ha, moved_ha, require_tolerance, simplify, to_crs_units, trace
-from covermap.verbs.changed_map import HISTORY, files_of, history, work_folder, write_codes
+from covermap.verbs.changed_map import files_of, history, work_folder, write_codes
 from covermap.verbs.sieve import find_sieved, sentences, sieved_strips
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def polygonize(
     unit = MappingUnit.parse(min_area) if min_area is not None else None
     require_writer(out)
     files = (out, out.with_suffix(".qml"), changes_beside(out))
-    require_no_input(files, files_of(source))
+    before = open_class_map(source, infer=True)
+    require_no_input(files, files_of(before))
     for path in files:
         claim(path, overwrite=overwrite)
-    before = open_class_map(source, infer=True)
     if simplify_m is not None:
         require_tolerance(simplify_m, before.grid)
     wanted = [before.legend.index_of(name) for name in classes] if classes else list(range(len(before.legend)))

@@ -21,12 +21,11 @@ from rasterio.io import DatasetReader
 from covermap.core.errors import ConfigError, LabelError, suggest
 from covermap.core.legend import Legend
 from covermap.core.output import claim, require_no_input, write_text
-from covermap.data.labels import infer_legend, open_codes
+from covermap.data.class_map import HISTORY, open_class_map
 from covermap.geo.grid import Grid, Window, add_by_square, partition
 from covermap.geo.legend_files import csv_text
-from covermap.geo.products import layer_beside, legend_of_map
+from covermap.geo.products import layer_beside
 from covermap.geo.raster import grid_of
-from covermap.verbs.changed_map import HISTORY
 
 _READ_PX = 1024
 _HEAD = ("rank", "row", "col", "lat", "lon", "pixels", "area_ha", "share", "expected_ha")
@@ -47,23 +46,24 @@ def rank(
     """Rank squares of a class map by the hectares of these classes that they hold; writes OUT.csv and OUT.geojson.
 
     Of a map of two classes that predict made, by the hectares to be expected: the sum of the probabilities in the
-    confidence layer beside it, unless a decision has shifted them. Places without a pixel of the classes are left out.
-    Raises ConfigError, LabelError, OutputError. Memory: windows of the map, and a row for each place.
+    confidence layer beside it, unless a decision has shifted them. A folder of maps counts as one map, by its classes
+    alone. Places without a pixel of the classes are left out. Raises ConfigError, DataError, LabelError, OutputError.
+    Memory: windows of the map, and a row for each place.
     """
     out = Path(out)
     if out.suffix.lower() != ".csv":
         raise ConfigError(f"{out} does not end in .csv", fix="the places are a table: name it places.csv")
     require_side(side_px)
     squares = out.with_suffix(".geojson")
-    require_no_input([out, squares], [str(source)])
+    given = open_class_map(source, infer=True)
+    require_no_input([out, squares], given.files)
     for path in (out, squares):
         claim(path, overwrite=overwrite)
-    open_codes(str(source))  # says what is wrong with a file that is no class raster
-    legend = legend_of_map(source) or infer_legend(str(source))
-    codes = _codes(legend, classes, str(source))
-    with rasterio.open(source) as dataset:
-        grid = grid_of(dataset)
-        layer = _confidence(Path(source), dataset, grid, legend) if len(codes) < len(legend) else None
+    legend, grid = given.legend, given.grid
+    codes = _codes(legend, classes, given.name)
+    with rasterio.open(given.path) as dataset:
+        alone = len(given.files) == 1 and len(codes) < len(legend)
+        layer = _confidence(Path(given.path), dataset, grid, legend) if alone else None
         rows = _rows(dataset, grid, legend, codes, side_px, layer)
     key = "expected_ha" if rows and "expected_ha" in rows[0] else "area_ha"
     rows = [row for row in rows if row["pixels"]]

@@ -23,8 +23,8 @@ def sieve(
     and about 160 bytes for each patch of the map. Raises ConfigError, DataError, LabelError, OutputError.
     """
     unit = MappingUnit.parse(min_area)
-    out = claim_map(out, source, overwrite=overwrite)
     before = open_class_map(source, infer=True)
+    out = claim_map(out, before, overwrite=overwrite)
     sieved = find_sieved(before, unit, connectivity, on_progress)
     step = {"step": "sieve", "min_area": str(unit), "connectivity": connectivity}
     return write_map(out, before, step, sieved_strips(before, sieved, on_progress), notes=sentences(sieved, unit))

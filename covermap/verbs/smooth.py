@@ -42,8 +42,8 @@ def smooth(
         raise ConfigError(f"there is no mode {mode!r}", fix="give majority or probabilities")
     if radius < 1:
         raise ConfigError(f"a radius of {radius} px smoothes nothing", fix="give 1 or more")
-    out = claim_map(out, source, overwrite=overwrite)
     before = open_class_map(source, infer=True)
+    out = claim_map(out, before, overwrite=overwrite)
     layer = require_probabilities(before) if mode == "probabilities" else None
 
     def read_majority(window: Window) -> tuple[Index, Index]:
@@ -74,6 +74,11 @@ def _strips(
 
 def require_probabilities(source: ClassMap) -> Path:
     """The layer of class probabilities beside a map; raises DataError where there is none, or that of another map."""
+    if len(source.files) > 1:
+        raise DataError(
+            f"{source.name} is a folder of maps: they are smoothed by their probabilities one by one",
+            fix="give one map, or smooth the folder by its classes: --mode majority",
+        )
     path = layer_beside(Path(source.path), "probs")
     again = "write both again: covermap predict MODEL IMAGE MAP.tif --probabilities"
     if not path.is_file():

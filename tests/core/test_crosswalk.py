@@ -111,6 +111,35 @@ def test_a_third_legend_leads_on_where_neither_way_does() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "target", "unknown"),
+    [
+        ("esa_worldcover", "catalonia", {"Herbaceous wetland": "Watercourses and water bodies", "Snow and ice": "Bare soil",
+                                         "Moss and lichen": "Bare soil"}),
+        ("corine", "catalonia", {"Inland marshes": "Watercourses and water bodies"}),
+        ("nlcd", "catalonia", {"Emergent herbaceous wetlands": "Watercourses and water bodies"}),
+        ("esri_io", "lucas_italy", {"Flooded vegetation": "Inland water"}),
+    ],
+)  # fmt: skip
+def test_what_meets_in_a_third_legend_need_not_be_the_same(source: str, target: str, unknown: dict[str, str]) -> None:
+    rows = {row["name"]: row for row in find_crosswalk(load_legend(source), load_legend(target)).rows}
+    for name, guess in unknown.items():
+        assert rows[name]["to_name"] is None
+        assert f"any of, or none of: {guess}" in rows[name]["note"]
+    assert become(source, target)[{"corine": "Coniferous forest", "nlcd": "Mixed forest", "esri_io": "Trees"}.get(
+        source, "Tree cover")] in ("Forest", "Wooden areas")  # is all of Forest land  # fmt: skip
+
+
+def test_alone_in_a_third_legend_is_the_same() -> None:
+    assert become("lucas_italy", "catalonia") == {
+        "Arable lands": None, "Permanent crops": None, "Grass": "Scrub, meadows and grasslands",
+        "Shrubs": "Scrub, meadows and grasslands", "Wooden areas": "Forest",
+        "Bare surface, low or rare vegetation": "Bare soil", "Inland water": "Watercourses and water bodies",
+        "Artificial, constructions and sealed areas": None, "Transitional waters and coastal waters": None,
+        "Impossible to PI": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
         ("esa_worldcover", "dynamic_world", "dynamic_world"), ("dynamic_world", "esa_worldcover", "dynamic_world"),
@@ -178,6 +207,13 @@ def test_a_crosswalk_of_ones_own(tmp_path: Path) -> None:
         ({"classes": {1: "Wood"}}, "does not say"),
         ({"classes": [1, 2]}, "are mappings"),
         ({"to": "ipc"}, "no legend called 'ipc'"),
+        ({"from": 3}, "from and to are legends, not 3"),
+        (
+            {"classes": dict.fromkeys(load_legend("esri_io").codes, 6), "whole": ["Water"]},
+            "other classes go to as well",
+        ),
+        ({"classes": dict.fromkeys(load_legend("esri_io").codes), "whole": ["Water"]}, "no counterpart"),
+        ({"whole": "Water"}, "whole is a list"),
         ({"extra": 1}, "holds no crosswalk"),
         ({"classes": {**dict.fromkeys(load_legend("esri_io").codes, 6), "Water": 4}}, "stands twice"),
         ({"classes": dict.fromkeys(load_legend("esri_io").codes, "Wood")}, "legend ipcc has no class 'Wood'"),

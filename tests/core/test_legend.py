@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import yaml
 
-from covermap.core.errors import LabelError
+from covermap.core.errors import DataError, LabelError
 from covermap.core.legend import IGNORE, Legend, load_legend, shipped
+from covermap.core.run import Run
+from covermap.data.source import read_table
+from covermap.data.split import Split
 
 # Codes as the producers publish them; colours of some classes as a second witness.
 PUBLISHED = {
@@ -116,3 +119,30 @@ def test_an_unknown_legend_is_answered_with_a_near_one() -> None:
     with pytest.raises(LabelError) as caught:
         load_legend("esa_worldcove")
     assert "'esa_worldcover'" in caught.value.fix
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("1: Wüste\n".encode("latin1"), "is not valid YAML"),
+    (b"classes: [{code: 1, name: a}]\nmerged: {99999: 1}\n", "99999.* outside of 0 to 65535"),
+    (b"classes: [{code: 1, name: a}]\nmerged: {-1: 1}\n", "-1.* outside of 0 to 65535"),
+    (b"classes: [{code: 1, name: a}]\nmerged: {3: 2}\n", "no classes of it"),
+    (b"classes: [{code: 1, name: a}]\nold_names: {b: 2}\n", "no classes of it"),
+])  # fmt: skip
+def test_files_that_are_no_legend_are_refused(tmp_path, text, message) -> None:
+    (tmp_path / "own.yaml").write_bytes(text)
+    with pytest.raises(LabelError, match=message):
+        load_legend(tmp_path / "own.yaml")
+
+
+def test_other_files_that_are_no_utf8_are_refused(tmp_path) -> None:
+    for name in ("config.yaml", "table.csv"):
+        (tmp_path / name).write_bytes("a,b: Wüste\n".encode("latin1"))
+    for read in (
+        Run.open,
+        lambda folder: Split.load(folder / "table.csv"),
+        lambda folder: read_table(folder / "table.csv", "a", "b"),
+    ):
+        with pytest.raises(
+            DataError, match=r"(config\.yaml|table\.csv) is (not valid YAML|no split file|not a CSV table)"
+        ):
+            read(tmp_path)

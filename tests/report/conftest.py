@@ -151,9 +151,7 @@ def write_products(run, legend, predicted, index, valid, rng):
     write_tif(run.path("applicability.tif"), away, nodata=255, dtype="uint8")
     write_tif(run.path("entropy.tif"), np.where(valid, np.clip(110 - sure, 0, 100), 255), nodata=255, dtype="uint8")
     size = np.digitize(sure, [97, 85, 70, 50])
-    write_tif(
-        run.path("set_size.tif"), np.where(valid, np.where(size == 4, 0, size + 1), 255), nodata=255, dtype="uint8"
-    )
+    write_tif(run.path("set_size.tif"), np.where(valid, np.minimum(size + 1, 4), 255), nodata=255, dtype="uint8")
     with open(run.path("areas.csv"), "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["class", "code", "pixels", "area_ha", "share"])

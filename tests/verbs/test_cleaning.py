@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from covermap.core.errors import ConfigError, CovermapError, DataError, LabelErr
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.train_config import PredictConfig
 from covermap.geo.grid import Grid
-from covermap.geo.products import finish_cog, finish_map, layer_beside, legend_of_map
+from covermap.geo.products import LAYERS, finish_cog, finish_map, layer_beside, legend_of_map
 from covermap.geo.smoothing import gaussian
 from covermap.geo.writer import RasterWriter
 from covermap.verbs import changed_map
 from covermap.verbs import smooth as smooth_
+from covermap.verbs.polygonize import polygonize
 from covermap.verbs.predict import predict
 from covermap.verbs.rank import rank
 from covermap.verbs.sieve import sieve
@@ -333,6 +335,101 @@ def test_places_are_not_ranked_by_the_confidence_of_classes_that_a_step_has_chan
         finish_cog(layer, layer_beside(tmp_path / name, "confidence"), nodata=255, description="c", tags={"COVERMAP_MODEL": "m"})  # fmt: skip
     assert "expected_ha" in rank(tmp_path / "map.tif", tmp_path / "a.csv", classes=["flood"]).rows[0]
     assert "expected_ha" not in rank(tmp_path / "b.tif", tmp_path / "c.csv", classes=["flood"]).rows[0]
+
+
+def folder_of_tiles(
+    folder: Path, *, legends: tuple[dict[int, str], ...] = ({1: "Water", 2: "Forest"},) * 2, **tags: list[str]
+) -> Path:
+    """Two finished maps side by side, 10 x 10 px each."""
+    folder.mkdir(parents=True)
+    for number, legend in enumerate(legends):
+        grid = Grid(CRS.from_epsg(32633), METRES @ Affine.translation(10 * number, 0), 10, 10)
+        found = Legend.from_dict(
+            {"name": "own", "nodata": 0, "classes": [{"code": c, "name": n} for c, n in legend.items()]}
+        )
+        plain = folder / "plain"
+        with RasterWriter(plain, grid, bands=["c"], dtype="uint8", nodata=0) as writer:
+            codes = np.ones((10, 10), np.uint8)
+            codes[3, 3] = 2
+            writer.write(grid.window, codes)
+        finish_map(
+            plain, folder / f"{'ab'[number]}.tif", found, tags={key: values[number] for key, values in tags.items()}
+        )
+        plain.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(("given", "error", "words"), [
+    ({"legends": ({1: "Water", 2: "Forest"}, {1: "Forest", 2: "Water"})}, LabelError, "not of one legend"),
+    ({"COVERMAP_MODEL": ["m", "n"]}, DataError, "not by one model"),
+    ({"COVERMAP_HISTORY": ['[{"step": "sieve", "min_area": "4px"}]', "[]"]}, DataError, "by the same steps"),
+])  # fmt: skip
+def test_maps_that_are_no_tiles_of_one_are_refused(tmp_path, given, error, words) -> None:
+    folder = folder_of_tiles(tmp_path / "maps", **given)
+    with pytest.raises(error, match=rf"a\.tif and .*b\.tif .*{words}"):
+        sieve(folder, tmp_path / "o.tif", min_area="4px")
+
+
+def test_tiles_share_what_is_true_of_all(tmp_path) -> None:
+    steps = ['[{"step": "smooth", "radius_px": 1, "from": "x.tif", "changed_ha": 1}]',
+             '[{"step": "smooth", "radius_px": 1, "from": "y.tif", "changed_ha": 2}]']  # fmt: skip
+    folder = folder_of_tiles(
+        tmp_path / "maps", COVERMAP_MODEL=["m", "m"], COVERMAP_DATE=["2020", "2021"], COVERMAP_HISTORY=steps
+    )
+    done = sieve(folder, tmp_path / "o.tif", min_area="4px")
+    tags = tags_of(tmp_path / "o.tif")
+    first, second = json.loads(tags["COVERMAP_HISTORY"])
+    assert first == {"step": "smooth", "radius_px": 1}
+    assert second["from"] == "maps"
+    assert tags["COVERMAP_MODEL"] == "m"
+    assert "COVERMAP_DATE" not in tags
+    assert not any("VRT" in note for note in done.notes)
+
+
+@pytest.mark.parametrize("out", ["maps/a.tif", "maps/b.tiff"])
+@pytest.mark.parametrize("step", [["sieve", "--min-area", "4px"], ["smooth"]])
+def test_a_tile_of_a_folder_is_not_written_over(covermap, tmp_path, step, out) -> None:
+    folder = folder_of_tiles(tmp_path / "maps")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    code, _, err = covermap(step[0], folder, tmp_path / out, *step[1:], "--overwrite")
+    assert code == 1
+    assert "is an input of this call" in err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_polygons_do_not_take_the_style_of_a_tile(tmp_path) -> None:
+    folder = folder_of_tiles(tmp_path / "maps")
+    with pytest.raises(OutputError, match=r"a\.qml is an input of this call"):
+        polygonize(folder, folder / "a.gpkg", overwrite=True)
+
+
+def test_a_folder_of_maps_is_smoothed_by_classes_only(tmp_path) -> None:
+    folder = folder_of_tiles(tmp_path / "maps")
+    with pytest.raises(DataError, match=r"maps is a folder of maps: .* one by one"):
+        smooth(folder, tmp_path / "o.tif", mode="probabilities")
+
+
+def test_a_folder_of_maps_is_ranked_as_one(tmp_path) -> None:
+    done = rank(folder_of_tiles(tmp_path / "maps"), tmp_path / "o.csv", classes=["Forest"], side_px=10)
+    assert [(row["row"], row["col"], row["pixels"]) for row in done.rows] == [(0, 0, 1), (0, 10, 1)]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layers_beside_a_map_of_a_folder_are_left_out(tmp_path, layer) -> None:
+    folder = folder_of_tiles(tmp_path / "maps")
+    plain = tmp_path / "plain.tif"
+    grid = Grid(CRS.from_epsg(32633), METRES, 10, 10)
+    with RasterWriter(plain, grid, bands=["x"], dtype="float32") as writer:
+        writer.write(grid.window, np.zeros((10, 10), np.float32))
+    plain.rename(layer_beside(folder / "a.tif", layer))
+    assert sieve(folder, tmp_path / "o.tif", min_area="4px").summary.num_pixels == (200, 0)
+
+
+def test_a_changed_map_has_the_hash_of_its_own_codes(tmp_path) -> None:
+    source, _ = make(tmp_path)
+    sieve(source, tmp_path / "o.tif", min_area="9px")
+    want = hashlib.sha256(codes_of(tmp_path / "o.tif").tobytes()).hexdigest()
+    assert tags_of(tmp_path / "o.tif")["COVERMAP_CONTENT"] == f"sha256:{want}"
 
 
 def test_a_real_map_of_another_maker_is_sieved(shared, tmp_path) -> None:

@@ -87,6 +87,18 @@ def test_the_other_map_in_degrees_by_nearest_neighbour_and_geodesic_hectares(wri
     assert np.trace(found.matrix) == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_map_that_is_a_little_finer_is_read_whole(write_tif) -> None:
+    first, other = np.full((70, 70), 10, np.uint8), patches(COVER, (100, 100), 5, side=1)
+    paths = write_tif("map.tif", first, nodata=0, gsd=10.0), write_tif("fine.tif", other, nodata=0, gsd=7.0)
+    found = compare(*paths, legend="esa_worldcover", other_legend="esa_worldcover")
+    assert found.parts == 2
+    seen = found.other.read(found.grid.window, found.grid)
+    assert seen.shape == (140, 140)
+    rows = ((np.arange(140) + 0.5) * 5 // 7).astype(int)
+    assert set(rows) == set(range(100))  # each pixel of the other holds the centre of a part
+    np.testing.assert_array_equal(COVER[seen], other[np.ix_(rows, rows)])
+
+
 @pytest.mark.parametrize("factor", [2, 3, 5])
 def test_a_finer_map_loses_no_pixel(write_tif, factor: int, monkeypatch) -> None:
     monkeypatch.setattr(module, "WINDOW_PX", 40)

@@ -160,6 +160,7 @@ def test_sets_hold_the_right_class_as_often_as_they_say(tiny, tmp_path, covermap
     log_p, label = answers_of(load_model(run.path("model")), prepare_run(run.config), PredictConfig())
     inside = in_sets(np.exp(log_p).T.astype("float32"), card.task.set_from)
     assert inside[label, np.arange(len(label))].mean() >= 0.9 - 1e-3
+    assert f"{inside.sum(0).mean():.2f} classes each" in card.facts["decision"]
     scores = evaluate(run)["models"]["network"]["scores"]
     assert 0 < scores["coverage"] <= 1
     assert 1 <= scores["set_size"] <= 3

@@ -16,6 +16,7 @@ from rasterio.crs import CRS
 from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError, ConfigError, CovermapError, LabelError, ModelError, OutputError
+from covermap.core.legend import Legend
 from covermap.data.simulate_events import EventRecipe, write_event
 from covermap.verbs.event import event
 from covermap.verbs.rank import rank
@@ -196,6 +197,8 @@ def test_ranks_of_any_class_map_and_expected_hectares(tmp_path: Path) -> None:
     for path in (source, layer):
         with rasterio.open(path, "r+") as file:
             file.update_tags(COVERMAP_MODEL="one")
+    with rasterio.open(source, "r+") as file:
+        file.update_tags(COVERMAP_LEGEND=json.dumps(Legend.from_dict({1: "class 1", 2: "class 2"}).to_dict()))
     done = rank(source, tmp_path / "expected.csv", classes=["class 2"], side_px=128)
     assert done.rows[0]["expected_ha"] == pytest.approx(0.9 * 16 + 0.1 * (163.84 - 16), abs=1e-3)
     with pytest.raises(LabelError, match="no class 'flood'"):

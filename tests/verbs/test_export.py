@@ -80,9 +80,15 @@ def test_an_esri_model_definition_and_its_function_give_the_same_codes(model: Pa
     mask = np.ones((4, 64, 64), np.uint8)
     mask[2, 20:30, 20:40] = 0
     blocks = function.updatePixels(
-        (0, 0), (1, 48, 48), {"pixelType": "u1"}, raster_pixels=numbers.astype(np.int16), raster_mask=mask
+        (0, 0),
+        (1, 48, 48),
+        {"pixelType": "u1"},
+        raster_pixels=np.where(mask.min(0) > 0, numbers, 32000).astype(np.int16),
+        raster_mask=mask,
     )
-    expected = np.where(mask.min(0) > 0, ours(model, numbers), 0)[8:56, 8:56]
+    means = np.array([0.1, 0.2, 0.3, 0.4], np.float32)[:, None, None] / 1e-4
+    filled = np.where(mask.min(0) > 0, numbers, means).astype(np.float32)
+    expected = np.where(mask.min(0) > 0, ours(model, filled), 0)[8:56, 8:56]
     np.testing.assert_array_equal(blocks["output_pixels"][0], expected)
     np.testing.assert_array_equal(blocks["output_mask"][0], mask.min(0)[8:56, 8:56])
     assert blocks["output_pixels"].dtype == np.uint8
@@ -131,6 +137,7 @@ def test_a_folder_and_a_network(model: Path, tmp_path: Path) -> None:
         ("m.json", {"private": True}, "--private has no effect with --to mlm"),
         ("m.json", {"size_px": 64}, "--size-px has no effect with --to mlm"),
         ("m-1.emd", {}, "no name of a Python class"),
+        ("m.onnx", {"size_px": 0}, "windows of 0 px hold nothing"),
         ("shared", {"private": True}, "--private is for the hub"),
     ],
 )
