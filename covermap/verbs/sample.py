@@ -125,7 +125,8 @@ def _draw(frame: Frame, plan: Plan) -> tuple[list[int], Drawn, list[Cluster]]:
     if plan.method == "systematic":
         return [wanted], frame.every(wanted, plan.seed), []
     if plan.method == "cluster":
-        drawn, clusters = frame.squares(plan.cluster_px, -(-wanted // plan.per_cluster), plan.per_cluster, plan.seed)
+        squares = max(2, -(-wanted // plan.per_cluster))  # one alone does not tell how much they differ
+        drawn, clusters = frame.squares(plan.cluster_px, squares, plan.per_cluster, plan.seed)
         return [wanted], drawn, clusters
     if plan.method == "random":
         num = [wanted]

@@ -518,3 +518,29 @@ def test_a_disk_that_is_full_is_said(scene, tmp_path, monkeypatch):
 def test_a_seed_below_zero_is_refused():
     with pytest.raises(ConfigError, match="seed is -1"):
         Plan(seed=-1)
+
+
+def test_geometry_of_other_kinds(scene, tmp_path):
+    path, truth, _ = scene
+    points = tmp_path / "s.gpkg"
+    sample(path, points, Plan(num=200))
+    table = interpret(points, path, truth)
+    want = assess(path, points)["areas"]
+    changed = table.set_geometry([shapely.MultiPoint([point]) for point in table.geometry], crs=table.crs)
+    changed.to_file(points, driver="GPKG")
+    assert assess(path, points)["areas"] == want
+    pairs = table.set_geometry(
+        [shapely.MultiPoint([(p.x, p.y), (p.x + 1, p.y)]) for p in table.geometry], crs=table.crs
+    )
+    for other, kind in ((pairs, "MultiPoint"), (table.set_geometry(table.buffer(3)), "Polygon")):
+        other.to_file(points, driver="GPKG")
+        with pytest.raises(DataError, match=f"are no points but {kind}"):
+            assess(path, points)
+
+
+def test_two_clusters_are_drawn_at_least(scene, tmp_path):
+    path, truth, _ = scene
+    done = sample(path, tmp_path / "s.csv", Plan(method="cluster", num=10))
+    assert len(done.design.clusters) == 2
+    interpret(tmp_path / "s.csv", path, truth)
+    assert assess(path, tmp_path / "s.csv")["overall"]["ci95"] is not None
