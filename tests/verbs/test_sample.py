@@ -379,7 +379,9 @@ def test_points_that_were_moved_are_refused(scene, write_tif, tmp_path):
         assess(path, points)
     # The same pixels in another file may be another map: its points are told by its strata.
     other = write_tif("flipped.tif", np.ascontiguousarray(truth[::-1]), nodata=0)
-    assert "Stehman" in assess(other, points)["estimator"]
+    found = assess(other, points)
+    assert "Stehman" in found["estimator"]
+    assert "they were moved" in found["notes"][0]
 
 
 def test_a_geometry_that_is_not_at_its_x_and_y_is_refused(scene, tmp_path):
