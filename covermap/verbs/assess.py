@@ -148,8 +148,8 @@ def _units(
         elsewhere = codes[found.stratum] != mapped_codes
         _require_unmoved(of, plan, found, elsewhere)
         notes.append(
-            f"{of.name} has as many pixels of each class as the map that was sampled, yet {found.named(elsewhere)} lie in "
-            "another class than they were drawn from: if it is the same map, they were moved, and nothing here holds"
+            f"{of.name} has as many pixels of each class as the map that was sampled, yet {found.named(elsewhere)} lie "
+            "in another class than they were drawn from: if it is the same map, they were moved, and nothing here holds"
         )
     notes.append("strata are not the classes of this map")
     return units(found.stratum, weights_of(found.stratum, areas_ha, pixel_ha)), "strata differ (Stehman 2014)", notes

@@ -82,8 +82,8 @@ def sample(
     """Draw pixels of a map; writes OUT (.gpkg or .csv) with an empty `reference`, and OUT's design beside it.
 
     strata: another raster of codes on the same grid, where strata are not to be the map's own classes; it holds all of
-    the map. Pixels of the map without a class cannot be drawn. Reads the map twice, block by block; memory: a block, and the sample.
-    Raises ConfigError, DataError, LabelError, GridError, OutputError.
+    the map. Pixels of the map without a class cannot be drawn. Reads the map twice, block by block; memory: a block and
+    the sample. Raises ConfigError, DataError, LabelError, GridError, OutputError.
     """
     out = Path(out)
     if out.suffix.lower() not in (".gpkg", ".csv"):
