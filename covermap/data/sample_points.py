@@ -95,6 +95,7 @@ def _read(path: str | Path, design: Design, of: ClassMap) -> gpd.GeoDataFrame:
         )
     if table.geometry.isna().any() or table.geometry.is_empty.any():
         raise DataError(f"{path} holds points without a place", fix="restore the file: every drawn point counts")
+    table = _single(table, str(path))
     if plain:
         if design.crs is None and of.grid.crs is not None:
             raise GridError(
@@ -105,6 +106,24 @@ def _read(path: str | Path, design: Design, of: ClassMap) -> gpd.GeoDataFrame:
         table = gpd.GeoDataFrame(table.drop(columns="geometry"), geometry=table.geometry.to_numpy(), crs=_crs(design))
     require_crs(table, of.grid, str(path))
     return onto_crs(table, of.grid, None, str(path))
+
+
+def _single(table: gpd.GeoDataFrame, path: str) -> gpd.GeoDataFrame:
+    """Multipoints of one part, as some programs save them, as points; raises DataError for all but points."""
+    import shapely
+
+    shapes = table.geometry.to_numpy()
+    several = (shapely.get_type_id(shapes) == shapely.GeometryType.MULTIPOINT) & (
+        shapely.get_num_geometries(shapes) == 1
+    )
+    table = table.set_geometry(np.where(several, shapely.get_geometry(shapes, 0), shapes), crs=table.crs)
+    if (other := table.geometry.geom_type.to_numpy() != "Point").any():
+        kinds = ", ".join(sorted(set(table.geometry.geom_type[other])))
+        raise DataError(
+            f"{_which(_ids(table), other)} of {path} are no points but {kinds}",
+            fix="give the points as they were drawn, not areas around them or several of them in one",
+        )
+    return table
 
 
 def _require_all(table: gpd.GeoDataFrame, design: Design, path: str) -> None:

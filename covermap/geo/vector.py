@@ -38,7 +38,11 @@ def read_table(
     try:
         layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
         if layer is None and len(layers) > 1:
-            raise LabelError(f"{path} holds the layers {', '.join(layers)}", fix=f"name one: data.layer: {layers[0]}")
+            raise LabelError(
+                f"{path} holds the layers {', '.join(layers)}",
+                fix=f"name one: data.layer: {layers[0]}; where "
+                f"a file alone is given, give one of a single layer: ogr2ogr NEW.gpkg {path} {layers[0]}",
+            )
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             table = pyogrio.read_dataframe(path, layer=layer or (layers[0] if layers else None))

@@ -145,7 +145,12 @@ def _units(
         weight = weights_of(found.mapped, counted.area_ha.tolist(), pixel_ha)
         return units(found.mapped, weight, pure=True), "stratified by map class (Olofsson et al. 2014)", notes
     if same_pixels == on_map and plan.strata_of != "raster":
-        _require_unmoved(of, plan, found, codes[found.stratum] != mapped_codes)
+        elsewhere = codes[found.stratum] != mapped_codes
+        _require_unmoved(of, plan, found, elsewhere)
+        notes.append(
+            f"{of.name} has as many pixels of each class as the map that was sampled, yet {found.named(elsewhere)} lie "
+            "in another class than they were drawn from: if it is the same map, they were moved, and nothing here holds"
+        )
     notes.append("strata are not the classes of this map")
     return units(found.stratum, weights_of(found.stratum, areas_ha, pixel_ha)), "strata differ (Stehman 2014)", notes
 

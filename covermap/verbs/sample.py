@@ -81,9 +81,9 @@ def sample(
 ) -> Sampled:
     """Draw pixels of a map; writes OUT (.gpkg or .csv) with an empty `reference`, and OUT's design beside it.
 
-    strata: another raster of codes on the same grid, where strata are not to be the map's own classes. Pixels of the
-    map without a class cannot be drawn. Reads the map twice, block by block; memory: a block, and the sample.
-    Raises ConfigError, DataError, LabelError, GridError, OutputError.
+    strata: another raster of codes on the same grid, where strata are not to be the map's own classes; it holds all of
+    the map. Pixels of the map without a class cannot be drawn. Reads the map twice, block by block; memory: a block and
+    the sample. Raises ConfigError, DataError, LabelError, GridError, OutputError.
     """
     out = Path(out)
     if out.suffix.lower() not in (".gpkg", ".csv"):
@@ -125,7 +125,8 @@ def _draw(frame: Frame, plan: Plan) -> tuple[list[int], Drawn, list[Cluster]]:
     if plan.method == "systematic":
         return [wanted], frame.every(wanted, plan.seed), []
     if plan.method == "cluster":
-        drawn, clusters = frame.squares(plan.cluster_px, -(-wanted // plan.per_cluster), plan.per_cluster, plan.seed)
+        squares = max(2, -(-wanted // plan.per_cluster))  # one alone does not tell how much they differ
+        drawn, clusters = frame.squares(plan.cluster_px, squares, plan.per_cluster, plan.seed)
         return [wanted], drawn, clusters
     if plan.method == "random":
         num = [wanted]
