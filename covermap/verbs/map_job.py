@@ -63,16 +63,14 @@ class Layer(NamedTuple):
 class MapRequest:
     """All that a worker needs to compute blocks, in any process that sees the same files.
 
-    weights: checksum of the model's, so that a worker that stays does not go on with those that were there before.
-    card: that of its config.json.
-    known: that of what the model was trained on, where the map is to tell the distance from it.
+    model_sums: names and checksums of the model's files that are read, so that a worker that stays does not go on with
+    those that were there before.
     aoi: polygons; only what lies in them is mapped. statistics: see infer.open_for. first: scenes that have been
     mapped where they overlap this one and hold data.
     """
 
     model: str
-    weights: str
-    card: str
+    model_sums: tuple[tuple[str, str], ...]
     images: tuple[ImageConfig, ...]
     out: str
     settings: PredictConfig
@@ -80,7 +78,6 @@ class MapRequest:
     any_gsd: bool = False
     statistics: OwnStatistics | None = None
     first: tuple[tuple[ImageConfig, ...], ...] = ()
-    known: str = ""
 
     def __hash__(self) -> int:
         return hash(repr(self))  # configs hold lists, which have no hash
@@ -160,7 +157,7 @@ class MapJob:
     def sums(self) -> dict[str, str]:
         """Checksums of everything that is read. Remote images are known by their address only."""
         scenes = [self.scene, *self.first]
-        sums = {"config.json": self.request.card, "model.safetensors": self.request.weights}
+        sums = dict(self.request.model_sums)
         files = [*(file for scene in scenes for file in scene.files), *filter(None, [self.request.aoi])]
         sums |= {f"input {number} ({Path(path).name})": checksum(path) for number, path in enumerate(files)}
         sums["remote"] = " ".join(path for scene in scenes for path in scene.paths if is_remote(path))
@@ -170,8 +167,6 @@ class MapJob:
             sums[key] = repr((raster.bands, raster.nodata, raster.grid, self.scene.added.get(key), scaling, masks))
         if "dates" in self.card.spec.uses:
             sums["dates"] = repr(self.scene.dates)
-        if self.request.known:
-            sums["applicability.safetensors"] = self.request.known
         if self.scene.statistics:
             sums["statistics"] = json.dumps(self.scene.statistics)
         return sums
@@ -248,9 +243,7 @@ class MapJob:
         """Say that the map is there, and drop its blocks."""
         (self.work / _FINISHED).touch()
         self.finished = True
-        for path in self.work.glob("*.npz"):
-            path.unlink()
-        for path in self.work.glob("*.tif"):
+        for path in (*self.work.glob("*.npz"), *self.work.glob("*.tif")):
             path.unlink()
 
     def close(self) -> None:
@@ -407,7 +400,7 @@ def compute_block(task: tuple[MapRequest, str, Window]) -> None:
     job = _opened(request, fingerprint)
     if job.is_done(block):
         return
-    model = _loaded(request.model, request.weights, request.card, request.settings.device, request.settings.precision)
+    model = _loaded(request.model, request.model_sums, request.settings.device, request.settings.precision)
     with ThreadPoolExecutor(1) as reader:
         job.compute(model, block, reader, threading.Event())
 
@@ -419,5 +412,5 @@ def _opened(request: MapRequest, fingerprint: str) -> MapJob:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, weights: str, card: str, device: str, precision: Any) -> LandModel:
+def _loaded(model: str, sums: tuple[tuple[str, str], ...], device: str, precision: Any) -> LandModel:
     return load_model(model, device=device, precision=precision)

@@ -68,7 +68,7 @@ def predict(
     if not card.task.kind.chips:
         require_tif(out)
         request = _request(
-            folder, card, images, out, settings, weights=checksum(weights_path(folder)), aoi=aoi, any_gsd=any_gsd,
+            folder, card, images, out, settings, sums=_model_sums(folder, settings), aoi=aoi, any_gsd=any_gsd,
             statistics=statistics,
         )  # fmt: skip
         (done,) = _work_off(
@@ -117,12 +117,12 @@ def predict_scenes(
     names = [scene.name for scene in scenes]
     if double := sorted({name for name in names if names.count(name) > 1}):
         raise OutputError(f"several scenes are called {double[0]}", fix="rename them: each map is called as its scene")
-    requests, weights = [], checksum(weights_path(where))
+    requests, sums = [], _model_sums(where, settings)
     for number, scene in enumerate(scenes):
         first = tuple(tuple(one.images) for one in overlapping(scene.grid, scenes[:number]))
         target = Path(folder) / f"{scene.name}.tif"
         requests.append(
-            _request(where, card, scene.images, target, settings, weights=weights, aoi=aoi, any_gsd=any_gsd,
+            _request(where, card, scene.images, target, settings, sums=sums, aoi=aoi, any_gsd=any_gsd,
                      statistics=scene.statistics, first=first)
         )  # fmt: skip
     found = list(_work_off(
@@ -141,19 +141,22 @@ def ready_settings(settings: PredictConfig) -> PredictConfig:
 
 
 def _request(
-    folder: Path, card: ModelCard, images: Sequence[ImageConfig], out: Path, settings: PredictConfig, *, weights: str,
-    aoi: str | Path | None, any_gsd: bool, statistics: OwnStatistics | None = None,
+    folder: Path, card: ModelCard, images: Sequence[ImageConfig], out: Path, settings: PredictConfig, *,
+    sums: tuple[tuple[str, str], ...], aoi: str | Path | None, any_gsd: bool, statistics: OwnStatistics | None = None,
     first: tuple[tuple[ImageConfig, ...], ...] = (),
 ) -> MapRequest:  # fmt: skip
     if card.task.kind.takes == "numbers":
         none = dict.fromkeys(("confidence", "probabilities", "entropy", "sets"), False)
         settings = settings.model_copy(update=none)
-    trained_on = applicability_path(folder)
-    known = checksum(trained_on) if settings.applicability and trained_on.is_file() else ""
     return MapRequest(
-        str(folder), weights, checksum(folder / "config.json"), tuple(images), str(out), settings,
-        str(aoi) if aoi else None, any_gsd, statistics, first, known,
+        str(folder), sums, tuple(images), str(out), settings, str(aoi) if aoi else None, any_gsd, statistics, first
     )  # fmt: skip
+
+
+def _model_sums(folder: Path, settings: PredictConfig) -> tuple[tuple[str, str], ...]:
+    """Names and checksums of the files of a model that a map depends on."""
+    files = [folder / "config.json", weights_path(folder), *([applicability_path(folder)] * settings.applicability)]
+    return tuple((path.name, checksum(path)) for path in files if path.is_file())
 
 
 def _work_off(

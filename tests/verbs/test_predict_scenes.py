@@ -207,13 +207,12 @@ def test_a_worker_that_stays_takes_the_weights_of_the_call(trained, scenes, tmp_
     for sign in (1, -1):
         turned = {key: value if "running" in key else np.asarray(sign * value) for key, value in arrays.items()}
         save_file(turned, folder / "model.safetensors")
-        weights = checksum(folder / "model.safetensors")
+        sums = tuple((name, checksum(folder / name)) for name in ("config.json", "model.safetensors"))
         images = (ImageConfig(path=scenes[0]),)
-        card = checksum(folder / "config.json")
-        request = MapRequest(str(folder), weights, card, images, str(tmp_path / f"{sign}.tif"), ready_settings(SMALL))
-        job = map_job._opened(request, weights)
+        request = MapRequest(str(folder), sums, images, str(tmp_path / f"{sign}.tif"), ready_settings(SMALL))
+        job = map_job._opened(request, str(sums))
         job.open_work(alone=True)
-        map_job.compute_block((request, weights, job.blocks[0]))
+        map_job.compute_block((request, str(sums), job.blocks[0]))
         seen.append(np.load(job.path_of(job.blocks[0]))["codes"])
     assert not np.array_equal(*seen)
 
