@@ -15,7 +15,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_bounds
 
 from covermap.core.errors import DataError, GridError
-from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.grid import Grid, Window, partition, placed
 from covermap.geo.vector import read_table
 
 STEPS = 1000
@@ -58,15 +58,7 @@ def in_pixels(table: gpd.GeoDataFrame, grid: Grid) -> npt.NDArray[np.object_]:
         ])  # fmt: skip
         shapes = shapely.segmentize(shapely.intersection(shapes, near), side / STEPS)
         shapes = _valid(gpd.GeoSeries(shapes, crs=table.crs).to_crs(grid.crs.to_wkt()).to_numpy())
-    to = ~grid.transform
-    return np.asarray(
-        shapely.transform(
-            shapes,
-            lambda xy: np.column_stack(
-                [to.a * xy[:, 0] + to.b * xy[:, 1] + to.c, to.d * xy[:, 0] + to.e * xy[:, 1] + to.f]
-            ),
-        )
-    )
+    return np.asarray(shapely.transform(shapes, lambda xy: placed(xy, ~grid.transform)))
 
 
 def _valid(shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:

@@ -237,6 +237,12 @@ class Grid:
         return f"{crs} at {self.gsd_m:.4g} m, {self.height} x {self.width} px"
 
 
+def placed(xy: npt.NDArray[np.float64], transform: Affine) -> npt.NDArray[np.float64]:
+    """Points (N, 2) after an affine transform."""
+    a, b, c, d, e, f = transform[:6]
+    return np.stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f], axis=1)
+
+
 def similar_gsd(one: float, two: float) -> bool:
     """Whether two pixel sizes differ by less than a fifth, which one model can take."""
     return 1 / 1.2 <= one / two <= 1.2

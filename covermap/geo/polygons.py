@@ -13,10 +13,9 @@ import numpy.typing as npt
 import rasterio
 import rasterio.features
 import shapely
-from affine import Affine
 
 from covermap.core.errors import ConfigError
-from covermap.geo.grid import Grid
+from covermap.geo.grid import Grid, placed
 from covermap.geo.patches import sorted_once
 
 Shapes = npt.NDArray[np.object_]
@@ -39,7 +38,7 @@ def trace(path: str | Path) -> tuple[Shapes, npt.NDArray[np.int64]]:
         to_pixels = ~dataset.transform
     shapes = np.empty(len(found), object)
     shapes[:] = [shape for shape, _ in found]
-    shapes = shapely.transform(shapes, lambda xy: np.rint(_placed(xy, to_pixels)))
+    shapes = shapely.transform(shapes, lambda xy: np.rint(placed(xy, to_pixels)))
     return with_junctions(shapes), np.array([code for _, code in found], np.int64)
 
 
@@ -156,10 +155,4 @@ def _surfaces(shapes: Any) -> Shapes:
 
 def to_crs_units(shapes: Shapes, grid: Grid) -> Shapes:
     """Polygons with coordinates of the map's CRS."""
-    return np.asarray(shapely.transform(shapes, lambda xy: _placed(xy, grid.transform)))
-
-
-def _placed(xy: npt.NDArray[np.float64], transform: Affine) -> npt.NDArray[np.float64]:
-    """Points (N, 2) after an affine transform."""
-    a, b, c, d, e, f = transform[:6]
-    return np.stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f], axis=1)
+    return np.asarray(shapely.transform(shapes, lambda xy: placed(xy, grid.transform)))
