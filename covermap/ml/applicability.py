@@ -24,7 +24,8 @@ CELL_PX = 16
 MAX_CELLS = 2048
 USUAL = 0.95
 """Share of the held-out cells that count as usual."""
-_FEWEST = 40
+FEWEST = 40
+"""Cells of which something can be said."""
 _FEW_PX = CELL_PX * CELL_PX // 4
 _NAMES = ("mean", "whiten", "cells", "bound")
 Floats = npt.NDArray[np.floating[Any]]
@@ -46,7 +47,7 @@ class Applicability:
         place (N,): where each lies; with few cells held out, those of each place are compared with all others instead.
         Raises DataError where there is too little to say what is usual.
         """
-        if len(train) < _FEWEST or (len(held) < _FEWEST and len(np.unique(place)) < 2):
+        if len(train) < FEWEST or (len(held) < FEWEST and len(np.unique(place)) < 2):
             raise DataError(
                 f"no area of applicability: {len(train)} cells of {CELL_PX} px to learn from, {len(held)} held out",
                 fix="give more labels",
@@ -57,7 +58,7 @@ class Applicability:
         whiten = axes / deviation[:, None] / np.sqrt(spread + 1e-3)
         cells = (train - mean) @ whiten
         made = Applicability(mean.astype(np.float32), whiten.astype(np.float32), cells.astype(np.float32), 1.0)
-        if len(held) >= _FEWEST:
+        if len(held) >= FEWEST:
             distance = made.distances(held)
         else:
             own = place[:, None] == place[None]

@@ -10,7 +10,7 @@ from covermap.core.progress import Say
 from covermap.core.run import Run
 from covermap.data.chips import Cell, image_batch, survey
 from covermap.geo.grid import Window
-from covermap.ml.applicability import CELL_PX, MAX_CELLS, USUAL, Applicability, cell_means
+from covermap.ml.applicability import CELL_PX, FEWEST, MAX_CELLS, USUAL, Applicability, cell_means
 from covermap.models import applicability_path
 from covermap.start import Prepared
 
@@ -27,12 +27,13 @@ def fit_applicability(run: Run, ready: Prepared, say: Say) -> None:
     except LabelError:  # a val part without labels was said to be one already
         held = ()
     try:
-        found = Applicability.fit(train, place, _means(ready, held)[0])
+        aside = _means(ready, held)[0]
+        found = Applicability.fit(train, place, aside)
     except DataError as error:
         say(f"note: {error.message}")
         return
     found.save(applicability_path(run.path("model")))
-    of = f"{USUAL:.0%} of the val part" if len(held) else f"{USUAL:.0%} of its own places"
+    of = f"{USUAL:.0%} of the val part" if len(aside) >= FEWEST else f"{USUAL:.0%} of its own places"
     say(f"area of applicability: {len(found.cells):,} cells of {CELL_PX} px, its bound holds {of}")
 
 
