@@ -38,7 +38,7 @@ class Confusion:
         if k < _OUTSIDE:
             rows = _packed(reference, prediction, lambda r, p: _pack(r, p, k))[1:]
         else:
-            rows = _wide(reference, prediction)
+            rows = pair_counts(reference, prediction)
         if rows[k:IGNORE].any():
             wrong = {i: n for i, n in enumerate(histogram(reference)[:IGNORE].tolist()) if n and i >= k}
             fix = "encode it with the legend of the model; unlabelled pixels are 255"
@@ -188,8 +188,8 @@ def _pack(reference: _Bytes, prediction: _Bytes, k: int) -> _Bytes:
     return pairs
 
 
-def _wide(reference: _Bytes, prediction: _Bytes) -> npt.NDArray[np.int64]:
-    """(256, 256) counts: a pair is two bytes."""
+def pair_counts(reference: _Bytes, prediction: _Bytes) -> npt.NDArray[np.int64]:
+    """(256, 256) counts of pairs of two arrays of bytes, of one shape."""
     table = np.zeros(1 << 16, np.int64)
     for r, p in _blocks(reference, prediction):
         table += np.bincount(r * np.uint16(256) + p, minlength=1 << 16)
