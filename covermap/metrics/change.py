@@ -3,8 +3,8 @@
 A pixel has a class on each date and is changed or not; a mask may say so beside the classes, or the classes alone do.
 Both sides of a comparison are brought to states, and states are counted in pairs:
 
-    0 unchanged, classes not known    1 changed, classes not known    2 + a K + b changed, from class a to class b
-    2 + K^2 + a K + b unchanged, of classes a and b (which contradict the mask where they differ)
+    a K + b   changed from class a to class b         K^2   changed, classes not known
+    the same + K^2 + 1   not changed; of two classes a and b that differ it contradicts itself
 
 The field publishes scores of semantic change by two tables, which give different numbers under the same names, so the
 convention is always stated:
@@ -33,7 +33,6 @@ Counts: TypeAlias = npt.NDArray[Any]
 MOST_CLASSES = 50
 """Classes whose joint histogram (200 MB) can be held."""
 _BLOCK = 1 << 18
-_UNCHANGED, _CHANGED, _FIRST = 0, 1, 2
 
 
 class Pair(NamedTuple):
@@ -198,26 +197,23 @@ class States:
 
     def __init__(self, num_classes: int) -> None:
         k = self._k = num_classes
-        self.number = _FIRST + 2 * k * k
+        self.bare = k * k  # changed, classes not known
+        self.number = 2 * (self.bare + 1)
         self.dtype = np.uint8 if self.number < 256 else np.uint16
         self.unknown = int(np.iinfo(self.dtype).max)
         a, b = (v.ravel() for v in np.divmod(np.arange(k * k), k))
-        none = np.full(_FIRST, -1)
-        self.before, self.after = np.concatenate([none, a, a]), np.concatenate([none, b, b])
-        self.changed = np.arange(self.number) < _FIRST + k * k
-        self.changed[_UNCHANGED] = False
+        self.before, self.after = (np.tile(np.append(side, -1), 2) for side in (a, b))
+        self.changed = np.arange(self.number) <= self.bare
         self._tables = self._make_tables()
 
-    def _make_tables(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-        """States of 256 before + after, (65536,) each: where no mask tells, where it says unchanged, where changed."""
+    def _make_tables(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """States of 256 before + after, (65536,) each: where no mask tells, and where it says changed."""
         k, index = self._k, np.arange(256)
         known = (index < k)[:, None] & (index < k)
-        changed = _FIRST + index[:, None] * k + index
-        same = index[:, None] == index
-        plain = np.where(known, np.where(same, changed + k * k, changed), self.unknown)
-        tables = plain, np.where(known, changed + k * k, _UNCHANGED), np.where(known, changed, _CHANGED)
-        first, second, third = (table.ravel().astype(self.dtype) for table in tables)
-        return first, second, third
+        changed = np.where(known, index[:, None] * k + index, self.bare)
+        alone = np.where(index[:, None] == index, changed + self.bare + 1, changed)
+        first, second = (np.where(known, alone, self.unknown), changed)
+        return first.ravel().astype(self.dtype), second.ravel().astype(self.dtype)
 
     def of(self, pair: Pair) -> npt.NDArray[Any]:
         """States (N,) of flat arrays, `unknown` where nothing is told; raises LabelError for what is no class."""
@@ -229,15 +225,14 @@ class States:
         keys |= after
         if pair.changed is None:
             return self._tables[0].take(keys)
-        mask = _as_bytes(pair.changed)
-        odd = (mask > 1) & (mask != IGNORE)
-        if odd.any():
-            raise LabelError(
-                f"the mask of change holds {int(mask[odd][0])}", fix="0 is unchanged, 1 changed, 255 not known"
-            )
-        found = self._tables[1].take(keys)
-        np.copyto(found, self._tables[2].take(keys), where=mask == 1)
-        np.copyto(found, self.dtype(self.unknown), where=mask == IGNORE)
+        mask, found = _as_bytes(pair.changed), self._tables[1].take(keys)
+        found += (mask == 0) * self.dtype(self.bare + 1)
+        if mask.max(initial=0) > 1:
+            if (odd := (mask > 1) & (mask != IGNORE)).any():
+                raise LabelError(
+                    f"the mask of change holds {int(mask[odd][0])}", fix="0 is unchanged, 1 changed, 255 not known"
+                )
+            found[mask == IGNORE] = self.unknown
         return found
 
     def _require_classes(self, *sides: npt.NDArray[np.uint8]) -> None:
@@ -258,7 +253,7 @@ def margins_of(counts: Counts, num_classes: int, convention: Convention) -> Coun
     """
     states, k = States(num_classes), num_classes
     counts = counts.copy()
-    counts[_CHANGED] = 0
+    counts[states.bare] = 0
     if convention == "dates_stacked":
         groups = [np.where(states.changed, side + 1, 0) for side in (states.before, states.after)]
         size = k + 1
@@ -269,7 +264,7 @@ def margins_of(counts: Counts, num_classes: int, convention: Convention) -> Coun
     size += 1
     found = np.zeros((3, size), np.int64)
     for group in groups:
-        group[_CHANGED] = size - 1
+        group[states.bare] = size - 1
         same = counts * (group[:, None] == group)
         for row, sums in zip(found, (same.sum(1), counts.sum(0), counts.sum(1)), strict=True):
             row += np.bincount(group, weights=sums, minlength=size).astype(np.int64)
