@@ -167,7 +167,7 @@ def infer_block(
         return _read_column(model, scene, windows, rows, stripe, wanted, batch_size)
 
     step = f"prediction: {batch_size} windows of {windows.size_px} px at once, {bottom - top} rows held"
-    num = len(model.legend)
+    num = model.task.num_answers
     with within_memory(step, fix=LIGHTER), nullcontext(reader) if reader else ThreadPoolExecutor(1) as pool:
         held = np.zeros((num + (known is not None), bottom - top, windows.width), np.float32)
         coming = pool.submit(read, cols[0])

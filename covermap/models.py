@@ -76,11 +76,32 @@ class ForestModel(LandModel):
         if self.task.kind.chips:
             return self.forest.probabilities(chip_features(stacked, valid))
         shares = np.zeros((*valid.shape, len(self.legend)), np.float32)
-        shares[valid] = self.forest.probabilities(stacked.transpose(0, 2, 3, 1)[valid])
+        pixels = pixel_features(stacked.transpose(0, 2, 3, 1)[valid], self.spec, self.task)
+        shares[valid] = self.forest.probabilities(pixels)
         return shares.transpose(0, 3, 1, 2)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         return self.forest.arrays()
+
+
+def pixel_features(stacked: npt.NDArray[np.float32], spec: InputSpec, task: Task) -> npt.NDArray[np.float32]:
+    """Bands of all dates (N, F) -> what a forest sees of a pixel: of change also how much each band changed."""
+    if task.name != "change":
+        return stacked
+    found, start = [stacked], 0
+    for entry in spec.sensors:
+        count = len(entry.bands)
+        if entry.num_dates == 2:
+            found.append(stacked[:, start + count : start + 2 * count] - stacked[:, start : start + count])
+        start += entry.num_dates * count
+    return np.concatenate(found, 1)
+
+
+def num_features(spec: InputSpec, task: Task) -> int:
+    """How many numbers a forest sees of a pixel or chip."""
+    if task.kind.chips:
+        return 2 * spec.num_channels
+    return int(pixel_features(np.zeros((0, spec.num_channels), np.float32), spec, task).shape[1])
 
 
 def chip_features(stacked: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -193,10 +214,10 @@ def load_model(folder: str | Path, *, device: str = "cpu", precision: str = "flo
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({error})", fix="copy the model again, or train it again") from error
     if card.kind == "forest":
-        kind, bands = card.task.kind, card.spec.num_channels
         forest = Forest.from_arrays(
-            arrays, num_features=bands * (1 + kind.chips), num_classes=len(card.legend), shares=kind.takes != "numbers"
-        )
+            arrays, num_features=num_features(card.spec, card.task), num_classes=len(card.legend),
+            shares=card.task.kind.takes != "numbers",
+        )  # fmt: skip
         return ForestModel(card.spec, card.task, forest, card.facts)
     if card.kind != "network":
         raise ModelError(f"{folder}: model kind {card.kind!r} is not known", fix="update covermap")

@@ -17,7 +17,7 @@ from accelerate import init_empty_weights
 
 from covermap.core.config import RunConfig, parse_date
 from covermap.core.errors import ConfigError, DataError, LabelError
-from covermap.core.task import KINDS, Task
+from covermap.core.task import KINDS, SIAMESE, Task
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
 from covermap.data.augment import require_effect
@@ -28,6 +28,7 @@ from covermap.data.reference import side_of_windows, with_reference
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split, part_counts
 from covermap.data.stats import input_spec, target_statistics, with_own_statistics, with_statistics
+from covermap.data.transitions import contradictions
 from covermap.earlier import Earlier
 from covermap.geo.grid import Window
 from covermap.hub import checkpoint_sum, place_of, require_file
@@ -107,7 +108,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     model = config.model
     earlier = Earlier.open(model.start, setting="model.start") if model.start else None
     extra = Earlier.open(model.extra, setting="model.extra") if model.extra else None
-    build = build_arguments(model, earlier, extra, chips=KINDS[config.task_section.name].chips)
+    build = build_arguments(config, earlier, extra)
     if earlier:
         earlier.require_same_parts(build)
     scenes, task = with_reference(open_scenes(config.data), config)
@@ -127,12 +128,14 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     else:
         longest = max(max(scene.grid.height, scene.grid.width) for scene in scenes)
         found = survey(scenes, split, cell_px=int(np.clip(longest // 64, 1, 32)))
-    names = task.legend.names
+    # Of transitions cells are drawn by whether they changed.
+    names = scenes[0].legend.names if task.kind.takes == "transitions" and scenes[0].legend else task.legend.names
     counts = found.cell_px
     if task.kind.takes == "presence":  # chips without any of the classes are a kind of their own
         counts = np.column_stack([counts, (counts.sum(1) == 0).astype(counts.dtype)])
     sampling = plan_sampling(counts, method=config.train.sampling, rare=config.train.rare, names=names)
     notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *found.notes, *wishes, *sampling.notes]
+    notes += contradictions([scene.target for scene in scenes])
     ready = Prepared(scenes, task, split, spec, found, sampling, notes, weights, build, earlier, extra)
     if not ready.has_val and config.decision.needs_val:
         raise ConfigError("section decision is fitted on a val part, and there is none", fix="set split.val: 0.2")
@@ -194,11 +197,10 @@ def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str,
     return found
 
 
-def build_arguments(
-    config: ModelConfig, earlier: Earlier | None, extra: Earlier | None, *, chips: bool = False
-) -> dict[str, Any]:
+def build_arguments(run: RunConfig, earlier: Earlier | None, extra: Earlier | None) -> dict[str, Any]:
     """What build_model needs besides the data, as it is kept in a model folder; extra features also of `earlier`."""
     inherited = earlier.card.build.get("extra") if earlier else None
+    config, task = run.model, run.task_section.name
     return {
         "backbone": config.backbone,
         "decoder": config.decoder,
@@ -208,7 +210,8 @@ def build_arguments(
         "neck": config.neck,
         "pixel_width": config.pixel_width,
         "extra": extra.description if extra else inherited,
-        **({"pool": config.pool} if chips else {}),
+        **({"pool": config.pool} if KINDS[task].chips else {}),
+        **({"siamese": True} if task in SIAMESE else {}),
     }
 
 

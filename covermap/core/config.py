@@ -117,7 +117,19 @@ class DataConfig(Section):
     gsd_m: float | None = Field(
         None, gt=0, description="Pixel size to work at, of all images, on the finest one's corner; default: its own."
     )
-    labels: str | None = Field(None, description="Raster of class codes, polygons or points (GPKG, GeoJSON, SHP, CSV).")
+    labels: str | list[str] | None = Field(
+        None,
+        description="Raster of class codes, polygons or points (GPKG, GeoJSON, SHP, CSV); of change a list, a raster "
+        "for each date in order of time.",
+    )
+    change: str | None = Field(
+        None, description="Beside labels of two dates: mask of change (0 unchanged, 1 or 255 changed)."
+    )
+    label: Literal["class", "change", "dates", "single"] = Field(
+        "class",
+        description="Of labels on several dates: class, of the last one; change, where classes of a date and the next "
+        "differ (or the mask says so); dates, the classes of both; single, each date as a scene of its own.",
+    )
     field: str | None = Field(None, description="Class field of vector labels.")
     layer: str | None = Field(None, description="Layer of vector labels, if the file has several.")
     epsg: int | None = Field(None, ge=1, description="CRS of vector labels whose file states none.")
@@ -153,6 +165,13 @@ class DataConfig(Section):
             raise ValueError("data.labels has no effect with data.source: the layout knows its labels")
         if self.options and not self.source:
             raise ValueError("data.options has no effect without data.source")
+        if self.source is None and isinstance(self.labels, list) != (self.label != "class"):
+            if self.label != "change" or not self.labels:
+                raise ValueError("data.label change, dates and single go with labels of each date, [before, after]")
+        if self.change and not isinstance(self.labels, list):
+            raise ValueError(
+                "data.change goes with labels of each date; a mask alone is data.labels, with label: change"
+            )
         return self
 
     @model_validator(mode="after")
@@ -292,8 +311,8 @@ class RunConfig(Section):
     task: TaskName | TaskConfig = Field(
         "segmentation",
         description="What is learnt: segmentation (classes of pixels), hazard (one class against the rest), "
-        "classification, multilabel, chip_regression, density (of chips as a whole), regression (numbers of pixels); "
-        "or a section.",
+        "classification, multilabel, chip_regression, density (of chips as a whole), regression (numbers of pixels), "
+        "change (of two dates: changed or not), semantic_change (what became what); or a section.",
     )
     data: DataConfig
     split: SplitConfig = SplitConfig()
@@ -330,7 +349,11 @@ class RunConfig(Section):
         else:
             odd += ["model.pool"] if self.model.pool != "mean" else []
             odd += ["stages"] if self.stages and kind.takes != "classes" else []
-        if kind.takes in ("numbers", "presence"):
+        if kind.takes == "transitions":
+            odd += [
+                f"predict.{key}" for key in ("entropy", "sets", "probabilities") if getattr(self.predict, key, False)
+            ]
+        if kind.takes in ("numbers", "presence", "transitions"):
             odd += ["split.balanced"] if self.split.balanced else []
             odd += ["train.class_weights"] if self.train.class_weights not in ("sqrt", "none") else []
         if kind.takes == "numbers":
@@ -351,6 +374,16 @@ class RunConfig(Section):
             )
         if odd:
             raise ValueError(f"{odd[0]} has no effect with task {task}: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_go_with_the_task(self) -> RunConfig:
+        task, label = self.task_section.name, self.data.label
+        needed = {"change": "change", "semantic_change": "dates"}.get(task)
+        if needed and label != needed:
+            raise ValueError(f"task {task} learns from labels of two dates: set data.label: {needed}")
+        if label == "dates" and not needed:
+            raise ValueError(f"data.label: dates goes with task semantic_change, not with {task}")
         return self
 
     @property

@@ -144,7 +144,10 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
     if isinstance(config.data.leave_out, str):  # the names themselves: a run does not depend on the file
         changes["leave_out"] = config.data.model_copy(update={"leave_out": at(config.data.leave_out)}).left_out
     if config.data.labels:
-        changes["labels"] = at(config.data.labels)
+        own = config.data.labels
+        changes["labels"] = at(own) if isinstance(own, str) else [at(path) for path in own]
+    if config.data.change:
+        changes["change"] = at(config.data.change)
     if config.data.target and config.data.target.path:
         changes["target"] = config.data.target.model_copy(update={"path": at(config.data.target.path)})
     if isinstance(config.data.legend, str) and config.data.legend.endswith((".yaml", ".yml")):

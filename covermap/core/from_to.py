@@ -17,6 +17,10 @@ from covermap.core.legend import IGNORE, LandClass, Legend
 
 UNCHANGED, NODATA = 0, 65535
 UNCHANGED_COLOUR = "#f2f2ee"
+CHANGE = Legend(
+    "change", (LandClass(1, "unchanged", "#e8e8e0"), LandClass(2, "changed", "#c0392b")), nodata=0,
+    title="What a mask of change says",
+)  # fmt: skip
 _OF_THE_NEW = 0.75
 """A change has mostly the colour of the class that came, tinted by the one that went."""
 _BLOCK = 1 << 18  # pixels that stay in the processor's cache

@@ -1,7 +1,8 @@
 """Tasks: what a network's outputs are, by one word of the config.
 
-takes     classes   one class, softmax            presence   each class there or not, sigmoid
-          numbers   in their unit                 order      one of several classes in order
+takes     classes   one class, softmax            presence      each class there or not, sigmoid
+          numbers   in their unit                 order         one of several classes in order
+          transitions   a class before, one after, and whether it changed: a softmax each
 chips     one answer for a window as a whole, not for each pixel
 """
 
@@ -21,7 +22,8 @@ from covermap.core.legend import PALETTE, LandClass, Legend
 from covermap.core.section import Section
 
 TaskName = Literal[
-    "segmentation", "hazard", "classification", "multilabel", "regression", "chip_regression", "density"
+    "segmentation", "hazard", "classification", "multilabel", "regression", "chip_regression", "density", "change",
+    "semantic_change",
 ]  # fmt: skip
 LOW_IS_GOOD = ("loss", "rmse", "mae", "nll")
 """Scores of which the lowest is the best."""
@@ -30,7 +32,7 @@ LOW_IS_GOOD = ("loss", "rmse", "mae", "nll")
 class Kind(NamedTuple):
     """What all tasks of one name share; the first of the scores that a checkpoint can be chosen by is the default."""
 
-    takes: Literal["classes", "presence", "numbers", "order"]
+    takes: Literal["classes", "presence", "numbers", "order", "transitions"]
     chips: bool
     loss: str
     scores: tuple[str, ...]
@@ -43,8 +45,24 @@ KINDS: Mapping[str, Kind] = {
     "multilabel": Kind("presence", True, "binary_cross_entropy", ("map", "macro_f1", "micro_f1")),
     "regression": Kind("numbers", False, "huber", ("rmse", "mae", "r2", "r")),
     "chip_regression": Kind("numbers", True, "huber", ("rmse", "mae", "r2", "r")),
+    "change": Kind("classes", False, "cross_entropy + dice", ("f1", "auprc", "auc", "iou", "miou")),
+    "semantic_change": Kind(
+        "transitions",
+        False,
+        "semantic + change + change_dice + 0.5 * consistency",
+        (
+            *(f"{key}_{by}" for by in ("from_to", "dates_stacked") for key in ("score", "sek", "fscd")),
+            "miou",
+            "f1",
+            "iou",
+        ),
+    ),
     "density": Kind("order", True, "ordinal", ("macro_f1", "kappa", "oa", "auc", "mae")),
 }
+
+
+SIAMESE = ("change", "semantic_change")
+"""Tasks of which two dates go through one backbone: exchanging them transposes the answer."""
 
 
 def monitored(task: str, wanted: str) -> tuple[str, float]:
@@ -110,7 +128,12 @@ class Task:
     @property
     def num_channels(self) -> int:
         """Of the network: one for each output, or for each border between classes in order."""
-        return len(self.legend) - (self.kind.takes == "order")
+        return self.num_answers - (self.kind.takes == "order")
+
+    @property
+    def num_answers(self) -> int:
+        """One for each name; of transitions for each class before, each after, unchanged and changed."""
+        return 2 * len(self.legend) + 2 if self.kind.takes == "transitions" else len(self.legend)
 
     def scaled(self, mean: npt.ArrayLike, std: npt.ArrayLike) -> Task:
         """The same with what numbers are measured in while they are learnt."""
@@ -147,8 +170,8 @@ def make_task(config: TaskConfig, legend: Legend | None, numbers: Mapping[str, s
         return _density(config, numbers)
     if legend is None:
         raise ConfigError(f"task {config.name} needs classes", fix="set data.labels, or a layout that has them")
-    if config.name == "hazard":
-        return Task("hazard", legend, positive=_positive(config, legend))
+    if config.name in ("hazard", "change"):
+        return Task(config.name, legend, positive=_positive(config, legend))
     if config.classes is None:
         return Task(config.name, legend)
     for name in config.classes:
@@ -160,9 +183,11 @@ def make_task(config: TaskConfig, legend: Legend | None, numbers: Mapping[str, s
 
 def _positive(config: TaskConfig, legend: Legend) -> int:
     if len(legend) != 2:
+        other = "set data.label: change, or use task: semantic_change" if config.name == "change" else (
+            "merge them: data.merge: {hazard: [...], none: [...]}, or use task: segmentation"
+        )  # fmt: skip
         raise ConfigError(
-            f"task hazard has two classes, the legend has {len(legend)}: {', '.join(legend.names)}",
-            fix="merge them: data.merge: {hazard: [...], none: [...]}, or use task: segmentation",
+            f"task {config.name} has two classes, the legend has {len(legend)}: {', '.join(legend.names)}", fix=other
         )
     wanted = config.positive or legend.names[1]
     if wanted not in legend.names:

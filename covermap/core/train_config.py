@@ -64,8 +64,10 @@ class ModelConfig(Section):
     pool: Literal["mean", "max", "lse"] = Field(
         "mean", description="With chips: how their pixels become one answer; lse: a soft maximum."
     )
-    dates: Literal["mean", "max", "concat", "difference", "attention"] | None = Field(
-        None, description="How the features of several dates become one; default: mean."
+    dates: Literal["mean", "max", "concat", "difference", "attention", "cross_attention"] | None = Field(
+        None,
+        description="How the features of several dates become one; default: mean. Of change how those of both are "
+        "compared: difference (default), concat or cross_attention.",
     )
 
     backbone_options: dict[str, Any] = Field(

@@ -24,7 +24,8 @@ class LabelFile:
 
     bounds: only the part left, bottom, right, top in the raster's CRS, to the nearest whole pixels.
     band: of plain codes. colours: {(red, green, blue): code} of a picture. one_hot: the codes of its bands, of which
-    exactly one is not 0 in each labelled pixel.
+    exactly one is not 0 in each labelled pixel. codes: {number in the file: code}, all that it may hold.
+    placeless: a file without a CRS whose pixels are those of the image, if it has as many.
     """
 
     path: str
@@ -33,6 +34,8 @@ class LabelFile:
     one_hot: tuple[int, ...] | None = None
     field: str | None = None
     bounds: tuple[float, float, float, float] | None = None
+    codes: Mapping[int, int] | None = None
+    placeless: bool = False
 
     @property
     def source(self) -> str:
@@ -42,7 +45,7 @@ class LabelFile:
     @property
     def is_plain(self) -> bool:
         """Whether it is an ordinary raster of codes in its first band."""
-        return self.band == 1 and self.colours is None and self.one_hot is None
+        return self.band == 1 and self.colours is None and self.one_hot is None and self.codes is None
 
     def read(
         self, dataset: DatasetReader, window: Window, nodata: float | None
@@ -55,7 +58,20 @@ class LabelFile:
             values, valid = read_plain(dataset, list(range(1, len(self.one_hot) + 1)), window, nodata)
             return self._of_bands(values, valid)
         values, valid = read_plain(dataset, [self.band], window, nodata)
-        return values[0], valid
+        return (values[0] if self.codes is None else self._of_numbers(values[0], valid)), valid
+
+    def _of_numbers(self, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        assert self.codes is not None
+        codes = np.full(values.shape, -1, np.int64)
+        for number, code in self.codes.items():
+            codes[values == number] = code
+        if (unknown := (codes < 0) & valid).any():
+            raise LabelError(
+                f"{self.path}: {int(unknown.sum())} pixels hold numbers that mean nothing here, such as "
+                f"{values[unknown][0]:g}; known are {', '.join(map(str, self.codes))}",
+                fix="is it the right file? a mask of change holds 0 for unchanged, 1 or 255 for changed",
+            )
+        return codes
 
     def _of_colours(self, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         assert self.colours is not None

@@ -52,7 +52,7 @@ class RasterLabels:
         """Check the place of a label raster; raises GridError when it needs aligning and nobody asked for it."""
         path = file.path
         dataset = open_codes(file.source) if file.is_plain else open_dataset(file.source)
-        mine = grid_of(dataset)
+        mine = _grid_of(file, dataset, grid)
         nodata = config.label_nodata if config.label_nodata is not None else dataset.nodata
         if nodata is not None and np.isfinite(nodata) and nodata in legend.codes:
             name = legend.names[legend.codes.index(int(nodata))]
@@ -87,7 +87,7 @@ class RasterLabels:
     def read(self, window: Window) -> npt.NDArray[np.uint8]:
         """Class indices (H, W) uint8, IGNORE for nodata and outside; raises LabelError for unknown codes."""
         dataset = open_dataset(self.source)
-        if grid_of(dataset).is_same(self.grid):
+        if _grid_of(self.file, dataset, self.grid).is_same(self.grid):
             codes, valid = self.file.read(dataset, window, self.nodata)
             filled = np.where(valid, codes, self.legend.codes[0])
             index = self.legend.encode(filled, unknown=self.unknown, where=self.path)
@@ -104,6 +104,13 @@ class RasterLabels:
             return None
         counts = count_classes(self.source, self.grid, self.legend, nodata=self.nodata, unknown=self.unknown)
         return rare_class_weights(counts)
+
+
+def _grid_of(file: LabelFile, dataset: DatasetReader, image: Grid) -> Grid:
+    """A label raster's grid: the image's, where it has no place of its own and as many pixels."""
+    own = grid_of(dataset)
+    same = file.placeless and own.crs is None and (own.height, own.width) == (image.height, image.width)
+    return image if same else own
 
 
 @dataclass(frozen=True)

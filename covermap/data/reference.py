@@ -23,6 +23,7 @@ from covermap.core.task import KINDS, Task, make_task
 from covermap.data.labels import ChipLabels
 from covermap.data.scene import Scene
 from covermap.data.target import Target
+from covermap.data.transitions import Transitions
 from covermap.geo.grid import Grid, Window
 from covermap.geo.rasterize import VectorLabels
 
@@ -89,9 +90,11 @@ def with_reference(scenes: Sequence[Scene], config: RunConfig) -> tuple[list[Sce
     kind, first = KINDS[section.name], scenes[0]
     target = first.target
     numbers = dict(zip(target.names, target.units, strict=True)) if target else {}
-    task = make_task(section, _legend_of(first), numbers)
+    task = make_task(section, _legend_of(first, kind.takes), numbers)
     if kind.takes == "classes":
         _require_classes(scenes, section.name, chips=kind.chips)
+        return list(scenes), task
+    if kind.takes == "transitions":
         return list(scenes), task
     if any(isinstance(scene.labels, VectorLabels) for scene in scenes) and (target is None or target.labels):
         raise LabelError(
@@ -105,7 +108,14 @@ def with_reference(scenes: Sequence[Scene], config: RunConfig) -> tuple[list[Sce
     return [replace(s, labels=Known(s.grid, s.target)) for s in found if s.target is not None], task
 
 
-def _legend_of(scene: Scene) -> Legend | None:
+def _legend_of(scene: Scene, takes: str) -> Legend | None:
+    if takes == "transitions":
+        if not isinstance(scene.target, Transitions) or scene.target.legend is None:
+            raise LabelError(
+                f"scene {scene.name} has no classes of two dates",
+                fix="set data.label: dates, with a layout of several dates or data.labels: [before.tif, after.tif]",
+            )
+        return scene.target.legend
     return scene.chip_classes.legend if scene.chip_classes else scene.legend
 
 

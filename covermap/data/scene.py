@@ -19,6 +19,7 @@ from covermap.data.indices import Channels, choose, refuse
 from covermap.data.labels import ChipClasses, ChipLabels, Labels, find_legend, is_vector, open_labels
 from covermap.data.source import Found, Refuse, SceneFiles, find_scenes
 from covermap.data.target import Target, open_target
+from covermap.data.transitions import Changed, chosen_labels, open_transitions
 from covermap.geo.band_source import LOWEST_DB, Quantity
 from covermap.geo.delivered import find_granule
 from covermap.geo.grid import Grid, Window, similar_gsd, spread
@@ -141,7 +142,11 @@ def open_found(found: Found, config: DataConfig, *, labels: bool = True, refuse:
     Of several scenes those whose files cannot be read are left out and named in the notes; nothing stands in for them.
     refuse: takes whatever is wrong with a scene, which is then left out.
     """
-    paths = [files.labels["class"].path for files in found.scenes if "class" in files.labels] if labels else []
+    found = chosen_labels(found, config) if labels else found
+    paths = [
+        files.labels[key].path
+        for files in found.scenes for key in ("class", "before", "after") if key in files.labels and labels
+    ]  # fmt: skip
     chips = sum(files.chip_class is not None for files in found.scenes) if labels else 0
     several = labels and any(files.chip_classes for files in found.scenes)
     needed = paths or chips or several
@@ -150,7 +155,7 @@ def open_found(found: Found, config: DataConfig, *, labels: bool = True, refuse:
     lost: list[CovermapError] = []
     for files in found.scenes:
         try:
-            scene = _open_scene(files, config, legend)
+            scene = _open_scene(files if labels else replace(files, labels={}), config, legend)
             scenes.append(_in_order_of(scenes[0] if scenes else scene, scene))
         except CovermapError as error:
             if refuse is not None:
@@ -224,9 +229,12 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
     if legend and files.chip_classes:
         codes = legend.encode(np.array(files.chip_classes), unknown=config.unknown_codes, where=files.name)
         several = ChipClasses(legend, tuple(legend.codes[i] for i in sorted(set(codes.tolist()) - {IGNORE})))
-    notes += labels.notes if labels else []
     path = classes.path if classes and labels else None
     numbers = open_target(files.targets, config.target, grid, labels, where=image_name)
+    if config.label in ("change", "dates") and files.labels:
+        pair = open_transitions(files, grid=grid, config=config, legend=legend, image_name=image_name)
+        labels, numbers = Changed(pair), pair if config.label == "dates" else None
+    notes += labels.notes if labels else []
     return Scene(
         files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels,
         target=numbers, chip_classes=several,

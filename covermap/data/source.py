@@ -25,6 +25,8 @@ from covermap.data.given import given_paths
 from covermap.data.label_file import LabelFile
 
 PARTS = ("train", "val", "test")
+MASK_CODES = {0: 1, 1: 2, 255: 2}
+"""What a mask of change holds -> codes of from_to.CHANGE."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,20 @@ def _find(config: DataConfig) -> Found:
 
 def _by_pattern(config: DataConfig) -> list[SceneFiles]:
     found = [scenes_of(image) for image in config.images]
-    labels = _files_of(config.labels, found[0], "labels") if config.labels else {}
-    return [
-        SceneFiles(name, images, {"class": LabelFile(labels[name])} if name in labels else {})
-        for name, images in paired(config.images, found).items()
-    ]
+    labels: dict[str, dict[str, LabelFile]] = {}
+    for key, pattern in _own_labels(config).items():
+        codes = MASK_CODES if key == "change" else None
+        for name, path in _files_of(pattern, found[0], "labels").items():
+            labels.setdefault(name, {})[key] = LabelFile(path, codes=codes)
+    return [SceneFiles(name, images, labels.get(name, {})) for name, images in paired(config.images, found).items()]
+
+
+def _own_labels(config: DataConfig) -> dict[str, str]:
+    """The label files that a config names, by what they are of."""
+    if isinstance(config.labels, list):
+        found = {f"class:{number}": path for number, path in enumerate(config.labels, 1)}
+        return found | ({"change": config.change} if config.change else {})
+    return {"change" if config.label == "change" else "class": config.labels} if config.labels else {}
 
 
 Named = dict[str, tuple[ImageConfig, ...]]

@@ -62,6 +62,7 @@ LAYERS = {
     "sets": "Classes of the conformal set, a bit each",
     "applicability": "Distance from the training data in percent of the usual",
     "change": "Change between two dates",
+    "before": "Classes of the earlier date",
 }
 """All layers that verbs write beside a map, and what they hold; layer_beside knows no others."""
 

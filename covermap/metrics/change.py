@@ -45,10 +45,14 @@ class Pair(NamedTuple):
     after: npt.NDArray[np.uint8]
     changed: npt.NDArray[Any] | None = None
 
-    def part(self, which: slice) -> Pair:
-        """Some of its pixels, flat."""
-        before, after = (values.reshape(-1)[which] for values in self[:2])
-        return Pair(before, after, None if self.changed is None else self.changed.reshape(-1)[which])
+    def cut(self, at: Any) -> Pair:
+        """Some of its pixels."""
+        return Pair(self.before[at], self.after[at], None if self.changed is None else self.changed[at])
+
+    def flat(self) -> Pair:
+        """Its pixels in a row."""
+        changed = None if self.changed is None else self.changed.reshape(-1)
+        return Pair(self.before.reshape(-1), self.after.reshape(-1), changed)
 
 
 class JointCounter:
@@ -77,9 +81,10 @@ class JointCounter:
             if array is not None:
                 same_shape(reference[0], array)
         found, unanswered = np.zeros_like(self.counts), 0
-        for start in range(0, np.size(reference.before), _BLOCK):
+        reference, prediction = reference.flat(), prediction.flat()
+        for start in range(0, reference.before.size, _BLOCK):
             part = slice(start, start + _BLOCK)
-            truth, said = (self.states.of(pair.part(part)) for pair in (reference, prediction))
+            truth, said = (self.states.of(pair.cut(part)) for pair in (reference, prediction))
             unanswered += self._into(found, truth, said)
         if unanswered:
             raise LabelError(

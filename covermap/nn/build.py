@@ -18,6 +18,7 @@ from covermap.nn.heads import Pool
 from covermap.nn.hybrid import Extra, Hybrid
 from covermap.nn.model import Backbone, Model, PixelExpert
 from covermap.nn.necks import make_neck
+from covermap.nn.siamese import Compare, Siamese, pixel_experts
 
 Weights = str | Path | Mapping[str, Path] | None
 """Files that backbones start from; of several backbones by their names."""
@@ -36,6 +37,7 @@ def build_model(
     pixel_width: int = 0,
     extra: Mapping[str, Any] | None = None,
     pool: str | None = None,
+    siamese: bool = False,
     weights: Weights = None,
 ) -> Model:
     """A model by the names of its parts. weights: the published file that the backbone starts from.
@@ -44,9 +46,18 @@ def build_model(
     neck: auto, pyramid, interpolate or none, between a backbone of one stride and a decoder that needs several.
     dates: how the features of several dates become one (mean, max, concat, difference, attention; default: mean).
     pixel_width > 0 adds a PixelExpert. extra: a trained network whose features are added, as {input, num_classes,
-    build}. pool: mean, max or lse, for one answer of a window as a whole.
+    build}. pool: mean, max or lse, for one answer of a window as a whole. siamese: two dates through one backbone
+    (nn/siamese.py); num_classes is then 2 (unchanged, changed), or 2 K + 2 for K classes.
     Raises ConfigError for unknown names and settings without effect.
     """
+    if siamese:
+        if spec.num_dates != 2:
+            raise DataError(f"the data has {spec.num_dates} dates, change needs two", fix="name an image for each date")
+        if extra or pool:
+            raise ConfigError(f"model.{'extra' if extra else 'pool'} does not go with change", fix="leave it out")
+        parts = decoder, decoder_options, neck
+        encoder = make_backbone(backbone, spec.one_date(), backbone_options, weights=weights)
+        return _build_siamese(encoder, spec, num_classes, parts, dates or "difference", pixel_width)
     encoder = make_backbone(backbone, spec, backbone_options, weights=weights)
     merge = _merge(encoder, spec, dates, backbone)
     channels = tuple(c * merge.factor for c in encoder.channels) if merge else encoder.channels
@@ -70,6 +81,33 @@ def build_model(
         earlier = Extra(network, spec, *inputs, reads=head.uses(len(inputs[1])))
     return Model(
         encoder, head, spec, merge=merge, neck=between, pixel=pixel, extra=earlier, pool=Pool(pool) if pool else None
+    )
+
+
+def _build_siamese(
+    encoder: Backbone, spec: InputSpec, num_classes: int, parts: tuple[str, Mapping[str, Any] | None, str], dates: str,
+    pixel_width: int,
+) -> Siamese:  # fmt: skip
+    """A network of two dates of which the encoder is there already."""
+    decoder, options, neck = parts
+    kind, pair = find("decoder", decoder), f"a siamese network with {decoder}"
+    if kind.has_own_loss:
+        raise ConfigError(f"decoder {decoder} has a loss of its own, which knows no change", fix="use decoder: unet")
+    between = make_neck(
+        neck, encoder.channels, encoder.strides, pyramid=kind.pyramid, min_maps=kind.min_maps, pair=pair
+    )
+    channels, strides = (between.channels, between.strides) if between else (encoder.channels, encoder.strides)
+    semantic = num_classes // 2 - 1
+    head = make_part("decoder", decoder, options, tuple(c * (1 + (dates == "concat")) for c in channels), strides, 2)
+    compare = Compare(dates, channels, head.uses(len(strides)))
+    classes = make_part("decoder", decoder, options, channels, strides, semantic) if semantic else None
+    if between:
+        between.keep(head.uses(len(strides)))
+    pixel, own = (
+        pixel_experts(spec, semantic, width=pixel_width, semantic=semantic > 0) if pixel_width else (None, None)
+    )
+    return Siamese(
+        encoder, head, spec, compare=compare, semantic=classes, neck=between, pixel=pixel, semantic_pixel=own
     )
 
 

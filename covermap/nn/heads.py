@@ -56,6 +56,9 @@ def answers(task: Task, out: Tensor) -> Tensor:
         return decided(task, out).softmax(1)
     if task.kind.takes == "presence":
         return out.sigmoid()
+    if task.kind.takes == "transitions":
+        k = len(task.legend)
+        return torch.cat([part.softmax(1) for part in (out[:, :k], out[:, k : 2 * k], out[:, 2 * k :])], 1)
     if task.kind.takes == "order":
         return class_probabilities(out)
     mean, std = (out.new_tensor(v).reshape(-1, *[1] * (out.dim() - 2)) for v in (task.mean, task.std))
@@ -69,7 +72,7 @@ def reference(task: Task, batch: Batch) -> Tensor:
         assert label is not None
         return label.flatten(1).amin(1) if task.kind.chips else label  # IGNORE is the largest
     assert target is not None
-    if task.kind.takes == "presence":
+    if task.kind.takes in ("presence", "transitions"):
         return target
     if task.kind.takes == "order":
         index = torch.bucketize(target[:, 0], target.new_tensor(task.breaks), right=True)

@@ -150,6 +150,28 @@ _HAZARD = _classes(
     ),
     _valued("pixels", ("f1", "F1", score), ("auprc", "AUPRC", score)),
 )  # fmt: skip
+_OF_CHANGE = [row._replace(meaning=row.meaning.replace("the hazard", "change")) for row in _HAZARD.scores[:6]]
+_CHANGE = _HAZARD._replace(scores=(*_OF_CHANGE, _PIXELS))
+_BY = {"from_to": "one table of pairs of classes", "dates_stacked": "both dates in one table"}
+_SEMANTIC_CHANGE = _classes(
+    "pixels",
+    (
+        *(
+            score_
+            for by, words in _BY.items()
+            for score_ in (
+                Score(f"sek_{by}", f"SeK ({by})", f"separated kappa, {words}: agreement on change beyond chance"),
+                Score(f"fscd_{by}", f"F_scd ({by})", f"F1 of changed pixels with the right classes, {words}"),
+                Score(f"score_{by}", f"Score ({by})", "0.3 mean IoU + 0.7 SeK"),
+            )
+        ),
+        Score("miou", "Mean IoU", "of changed and unchanged, whatever the classes"),
+        Score("f1", "F1 of change", "changed or not, whatever the classes"),
+        Score("scs", "SCS", "mean of IoU of change and of the later classes' mean IoU where it changed"),
+        _PIXELS,
+    ),
+    _valued("pixels", ("sek_from_to", "SeK (from_to)", score), ("f1", "F1 of change", score)),
+)  # fmt: skip
 _CLASSIFICATION = _classes(
     "chips", (_of(_OA, "chips"), _RECALL, _F1, _KAPPA, _of(_PRESENT, "chip"), _CHIPS),
     _agreement("chips", "macro_recall", "mean recall"),
@@ -196,5 +218,6 @@ _NUMBERS = Shown(
 )  # fmt: skip
 _SHOWN: Mapping[str, Shown] = {
     "segmentation": _SEGMENTATION, "hazard": _HAZARD, "classification": _CLASSIFICATION, "density": _DENSITY,
-    "multilabel": _MULTILABEL, "regression": _NUMBERS, "chip_regression": _NUMBERS,
+    "change": _CHANGE, "semantic_change": _SEMANTIC_CHANGE, "multilabel": _MULTILABEL,
+    "regression": _NUMBERS, "chip_regression": _NUMBERS,
 }  # fmt: skip

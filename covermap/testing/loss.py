@@ -1,4 +1,4 @@
-"""What every loss must keep, whatever it takes: classes, numbers, presence or order."""
+"""What every loss must keep, whatever it takes: classes, numbers, presence, order or transitions."""
 
 from __future__ import annotations
 
@@ -27,16 +27,33 @@ class LossCase:
         """With weights of the classes, if it takes any; default: 1 for each."""
         return make_loss(self.name, self.options, class_weights=torch.ones(CLASSES) if weights is None else weights)
 
-    def example(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Predictions (4, C, 12, 12) of a network, a target whose first three rows are not known, a right answer."""
+    def example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Predictions (4, C, 12, 12) of a network, a target whose first three rows are not known, right, wrong."""
         takes, generator = self.make().takes, torch.Generator().manual_seed(2)
         label = torch.randint(0, CLASSES, (4, 12, 12), generator=generator)
         hot = nn.functional.one_hot(label, CLASSES).permute(0, 3, 1, 2).float()
         at_least = hot.flip(1).cumsum(1).flip(1)[:, 1:]
         right = 16 * (at_least if takes == "order" else hot) - (7.3 if takes == "numbers" else 8)
         target = {"presence": hot, "numbers": right.clone()}.get(takes, label)
+        wrong = -right
+        if takes == "transitions":
+            target, right, wrong = _transitions(label)
         target[..., :3, :] = torch.nan if target.is_floating_point() else IGNORE
-        return 2 * torch.randn(right.shape, generator=generator), target, right
+        return 2 * torch.randn(right.shape, generator=generator), target, right, wrong
+
+
+def _transitions(label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A target in which a quarter of the pixels moves on to the next class; all right, and all wrong of it."""
+    changed = label % 4 == 0
+    after, first = torch.where(changed, (label + 1) % CLASSES, label), (label + 2) % CLASSES
+    second = torch.where(changed, first, (label + 3) % CLASSES)
+
+    def said(*values: Tensor) -> Tensor:
+        hot = zip(values, (CLASSES, CLASSES, 2), strict=True)
+        return torch.cat([16.0 * nn.functional.one_hot(x.long(), n).movedim(-1, 1) - 8 for x, n in hot], 1)
+
+    target = torch.stack([label, after, changed], 1).float()
+    return target, said(label, after, changed), said(first, second, ~changed)
 
 
 def check_loss(loss: str | Callable[..., nn.Module], *, options: Mapping[str, Any] | None = None) -> list[Outcome]:
@@ -55,7 +72,7 @@ def _slope(loss: LossSum, prediction: Tensor, target: Tensor) -> tuple[Tensor, T
 
 
 def _what_is_not_known_does_not_count(case: LossCase) -> None:
-    loss, (prediction, target, _) = case.make(), case.example()
+    loss, (prediction, target, *_) = case.make(), case.example()
     other = prediction.clone()
     other[:, :, :3] = 50 * torch.randn_like(other[:, :, :3])
     same = torch.allclose(loss(prediction, target), loss(other, target))
@@ -65,7 +82,7 @@ def _what_is_not_known_does_not_count(case: LossCase) -> None:
 
 
 def _nothing_known_gives_nothing(case: LossCase) -> None:
-    loss, (prediction, target, _) = case.make(), case.example()
+    loss, (prediction, target, *_) = case.make(), case.example()
     empty = torch.full_like(target, torch.nan if target.is_floating_point() else IGNORE)
     total, slope = _slope(loss, prediction, empty)
     require(not total and not loss.mass(empty).any(), "loss or mass is not 0")
@@ -73,27 +90,27 @@ def _nothing_known_gives_nothing(case: LossCase) -> None:
 
 
 def _a_right_answer_costs_less(case: LossCase) -> None:
-    loss, (prediction, target, right) = case.make(), case.example()
-    values = [float(loss(x, target).sum()) for x in (right, prediction, -right)]
+    loss, (prediction, target, right, wrong) = case.make(), case.example()
+    values = [float(loss(x, target).sum()) for x in (right, prediction, wrong)]
     require(values[0] < values[1] < values[2], f"right, random and wrong answers cost {values}")
 
 
 def _extremes_stay_finite(case: LossCase) -> None:
-    loss, (prediction, target, right) = case.make(), case.example()
+    loss, (prediction, target, right, *_) = case.make(), case.example()
     for wild in (1e4 * prediction, 1e4 * right, right):
         found = _slope(loss, wild, target)
         require(all(bool(torch.isfinite(x).all()) for x in found), "the loss or its gradient is not finite")
 
 
 def _sums_and_masses_add_up_over_batches(case: LossCase) -> None:
-    loss, (prediction, target, _) = case.make(), case.example()
+    loss, (prediction, target, *_) = case.make(), case.example()
     for found in (lambda at: loss(prediction[at], target[at]), lambda at: loss.mass(target[at])):
         whole, parts = found(slice(4)), found(slice(1)) + found(slice(1, 4))
         require(torch.allclose(whole, parts, rtol=1e-4), f"a batch gives {whole}, its parts together {parts}")
 
 
 def _class_weights_have_the_effect_that_is_claimed(case: LossCase) -> None:
-    prediction, target, _ = case.example()
+    prediction, target, *_ = case.example()
     weighted = case.make(torch.arange(1.0, CLASSES + 1))
     means = [loss(prediction, target) / loss.mass(target) for loss in (case.make(), weighted)]
     require(torch.allclose(*means) != weighted.weighted, f"weighted is {weighted.weighted}, which is wrong")

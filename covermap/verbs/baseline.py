@@ -23,7 +23,7 @@ from covermap.data.split import Split
 from covermap.data.stats import normalise_sample
 from covermap.geo.grid import Window, partition
 from covermap.ml.forest import fit_forest, fit_numbers
-from covermap.models import ForestModel, chip_features, save_model
+from covermap.models import ForestModel, chip_features, pixel_features, save_model
 from covermap.start import Prepared
 
 Pixels = npt.NDArray[np.float32]
@@ -34,6 +34,11 @@ def train_baseline(
 ) -> ForestModel:
     """Fit the forest on `config.samples` random pixels or chips of the train part, as the run's baseline/ folder."""
     task, spec = ready.task, ready.spec.required()  # a forest takes all bands
+    if task.kind.takes == "transitions":
+        raise DataError(
+            "a forest has no answer of what became what",
+            fix="see covermap change-study, which compares forests' maps too",
+        )
     if task.kind.chips:
         features, values = sample_chips(ready, config.samples, seed=seed)
     else:
@@ -41,6 +46,7 @@ def train_baseline(
         features, values = sample_pixels(
             ready.scenes, ready.split, ready.spec, config.samples, seed=seed, target=target
         )
+        features = pixel_features(features, spec, task)
     if task.kind.takes in ("classes", "order"):
         forest = fit_forest(
             features, values, num_classes=len(task.legend), trees=config.trees, balanced=config.balanced, seed=seed

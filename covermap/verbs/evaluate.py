@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from covermap.verbs.number_details import NumberDetails
 from covermap.verbs.predict_chips import ChipTable
 from covermap.verbs.presence_details import PresenceDetails
 from covermap.verbs.score import ClassScorer, compare, count
+from covermap.verbs.transition_details import TransitionDetails
 
 MODELS = {"network": "model", "random forest": "baseline"}
 """Models of a run by name: their folders."""
@@ -94,7 +95,12 @@ def _judge(
 
 def details_of(task: Task) -> OnGround:
     """What is measured beside the scores of a task."""
-    return {"presence": PresenceDetails, "numbers": NumberDetails}.get(task.kind.takes, Details)(task)
+    others: dict[str, Callable[[Task], OnGround]] = {
+        "presence": PresenceDetails,
+        "numbers": NumberDetails,
+        "transitions": TransitionDetails,
+    }
+    return others.get(task.kind.takes, Details)(task)
 
 
 def _comparison(details: Mapping[str, OnGround]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import json
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -40,6 +40,7 @@ from covermap.geo.raster import is_remote
 from covermap.geo.writer import RasterWriter
 from covermap.infer import Lattice, Strip, highest, in_sets, infer_block, open_for
 from covermap.ml.applicability import USUAL, Applicability
+from covermap.ml.gated import gated
 from covermap.models import LandModel, applicability_path, load_model, read_card
 
 NO_CONFIDENCE = 255
@@ -90,6 +91,7 @@ class MapJob:
         self.request, self.settings, self.out = request, request.settings, Path(request.out)
         self.card = read_card(Path(request.model))
         self.numbers = self.card.task.kind.takes == "numbers"
+        self.pair = self.card.task.kind.takes == "transitions"
         self._require_sets()
         path = applicability_path(request.model)
         self.known = Applicability.load(path) if self.settings.applicability else None
@@ -134,13 +136,14 @@ class MapJob:
             return {"applicability": unlike} if self.known else {}
         known = {
             "confidence": Layer("confidence", ["confidence in percent"]),
+            "change": Layer("changed", ["probability of change in percent"]),
             "entropy": Layer("entropy", ["entropy in percent of the most that is possible"]),
             "set_size": Layer("set_size", [f"classes in sets of {self.card.task.coverage:.0%}"], overviews="nearest"),
             "sets": Layer("sets", ["bit k: class k of the legend is in the set"], 1.0, "uint32", 0, "nearest"),
             "applicability": unlike,
             "probs": Layer("shares", self.card.legend.names, 1 / 200),
         }
-        wanted = {"confidence": self.settings.confidence, "entropy": self.settings.entropy,
+        wanted = {"confidence": self.settings.confidence, "change": self.pair, "entropy": self.settings.entropy,
                   "set_size": self.settings.sets, "sets": self.settings.sets,
                   "applicability": self.known is not None, "probs": self.settings.probabilities}  # fmt: skip
         return {name: layer for name, layer in known.items() if wanted[name]}
@@ -151,7 +154,8 @@ class MapJob:
         layers = [layer_beside(self.out, name) for name in self.layers]
         if self.numbers:
             return [self.out, *layers]
-        return [self.out, *names_beside(self.out).values(), *layers]
+        maps = [self.out, *([layer_beside(self.out, "before")] if self.pair else [])]
+        return [*(file for out in maps for file in (out, *names_beside(out).values())), *layers]
 
     @cached_property
     def sums(self) -> dict[str, str]:
@@ -294,6 +298,8 @@ class MapJob:
         found: Arrays = {"codes": np.full(shape, legend.map_nodata, legend.map_dtype)}
         if self.numbers:
             found = {"numbers": np.full((len(legend), *shape), np.nan, np.float32)}
+        if self.pair:
+            found["before"] = found["codes"].copy()
         for layer in self.layers.values():
             size = (len(layer.bands), *shape) if layer.key == "shares" else shape
             found[layer.key] = np.full(size, layer.nodata, layer.dtype)
@@ -312,8 +318,15 @@ class MapJob:
         if self.numbers:
             found["numbers"][:, rows, cols] = np.where(strip.valid, strip.answers, np.float32(np.nan))
             return
-        best, top = highest(strip.answers)
         legend = self.card.legend
+        if self.pair:
+            said = gated(strip.answers)
+            best, later = said.after, strip.answers[len(legend) : 2 * len(legend)]
+            top = np.take_along_axis(later, best[None].astype(np.intp), axis=0)[0]
+            found["before"][rows, cols] = np.where(strip.valid, legend.decode(said.before), legend.map_nodata)
+            put("changed", np.clip(said.probability, 0, 1) * 100)
+        else:
+            best, top = highest(strip.answers)
         found["codes"][rows, cols] = np.where(strip.valid, legend.decode(best), legend.map_nodata)
         put("confidence", np.clip(top, 0, 1) * 100)
         if "entropy" in found:
@@ -355,14 +368,22 @@ class MapJob:
             plain = self._join("numbers", legend.names, dtype="float32", nodata=np.nan)
             finish_cog(plain, self.out, nodata=np.nan, description=legend.names, tags=tags, overwrite=True)
             return None, [self.out, *made.values()]
-        plain = self._join("codes", ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata)
-        summary = finish_map(
-            plain, self.out, legend,
-            date=next((d for d in self.scene.dates if d), None),
-            derived_from=[*(Path(path).name for path in self.scene.paths), f"model {tags['COVERMAP_MODEL']}"],
-            layers=made, tags=tags, overwrite=True,
-        )  # fmt: skip
-        return summary, list(made.values())
+        dates = self.scene.dates
+        if self.pair:
+            earlier = self._finish("before", layer_beside(self.out, "before"), dates[0], tags, {})
+            return self._finish("codes", self.out, dates[1], tags, made), [*earlier.files, *made.values()]
+        both = f"{dates[0]}/{dates[1]}" if self.card.task.name == "change" and all(dates) else None
+        when = both or next((d for d in dates if d), None)
+        return self._finish("codes", self.out, when, tags, made), list(made.values())
+
+    def _finish(
+        self, key: str, out: Path, date: str | None, tags: Mapping[str, str], layers: Mapping[str, Path]
+    ) -> MapSummary:
+        """Class codes of all blocks as a finished map."""
+        legend = self.card.legend
+        plain = self._join(key, ["land_cover"], dtype=legend.map_dtype, nodata=legend.map_nodata)
+        origin = [*(Path(path).name for path in self.scene.paths), f"model {tags['COVERMAP_MODEL']}"]
+        return finish_map(plain, out, legend, date=date, derived_from=origin, layers=layers, tags=tags, overwrite=True)
 
     def _join(
         self, key: str, names: Sequence[str], *, dtype: str = "uint8", nodata: float = NO_CONFIDENCE, scale: float = 1.0

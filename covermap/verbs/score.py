@@ -24,10 +24,14 @@ from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.resize import read_resized
 from covermap.infer import Lattice, highest, in_sets, infer_block, infer_chips
 from covermap.metrics.binary import BinaryScores, MultiLabelScores
+from covermap.metrics.change import CONVENTIONS, JointCounter, Pair
 from covermap.metrics.confusion import Confusion
 from covermap.metrics.regression import RegressionScores
+from covermap.ml.gated import gated
 from covermap.models import LandModel
 
+SEMANTIC = ("score", "sek", "fscd", "oa", "precision", "recall")
+"""Scores that depend on the convention."""
 BLOCK_PX = 2048
 
 
@@ -185,6 +189,62 @@ class NumberScorer(Scorer):
         return {"per_number": each, "per_place": places}
 
 
+class TransitionScorer(Scorer):
+    """What became what: one joint histogram, and the mean negative log likelihood of classes and change as loss."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.joint = task, JointCounter(len(task.legend))
+        self._loss, self._count = np.zeros(3), np.zeros(3)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.joint.total == 0
+
+    def add(self, answers: npt.NDArray[np.float32], reference: npt.NDArray[Any], place: str) -> None:
+        truth, said = pairs_of(answers, reference)
+        self.joint.add(truth, said)
+        k = len(self.task.legend)
+        for i, shares in enumerate((answers[:k], answers[k : 2 * k], answers[2 * k :])):
+            known = np.isfinite(reference[i])
+            p = np.take_along_axis(shares[:, known], reference[i][known][None].astype(np.intp), axis=0)
+            self._loss[i] -= np.log(np.maximum(p, 1e-7)).sum(dtype=np.float64)
+            self._count[i] += known.sum()
+
+    def scores(self) -> dict[str, Any]:
+        each = {by: self.joint.semantic(by) for by in CONVENTIONS}
+        found: dict[str, Any] = {f"{key}_{by}": one[key] for by, one in each.items() for key in SEMANTIC}
+        nll = self._loss / np.maximum(self._count, 1)
+        loss = float(nll[:2].mean() + nll[2])
+        found |= {"miou": each["from_to"]["miou"], **self.joint.binary(), **self.joint.change_segmentation()}
+        return found | {"loss": loss, "nll": loss, "num_pixels": self.joint.total}
+
+    def tables(self) -> dict[str, Any]:
+        names = self.task.legend.names
+        dates = [Confusion(len(names)), Confusion(len(names))]
+        for date, one in enumerate(dates):
+            one.counts += self.joint.classes(date)
+        told = zip(("before", "after"), dates, strict=True)
+        rows = [row | {"class": f"{row['class']}, {when}"} for when, one in told for row in one.table(names)]
+        return {
+            "per_class": rows, "errors": self.joint.errors(), "contradictions": self.joint.contradictions(),
+            "confusion_before": dates[0].counts.tolist(), "confusion_after": dates[1].counts.tolist(),
+            "binary": self.joint.binary_counts().tolist(),
+            **{f"transitions_{side}": self.joint.transitions(side).tolist() for side in ("reference", "prediction")},
+        }  # fmt: skip
+
+
+def pairs_of(answers: npt.NDArray[np.float32], reference: npt.NDArray[Any]) -> tuple[Pair, Pair]:
+    """What is known (3, H, W) and what is said (2 K + 2, H, W) of what became what."""
+    known = np.where(np.isfinite(reference), reference, IGNORE).astype(np.uint8)
+    said = gated(answers)
+    return Pair(known[0], known[1], known[2]), Pair(said.before, said.after)
+
+
+def said_and_known(one: Compared) -> tuple[Pair, Pair]:
+    """The same of what has been compared."""
+    return pairs_of(one.answers, one.reference)
+
+
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if value == value]
     return float(np.mean(known)) if known else float("nan")
@@ -192,7 +252,12 @@ def _mean(values: Sequence[float]) -> float:
 
 def make_scorer(task: Task) -> Scorer:
     """The scorer of a task."""
-    return {"presence": PresenceScorer, "numbers": NumberScorer}.get(task.kind.takes, ClassScorer)(task)
+    others: dict[str, Callable[[Task], Scorer]] = {
+        "presence": PresenceScorer,
+        "numbers": NumberScorer,
+        "transitions": TransitionScorer,
+    }
+    return others.get(task.kind.takes, ClassScorer)(task)
 
 
 def score(model: LandModel, scenes: Sequence[Scene], split: Split, part: str, *, settings: PredictConfig) -> Scorer:
@@ -260,7 +325,11 @@ def _strips(
                 for strip in infer_block(
                     model, scene, windows, block, wanted=known_at, batch_size=settings.batch_size, tta=settings.tta
                 ):
-                    reference = np.where(strip.valid, labels(strip.window), np.uint8(IGNORE))
+                    if model.task.kind.takes == "transitions":
+                        target = split.target(scene, strip.window, part)
+                        reference = np.where(strip.valid, target, np.float32(np.nan))
+                    else:
+                        reference = np.where(strip.valid, labels(strip.window), np.uint8(IGNORE))
                     yield Compared(strip.answers, reference, scene.name, scene.name, strip.window, block)
 
 

@@ -83,7 +83,7 @@ def test_wusu_series_and_the_merged_variant(wusu):
     assert scenes[0].dates == ("2015-04-22", "2016-09-01", "2018-11-23")
     assert len(scenes[0].legend) == 10
     files = find("source", "wusu")(wusu, dates="series").scenes()[0]
-    assert files.labels["bcd:2015-2016"].path.endswith("change/BCD/HS1516_2.tif")
+    assert files.labels["change:2015-2016"].path.endswith("change/BCD/HS1516_2.tif")
     assert files.labels["scd:2016-2018"].path.endswith("change/SCD/HS1618_2.tif")
     assert files.labels["class:2016"].path.endswith("class/HS16_2.tif")
 

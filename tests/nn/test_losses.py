@@ -73,7 +73,7 @@ def test_a_loss_conforms(loss, options):
 @pytest.mark.parametrize("name", names("loss"))
 def test_four_batches_of_two_equal_one_of_eight(name):
     case = LossCase(name, {})
-    prediction, target, _ = (torch.cat([x, x.roll(1, -1)]) for x in case.example())
+    prediction, target, *_ = (torch.cat([x, x.roll(1, -1)]) for x in case.example())
     weights = torch.arange(1.0, 6)
     loss = case.make(weights)
     whole = prediction.clone().requires_grad_(True)
@@ -90,7 +90,7 @@ def test_gradients_are_those_of_finite_differences(name):
     """Away from its kinks: errors of ranks that are apart, amounts that are not 0."""
     case = LossCase(name, {})
     loss = case.make(torch.arange(1.0, 6, dtype=torch.float64)).double()
-    prediction, target, _ = (x[:2, ..., 2:6, :4] for x in case.example())
+    prediction, target, *_ = (x[:2, ..., 2:6, :4] for x in case.example())
     prediction = prediction.double().requires_grad_(True)
     assert torch.autograd.gradcheck(lambda x: loss(x, target), prediction, atol=1e-6)
 
@@ -98,7 +98,7 @@ def test_gradients_are_those_of_finite_differences(name):
 @pytest.mark.parametrize("name", names("loss"))
 def test_half_precision_is_computed_in_float32(name):
     case = LossCase(name, {})
-    prediction, target, _ = case.example()
+    prediction, target, *_ = case.example()
     half = prediction.bfloat16()
     assert torch.equal(case.make()(half, target), case.make()(half.float(), target))
     with torch.autocast("cpu", torch.bfloat16):

@@ -8,6 +8,7 @@ The label belongs to the first day of its month. Snow is hardly ever there and i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,22 @@ from covermap.core.errors import DataError
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
-from covermap.data.source import PARTS, SceneFiles, Source, inside, numbered
+from covermap.data.source import PARTS, SceneFiles, Source, inside, is_series, numbered
 
 CLASSES = ("impervious surface", "agriculture", "forest", "wetland", "soil", "water", "snow")
 
 
 @register("source", "dynamicearthnet")
 class DynamicEarthNet(Source):
-    """A scene for each place and month: the picture of the month's first day."""
+    """A scene for each place and month, the picture of the month's first day; `dates: series`: one of all months."""
 
     legend = numbered("dynamicearthnet", CLASSES[:6], ignore=[7])
     licence = "labels CC BY-SA 4.0, images Planet"
     url = "https://mediatum.ub.tum.de/1650201"
+
+    def __init__(self, root: str | Path, *, dates: str = "single") -> None:
+        super().__init__(root)
+        self.series = is_series(dates)
 
     def scenes(self) -> list[SceneFiles]:
         tables = [(part, self.root / f"{part}.txt") for part in PARTS if (self.root / f"{part}.txt").is_file()]
@@ -41,7 +46,7 @@ class DynamicEarthNet(Source):
         double = [files.name for files in found if [other.name for other in found].count(files.name) > 1]
         if double:
             raise DataError(f"{double[0]} is listed twice", fix="keep one line for each place and month")
-        return found
+        return _joined(found) if self.series else found
 
     def _scene(self, part: str, table: Path, line: str) -> SceneFiles:
         fields = line.split()
@@ -71,3 +76,18 @@ class DynamicEarthNet(Source):
                 miniature.write(root / "labels" / place / f"{month}.tif", bands, **where)
                 lines.append(f"planet/{place} labels/{place}/{month}.tif {month}")
             (root / f"{part}.txt").write_text("\n".join(lines) + "\n")
+
+
+def _joined(months: list[SceneFiles]) -> list[SceneFiles]:
+    """A scene for each place, of all its months in order."""
+    found = []
+    for place in dict.fromkeys(files.place for files in months):
+        mine = sorted((files for files in months if files.place == place), key=lambda files: str(files.images[0].date))
+        if len(parts := {files.part for files in mine}) > 1:
+            raise DataError(f"{place} is in the parts {', '.join(sorted(map(str, parts)))}", fix="keep it in one list")
+        labels = {f"class:{files.images[0].date}": files.labels["class"] for files in mine}
+        images = tuple(image for files in mine for image in files.images)
+        found.append(
+            replace(mine[-1], name=str(place), images=images, labels=labels | {"class": mine[-1].labels["class"]})
+        )
+    return found

@@ -48,8 +48,12 @@ class HiUcd(Source):
             require_pairs(first, masks, first_name=f"pictures of {years[0]}", second_name=f"a mask in {pair.name}")
             require_pairs(first, second, first_name=f"pictures of {years[0]}", second_name=f"one of {years[1]}")
             for stem in sorted(first, key=natural):
-                labels = {f"class:{year}": LabelFile(str(masks[stem]), band=i) for i, year in enumerate(years, 1)}
-                labels |= {"class": labels[f"class:{years[1]}"], "change": LabelFile(str(masks[stem]), band=3)}
+                path, codes = str(masks[stem]), {code: code for code in range(10)}
+                labels = {f"class:{year}": LabelFile(path, band=i, codes=codes) for i, year in enumerate(years, 1)}
+                labels |= {
+                    "class": labels[f"class:{years[1]}"],
+                    "change": LabelFile(path, band=3, codes={0: 0, 1: 1, 2: 2}),
+                }
                 images = tuple(rgb(each[stem], year) for each, year in zip((first, second), years, strict=True))
                 found.append(SceneFiles(f"{part}_{pair.name}_{stem}", images, labels, part, f"{part} {stem}"))
         if not pairs:

@@ -48,7 +48,7 @@ class Hrscd(Source):
         for place in images["2006"]:
             both = [ImageConfig(path=str(images[year][place]), sensor="rgb", date=year) for year in YEARS]
             maps = {f"class:{year}": LabelFile(str(classes[year][place])) for year in YEARS}
-            more = {**maps, "change": LabelFile(str(change[place]))}
+            more = {**maps, "change": LabelFile(str(change[place]), codes={0: 1, 1: 2})}
             if self.series:
                 found.append(SceneFiles(place, tuple(both), {"class": maps["class:2012"], **more}, place=place))
             else:

@@ -41,7 +41,7 @@ class Levir(Source):
             SceneFiles(
                 f"{part}_{stem}" if part and not stem.startswith(part) else stem,
                 tuple(rgb(path) for path in (first[stem], second[stem])),
-                {"change": LabelFile(str(masks[stem]))},
+                {"change": LabelFile(str(masks[stem]), codes={0: 1, 255: 2})},
                 part or _part(stem),
             )
             for stem in sorted(first, key=natural)

@@ -69,7 +69,8 @@ class Oscd(Source):
         if not found:
             self.notes.append(f"{city} has no change mask")
             return {}
-        return {"change": LabelFile(str(found[0]))}
+        codes = {0: 1, 255: 2} if found[0].suffix == ".png" else {1: 1, 2: 2}
+        return {"change": LabelFile(str(found[0]), codes=codes, placeless=True)}
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:

@@ -54,7 +54,8 @@ class Second(Source):
         for stem in sorted(first, key=natural):
             before, after = (LabelFile(str(each[stem]), colours=COLOURS) for each in (label1, label2))
             images = tuple(rgb(each[stem]) for each in (first, second))
-            labels = {"class": after, "class:1": before, "class:2": after}
+            change = LabelFile(before.path, colours={colour: 2 if code else 1 for colour, code in COLOURS.items()})
+            labels = {"class": after, "class:1": before, "class:2": after, "change": change}
             found.append(SceneFiles(f"{part}_{stem}", images, labels, part))
         return found
 

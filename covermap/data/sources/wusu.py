@@ -93,9 +93,9 @@ class Wusu(Source):
                     raise DataError(
                         f"{part}/{city}/change/BCD has no {name}.tif", fix="restore it, or use dates: single"
                     )
-                labels |= {
-                    f"{kind.lower()}:20{pair[:2]}-20{pair[2:]}": LabelFile(str(changes[kind][name])) for kind in changes
-                }
+                years = f"20{pair[:2]}-20{pair[2:]}"
+                labels[f"change:{years}"] = LabelFile(str(changes["BCD"][name]), codes={0: 1, 1: 2})
+                labels[f"scd:{years}"] = LabelFile(str(changes["SCD"][name]))
             series = tuple(_image(images[f"{city}{year}_{tile}"]) for year in YEARS)
             scenes.append(SceneFiles(f"{part}_{city}_{tile}", series, labels, part, f"{part} {city}"))
         return scenes

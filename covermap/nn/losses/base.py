@@ -11,7 +11,7 @@ from torch.nn import functional
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
 
-Takes = Literal["classes", "numbers", "presence", "order"]
+Takes = Literal["classes", "numbers", "presence", "order", "transitions"]
 
 
 class Loss(nn.Module):
@@ -20,7 +20,8 @@ class Loss(nn.Module):
     Keeping them apart lets the training loop divide once for all batches of an accumulation, so that 4 batches of 2
     equal one of 8: both only ever add up over windows. Computed in float32 at least, whatever comes in.
 
-    takes: what the target is. classes: label (B, *space) int64 with IGNORE, for logits (B, K, *space); order: the
+    takes: what the target is. transitions: see losses/transitions.py.
+    classes: label (B, *space) int64 with IGNORE, for logits (B, K, *space); order: the
     same for classes in order and K - 1 logits; numbers and presence: float like the prediction (B, C, *space), NaN
     where it is not known. space is (H, W), or () for chips. Losses of classes and order are made with class_weights
     (K,) first. weighted: whether these have an effect.
