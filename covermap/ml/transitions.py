@@ -53,6 +53,8 @@ class TransitionPrior:
             raise ConfigError(
                 "a prior of transitions holds negative numbers or NaN, or lets no class stay", fix="correct the matrix"
             )
+        if not (np.minimum(self.before, self.after) > 0).all():
+            raise ConfigError("a share of a class is 0, negative or NaN", fix="give each class a share above 0")
 
     @property
     def weights(self) -> Floats:
@@ -75,8 +77,7 @@ class TransitionPrior:
 
         The shares are those of both dates: P = s diag(shares) + (1 - s) shares x shares. Raises ConfigError.
         """
-        of = np.asarray(shares, np.float64)
-        of = of / of.sum()
+        of = _shares(shares)
         least = float((of**2).sum())
         if not least <= share < 1:
             raise ConfigError(
@@ -100,11 +101,9 @@ class TransitionPrior:
                 f"row {off[0] + 1} of the matrix of transitions {rows.shape} sums to {total[off[0]]:.4g}",
                 fix="each row says what becomes of a class: its numbers sum to 1, or to 100 percent",
             )
-        k = len(rows)
-        start = np.full(k, 1 / k) if shares is None else np.asarray(shares, np.float64) / np.sum(shares)
-        joint = start[:, None] * (rows / total[:, None])
-        same = np.full(k, 1 / k)
-        return TransitionPrior(joint, *((same, same) if shares is None else (start, _with_one(joint.sum(0), k**2))))
+        before = _shares(np.ones(len(rows)) if shares is None else shares)
+        joint = before[:, None] * (rows / total[:, None])
+        return TransitionPrior(joint, before, before if shares is None else _shares(joint.sum(0)))
 
     @staticmethod
     def read(path: str | Path, legend: Legend) -> TransitionPrior:
@@ -205,6 +204,15 @@ def probabilities(shares: Shares, unknown: Floats) -> tuple[Floats, npt.NDArray[
     if not known.all():
         found = np.where(known, found, unknown[:, None])
     return found, known
+
+
+def _shares(of: npt.ArrayLike) -> Floats:
+    """(K,) with a sum of 1, none below 1e-6: a class that is not there yet may come."""
+    found = np.asarray(of, np.float64)
+    if not (np.isfinite(found).all() and (found >= 0).all() and found.any()):
+        raise ConfigError(f"{found.tolist()} are no shares of classes", fix="give numbers of 0 and more")
+    found = np.maximum(found / found.sum(), 1e-6)
+    return np.asarray(found / found.sum())
 
 
 def _with_one(shares: Floats, count: int) -> Floats:

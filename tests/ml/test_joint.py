@@ -208,10 +208,16 @@ def test_simple_priors() -> None:
     for share in (0.2, 1.0, 1.5):
         with pytest.raises(ConfigError, match="that stays cannot be"):
             TransitionPrior.persistence(share, [1, 1, 2])
+    assert np.isfinite(TransitionPrior.persistence(0.9, [1, 0, 2]).weights).all()
+    for shares_ in ([1, -1, 2], [0, 0, 0], [1, np.nan, 1]):
+        with pytest.raises(ConfigError, match="are no shares of classes"):
+            TransitionPrior.persistence(0.9, shares_)
     table = np.array([[0.9, 0.1, 0.0], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5]])
     equal = TransitionPrior.given(table)
     np.testing.assert_allclose(equal.weights / equal.weights[0, 0], table / 0.9)
     np.testing.assert_allclose(TransitionPrior.given(100 * table, [1, 1, 2]).table, table)
+    known = TransitionPrior.given(table, [1, 1, 2])
+    np.testing.assert_allclose(known.weights, table / (np.array([0.25, 0.25, 0.5]) @ table))
     with pytest.raises(ConfigError, match=r"row 3 of the matrix of transitions \(3, 3\) sums to 0.6"):
         TransitionPrior.given(np.vstack([table[:2], [[0.2, 0.2, 0.2]]]))
     with pytest.raises(ConfigError, match="sums to"):

@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError
+from covermap.data import event_index
 from covermap.data.event_index import METHODS
 from covermap.metrics.confusion import Confusion
 from covermap.verbs.event import event
@@ -67,6 +68,17 @@ def test_where_nothing_changed_little_is_mapped_and_it_is_said(tmp_path: Path) -
         assert (file.read(1) == 2).mean() < 0.02
     assert any("pixels do not part into two groups" in note for note in done.notes)
     assert any("correlations came to rest" in note for note in done.notes)
+
+
+def test_of_large_scenes_some_blocks_teach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = pair(tmp_path)
+    found = []
+    for most in (event_index.MOST_BLOCKS, 2):
+        monkeypatch.setattr(event_index, "MOST_BLOCKS", most)
+        event(before, after, tmp_path / f"{most}.tif", kind="change", cut="otsu")
+        with rasterio.open(tmp_path / f"{most}.tif") as file:
+            found.append(file.read(1))
+    assert (found[0] == found[1]).mean() > 0.99
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
