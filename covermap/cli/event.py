@@ -16,7 +16,12 @@ _SIDES = "A file, a quoted pattern, or several with commas; FILE@DATE states a d
 Before = Annotated[str, typer.Argument(help=f"Image before the event. {_SIDES}", metavar="BEFORE")]
 After = Annotated[str, typer.Argument(help="Image after it, of the same sensor.", metavar="AFTER")]
 Out = Annotated[str, typer.Argument(help="Map to write, .tif.", metavar="OUT.tif")]
-Kind = Annotated[str | None, typer.Option(help="flood (default), landslide or damage.")]
+Kind = Annotated[str | None, typer.Option(help="flood (default), landslide, damage or change.")]
+Index = Annotated[str | None, typer.Option(help="Of --kind change: irmad (default), mad or cva.")]
+Cut = Annotated[
+    str | None,
+    typer.Option(help="How the threshold is found: places; auto (default of change) or otsu, of all pixels."),
+]
 Model = Annotated[str | None, typer.Option(help="Model of a hazard, trained on as many dates; default: none.")]
 Dem = Annotated[str | None, typer.Option(help="Elevation: floods lie on flat ground, landslides on slopes.")]
 Sensor = Annotated[str | None, typer.Option(help="Sensor of the images: sentinel1, sentinel2, ...")]
@@ -33,6 +38,8 @@ def event(
     after: After,
     out: Out,
     kind: Kind = None,
+    index: Index = None,
+    cut: Cut = None,
     model: Model = None,
     dem: Dem = None,
     sensor: Sensor = None,
@@ -54,15 +61,16 @@ def event(
 
     Examples: covermap event before.tif after.tif flood.tif --sensor sentinel1 --dem dem.tif ·
     covermap event 'pre/*.tif' 'post/*.tif' slides.tif --kind landslide --sensor sentinel1 --quantity power ·
-    covermap event before.tif after.tif flood.tif --model runs/flood --sensor sentinel1
+    covermap event before.tif after.tif flood.tif --model runs/flood --sensor sentinel1 ·
+    covermap event 2000.tif 2003.tif change.tif --kind change
     """
     from covermap.verbs.event import event as work
 
     first, second = (_images(text, sensor, bands, quantity, nodata, clouds) for text in (before, after))
     with show.progress("comparing", quiet=quiet) as tick:
         done = work(
-            first, second, out, kind=kind, dem=dem, model=model, threshold=threshold, looks_px=looks, side_px=side,
-            overwrite=overwrite, on_progress=tick,
+            first, second, out, kind=kind, method=index, cut=cut, dem=dem, model=model, threshold=threshold,
+            looks_px=looks, side_px=side, overwrite=overwrite, on_progress=tick,
         )  # fmt: skip
     if as_json:
         show.as_json(

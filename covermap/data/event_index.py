@@ -4,10 +4,12 @@
     flood     drop: open water sends nothing back         rise of MNDWI, or of NDWI where there is no swir1
     landslide change either way                           drop of NDVI: bare ground where plants were
     damage    change either way                           length of the change vector (Malila 1980)
+    change    all bands together, either way, by a method: cva (the change vector), mad, irmad (ml.mad)
 
 Dates of a side and neighbouring pixels of radar are averaged in power, which is what takes off speckle; of optical
 images a side is the median of its clear dates. A change vector counts from the change that most of the scene shows,
-in its spread: another sun and season change every pixel, and a bright band more than others.
+in its spread: another sun and season change every pixel, and a bright band more than others. MAD learns from up to
+MOST_BLOCKS blocks drawn over the scene, all of it up to a million pixels.
 """
 
 from __future__ import annotations
@@ -27,17 +29,21 @@ from covermap.data.indices import INDICES, sources
 from covermap.data.scene import Scene, scaling
 from covermap.geo.band_source import LOWEST_DB
 from covermap.geo.composite import composite
-from covermap.geo.grid import Window, spread
+from covermap.geo.grid import Window, partition, spread
 from covermap.geo.raster import Raster
 from covermap.geo.terrain import require_terrain, terrain
+from covermap.ml.mad import Mad
 
-KINDS = ("flood", "landslide", "damage")
-OPTICAL = {"flood": ("mndwi", "ndwi"), "landslide": ("ndvi",), "damage": ()}
+KINDS = ("flood", "landslide", "damage", "change")
+METHODS = ("irmad", "mad", "cva")
+"""Of the kind change; the first is the default."""
+OPTICAL = {"flood": ("mndwi", "ndwi"), "landslide": ("ndvi",), "damage": (), "change": ()}
 """Indices of which the first whose bands are there is taken."""
 SLOPES = {"flood": (0.0, 5.0), "landslide": (10.0, 90.0)}
 """Degrees that the ground may have."""
 MOST_DB = 200
 _PROBE_PX = 256
+BLOCK_PX, MOST_BLOCKS = 128, 64
 Values = npt.NDArray[np.float32]
 
 
@@ -45,9 +51,9 @@ Values = npt.NDArray[np.float32]
 class EventIndex:
     """The index of a scene of one sensor whose first `num_before` dates lie before the event, the others after it.
 
-    kind: flood, landslide or damage. looks_px: side of the square of radar pixels that are averaged. dem: elevation on
-    the scene's grid, by which floods lie on slopes up to 5 degrees, landslides on those from 10. Raises ConfigError,
-    BandError, GridError (slopes of a turned grid).
+    kind: flood, landslide, damage, or change, which has a method. looks_px: side of the square of radar pixels that are
+    averaged. dem: elevation on the scene's grid, by which floods lie on slopes up to 5 degrees, landslides on those
+    from 10. Raises ConfigError, BandError, GridError (slopes of a turned grid).
     """
 
     scene: Scene
@@ -55,10 +61,16 @@ class EventIndex:
     kind: str
     looks_px: int = 5
     dem: Raster | None = None
+    method: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ConfigError(f"there is no kind of event {self.kind!r}", fix=suggest(self.kind, KINDS))
+        if self.method is not None and (self.kind != "change" or self.method not in METHODS):
+            raise ConfigError(
+                f"there is no index {self.method!r} of {self.kind}",
+                fix=suggest(self.method, METHODS) if self.kind == "change" else "an index is of --kind change",
+            )
         if self.looks_px < 1 or self.looks_px % 2 == 0:
             raise ConfigError(f"a square of {self.looks_px} px has no middle", fix="give an odd number, for example 5")
         if len(self.scene.rasters) != 1:
@@ -109,9 +121,18 @@ class EventIndex:
         return next((name for name in OPTICAL[self.kind] if sources(name, self.bands)), None)
 
     @property
+    def how(self) -> str | None:
+        """The method of the kind change."""
+        return self.method or METHODS[0] if self.kind == "change" else None
+
+    @property
     def unit(self) -> str:
         """What the numbers are."""
-        if self.is_radar:
+        if self.how in ("mad", "irmad"):
+            return (
+                f"length of the {self.how.upper().replace('IR', 'IR-')} variates, in standard deviations of no change"
+            )
+        if self.is_radar and not self.how:
             return "drop of backscatter, dB" if self.kind == "flood" else "change of backscatter either way, dB"
         if self.index is None:
             return "length of the change vector, in standard deviations of each band's usual change"
@@ -119,16 +140,20 @@ class EventIndex:
 
     def read(self, window: Window) -> npt.NDArray[np.float32]:
         """(H, W), NaN where a side or the elevation shows nothing, -inf where the slope rules the event out."""
-        sample = self.scene.read(window.pad(self.looks_px // 2 if self.is_radar else 0))
-        values, valid = sample.image[self.sensor], sample.valid
-        side, n = self._decibel if self.is_radar else self._median, self.num_before
         with np.errstate(invalid="ignore"):
-            found = self._change(side(values[:n], valid[:n]), side(values[n:], valid[n:]))
+            found = self._change(*self._sides(window))
         if self.dem is None:
             return found
         slope, (low, high) = self._slope(window), SLOPES[self.kind]
         found = np.where((slope < low) | (slope > high), np.where(np.isnan(found), found, np.float32(-np.inf)), found)
         return np.where(np.isnan(slope), np.float32(np.nan), found)
+
+    def _sides(self, window: Window) -> tuple[Values, Values]:
+        """Both sides (C, H, W), NaN where one shows nothing."""
+        sample = self.scene.read(window.pad(self.looks_px // 2 if self.is_radar else 0))
+        values, valid, n = sample.image[self.sensor], sample.valid, self.num_before
+        side = self._decibel if self.is_radar else self._median
+        return side(values[:n], valid[:n]), side(values[n:], valid[n:])
 
     def _slope(self, window: Window) -> Values:
         """(H, W) in degrees, NaN where elevation is not known; at the border as if the last row went on."""
@@ -152,7 +177,9 @@ class EventIndex:
 
     def _change(self, before: Values, after: Values) -> Values:
         """Two sides (C, H, W) -> (H, W)."""
-        if self.is_radar:
+        if self.how in ("mad", "irmad"):
+            return self.mad.statistic(before, after).astype(np.float32)
+        if self.is_radar and not self.how:
             drop: Values = (before - after).mean(0)
             return drop if self.kind == "flood" else np.abs(drop)
         if self.index is None:
@@ -166,9 +193,9 @@ class EventIndex:
     def _usual(self) -> tuple[Values, Values]:
         """Median and robust standard deviation of each band's change, (C, 1, 1), in windows spread over the scene."""
         found = []
-        for sample in self._probes():
-            values, n = sample.image[self.sensor], self.num_before
-            change = self._median(values[n:], sample.valid[n:]) - self._median(values[:n], sample.valid[:n])
+        for window in spread(self.scene.grid, _PROBE_PX):
+            before, after = self._sides(window)
+            change = after - before
             found.append(change[:, np.isfinite(change).all(0)])
         change = np.concatenate(found, 1)
         if not change.size:
@@ -176,8 +203,20 @@ class EventIndex:
                 "no pixel is known on both sides of the event", fix="check nodata, clouds and the place of both"
             )
         middle = np.median(change, 1, keepdims=True)
-        spread = 1.4826 * np.median(np.abs(change - middle), 1, keepdims=True)
-        return middle[..., None], np.where(spread > 0, spread, np.float32(1))[..., None].astype(np.float32)
+        usual = 1.4826 * np.median(np.abs(change - middle), 1, keepdims=True)
+        return middle[..., None], np.where(usual > 0, usual, np.float32(1))[..., None].astype(np.float32)
+
+    @cached_property
+    def mad(self) -> Mad:
+        """Fitted to what both sides show in blocks of the scene, drawn with equal chances where there are many."""
+        blocks = list(partition(self.scene.grid.window, BLOCK_PX, BLOCK_PX))
+        chosen = np.random.default_rng(0).permutation(len(blocks))[:MOST_BLOCKS]
+        known = []
+        for number in np.sort(chosen).tolist():
+            pair = self._sides(blocks[number])
+            seen = np.isfinite(pair[0]).all(0) & np.isfinite(pair[1]).all(0)
+            known.append((pair[0][:, seen], pair[1][:, seen]))
+        return Mad.fit(lambda: known, reweighted=self.how == "irmad")
 
     def _decibel(self, values: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> Values:
         """(T, C, H + looks - 1, ...) -> (C, H, W): mean power of all dates and of the square around a pixel, in dB."""

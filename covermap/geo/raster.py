@@ -385,7 +385,7 @@ def stack_dates(rasters: Sequence[Raster]) -> Raster:
         if set(other.bands) != set(first.bands):
             raise BandError(
                 f"{other.name} has bands {', '.join(other.bands)}, {first.name} has {', '.join(first.bands)}",
-                fix="give every date the same bands",
+                fix="give every date the same bands; if only their names differ, name them (bands, --bands)",
             )
     ordered = [r.on(first.grid).select(first.bands) for r in rasters]
     dtype = np.result_type(*(r.dtype for r in ordered)).name

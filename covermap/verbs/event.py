@@ -20,7 +20,7 @@ import numpy.typing as npt
 import rasterio
 
 from covermap.core.config import DataConfig, ImageConfig, parse_date
-from covermap.core.errors import ConfigError, ModelError
+from covermap.core.errors import ConfigError, ModelError, suggest
 from covermap.core.legend import LandClass, Legend
 from covermap.core.output import claim, require_no_input
 from covermap.core.progress import Tick, unseen
@@ -32,13 +32,15 @@ from covermap.geo.products import finish_cog, finish_map, layer_beside, names_be
 from covermap.geo.raster import open_raster
 from covermap.geo.writer import RasterWriter
 from covermap.hub import model_folder
-from covermap.metrics.threshold import Threshold, two_groups
+from covermap.metrics.threshold import Threshold, of_all, two_groups
 from covermap.models import read_card
 from covermap.verbs.layer import BLOCK_PX, Layer, write_layer
 from covermap.verbs.predict import predict
 from covermap.verbs.rank import rank, require_side
 
-COLOURS = {"flood": "#2b6cb0", "landslide": "#b5651d", "damage": "#c0392b"}
+COLOURS = {"flood": "#2b6cb0", "landslide": "#b5651d", "damage": "#c0392b", "change": "#8e44ad"}
+CUTS = ("auto", "otsu", "places")
+"""Otsu's of all pixels where it lies beyond the body of them, else far from the usual; Otsu's; of chosen places."""
 _BINS = 256
 _PROBE_PX = 1024
 _PLACE_PX = 128
@@ -62,15 +64,17 @@ class Event:
 @small_cache()
 def event(
     before: Sequence[ImageConfig], after: Sequence[ImageConfig], out: str | Path, *, kind: str | None = None,
-    dem: str | None = None, model: str | Path | None = None, threshold: float | None = None,
-    looks_px: int | None = None, side_px: int = 128, settings: PredictConfig | None = None, overwrite: bool = False,
-    on_progress: Tick = unseen,
+    method: str | None = None, cut: str | None = None, dem: str | None = None, model: str | Path | None = None,
+    threshold: float | None = None, looks_px: int | None = None, side_px: int = 128,
+    settings: PredictConfig | None = None, overwrite: bool = False, on_progress: Tick = unseen,
 ) -> Event:  # fmt: skip
     """Map what an event changed and rank the places; dates of a side may be several, all dates are of one sensor.
 
-    kind: flood (default), landslide or damage. dem: elevation, which rules out slopes. model: of a hazard, trained on
-    as many dates. threshold: of the index, instead of the one that is found. looks_px: side of the square of radar
-    pixels that are averaged, default 5. side_px: of a place. Memory: some blocks, and a histogram of each place.
+    kind: flood (default), landslide, damage or change, whose method is irmad (default), mad or cva. dem: elevation,
+    which rules out slopes. model: of a hazard, trained on as many dates. threshold: of the index, instead of the one
+    that is found, by cut (of CUTS; default places, of change auto). looks_px: side of the square of radar pixels that
+    are averaged, default 5. side_px: of a place. Memory: some blocks, a histogram of
+    each place, and a million pixels for mad and irmad.
     Raises ConfigError, BandError, GridError, DataError, ModelError, OutputError.
     """
     out = Path(out)
@@ -84,13 +88,15 @@ def event(
         claim(path, overwrite=overwrite)
     images = [*before, *after]
     if model is not None:
-        given = {"kind": kind, "threshold": threshold, "looks": looks_px}
+        given = {"kind": kind, "index": method, "cut": cut, "threshold": threshold, "looks": looks_px}
         if idle := [key for key, value in given.items() if value is not None]:
-            raise ConfigError(f"{idle[0]} is of the index, it has no effect with a model", fix="leave one of them out")
+            raise ConfigError(
+                f"{idle[0]} is of an index of change, it has no effect with a model", fix="leave one of them out"
+            )
         name, files, notes = _by_model(model, images, dem, out, settings, overwrite, on_progress)
     else:
-        index = _open(images, len(before), dem, kind or "flood", looks_px)
-        name, files, notes = _by_index(index, out, threshold, overwrite, on_progress)
+        index = _open(images, len(before), dem, kind or "flood", method, looks_px)
+        name, files, notes = _by_index(index, out, threshold, cut, overwrite, on_progress)
     for path in others:
         path.unlink(missing_ok=True)  # of an earlier map of this name
     ranking = rank(out, table, classes=[name], side_px=side_px, overwrite=overwrite)
@@ -111,13 +117,15 @@ def _require_sides(before: Sequence[ImageConfig], after: Sequence[ImageConfig]) 
         )
 
 
-def _open(images: Sequence[ImageConfig], num_before: int, dem: str | None, kind: str, looks: int | None) -> EventIndex:
+def _open(
+    images: Sequence[ImageConfig], num_before: int, dem: str | None, kind: str, method: str | None, looks: int | None
+) -> EventIndex:
     """The index of the images, on the first one's grid; a DEM is brought onto it."""
     if several := [image.path for image in images if "*" in str(image.path)]:
         raise ConfigError(f"{several[0]} is a pattern", fix="give an entry for each date")
     scene = open_scenes(DataConfig(image=list(images)), labels=False)[0]
     heights = open_raster(dem, bands=["elevation"]).on(scene.grid) if dem else None
-    index = EventIndex(scene, num_before, kind, 5 if looks is None else looks, heights)
+    index = EventIndex(scene, num_before, kind, 5 if looks is None else looks, heights, method)
     if looks is not None and not index.is_radar:
         raise ConfigError("looks are of radar, these are optical images", fix="leave them out")
     return index
@@ -142,11 +150,16 @@ def _by_model(
 
 
 def _by_index(
-    index: EventIndex, out: Path, threshold: float | None, overwrite: bool, on_progress: Tick
+    index: EventIndex, out: Path, threshold: float | None, cut: str | None, overwrite: bool, on_progress: Tick
 ) -> tuple[str, Sequence[Path], Sequence[str]]:
     """The map of an index of change, cut at a threshold; the name of its class, files, notes."""
     if threshold is not None and not np.isfinite(threshold):
         raise ConfigError(f"{threshold:g} is no threshold", fix="give a number, or leave it to be found")
+    if cut is not None and (threshold is not None or cut not in CUTS):
+        if threshold is not None:
+            raise ConfigError("both a threshold and a way to find it are given", fix="leave --threshold or --cut out")
+        raise ConfigError(f"there is no cut {cut!r}", fix=suggest(cut, CUTS))
+    cut = cut or ("auto" if index.kind == "change" else "places")
     scene, kind, layer = index.scene, index.kind, layer_beside(out, "change")
     require_no_input([out, layer, *names_beside(out).values()], [*scene.files, *(index.dem.paths if index.dem else ())])
     for path in (out, layer):
@@ -154,7 +167,7 @@ def _by_index(
     change, shown, codes = (out.with_name(f".{out.stem}.{part}.tif") for part in ("change", "shown", "plain"))
     try:
         counts = write_layer(_layer(index), change, overwrite=True, on_progress=on_progress)
-        found = Threshold(threshold, 0) if threshold is not None else _threshold(change, scene.grid)
+        found = Threshold(threshold, 0) if threshold is not None else _threshold(change, scene.grid, cut)
         legend = Legend(kind, (LandClass(1, f"no {kind}", "#e8e8e0"), LandClass(2, kind, COLOURS[kind])), nodata=0)
         _cut(change, codes, shown, index, legend, found.value)
         date = next((day for day in scene.dates[index.num_before :] if day), None)
@@ -167,19 +180,26 @@ def _by_index(
             path.unlink(missing_ok=True)
     size = scene.grid.height * scene.grid.width
     unseen_px = [f"{counts[0] / size:.0%} of the map is nodata: an image or the elevation holds nothing there"]
-    notes = (*scene.notes, *(unseen_px if counts[0] > 0.005 * size else ()), _how(index, found, threshold))
+    notes = (*scene.notes, *(unseen_px if counts[0] > 0.005 * size else ()), _how(index, found, threshold, cut))
     return kind, (*summary.files, layer), (*notes, *summary.notes)
 
 
-def _how(index: EventIndex, found: Threshold, given: float | None) -> str:
+def _how(index: EventIndex, found: Threshold, given: float | None, cut: str) -> str:
     """Where the map comes from, in a sentence."""
     if given is not None:
         where = "as given"
+    elif found.num_places and cut != "places":
+        where = "where all pixels part into two groups"
     elif found.num_places:
         where = f"where {found.num_places} places part into two groups"
     else:
-        where = "far from the usual: no place parts into two groups, so most of what is mapped may be noise"
-    return f"made without a model: {index.unit}, from {found.value:.3g} on ({where})"
+        none = "no place parts" if cut == "places" else "pixels do not part"
+        where = f"far from the usual: {none} into two groups, so most of what is mapped may be noise"
+    made = index.unit
+    if index.how == "irmad":
+        rest = "came to rest" if index.mad.still else "did not come to rest"
+        made += f" ({index.mad.rounds} rounds, correlations {rest})"
+    return f"made without a model: {made}, from {found.value:.3g} on ({where})"
 
 
 def _layer(index: EventIndex) -> Layer:
@@ -197,8 +217,8 @@ def _layer(index: EventIndex) -> Layer:
     )  # fmt: skip
 
 
-def _threshold(change: Path, grid: Grid) -> Threshold:
-    """From histograms of places, over the range that a thinned reading shows."""
+def _threshold(change: Path, grid: Grid, cut: str) -> Threshold:
+    """From histograms of places, or of them all, over the range that a thinned reading shows."""
     with rasterio.open(change) as dataset:
         shape = min(_PROBE_PX, grid.height), min(_PROBE_PX, grid.width)
         seen = dataset.read(1, out_shape=shape)
@@ -210,7 +230,7 @@ def _threshold(change: Path, grid: Grid) -> Threshold:
         for row, place in zip(counts, places, strict=True):
             values = dataset.read(1, window=place.rasterio)
             row[:] = np.histogram(np.clip(values[np.isfinite(values)], edges[0], edges[-1]), edges)[0]
-    return two_groups(counts, edges)
+    return two_groups(counts, edges) if cut == "places" else of_all(counts, edges, beyond_body=cut == "auto")
 
 
 def _cut(change: Path, codes: Path, shown: Path, index: EventIndex, legend: Legend, threshold: float) -> None:

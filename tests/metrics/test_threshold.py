@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from covermap.core.errors import DataError
-from covermap.metrics.threshold import otsu, two_groups
+from covermap.metrics.threshold import FAR, of_all, otsu, two_groups
 
 EDGES = np.linspace(-5, 15, 401)
 
@@ -82,3 +82,17 @@ def test_nothing_known_is_refused() -> None:
         two_groups(np.zeros((3, 400), int), EDGES)
     with pytest.raises(DataError, match="edges"):
         two_groups(np.zeros((3, 7), int), EDGES)
+
+
+def test_all_pixels_are_cut_beyond_their_body_or_far_from_it() -> None:
+    random = np.random.default_rng(2)
+    body, other = random.normal(0, 1, 20_000), random.normal(8, 1, 3_000)
+    both = counts_of(body, other)
+    assert 3 < of_all(both, EDGES).value < 6
+    assert of_all(both, EDGES) == of_all(both, EDGES, beyond_body=False)
+    alone = of_all(counts_of(body), EDGES)
+    assert alone.value == pytest.approx(FAR, abs=0.2)
+    assert alone.num_places == 0
+    assert of_all(counts_of(body), EDGES, beyond_body=False).value == pytest.approx(0, abs=0.1)
+    with pytest.raises(DataError, match="no pixel is known"):
+        of_all(np.zeros((2, 400), int), EDGES)

@@ -94,6 +94,15 @@ def test_a_rise_of_backscatter_is_damage_but_no_flood(tmp_path: Path) -> None:
     assert agreement(tmp_path / "flood.tif")[0] < 0.02
 
 
+@pytest.mark.parametrize("method", ["irmad", "cva"])
+def test_change_of_radar_by_all_its_bands(tmp_path: Path, method: str) -> None:
+    before, after = [radar(tmp_path / "b.tif", None, 1)], [radar(tmp_path / "a.tif", -2.0, 2)]
+    event(before, after, tmp_path / "map.tif", kind="change", method=method)
+    recall, false = agreement(tmp_path / "map.tif")
+    assert recall > 0.9
+    assert false < 0.02
+
+
 def test_slopes_rule_out(tmp_path: Path) -> None:
     before, after = [radar(tmp_path / "b.tif", None, 1)], [radar(tmp_path / "a.tif", -17.0, 2)]
     steep = np.tile(np.arange(384, dtype=np.float32) * 5, (300, 1))[None]

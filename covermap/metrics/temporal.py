@@ -1,0 +1,105 @@
+"""How much of a change is likely to be error: what maps of several dates say of each other, and what is to be expected.
+
+All are counts of pixels, so that those of windows can be added.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.errors import ConfigError
+from covermap.core.legend import IGNORE
+from covermap.metrics.confusion import same_shape
+
+Index = npt.NDArray[np.uint8]
+_Mask = npt.NDArray[np.bool_]
+
+
+class Count(NamedTuple):
+    """Pixels (or pixels times steps), and of how many."""
+
+    hits: int
+    of: int
+
+    @property
+    def rate(self) -> float:
+        """NaN of none."""
+        return self.hits / self.of if self.of else float("nan")
+
+    def plus(self, other: Count) -> Count:
+        """Those of two windows."""
+        return Count(self.hits + other.hits, self.of + other.of)
+
+
+class Violations(NamedTuple):
+    """Pixels whose changes of three dates contradict each other, by rule, and how many are known."""
+
+    appeared: int
+    """No change from 1 to 2 nor 2 to 3, but from 1 to 3."""
+    lost_first: int
+    """Changed from 1 to 2, not from 2 to 3, nor from 1 to 3."""
+    lost_second: int
+    """Changed from 2 to 3, not from 1 to 2, nor from 1 to 3."""
+    known: int
+
+    @property
+    def rate(self) -> float:
+        """All three of the known pixels; NaN of none. Maps of classes have 0: their changes follow from them."""
+        return Count(self.appeared + self.lost_first + self.lost_second, self.known).rate
+
+
+class ExpectedErrors(NamedTuple):
+    """Pixels that are expected to be changed falsely or missed by a map of change, and how many are known."""
+
+    false_change: float
+    missed_change: float
+    known: int
+
+
+def flicker(classes: Index) -> Count:
+    """A-B-A of class indices (T, H, W): pixels that leave a class and are back a date later, of all steps of two."""
+    first, middle, last = classes[:-2], classes[1:-1], classes[2:]
+    known = (first != IGNORE) & (middle != IGNORE) & (last != IGNORE)
+    return Count(int(((first == last) & (first != middle) & known).sum()), int(known.sum()))
+
+
+def violations(c12: _Mask, c23: _Mask, c13: _Mask, known: _Mask | None = None) -> Violations:
+    """Changes (H, W) between dates 1, 2 and 3, each mapped on its own; known: where all of them are."""
+    same_shape(c12, c23)
+    same_shape(c12, c13)
+    seen = np.ones(c12.shape, bool) if known is None else known
+    rules = (~c12 & ~c23 & c13, c12 & ~c23 & ~c13, ~c12 & c23 & ~c13)
+    appeared, lost_first, lost_second = (int((rule & seen).sum()) for rule in rules)
+    return Violations(appeared, lost_first, lost_second, int(seen.sum()))
+
+
+def forbidden(before: Index, after: Index, pairs: _Mask) -> Count:
+    """Pixels of two dates whose pair of classes never happens, by pairs (K, K)."""
+    same_shape(before, after)
+    known = (before != IGNORE) & (after != IGNORE)
+    return Count(int(pairs[before[known], after[known]].sum()), int(known.sum()))
+
+
+def expected_errors(changed: _Mask, probability: npt.NDArray[np.floating[Any]]) -> ExpectedErrors:
+    """Of a map of change and P(change), both (H, W), NaN where unknown: as good as probabilities are calibrated."""
+    same_shape(changed, probability)
+    known = ~np.isnan(probability)
+    p = np.where(known, probability, 0).astype(np.float64)
+    return ExpectedErrors(
+        float((1 - p)[changed & known].sum()), float(p[~changed & known].sum()), int(known.sum())
+    )  # fmt: skip
+
+
+def expected_false_share(first: float, second: float, num_classes: int) -> float:
+    """The share of unchanged ground that two maps call changed, from their overall accuracies.
+
+    1 - (a1 a2 + (1 - a1)(1 - a2) / (K - 1)): errors independent of each other and spread over the other classes. Errors
+    that maps have in common, as of one model at one place, make it less. Raises ConfigError.
+    """
+    if not (0 <= first <= 1 and 0 <= second <= 1) or num_classes < 1:
+        raise ConfigError(f"accuracies {first:g}, {second:g} are not in 0 to 1", fix="give shares, not percent")
+    both_wrong = (1 - first) * (1 - second) / (num_classes - 1) if num_classes > 1 else 0.0
+    return 1 - (first * second + both_wrong)
