@@ -28,6 +28,7 @@ from covermap.core.run import Run
 from covermap.data.event_index import EventIndex
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split
+from covermap.data.stats import with_own_statistics
 from covermap.metrics.binary import BinaryScores
 from covermap.metrics.intervals import over_seeds
 from covermap.ml.forest import fit_forest
@@ -75,7 +76,8 @@ def forest_on_differences(run: Run, seed: int) -> Row:
     baseline = run.config.baseline
     assert baseline
     model = load_model(run.path("baseline"))
-    scenes, split = open_scenes(run.config.data), Split.load(run.path("split.csv"))
+    scenes = with_own_statistics(open_scenes(run.config.data), model.spec)
+    split = Split.load(run.path("split.csv"))
     count = len(model.spec.sensors[0].bands)
 
     def differences(stacked: np.ndarray) -> np.ndarray:

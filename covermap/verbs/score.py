@@ -240,11 +240,6 @@ def pairs_of(answers: npt.NDArray[np.float32], reference: npt.NDArray[Any]) -> t
     return Pair(known[0], known[1], known[2]), Pair(said.before, said.after)
 
 
-def said_and_known(one: Compared) -> tuple[Pair, Pair]:
-    """The same of what has been compared."""
-    return pairs_of(one.answers, one.reference)
-
-
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if value == value]
     return float(np.mean(known)) if known else float("nan")

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.task import Task
-from covermap.metrics.change import CONVENTIONS, Convention, JointCounter, binary_scores, semantic_scores
+from covermap.metrics.change import CONVENTIONS, Convention, JointCounter, Pair, binary_scores, semantic_scores
 from covermap.metrics.intervals import Score
 from covermap.verbs.ground import OnGround, cells
-from covermap.verbs.score import Compared, said_and_known
+from covermap.verbs.score import Compared, pairs_of
 
 SURE = ("sek", "score", "fscd", "miou")
 """Scores of each convention that get an interval."""
@@ -31,8 +31,11 @@ class TransitionDetails(OnGround):
 
     def add(self, one: Compared) -> None:
         """Count a strip."""
+        self.count(one, *pairs_of(one.answers, one.reference))
+
+    def count(self, one: Compared, truth: Pair, said: Pair) -> None:
+        """Count what is said of a strip."""
         assert one.window is not None
-        truth, said = said_and_known(one)
         for cell in cells(one.window):
             at = cell.within(one.window).slices
             joint = JointCounter(self.num_classes)
