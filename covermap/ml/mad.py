@@ -20,6 +20,8 @@ from covermap.core.errors import DataError
 
 MOST_ROUNDS, STILL = 50, 1e-3
 """Canty and Nielsen's (2008, Remote Sensing of Environment 112): correlations that move less are still."""
+FEWEST = 10
+"""Pixels for each band that weights leave at least: of fewer, all can be paired, and only they would weigh."""
 _RANK = 1e-6
 """Share of a variance of 1 below which a combination of bands holds nothing new."""
 _LEAST = 1e-6
@@ -35,7 +37,8 @@ Blocks = Callable[[], Iterable[tuple[Bands, Bands]]]
 class Mad:
     """mean (C + D,) of the bands; before (C, p), after (D, p): combinations whose differences have a variance of 1.
 
-    correlations (p,) falling; rounds: how often weights were found; still: whether correlations came to rest.
+    correlations (p,) falling; rounds: how often weights were found; still: whether correlations came to rest: not where
+    too few pixels are alike on both dates.
     """
 
     mean: Floats
@@ -48,14 +51,17 @@ class Mad:
     @staticmethod
     def fit(blocks: Blocks, *, reweighted: bool = True) -> Mad:
         """MAD, or IR-MAD. Sums are float64; memory is that of a block. Raises DataError where no band varies."""
-        mean = sum(np.hstack([each.sum(1, dtype=np.float64) for each in pair]) for pair in blocks())
+        total = sum(np.hstack([each.sum(1, dtype=np.float64) for each in pair]) for pair in blocks())
         count = sum(pair[0].shape[1] for pair in blocks())
         if not count:
             raise DataError("no pixel is known on both dates", fix="check nodata, clouds and the place of both")
-        centre = np.asarray(mean) / count
+        centre = np.asarray(total) / count
         found, still = None, not reweighted
         for rounds in range(MOST_ROUNDS if reweighted else 1):
-            fresh = _canonical(*_moments(blocks, centre, found), centre, rounds)
+            mean, covariance, bands, seen = _moments(blocks, centre, found)
+            if found is not None and seen < FEWEST * len(centre):
+                break
+            fresh = _canonical(mean, covariance, bands, centre, rounds)
             if found is not None and len(found.correlations) == len(fresh.correlations):
                 still = bool(np.abs(fresh.correlations - found.correlations).max() < STILL)
             found = fresh
@@ -78,9 +84,9 @@ class Mad:
         return out.reshape(shape)
 
 
-def _moments(blocks: Blocks, centre: Floats, weighing: Mad | None) -> tuple[Floats, Floats, int]:
-    """Weighted mean (C + D,) less `centre` and covariance (C + D, C + D), and C."""
-    size, bands = len(centre), 0
+def _moments(blocks: Blocks, centre: Floats, weighing: Mad | None) -> tuple[Floats, Floats, int, float]:
+    """Weighted mean (C + D,) less `centre`, covariance (C + D, C + D), C, and how many pixels that is worth (Kish)."""
+    size, bands, squares = len(centre), 0, 0.0
     total, first, second = 0.0, np.zeros(size), np.zeros((size, size))
     for before, after in blocks():
         bands = len(before)
@@ -92,13 +98,13 @@ def _moments(blocks: Blocks, centre: Floats, weighing: Mad | None) -> tuple[Floa
             else:
                 distance = weighing.statistic(before[:, part], after[:, part])
                 weights = no_change(distance**2, len(weighing.correlations))
-            total += weights.sum()
+            total, squares = total + weights.sum(), squares + (weights**2).sum()
             weighted = values * weights
             first += weighted.sum(1)
             second += weighted @ values.T
     total = max(total, np.finfo(np.float64).tiny)
     mean = first / total
-    return mean, second / total - np.outer(mean, mean), bands
+    return mean, second / total - np.outer(mean, mean), bands, total**2 / max(squares, np.finfo(np.float64).tiny)
 
 
 def _canonical(mean: Floats, covariance: Floats, bands: int, centre: Floats, rounds: int) -> Mad:

@@ -101,3 +101,13 @@ def test_one_band_nodata_and_equal_images() -> None:
 def test_weights_are_the_tail_of_chi_squared(freedom: int) -> None:
     x = np.concatenate([np.linspace(0, 120, 500), [1e4]])
     np.testing.assert_allclose(no_change(x, freedom), stats.chi2.sf(x, freedom), atol=1e-13)
+
+
+def test_weights_do_not_gather_on_a_handful_of_pixels() -> None:
+    x, y = np.random.default_rng(5).normal(size=(2, 6, 400))  # nothing on one date says anything of the other
+    found = Mad.fit(in_blocks(x, y, 100))
+    assert not found.still
+    assert found.correlations.max() < 0.99
+    few = Mad.fit(in_blocks(x[:, :15], y[:, :15]))
+    assert not few.still
+    assert np.isfinite(few.statistic(x, y)).all()
