@@ -180,22 +180,23 @@ def _judge(runs: Mapping[str, Run], scenes: Sequence[Scene], task: Task) -> dict
     if single.path("baseline/config.json").is_file():
         models["forest"] = TwoDates(_load(single, "baseline"), scenes)
     changed = open_scenes(runs["change"].config.data)
-    priors: dict[str, TransitionPrior] = {key: _prior(models[key], scenes, split, single) for key in ("segmentation", "forest") if key in models}
+    priors: dict[str, TransitionPrior] = {
+        key: _prior(models[key], scenes, split, single) for key in ("segmentation", "forest") if key in models
+    }
     settings = single.config.predict
 
     def asked(key: str, part: str = "test") -> Iterator[Compared]:
         on = changed if key == "change" else scenes
         return answers_of(models[key], with_own_statistics(on, models[key].spec), split, part, settings=settings)
 
-    names = list(models)
-    for together in zip(*(asked(key) for key in names), strict=True):
-        here = dict(zip(names, together, strict=True))
-        first = here["semantic_change"]
-        assert len({(one.scene, one.window) for one in together}) == 1
-        said = _said(here, priors, len(task.legend))
-        truth = pairs_of(first.answers, first.reference)[0]
-        for way, pair in said.items():
-            found[way].count(first, truth, pair)
+    # The windows of networks of one build are the same; a forest's, which sees no neighbours, are others.
+    for together in (("segmentation", "change"), ("semantic_change",), ("forest",)):
+        for strips in zip(*(asked(key) for key in together if key in models), strict=True):
+            assert len({(one.scene, one.window) for one in strips}) == 1
+            first, here = strips[0], dict(zip(together, strips, strict=True))
+            truth = pairs_of(first.answers, first.reference)[0]
+            for way, pair in _said(here, priors, len(task.legend)).items():
+                found[way].count(first, truth, pair)
     return {way: one for way, one in found.items() if one.blocks.by_name()}
 
 
@@ -221,19 +222,20 @@ def _prior(model: LandModel, scenes: Sequence[Scene], split: Split, run: Run) ->
 def _said(here: Mapping[str, Compared], priors: Mapping[str, TransitionPrior], k: int) -> dict[str, Pair]:
     """The answer of each way for a strip."""
     found = {}
-    for key, prior in priors.items():
-        shares = here[key].answers
-        before, after = shares[:k], shares[k : 2 * k]
+    for key in [key for key in priors if key in here]:
+        before, after = (here[key].answers[part] for part in (slice(k), slice(k, 2 * k)))
         found[f"{key}, compared"] = Pair(before.argmax(0).astype(np.uint8), after.argmax(0).astype(np.uint8))
-        joint = decide_pair(before, after, prior)
+        joint = decide_pair(before, after, priors[key])
         found[f"{key}, joint"] = Pair(joint.before, joint.after)
-    change = here["change"].answers
-    nothing = np.full(change.shape[1:], IGNORE, np.uint8)
-    found["change"] = Pair(nothing, nothing, (change[1] >= 0.5).astype(np.uint8))
-    both = gated(np.concatenate([here["segmentation"].answers[: 2 * k], change]))
-    found["change, segmentation's classes"] = Pair(both.before, both.after)
-    direct = gated(here["semantic_change"].answers)
-    found["semantic change"] = Pair(direct.before, direct.after)
+    if "change" in here:
+        change = here["change"].answers
+        nothing = np.full(change.shape[1:], IGNORE, np.uint8)
+        found["change"] = Pair(nothing, nothing, (change[1] >= 0.5).astype(np.uint8))
+        both = gated(np.concatenate([here["segmentation"].answers[: 2 * k], change]))
+        found["change, segmentation's classes"] = Pair(both.before, both.after)
+    if "semantic_change" in here:
+        direct = gated(here["semantic_change"].answers)
+        found["semantic change"] = Pair(direct.before, direct.after)
     return found
 
 

@@ -17,7 +17,7 @@ from covermap.metrics.intervals import Score
 from covermap.verbs.ground import OnGround, cells
 from covermap.verbs.score import Compared, pairs_of
 
-SURE = ("sek", "score", "fscd", "miou")
+SURE = ("sek", "score", "fscd")
 """Scores of each convention that get an interval."""
 
 
@@ -51,6 +51,7 @@ class TransitionDetails(OnGround):
     @property
     def sure(self) -> Mapping[str, Score]:
         found: dict[str, Score] = {f"{key}_{c}": self._semantic(c, key) for c in CONVENTIONS for key in SURE}
+        found["miou"] = self._semantic("from_to", "miou")  # the same in both
         return found | {key: self._binary(key) for key in ("f1", "iou", "kappa")}
 
     def _semantic(self, convention: Convention, key: str) -> Score:
