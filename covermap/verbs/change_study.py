@@ -141,6 +141,8 @@ def _train(
         model = own.model.model_copy(update={"dates": None}) if label == "single" else own.model
         forest = own.baseline if label == "single" else False
         own = own.model_copy(update={"split": split, "train": settings, "model": model, "baseline": forest})
+        if label == "single" and ready.has_val:  # a joint decision needs probabilities that can be believed
+            own = own.model_copy(update={"decision": own.decision.model_copy(update={"temperature": True})})
         there = resume and own.folder.exists()
         say(f"{own.name}: {settings.epochs} epochs of {steps} steps")
         runs[task] = train(own, resume=there, overwrite=overwrite, say=say)

@@ -84,7 +84,8 @@ class ClassScorer(Scorer):
             self._in_sets += int(sets.sum())
         if self.binary is not None:
             positive = np.where(known, reference == self.task.positive, IGNORE).astype(np.uint8)
-            self.binary.add(answers[self.task.positive], positive, chip=place)
+            # Blended probabilities of 1 may be a rounding above it.
+            self.binary.add(answers[self.task.positive].clip(0, 1), positive, chip=place)
         for i, border in enumerate(self.borders, 1):
             above = np.where(known, reference >= i, IGNORE).astype(np.uint8)
             border.add(answers[i:].sum(0).clip(0, 1), above)
