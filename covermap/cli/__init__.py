@@ -15,6 +15,7 @@ import typer
 from covermap import __version__
 from covermap.cli import (
     assess,
+    change,
     check,
     check_plugin,
     compare,
@@ -86,6 +87,7 @@ app.command()(polygonize.polygonize)
 app.command()(sample.sample)
 app.command()(assess.assess)
 app.command()(compare.compare)
+app.command()(change.change)
 app.command()(report.report)
 app.add_typer(legend.app, name="legend")
 app.command()(export.export)
