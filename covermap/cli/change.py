@@ -114,8 +114,8 @@ def _tell_pair(found: Change) -> None:
     show.table([[row[key] for key in columns] for row in found.classes], list(columns.values()))
     scores, total, changed = found.scores, found.matrix.total, found.changed.total
     typer.echo(
-        f"changed: {changed['area_ha']:,.1f} of {total['area_ha']:,.1f} ha ({scores['changed']:.2%}); in quantity "
-        f"{scores['quantity_disagreement']:.2%}, in place {scores['allocation_disagreement']:.2%}"
+        f"changed: {changed['area_ha']:,.1f} of {total['area_ha']:,.1f} ha ({scores['changed_share']:.2%}); "
+        f"in quantity {scores['quantity_disagreement']:.2%}, in place {scores['allocation_disagreement']:.2%}"
     )
     if found.mapped.total != changed:
         typer.echo(f"asked for and in the map: {found.mapped.total['area_ha']:,.1f} ha")

@@ -15,6 +15,7 @@ from covermap.core.errors import DataError, GridError, LabelError, suggest
 from covermap.core.legend import IGNORE, Legend, load_legend, shipped
 from covermap.data.labels import infer_legend, open_codes
 from covermap.geo.align import require_crs_on_both
+from covermap.geo.change_product import FROM_TO
 from covermap.geo.classes import read_classes
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.legend_files import read_legend
@@ -93,7 +94,14 @@ def open_class_map(
     tags = _shared_tags(files, legend_matters=legend is None)
     if "COVERMAP_MODEL" in tags and "COVERMAP_LEGEND" not in tags:
         raise DataError(f"{path} holds numbers that a model gave, not classes", fix="give the map beside it")
-    known = read_legend(legend) if legend else legend_of_map(files[0]) or (infer_legend(opened) if infer else None)
+    known = read_legend(legend) if legend else legend_of_map(files[0])
+    if known is None and FROM_TO in tags:
+        k = len(json.loads(tags[FROM_TO])["classes"])
+        raise LabelError(
+            f"{path} holds changes between {k} classes, more of them than a legend has classes",
+            fix="make a map of fewer: covermap change A B OUT.tif --binary, or --to CLASS, or in a coarser legend: --as",
+        )
+    known = known or (infer_legend(opened) if infer else None)
     if known is None:
         raise LabelError(f"{path} does not say what its codes mean", fix=_candidates(opened, option))
     if dataset.nodata is not None and dataset.nodata in known.codes:

@@ -130,10 +130,10 @@ class Change:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Shares of the compared hectares: unchanged, and the change that is one of quantity or of place alone."""
+        """Shares of the compared hectares: what changed, and of it the change of quantity and that of place alone."""
         found = agreement_of(self.matrix.hectares)
         return {
-            "unchanged": found["agreement"], "changed": 1 - found["agreement"],
+            "changed_share": 1 - found["agreement"],
             "quantity_disagreement": found["quantity_disagreement"],
             "allocation_disagreement": found["allocation_disagreement"],
         }  # fmt: skip
@@ -214,8 +214,8 @@ class Change:
         if not other.grid.is_same(first.grid):
             found.append(
                 f"{other.name} ({other.grid.describe()}) was laid on the grid of {first.name} "
-                f"({first.grid.describe()}) by nearest neighbour: borders may shift by half a pixel, which "
-                "looks like change"
+                f"({first.grid.describe()}) by nearest neighbour{_apart(first.grid, other.grid)}: borders that shift "
+                "look like change"
             )
         inner = self.counted.hectares[:-1, :-1].sum()
         if inner and 1 - self.plain.hectares.sum() / inner > MANY_LOST:
@@ -275,6 +275,18 @@ class Change:
             "notes": self.notes,
             "files": [str(file) for file in self.files],
         }  # fmt: skip
+
+
+def _apart(grid: Grid, other: Grid) -> str:
+    """How far the centres of pixels lie from the middle of the other's, where both have one CRS."""
+    if not grid.same_crs(other):
+        return ""
+    rows, cols = grid.height, grid.width
+    far = 0.0
+    for place in ((0, 0), (cols - 1, 0), (0, rows - 1), (cols - 1, rows - 1), (cols // 2, rows // 2)):
+        at = ~other.transform * (grid.transform * (place[0] + 0.5, place[1] + 0.5))
+        far = max(far, *(abs(value % 1 - 0.5) for value in at))
+    return f", centres up to {far:.2f} px apart"
 
 
 def tables_beside(out: Path) -> dict[str, Path]:

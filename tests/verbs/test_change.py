@@ -104,7 +104,7 @@ def test_gains_losses_net_and_swap_by_hand(write_tif, tmp_path: Path) -> None:
     found = change(paths, tmp_path / "c.tif", **WC).pairs[0]
     rows = {int(row["code"]): [float(row[name]) for name in COLUMNS] for row in rows_of(tmp_path / "c.classes.csv")}
     assert rows == {10: [20, 16, 2, 6, -4, 4, 14, 8], 20: [20, 24, 6, 2, 4, 4, 18, 8]}
-    assert found.scores["changed"] == pytest.approx(8 / 40)
+    assert found.scores["changed_share"] == pytest.approx(8 / 40)
     assert found.scores["quantity_disagreement"] == pytest.approx(4 / 40)
     assert found.scores["allocation_disagreement"] == pytest.approx(4 / 40)
 
@@ -195,7 +195,7 @@ def test_the_second_map_is_laid_on_the_grid_of_the_first(write_tif, tmp_path: Pa
     rows, cols = ((np.arange(40) * 10 + 5 + 104) // 10, (np.arange(40) * 10 + 5 + 96) // 10)
     near = other[np.ix_(rows, cols)]
     np.testing.assert_array_equal(done.matrix.pixels, brute(first, near, tuple(map(int, COVER))))
-    assert any("nearest neighbour" in note for note in done.notes)
+    assert any("nearest neighbour, centres up to 0.40 px apart" in note for note in done.notes)
     with rasterio.open(tmp_path / "c.tif") as file, rasterio.open(paths[0]) as wanted:
         assert (file.transform, file.shape) == (wanted.transform, wanted.shape)
 
@@ -451,9 +451,9 @@ def test_the_real_maps_of_corine(shared: Path, tmp_path: Path) -> None:
     """CORINE 2006 and 2012 of Vaud lie on two slightly different grids."""
     paths = [f"{shared}/data/corine_vaud/ls100_{year}.tif@20{year}" for year in ("06", "12")]
     found = change(paths, tmp_path / "change.tif", legends=["corine"]).pairs[0]
-    assert 0.02 < found.scores["changed"] < 0.15
+    assert 0.02 < found.scores["changed_share"] < 0.15
     assert found.scores["quantity_disagreement"] < 0.01
     assert any("nearest neighbour" in note for note in found.notes)
     coarse = change(paths, tmp_path / "ipcc.tif", legends=["corine"], target="ipcc").pairs[0]
-    assert coarse.scores["changed"] < found.scores["changed"]
+    assert coarse.scores["changed_share"] < found.scores["changed_share"]
     assert cog_validate(tmp_path / "change.tif", quiet=True)[0]
