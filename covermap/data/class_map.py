@@ -99,7 +99,7 @@ def open_class_map(
         k = len(json.loads(tags[FROM_TO])["classes"])
         raise LabelError(
             f"{path} holds changes between {k} classes, more of them than a legend has classes",
-            fix="make a map of fewer: covermap change A B OUT.tif --binary, or --to CLASS, or in a coarser legend: --as",
+            fix="make a map of fewer: covermap change A B OUT.tif --binary, or --to CLASS, or --as a coarser legend",
         )
     known = known or (infer_legend(opened) if infer else None)
     if known is None:

@@ -33,7 +33,7 @@ def finish_change(
     content: str, *, compared: Mapping[str, float], num_nodata: int, binary: bool,
     date: str | None, derived_from: Sequence[str], tables: Mapping[str, Path], rules: Mapping[str, Any],
 ) -> tuple[Path, ...]:  # fmt: skip
-    """Turn a plain raster of codes (or of BINARY) into the change map `out` and its side files; gives all files.
+    """Turn a plain raster of codes (or of BINARY), which is used up, into the change map `out`; gives all files.
 
     pixels, hectares (K, K): of the transitions in it. compared: pixels and area_ha of all that was compared. content:
     SHA-256 of the codes. tables: CSV files that are written already.
@@ -62,7 +62,7 @@ def finish_change(
     tags = {FROM_TO: json.dumps(codes_of.legend.to_dict()), "COVERMAP_CHANGE": json.dumps(dict(rules))}
     tags |= {"COVERMAP_LEGEND": json.dumps(legend.to_dict())} if legend else {}
     files, _ = finish_codes(
-        plain, out, table, date=date, derived_from=derived_from, layers=None, tables=tables, tags=tags
+        plain, out, table, date=date, derived_from=derived_from, layers=None, tables=tables, tags=tags, spend=True
     )
     return files
 

@@ -3,45 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from covermap.core.legend import IGNORE
+from covermap.core.legend import histogram
 
-Pairs = npt.NDArray[np.uint16]
-"""256 times the index in the first map plus the one in the other, (H, W)."""
+Keys = npt.NDArray[Any]
+"""A number for each pair, (H, W): 8 bits where they suffice, else 16."""
 _BLOCK = 1 << 18  # pixels that stay in the processor's cache
 
 
-def pairs_of(first: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Pairs:
-    """Class indices (H, W) of two maps -> their pairs."""
-    pairs = first.astype(np.uint16)
-    pairs <<= 8
-    pairs |= other
-    return pairs
+@dataclass(frozen=True)
+class PairKeys:
+    """Numbers of pairs of class indices, a (K2 + 1) + b; K1 and K2 stand for no class. sizes: K1, K2."""
 
+    sizes: tuple[int, int]
 
-def count_pairs(
-    pairs: Pairs, row_areas_ha: Sequence[float]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:  # fmt: skip
-    """Pixels and hectares (256, 256): a row for each index of the first map, 255 where it has no class."""
-    areas = np.asarray(row_areas_ha)
-    alike = bool(areas.min() == areas.max())
-    pixels, hectares = np.zeros(1 << 16, np.int64), np.zeros(1 << 16)
-    rows = max(1, _BLOCK // max(1, pairs.shape[1]))
-    for top in range(0, len(pairs), rows):
-        part = pairs[top : top + rows]
-        pixels += np.bincount(part.ravel(), minlength=1 << 16)
-        if not alike:
-            hectares += np.bincount(part.ravel(), np.repeat(areas[top : top + rows], part.shape[1]), 1 << 16)
-    if alike:
-        hectares = pixels * areas[0]
-    return pixels.reshape(256, 256), hectares.reshape(256, 256)
+    @property
+    def shape(self) -> tuple[int, int]:
+        """K1 + 1, K2 + 1."""
+        return self.sizes[0] + 1, self.sizes[1] + 1
 
+    def of(self, first: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Keys:
+        """Keys of class indices (H, W) of two maps; IGNORE, and whatever is no class, is none."""
+        rows, cols = self.shape
+        keys = np.minimum(first, np.uint8(self.sizes[0]))
+        if rows * cols > 256:
+            keys = keys.astype(np.uint16)
+        keys *= keys.dtype.type(cols)
+        keys += np.minimum(other, np.uint8(self.sizes[1]))
+        return keys
 
-def of_classes(table: npt.NDArray[Any], sizes: Sequence[int]) -> npt.NDArray[Any]:
-    """(256, 256) -> (K1 + 1, K2 + 1): rows and columns of classes, the last ones for none."""
-    rows, cols = ([*range(size), IGNORE] for size in sizes)
-    return np.ascontiguousarray(table[np.ix_(rows, cols)])
+    def count(
+        self, keys: Keys, row_areas_ha: Sequence[float]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:  # fmt: skip
+        """Pixels and hectares (K1 + 1, K2 + 1): the last row and column for none."""
+        areas, size = np.asarray(row_areas_ha), self.shape[0] * self.shape[1]
+        pixels, hectares = np.zeros(size, np.int64), np.zeros(size)
+        alike = bool(areas.min() == areas.max())
+        rows = max(1, _BLOCK // max(1, keys.shape[1]))
+        for top in range(0, len(keys), rows):
+            part = keys[top : top + rows]
+            pixels += histogram(part)[:size] if part.dtype == np.uint8 else np.bincount(part.ravel(), minlength=size)
+            if not alike:
+                hectares += np.bincount(part.ravel(), np.repeat(areas[top : top + rows], part.shape[1]), size)
+        if alike:
+            hectares = pixels * areas[0]
+        return pixels.reshape(self.shape), hectares.reshape(self.shape)

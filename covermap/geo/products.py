@@ -133,11 +133,12 @@ def finish_map(
 
 def finish_codes(
     plain: str | Path, out: Path, table: CodeTable, *, date: str | None, derived_from: Sequence[str | Path],
-    layers: Mapping[str, str | Path] | None, tables: Mapping[str, Path], tags: Mapping[str, str],
+    layers: Mapping[str, str | Path] | None, tables: Mapping[str, Path], tags: Mapping[str, str], spend: bool = False,
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:  # fmt: skip
     """`finish_map` of a raster whose codes are counted already, of any number of classes; files and notes.
 
-    tables: CSV files beside it that are written already, by role (`areas` ...). Replaces files.
+    tables: CSV files beside it that are written already, by role (`areas` ...). spend: `plain` may be written to, and
+    is of no further use. Replaces files.
     """
     when = stac_dates(date) if date else None
     with rasterio.open(plain) as dataset:
@@ -148,7 +149,7 @@ def finish_codes(
     notes: tuple[str, ...] = ()
     # The map itself appears last: where it stands, its side files are complete.
     with replacing(out) as partial, _gdal_failures(out, partial):
-        _copy_as_cog(plain, partial, table.nodata, [table.band], all_tags, "mode", colours)
+        _copy_as_cog(plain, partial, table.nodata, [table.band], all_tags, "mode", colours, spend=spend)
         write_text(beside["attributes"], aux_xml_text(table.classes, table.num_pixels, table.areas_ha, table.columns))
         pages = write_vat(table.classes, table.num_pixels, table.areas_ha, beside["table"], table.columns)[1:]
         write_text(beside["style"], qml_text(table.classes))
@@ -208,13 +209,17 @@ def finish_cog(
 
 def _copy_as_cog(
     plain: str | Path, out: Path, nodata: float | None, names: Sequence[str], tags: Mapping[str, str],
-    resampling: str, colours: Mapping[int, tuple[int, ...]] | None = None,
+    resampling: str, colours: Mapping[int, tuple[int, ...]] | None = None, *, spend: bool = False,
 ) -> None:  # fmt: skip
-    """Copy a raster with GDAL's COG driver, which takes nodata, names, tags and colours from its source only."""
+    """Copy a raster with GDAL's COG driver, which takes nodata, names, tags and colours from its source only.
+
+    spend: they are written into `plain` itself, which is read faster than a view of it.
+    """
     with small_cache(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
-        view = Path(folder) / "view.vrt"
-        with rasterio.open(plain) as source:
-            rasterio.shutil.copy(source, view, driver="VRT")
+        view = Path(plain) if spend else Path(folder) / "view.vrt"
+        if not spend:
+            with rasterio.open(plain) as source:
+                rasterio.shutil.copy(source, view, driver="VRT")
         with rasterio.open(view, "r+") as dataset:
             dataset.nodata = nodata
             dataset.update_tags(TIFFTAG_SOFTWARE=f"covermap {version('covermap')}", **tags)

@@ -18,11 +18,12 @@ import rasterio
 from covermap.core.engine import cores, map_ordered
 from covermap.core.errors import GridError, LabelError
 from covermap.core.from_to import NODATA, UNCHANGED, FromTo
+from covermap.core.legend import IGNORE
 from covermap.core.output import claim, only_with, require_no_input, require_tif
 from covermap.core.progress import Tick, unseen
 from covermap.geo.change_product import BINARY, finish_change
 from covermap.geo.grid import Window, partition
-from covermap.geo.pairs import count_pairs, of_classes, pairs_of
+from covermap.geo.pairs import PairKeys
 from covermap.geo.patches import MappingUnit, drop_small
 from covermap.geo.products import names_beside, small_cache
 from covermap.geo.raster import open_dataset
@@ -103,14 +104,13 @@ class _Made:
         return self.folder / "last.tif" if self.rules.min_area else self.codes
 
     def code_table(self, *, binary: bool) -> _Table:
-        """(65536,): pair of the maps' own classes (geo/pairs.py) -> code of the change map."""
-        one, two = self.pair.one.table, self.pair.two.table
-        codes = FromTo(self.pair.legend).of_pairs(one, two)
+        """Number of a pair of the maps' own classes (geo/pairs.py) -> code of the change map."""
         k = len(self.pair.legend)
+        one, two = (way.table[[*range(len(way.source)), IGNORE]] for way in (self.pair.one, self.pair.two))
+        codes = FromTo(self.pair.legend).of_pairs(one, two)
         known = (one[:, None] < k) & (two[None] < k)
-        away = known & ~self.shown[np.where(one < k, one, 0)[:, None], np.where(two < k, two, 0)[None]]
-        codes[away] = UNCHANGED
-        return _as_binary(codes).reshape(-1) if binary else codes.reshape(-1)
+        codes[known & ~self.shown[np.where(one < k, one, 0)[:, None], np.where(two < k, two, 0)[None]]] = UNCHANGED
+        return (_as_binary(codes) if binary else codes).reshape(-1)
 
     def writer(self, path: Path, *, binary: bool) -> HashingWriter:
         """Of a plain raster that is needed on the way."""
@@ -130,24 +130,24 @@ def _count(made: _Made, *, hashed: bool, on_progress: Tick) -> tuple[Amount, str
     hashed: nothing follows; the codes are the map's.
     """
     pair, binary = made.pair, made.rules.binary and hashed
-    sizes = len(pair.first.legend), len(pair.other.legend)
-    pixels, hectares = np.zeros((256, 256), np.int64), np.zeros((256, 256))
+    pairs = PairKeys((len(pair.first.legend), len(pair.other.legend)))
+    pixels, hectares = np.zeros(pairs.shape, np.int64), np.zeros(pairs.shape)
     table, windows = made.code_table(binary=binary), _windows(pair)
     with made.writer(made.codes, binary=binary) as writer:
-        looked = map_ordered(lambda window: _look(pair, window, table), windows, workers=cores())
+        looked = map_ordered(lambda window: _look(pair, pairs, window, table), windows, workers=cores())
         for number, (window, codes, amount) in enumerate(looked, 1):
             pixels += amount.pixels
             hectares += amount.hectares
             writer.write(window, codes)
             on_progress(number, len(windows))
-    return Amount(of_classes(pixels, sizes), of_classes(hectares, sizes)), writer.content
+    return Amount(pixels, hectares), writer.content
 
 
-def _look(pair: Pair, window: Window, table: _Table) -> _Looked:
-    """A window of the grid: classes before and after -> codes (H, W), and what there is of each pair (256, 256)."""
-    pairs = pairs_of(pair.first.read(window), pair.other.read(window, pair.grid))
-    pixels, hectares = count_pairs(pairs, pair.grid.row_areas_ha(window.row, window.height))
-    return window, table.take(pairs), Amount(pixels, hectares)
+def _look(pair: Pair, pairs: PairKeys, window: Window, table: _Table) -> _Looked:
+    """A window of the grid: classes before and after -> codes (H, W), and what there is of each pair of classes."""
+    keys = pairs.of(pair.first.read(window), pair.other.read(window, pair.grid))
+    pixels, hectares = pairs.count(keys, pair.grid.row_areas_ha(window.row, window.height))
+    return window, table.take(keys), Amount(pixels, hectares)
 
 
 def _windows(pair: Pair) -> list[Window]:

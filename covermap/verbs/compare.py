@@ -34,7 +34,7 @@ from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import find_target, open_class_map, require_same_place
 from covermap.geo.classes import pixel_ratio
 from covermap.geo.grid import Grid, Window, partition
-from covermap.geo.pairs import count_pairs, of_classes, pairs_of
+from covermap.geo.pairs import PairKeys
 from covermap.geo.products import finish_map, names_beside, small_cache
 from covermap.geo.writer import RasterWriter
 from covermap.verbs.comparison import Comparison, write_tables
@@ -136,9 +136,9 @@ def _look(found: Comparison, place: Window, coded: bool) -> _Looked:
     window = Window(*(n * found.parts for n in place))
     first = np.repeat(np.repeat(found.first.read(place), found.parts, axis=0), found.parts, axis=1)
     other = found.other.read(window, found.grid)
-    sizes = tuple(len(one.legend) for one in (found.first, found.other))
+    pairs = PairKeys((len(found.first.legend), len(found.other.legend)))
     area_ha = found.grid.row_areas_ha(window.row, window.height)
-    pixels, hectares = (of_classes(table, sizes) for table in count_pairs(pairs_of(first, other), area_ha))
+    pixels, hectares = pairs.count(pairs.of(first, other), area_ha)
     codes = _agreement(first, other, found.one, found.two) if coded else np.zeros((0, 0), np.uint8)
     return window, pixels, hectares, codes
 
