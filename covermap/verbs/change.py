@@ -95,7 +95,8 @@ def change(
         steps.append((0, len(opened) - 1))
     pairs = [Pair(opened[i], opened[j], ways[i], ways[j], (dates[i], dates[j])) for i, j in steps]
     of_pairs = [(accuracies[i], accuracies[j]) if accuracies else None for i, j in steps]
-    notes = _notes(opened, by_number=not legends and not any(map(_says, opened)))
+    by_number = not legends and not any(map(_says, opened))
+    notes = _notes(opened, dates, by_number=by_number)
     if len(opened) == 2:
         done = compare_pair(pairs[0], out, rules, accuracy=of_pairs[0], overwrite=overwrite, on_progress=on_progress)
         return Changes((done,), None, notes)
@@ -211,11 +212,13 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _notes(opened: Sequence[ClassMap], *, by_number: bool) -> tuple[str, ...]:
+def _notes(opened: Sequence[ClassMap], dates: Sequence[str | None], *, by_number: bool) -> tuple[str, ...]:
     """What is to be known of the maps together."""
     found = []
     if by_number:
         found.append("no map says what its codes mean: the same number is taken for the same class")
+    if None in dates:
+        found.append("not every map has a date: they are taken to be in the order of time")
     contents = [each.tags.get("COVERMAP_CONTENT") for each in opened]
     if any(each and contents.count(each) > 1 for each in contents):
         found.append("two of the maps hold the very same pixels: is one a copy of the other?")

@@ -1,7 +1,8 @@
 """The change map of two maps: codes and counts window by window, and what is set aside from it.
 
 `_look` brings a window's classes before and after to codes and counts. A pair of classes alone decides its code: so
-merging, questions and impossible transitions are one look-up; small patches are found in the codes.
+merging, questions and impossible transitions are one look-up; small patches are found in the codes, so that with a
+question only patches of what is asked for are set aside.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def _count(made: _Made, *, hashed: bool, on_progress: Tick) -> tuple[Amount, str
 
 def _look(pair: Pair, pairs: PairKeys, window: Window, table: _Table) -> _Looked:
     """A window of the grid: classes before and after -> codes (H, W), and what there is of each pair of classes."""
-    keys = pairs.of(pair.first.read(window), pair.other.read(window, pair.grid))
+    keys = pairs.of(*pair.read(window))
     pixels, hectares = pairs.count(keys, pair.grid.row_areas_ha(window.row, window.height))
     return window, table.take(keys), Amount(pixels, hectares)
 

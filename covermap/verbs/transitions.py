@@ -18,7 +18,7 @@ from covermap.core.legend import Legend
 from covermap.core.output import write_text
 from covermap.core.run import plain
 from covermap.data.class_map import ClassMap
-from covermap.geo.grid import Grid
+from covermap.geo.grid import Grid, Window
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.agreement import agreement_of
 from covermap.metrics.transition_matrix import class_changes, expected_false_change
@@ -72,6 +72,10 @@ class Pair:
     def grid(self) -> Grid:
         """That of the first."""
         return self.first.grid
+
+    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Class indices (H, W) before and after in the maps' own legends, on a window of `grid`."""
+        return self.first.read(window), self.other.read(window, self.grid)
 
     @property
     def span(self) -> str | None:

@@ -20,6 +20,7 @@ import covermap
 from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
 from covermap.core.from_to import FromTo
 from covermap.core.legend import Legend, load_legend
+from covermap.geo.grid import partition
 from covermap.geo.patches import drop_small
 from covermap.geo.products import legend_of_map
 from covermap.verbs import change_pair as module
@@ -198,6 +199,19 @@ def test_the_second_map_is_laid_on_the_grid_of_the_first(write_tif, tmp_path: Pa
     assert any("nearest neighbour, centres up to 0.40 px apart" in note for note in done.notes)
     with rasterio.open(tmp_path / "c.tif") as file, rasterio.open(paths[0]) as wanted:
         assert (file.transform, file.shape) == (wanted.transform, wanted.shape)
+
+
+def test_files_in_rows_and_wide_ones(write_tif, tmp_path: Path, monkeypatch) -> None:
+    """Files of whole rows are read by rows: nothing is decoded for each window of a row again."""
+    monkeypatch.setattr(module, "WINDOW_PX", (16, 32))
+    monkeypatch.setattr(module, "_ROW_PX", 700)
+    first, other = patches(COVER, (50, 70), 1), patches(COVER, (50, 70), 2)
+    paths = [write_tif(f"{n}.tif", m, nodata=0, compress="deflate") for n, m in enumerate((first, other))]
+    seen: list[int] = []
+    monkeypatch.setattr(module, "partition", lambda *a: seen.append(a[2]) or partition(*a))
+    found = change(paths, tmp_path / "c.tif", **WC).pairs[0]
+    assert seen == [70]
+    np.testing.assert_array_equal(found.matrix.pixels, brute(first, other, tuple(map(int, COVER))))
 
 
 def test_maps_without_a_legend_and_of_inferred_ones(write_tif, tmp_path: Path) -> None:
