@@ -40,6 +40,7 @@ LEGEND = Legend.from_dict(
 )
 _END = (
     "print(time.perf_counter() - start)\n"
+    "print(time.process_time())\n"
     # Not getrusage: its peak is inherited from the process that started this one.
     "print(int(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1]) / 1024)\n"
 )
@@ -116,14 +117,14 @@ def write_plain(change: Path, plain: Path) -> None:
                 out.write(source.read(1, window=window.rasterio), 1, window=window.rasterio)
 
 
-def run(code: str, *arguments: object) -> tuple[float, float]:
-    """Seconds and peak MB of a script in a process of its own."""
+def run(code: str, *arguments: object) -> tuple[float, float, float]:
+    """Seconds, seconds of processors and peak MB of a script in a process of its own."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env=env)
     if done.returncode:
         raise SystemExit(done.stderr)
-    seconds, peak = map(float, done.stdout.split()[-2:])
-    return seconds, peak
+    seconds, busy, peak = map(float, done.stdout.split()[-3:])
+    return seconds, busy, peak
 
 
 def counting() -> None:
@@ -159,7 +160,7 @@ def main() -> None:
         out, plain = folder / "out" / "change.tif", folder / "plain.tif"
         run(CHANGE, first, second, out)
         write_plain(out, plain)
-        found: dict[str, list[tuple[float, float]]] = {"copy": [], "stream": [], "change": []}
+        found: dict[str, list[tuple[float, float, float]]] = {"copy": [], "stream": [], "change": []}
         for _ in range(args.rounds):
             for side in found:
                 if side == "change":
@@ -167,11 +168,12 @@ def main() -> None:
                 else:
                     done = run(PLAIN, first, second, folder / "copied.tif", plain, args.threads, side)
                 found[side].append(done)
-                print(f"{side}: {done[0]:.1f} s, peak {done[1]:.0f} MB, load {os.getloadavg()[0]:.1f}", flush=True)
-        times = {side: statistics.median(seconds for seconds, _ in rows) for side, rows in found.items()}
+                said = f"{side}: {done[0]:.1f} s, processors {done[1]:.1f} s, peak {done[2]:.0f} MB"
+                print(f"{said}, load {os.getloadavg()[0]:.1f}", flush=True)
+        times = {side: [statistics.median(row[i] for row in rows) for i in (0, 1)] for side, rows in found.items()}
         for side in ("copy", "stream"):
-            ratio = times[side] / times["change"]
-            print(f"{args.side} px: change at {ratio:.2f} x the speed of {side} ({args.threads} threads)")
+            wall, busy = (a / b for a, b in zip(times[side], times["change"], strict=True))
+            print(f"{args.side} px: change at {wall:.2f} x the speed of {side} ({busy:.2f} by processors)")
 
 
 if __name__ == "__main__":

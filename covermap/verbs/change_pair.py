@@ -52,14 +52,13 @@ def compare_pair(
         claim(path, overwrite=overwrite)
     asked, forbidden = rules.asked(pair.legend), rules.forbidden(pair.legend)
     shown = ~forbidden if asked is None else asked & ~forbidden
-    empty = Amount(np.zeros((0, 0), np.int64), np.zeros((0, 0)))
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder:
         made = _Made(pair, rules, shown, Path(folder))
         counted, content = _count(made, hashed=unit is None, on_progress=part_of(on_progress, 1, 3 if unit else 1))
         found = Change(pair, rules, counted, accuracy=accuracy, path=out)
         _require_something(found)
-        aside = found.plain.where(forbidden) if rules.impossible else empty
-        found = replace(found, set_aside={_IMPOSSIBLE: aside} if rules.impossible else {})
+        if rules.impossible:
+            found = replace(found, set_aside={_IMPOSSIBLE: found.plain.where(forbidden)})
         if unit:
             below, patches, content = _without_small(made, unit, part_of(on_progress, 2, 3))
             found = replace(found, set_aside={**found.set_aside, f"patches below {unit}": below}, num_patches=patches)

@@ -145,11 +145,11 @@ class Change:
     @property
     def classes(self) -> list[dict[str, Any]]:
         """A row for each class that occurs; see metrics/transition_matrix.py."""
-        each = class_changes(self.matrix.hectares)
+        each, pixels = class_changes(self.matrix.hectares), self.matrix.pixels
         return [
             {"code": c.code, "name": c.name, **{f"{key}_ha": float(values[i]) for key, values in each.items()}}
             for i, c in enumerate(self.legend.classes)
-            if each["before"][i] or each["after"][i]
+            if pixels[i].any() or pixels[:, i].any()
         ]
 
     def rows(self, amount: Amount) -> Iterator[dict[str, Any]]:
