@@ -22,6 +22,7 @@ _PUBLIC = {
     "Sample": "covermap.core.types",
     "Scene": "covermap.data.scene",
     "Window": "covermap.geo.grid",
+    "change": "covermap.verbs.change",
     "evaluate": "covermap.verbs.evaluate",
     "load_config": "covermap.core.config_file",
     "load_legend": "covermap.core.legend",

@@ -159,7 +159,9 @@ def _output(task: Task) -> dict[str, Any]:
             "result": _array([len(legend), *space], "number", space=bool(space)),
         }  # fmt: skip
     # The extension's own package (stac-model 0.7) refuses classes with a title.
-    classes = [{key.replace("title", "description"): value for key, value in c.items()} for c in stac_classes(legend)]
+    classes = [
+        {key.replace("title", "description"): value for key, value in c.items()} for c in stac_classes(legend.classes)
+    ]
     return {
         "name": name, "tasks": _tasks(task), "classification:classes": classes,
         "description": "class probabilities, a channel for each class in their order; values are codes in maps",

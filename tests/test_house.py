@@ -28,6 +28,7 @@ PUBLIC = [
     "Sample",
     "Scene",
     "Window",
+    "change",
     "evaluate",
     "load_config",
     "load_legend",

@@ -15,6 +15,7 @@ import typer
 from covermap import __version__
 from covermap.cli import (
     assess,
+    change,
     change_study,
     check,
     check_plugin,
@@ -87,6 +88,7 @@ app.command()(polygonize.polygonize)
 app.command()(sample.sample)
 app.command()(assess.assess)
 app.command()(compare.compare)
+app.command()(change.change)
 app.command(name="change-study")(change_study.change_study)
 app.command()(report.report)
 app.add_typer(legend.app, name="legend")

@@ -60,6 +60,12 @@ class Crosswalk:
         return found
 
     @property
+    def shares(self) -> npt.NDArray[np.float64]:
+        """(K1, K): 1 where a class of `source` goes to a class of `target`."""
+        table = self.table[: len(self.source)]
+        return np.asarray(table[:, None] == np.arange(len(self.target)), np.float64)
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """A row for each class of `source`: code, name, to_code, to_name (None where there is none), note."""
         names = dict(zip(self.target.codes, self.target.names, strict=True))

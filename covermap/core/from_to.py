@@ -88,6 +88,10 @@ class FromTo:
             self._table.take(pair, out=flat[part])
         return codes
 
+    def of_pairs(self, before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+        """(256, 256): codes of pairs of other indices, which the tables (256,) bring to those of the legend."""
+        return self.encode(*np.broadcast_arrays(before[:, None], after[None]))
+
     def decode(self, codes: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Codes -> class indices of both dates; IGNORE on both where nothing changed or is known.
 

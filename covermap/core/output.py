@@ -67,10 +67,11 @@ def _is_full(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(path: Path | str, *, shared: bool = False) -> Iterator[Path]:
+def replacing(path: Path | str, *, shared: bool = False, lasting: bool = True) -> Iterator[Path]:
     """Give a name beside `path` to write to; it takes the place of `path` only when the block ends without error.
 
-    shared: others may be writing the same file, so that the name is one of its own.
+    shared: others may be writing the same file, so that the name is one of its own. lasting: the file is on the disk
+    before it takes the place, and stays there if the machine stops; what a call needs for itself alone need not be.
     """
     path = Path(path)
     own = f".{uuid.uuid4().hex[:8]}" if shared else ""
@@ -78,10 +79,10 @@ def replacing(path: Path | str, *, shared: bool = False) -> Iterator[Path]:
     try:
         with writing(path):
             yield partial
-            if partial.is_file():
+            if partial.is_file() and lasting:
                 with open(partial, "rb+") as file:
                     os.fsync(file.fileno())
-            elif path.is_dir():
+            elif path.is_dir() and not partial.is_file():
                 shutil.rmtree(path)
             os.replace(partial, path)
     finally:

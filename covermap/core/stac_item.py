@@ -15,7 +15,7 @@ from shapely.geometry import mapping
 
 from covermap.core.config import parse_date
 from covermap.core.download import checksum
-from covermap.core.legend import Legend
+from covermap.core.legend import LandClass
 
 EXTENSIONS = ("classification/v2.0.0", "file/v2.1.0", "processing/v1.2.0")
 
@@ -43,12 +43,12 @@ def stac_file(file: Path, media_type: str, title: str, *roles: str) -> dict[str,
     }  # fmt: skip
 
 
-def stac_classes(legend: Legend) -> list[dict[str, Any]]:
-    """Objects of the classification extension, whose names are of few letters, in the legend's order."""
-    names = [re.sub(r"[^0-9a-z]+", "_", c.name.lower()).strip("_") or f"class_{c.code}" for c in legend.classes]
+def stac_classes(classes: Sequence[LandClass]) -> list[dict[str, Any]]:
+    """Objects of the classification extension, whose names are of few letters, in the order of the classes."""
+    names = [re.sub(r"[^0-9a-z]+", "_", c.name.lower()).strip("_") or f"class_{c.code}" for c in classes]
     return [
         {"value": c.code, "name": name, "title": c.name, "color_hint": c.colour[1:].upper()}
-        for name, c in zip(names, legend.classes, strict=True)
+        for name, c in zip(names, classes, strict=True)
     ]
 
 

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 
-from covermap.core.errors import DataError, LabelError, suggest
+from covermap.core.errors import DataError, GridError, LabelError, suggest
 from covermap.core.legend import IGNORE, Legend, load_legend, shipped
 from covermap.data.labels import infer_legend, open_codes
+from covermap.geo.align import require_crs_on_both
+from covermap.geo.change_product import FROM_TO
 from covermap.geo.classes import read_classes
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.legend_files import read_legend
@@ -92,7 +94,14 @@ def open_class_map(
     tags = _shared_tags(files, legend_matters=legend is None)
     if "COVERMAP_MODEL" in tags and "COVERMAP_LEGEND" not in tags:
         raise DataError(f"{path} holds numbers that a model gave, not classes", fix="give the map beside it")
-    known = read_legend(legend) if legend else legend_of_map(files[0]) or (infer_legend(opened) if infer else None)
+    known = read_legend(legend) if legend else legend_of_map(files[0])
+    if known is None and FROM_TO in tags:
+        k = len(json.loads(tags[FROM_TO])["classes"])
+        raise LabelError(
+            f"{path} holds changes between {k} classes, more of them than a legend has classes",
+            fix="make a map of fewer: covermap change A B OUT.tif --binary, or --to CLASS, or --as a coarser legend",
+        )
+    known = known or (infer_legend(opened) if infer else None)
     if known is None:
         raise LabelError(f"{path} does not say what its codes mean", fix=_candidates(opened, option))
     if dataset.nodata is not None and dataset.nodata in known.codes:
@@ -185,3 +194,17 @@ def find_target(name: str, known: tuple[Legend, ...]) -> Legend:
             f"there is no legend called {name!r}", fix=suggest(name, [*shipped(), *(k.name for k in known)])
         )
     return read_legend(name)
+
+
+def require_same_place(first: ClassMap, second: ClassMap) -> None:
+    """Raise GridError where two maps do not lie on the same ground."""
+    require_crs_on_both(second.grid.crs, first.grid.crs, second.name)
+    together = second.grid.overlap(first.grid) > 0
+    if first.grid.crs is None:
+        together = second.grid.has_extent_of(first.grid)
+    if not together:
+        why = "" if first.grid.crs else " (without a CRS their corners must be the same)"
+        raise GridError(
+            f"{second.name} ({second.grid.describe()}) does not overlap {first.name} ({first.grid.describe()}){why}",
+            fix="check the place and the CRS of both: covermap info FILE",
+        )

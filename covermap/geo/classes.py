@@ -53,7 +53,7 @@ def reduce_classes(
     height, width = _blocks(index, factor)
     if factor == 1 or method == "nearest":
         picked = index[factor // 2 :: factor, factor // 2 :: factor]
-        return np.where(picked < num_classes, picked, IGNORE).astype(np.uint8)
+        return np.where(picked < num_classes, picked, np.uint8(IGNORE))
     # In most blocks the class of the pixel in the middle outweighs all others together: only the rest is counted.
     weight = np.zeros(256)
     weight[:num_classes] = 1.0 if weights is None else weights
@@ -104,9 +104,12 @@ def read_classes(
     """
     _check_method(method, weights, len(legend))
     window = window or grid.window
-    out = np.full((window.height, window.width), IGNORE, np.uint8)
+    out = np.empty((window.height, window.width), np.uint8)
     for tile, index, factor in _read_fine(path, grid, window, legend, method, nodata, unknown):
-        out[tile.within(window).slices] = reduce_classes(index, factor, len(legend), method=method, weights=weights)
+        if tile == window and factor == 1:
+            return index
+        few = index if factor == 1 else reduce_classes(index, factor, len(legend), method=method, weights=weights)
+        out[tile.within(window).slices] = few
     return out
 
 

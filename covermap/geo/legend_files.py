@@ -17,13 +17,13 @@ from __future__ import annotations
 import csv
 import io
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from covermap.core.errors import LabelError
-from covermap.core.legend import Legend, load_legend
+from covermap.core.legend import LandClass, Legend, load_legend
 from covermap.core.output import write_text
 
 SUFFIXES = (".yaml", ".yml", ".qml", ".clr", ".csv", ".aux.xml", ".sld")
@@ -47,13 +47,13 @@ def write_legend(legend: Legend, path: str | Path) -> Path:
     """Write a legend in the form that the file's ending names; replaces the file. Raises LabelError, OutputError."""
     suffix = _suffix(path)
     if suffix == ".qml":
-        text = qml_text(legend)
+        text = qml_text(legend.classes)
     elif suffix == ".clr":
-        text = "".join(f"{c.code} {c.rgb[0]} {c.rgb[1]} {c.rgb[2]}\n" for c in legend.classes)
+        text = clr_text(legend.classes)
     elif suffix == ".csv":
         text = csv_text(("code", "name", "colour"), [(c.code, c.name, c.colour) for c in legend.classes])
     elif suffix == ".aux.xml":
-        text = aux_xml_text(legend)
+        text = aux_xml_text(legend.classes)
     elif suffix == ".sld":
         text = sld_text(legend)
     else:
@@ -141,7 +141,12 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def qml_text(legend: Legend) -> str:
+def clr_text(classes: Sequence[LandClass]) -> str:
+    """A colour table of ArcGIS, OTB and GRASS: a line for each class, code red green blue."""
+    return "".join(f"{c.code} {c.rgb[0]} {c.rgb[1]} {c.rgb[2]}\n" for c in classes)
+
+
+def qml_text(classes: Sequence[LandClass]) -> str:
     """A QGIS style (3.x): band 1 as paletted / unique values. QGIS loads it by itself when it is called as the map."""
     qgis = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
     pipe = ET.SubElement(qgis, "pipe")
@@ -150,7 +155,7 @@ def qml_text(legend: Legend) -> str:
     )
     ET.SubElement(renderer, "rasterTransparency")
     palette = ET.SubElement(renderer, "colorPalette")
-    for c in legend.classes:
+    for c in classes:
         ET.SubElement(palette, "paletteEntry", value=str(c.code), color=c.colour, label=c.name, alpha="255")
     # Without this QGIS would blend neighbouring colours when it zooms out.
     ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
@@ -203,30 +208,33 @@ def polygon_qml_text(legend: Legend, field: str) -> str:
 
 
 def aux_xml_text(
-    legend: Legend, num_pixels: Sequence[int] | None = None, areas_ha: Sequence[float] | None = None
-) -> str:
+    classes: Sequence[LandClass], num_pixels: Sequence[int] | None = None, areas_ha: Sequence[float] | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> str:  # fmt: skip
     """GDAL's side file of a map (PAM): category names, and a raster attribute table with one row per class.
 
-    num_pixels, areas_ha: per class in legend order; zeros where they are not given.
+    num_pixels, areas_ha: per class; zeros where they are not given. columns: further texts of each class, by name.
     """
+    more = columns or {}
     root = ET.Element("PAMDataset")
     band = ET.SubElement(root, "PAMRasterBand", band="1")
-    if max(legend.codes) < 256:
-        names = dict(zip(legend.codes, legend.names, strict=True))
+    if max(c.code for c in classes) < 256:
+        names = {c.code: c.name for c in classes}
         categories = ET.SubElement(band, "CategoryNames")
         for code in range(max(names) + 1):
             ET.SubElement(categories, "Category").text = names.get(code, "")
     table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
-    for index, (name, kind, usage) in enumerate(_RAT_COLUMNS):
+    for index, (name, kind, usage) in enumerate((*_RAT_COLUMNS, *((name, 2, 0) for name in more))):
         column = ET.SubElement(table, "FieldDefn", index=str(index))
         for tag, value in (("Name", name), ("Type", kind), ("Usage", usage)):
             ET.SubElement(column, tag).text = str(value)
-    for index, c in enumerate(legend.classes):
+    for index, c in enumerate(classes):
         row = ET.SubElement(table, "Row", index=str(index))
         count = num_pixels[index] if num_pixels is not None else 0
         area = f"{areas_ha[index] if areas_ha is not None else 0:.4f}"
-        for value in (c.code, count, c.name, *c.rgb, 255, area):
-            ET.SubElement(row, "F").text = str(value)
+        values: list[object] = [c.code, count, c.name, *c.rgb, 255, area]
+        for each in (*values, *(texts[index] for texts in more.values())):
+            ET.SubElement(row, "F").text = str(each)
     return _xml_text(root)
 
 

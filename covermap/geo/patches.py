@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.errors import ConfigError
-from covermap.core.legend import IGNORE
 from covermap.core.progress import Tick, unseen
 from covermap.geo.grid import Grid, Window, partition
 
@@ -29,6 +28,8 @@ _HA = {"ha": 1.0, "m2": 1e-4}
 
 Index = npt.NDArray[np.uint8]
 """Class indices (H, W), IGNORE where there is no class."""
+Numbers = npt.NDArray[Any]
+"""Class indices (H, W), or codes of 16 bits; the largest number of the type where there is nothing: IGNORE is one."""
 _Units = npt.NDArray[np.int64]
 _Ids = npt.NDArray[np.int32]
 """Numbers of components, half as large as numpy's own."""
@@ -109,10 +110,10 @@ class Sieved:
     num_left: int
     eight: bool
     first: Sequence[int]
-    before: npt.NDArray[np.uint8]
-    after: npt.NDArray[np.uint8]
+    before: Numbers
+    after: Numbers
 
-    def apply(self, number: int, index: Index) -> Index:
+    def apply(self, number: int, index: Numbers) -> Numbers:
         """Class indices of a strip, as they were read before, with every pixel in the class of its patch."""
         mine = slice(self.first[number], self.first[number + 1])
         if (self.before[mine] == self.after[mine]).all():
@@ -136,29 +137,41 @@ def sieve_classes(
     GDAL's sieve, which looks once, leaves small patches that have only small neighbours, and counts pixels. Memory: 60
     bytes for a pixel of a strip and about 160 for a patch. Raises ConfigError.
     """
-    if connectivity not in (4, 8):
-        raise ConfigError(f"a connectivity of {connectivity} is not known", fix="give 4 (edges) or 8 (and corners)")
     units, least = unit.on(grid)
-    windows, found = strips(grid, strip_px), _Found([], [], [], [], [0])
-    border: tuple[Index, _Ids] | None = None
-    for number, window in enumerate(windows, 1):
-        index = read(window)
-        border = found.add(index, units[window.row :][: window.height], border, least, eight=connectivity == 8)
-        on_progress(number, len(windows))
-    before, first = np.concatenate(found.classes), found.first
-    root = connected(len(before), np.concatenate(found.same, axis=1))
-    sizes = np.zeros(len(before), np.int64)
-    np.add.at(sizes, root, np.concatenate(found.sizes))
-    patch = (root == np.arange(len(root))) & (before != IGNORE)
+    found = _found(read, grid, units, least, connectivity, strip_px, on_progress)
+    before = np.concatenate(found.classes)
+    root, sizes, patch = found.patches(before)
     num_patches, num_below = int(patch.sum()), int((sizes[patch] < least).sum())
-    touch = _distinct(root[np.concatenate(found.touch, axis=1)])
+    touch, first = _distinct(root[np.concatenate(found.touch, axis=1)]), found.first
     del found
     after = before.copy()
     last = _absorb(after, sizes, touch, least)[root]
-    left = (last == np.arange(len(last))) & (before != IGNORE) & (sizes < least)
+    left = (last == np.arange(len(last))) & (before != _nothing(before)) & (sizes < least)
     return Sieved(
-        windows, num_patches, num_below, int(left.sum()), connectivity == 8, first, before, after[last]
-    )  # fmt: skip
+        strips(grid, strip_px), num_patches, num_below, int(left.sum()), connectivity == 8, first, before, after[last]
+    )
+
+
+def drop_small(
+    read: Callable[[Window], Numbers], grid: Grid, unit: MappingUnit, *, connectivity: int = 4,
+    strip_px: int = STRIP_PX, on_progress: Tick = unseen,
+) -> Sieved:  # fmt: skip
+    """Make nothing of every patch below the minimum mapping unit; the others stay as they are.
+
+    Memory: 60 bytes for a pixel of a strip and about 50 for a patch. Raises ConfigError.
+    """
+    units, least = unit.on(grid)
+    found = _found(read, grid, units, 0, connectivity, strip_px, on_progress)
+    before = np.concatenate(found.classes)
+    root, sizes, patch = found.patches(before)
+    after = np.where(sizes[root] < least, _nothing(before), before).astype(before.dtype)
+    num_below = int((sizes[patch] < least).sum())
+    return Sieved(strips(grid, strip_px), int(patch.sum()), num_below, 0, connectivity == 8, found.first, before, after)
+
+
+def _nothing(index: Numbers) -> int:
+    """The number that stands for no class."""
+    return int(np.iinfo(index.dtype).max)
 
 
 class _Components(NamedTuple):
@@ -175,7 +188,7 @@ class _Components(NamedTuple):
     touch: _Ids
 
     @staticmethod
-    def of(index: Index, eight: bool) -> _Components:
+    def of(index: Numbers, eight: bool) -> _Components:
         """Components of class indices (H, W)."""
         starts = np.ones(index.shape, bool)
         starts[:, 1:] = index[:, 1:] != index[:, :-1]
@@ -186,7 +199,7 @@ class _Components(NamedTuple):
         lead = np.flatnonzero(root == np.arange(len(root)))
         number = np.empty(len(root), np.int32)
         number[lead] = np.arange(len(lead))
-        known = index.ravel()[first] != IGNORE
+        known = index.ravel()[first] != _nothing(index)
         beside = np.flatnonzero(known[1:] & known[:-1] & (first[1:] % index.shape[1] > 0))
         touch = np.concatenate([touch, np.stack([beside, beside + 1]).astype(np.int32)], axis=1)
         return _Components(run, first, number[root], first[lead], touch)
@@ -195,16 +208,19 @@ class _Components(NamedTuple):
 class _Found(NamedTuple):
     """Components of all strips so far: classes, sizes, pairs of one patch, pairs that touch, first of each strip."""
 
-    classes: list[npt.NDArray[np.uint8]]
+    classes: list[Numbers]
     sizes: list[_Units]
     same: list[_Ids]
     touch: list[_Ids]
     first: list[int]
 
     def add(
-        self, index: Index, units: _Units, border: tuple[Index, _Ids] | None, least: float, *, eight: bool
-    ) -> tuple[Index, _Ids]:
-        """Take in a strip; border: the last row of the one before, with its components. Returns its own last row."""
+        self, index: Numbers, units: _Units, border: tuple[Numbers, _Ids] | None, least: float, *, eight: bool
+    ) -> tuple[Numbers, _Ids]:
+        """Take in a strip; border: the last row of the one before, with its components. Returns its own last row.
+
+        least: two that touch and have this size are not kept as neighbours.
+        """
         strip, offset = _Components.of(index, eight), self.first[-1]
         self.classes.append(index.ravel()[strip.lead])
         runs = np.diff(strip.first, append=index.size) * units[strip.first // index.shape[1]]
@@ -223,9 +239,32 @@ class _Found(NamedTuple):
             self.same.append(np.zeros((2, 0), np.int32))
         return index[-1:], bottom
 
+    def patches(self, classes: Numbers) -> tuple[_Ids, _Units, npt.NDArray[np.bool_]]:
+        """Of each component the first one of its patch; the sizes of those, and which they are, each (N,)."""
+        root = connected(len(classes), np.concatenate(self.same, axis=1))
+        sizes = np.zeros(len(classes), np.int64)
+        np.add.at(sizes, root, np.concatenate(self.sizes))
+        return root, sizes, (root == np.arange(len(root))) & (classes != _nothing(classes))
+
+
+def _found(
+    read: Callable[[Window], Numbers], grid: Grid, units: _Units, least: float, connectivity: int,
+    strip_px: int, on_progress: Tick,
+) -> _Found:  # fmt: skip
+    """Components of all strips of a map."""
+    if connectivity not in (4, 8):
+        raise ConfigError(f"a connectivity of {connectivity} is not known", fix="give 4 (edges) or 8 (and corners)")
+    found, windows = _Found([], [], [], [], [0]), strips(grid, strip_px)
+    border: tuple[Numbers, _Ids] | None = None
+    for number, window in enumerate(windows, 1):
+        index = read(window)
+        border = found.add(index, units[window.row :][: window.height], border, least, eight=connectivity == 8)
+        on_progress(number, len(windows))
+    return found
+
 
 def _pairs(
-    upper: Index, lower: Index, above: npt.NDArray[Any], below: npt.NDArray[Any], eight: bool
+    upper: Numbers, lower: Numbers, above: npt.NDArray[Any], below: npt.NDArray[Any], eight: bool
 ) -> tuple[_Ids, _Ids]:
     """Which ids of rows and of those below are of one class, and which of two, (2, E) each; classes and ids (H, W)."""
     fresh = np.ones(upper.shape, bool)  # where both ids are those of the pixel before, nothing is new
@@ -235,7 +274,7 @@ def _pairs(
     touch: list[_Ids] = []
     for a, b in ((everywhere, everywhere), (left, right), (right, left)) if eight else ((everywhere, everywhere),):
         one, other = upper[:, a], lower[:, b]
-        known = (one != IGNORE) & (other != IGNORE)
+        known = (one != _nothing(one)) & (other != _nothing(other))
         known &= fresh if a == everywhere else True
         for pairs, hit in ((same, known & (one == other)), (touch, known & (one != other))):
             pairs.append(np.stack([above[:, a][hit], below[:, b][hit]]).astype(np.int32))
@@ -278,7 +317,7 @@ def sorted_once(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(keys[fresh])
 
 
-def _absorb(classes: npt.NDArray[np.uint8], sizes: _Units, pairs: _Ids, least: float) -> _Ids:
+def _absorb(classes: Numbers, sizes: _Units, pairs: _Ids, least: float) -> _Ids:
     """Join what is smaller than `least` to its neighbours (2, E); returns what each is part of in the end (N,).
 
     Both classes and sizes (N,) are changed in place; they hold for the nodes that are left.
@@ -287,7 +326,7 @@ def _absorb(classes: npt.NDArray[np.uint8], sizes: _Units, pairs: _Ids, least: f
     while (pairs := pairs[:, (sizes[pairs] < least).any(0)]).size:
         nodes = sorted_once(pairs.ravel())
         at = np.searchsorted(nodes, pairs).astype(np.int32)
-        order = np.lexsort((-classes[nodes].astype(np.int16), sizes[nodes])).astype(np.int32)
+        order = np.lexsort((-classes[nodes].astype(np.int32), sizes[nodes])).astype(np.int32)
         rank = np.empty(len(nodes), np.int32)
         rank[order] = np.arange(len(nodes))
         # Neighbours are of two classes, so none has the same size and class as another: ranks of a pair have no ties.

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,13 @@ from rasterio._err import CPLE_BaseError  # what GDAL's copy raises; rasterio ha
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
+from covermap.core.engine import cores
 from covermap.core.errors import OutputError
-from covermap.core.legend import IGNORE, Legend
-from covermap.core.output import claim, replacing, write_text
+from covermap.core.legend import IGNORE, LandClass, Legend
+from covermap.core.output import claim, only_with, replacing, write_text
 from covermap.core.stac_item import stac_classes, stac_dates, stac_file, stac_item
 from covermap.geo.grid import Grid, partition
-from covermap.geo.legend_files import aux_xml_text, csv_text, write_legend
+from covermap.geo.legend_files import aux_xml_text, clr_text, csv_text, qml_text
 from covermap.geo.raster import grid_of
 from covermap.geo.vat import write_vat
 
@@ -52,6 +53,7 @@ _SIDE_FILES = {
     "style": ("application/xml", "Colours (QGIS)"),
     "colours": ("text/plain", "Colours (value red green blue)"),
     "areas": ("text/csv", "Area of each class"),
+    "transitions": ("text/csv", "Area of each transition"),
 }
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 LAYERS = {
@@ -83,6 +85,26 @@ class MapSummary:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class CodeTable:
+    """What the codes of a raster mean and how much there is of each: all that its side files are made of.
+
+    columns: further texts of each class in the attribute table, by name. content: SHA-256 of the codes, row by row,
+    little-endian. band, title: what the raster is called.
+    """
+
+    classes: tuple[LandClass, ...]
+    nodata: int
+    dtype: str
+    num_pixels: tuple[int, ...]
+    areas_ha: tuple[float, ...]
+    num_nodata: int
+    content: str
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    band: str = "land_cover"
+    title: str = "Land cover"
+
+
 def finish_map(
     plain: str | Path, out: str | Path, legend: Legend, *, date: str | None = None,
     derived_from: Sequence[str | Path] = (), layers: Mapping[str, str | Path] | None = None,
@@ -96,35 +118,58 @@ def finish_map(
     row by row, little-endian. Memory: 64 MB of cache and some rows of pixels.
     Raises OutputError, LabelError (codes that the legend does not know) and ConfigError (date).
     """
-    when = stac_dates(date) if date else None
+    if date:
+        stac_dates(date)  # says so before the pixels are read
     out = claim(out, overwrite=overwrite)
     with small_cache(), rasterio.open(plain) as dataset:
+        table = _count(dataset, grid_of(dataset), legend)
+    areas = names_beside(out)["areas"]
+    with only_with(write_text(areas, _areas_text(table))):
+        files, notes = finish_codes(
+            plain, out, table, date=date, derived_from=derived_from, layers=layers, tables={"areas": areas},
+            tags={"COVERMAP_LEGEND": json.dumps(legend.to_dict()), **dict(tags or {})},
+        )  # fmt: skip
+    return MapSummary(out, files, legend, table.num_pixels, table.areas_ha, table.num_nodata, notes)
+
+
+def finish_codes(
+    plain: str | Path, out: Path, table: CodeTable, *, date: str | None, derived_from: Sequence[str | Path],
+    layers: Mapping[str, str | Path] | None, tables: Mapping[str, Path], tags: Mapping[str, str], spend: bool = False,
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:  # fmt: skip
+    """`finish_map` of a raster whose codes are counted already, of any number of classes; files and notes.
+
+    tables: CSV files beside it that are written already, by role (`areas` ...). spend: `plain` may be written to, and
+    is of no further use. Replaces files.
+    """
+    when = stac_dates(date) if date else None
+    with rasterio.open(plain) as dataset:
         grid = grid_of(dataset)
-        num_pixels, areas_ha, num_nodata, content = _count(dataset, grid, legend)
-    beside = names_beside(out)
-    all_tags = {"COVERMAP_LEGEND": json.dumps(legend.to_dict()), "COVERMAP_CONTENT": f"sha256:{content}"}
-    all_tags |= {"COVERMAP_DATE": date} if date else {}
-    colours = {c.code: (*c.rgb, 255) for c in legend.classes} | {legend.map_nodata: (0, 0, 0, 0)}
+    beside = {key: path for key, path in names_beside(out).items() if key != "areas"}
+    all_tags = {"COVERMAP_CONTENT": f"sha256:{table.content}", **({"COVERMAP_DATE": date} if date else {}), **tags}
+    colours = {c.code: (*c.rgb, 255) for c in table.classes} | {table.nodata: (0, 0, 0, 0)}
     notes: tuple[str, ...] = ()
     # The map itself appears last: where it stands, its side files are complete.
     with replacing(out) as partial, _gdal_failures(out, partial):
-        _copy_as_cog(plain, partial, legend.map_nodata, ["land_cover"], all_tags | dict(tags or {}), "mode", colours)
-        write_text(beside["attributes"], aux_xml_text(legend, num_pixels, areas_ha))
-        pages = write_vat(legend, num_pixels, areas_ha, beside["table"])[1:]
-        write_legend(legend, beside["style"])
-        write_legend(legend, beside["colours"])
-        write_text(beside["areas"], _areas_text(legend, num_pixels, areas_ha))
+        _copy_as_cog(plain, partial, table.nodata, [table.band], all_tags, "mode", colours, spend=spend)
+        write_text(beside["attributes"], aux_xml_text(table.classes, table.num_pixels, table.areas_ha, table.columns))
+        pages = write_vat(table.classes, table.num_pixels, table.areas_ha, beside["table"], table.columns)[1:]
+        write_text(beside["style"], qml_text(table.classes))
+        write_text(beside["colours"], clr_text(table.classes))
         if when:
-            assets = {"map": _stac_map(partial, out, legend, grid, num_pixels, num_nodata)}
+            assets = {"map": _stac_map(partial, out, table, grid)}
             assets |= {key: _stac_layer(key, Path(path), out) for key, path in (layers or {}).items()}
-            assets |= {key: stac_file(beside[key], *about, "metadata") for key, about in _SIDE_FILES.items()}
+            assets |= {
+                key: stac_file(path, *_SIDE_FILES[key], "metadata")
+                for key, path in {**beside, **tables}.items()
+                if key in _SIDE_FILES
+            }
             write_text(beside["item"], _stac_item(out.stem, grid, when, derived_from, assets))
         else:
             beside.pop("item").unlink(missing_ok=True)
             notes = (
                 "no STAC item was written: the date of the image is not known (state it: --date, or FILE@2019-07-27)",
             )
-    return MapSummary(out, (out, *beside.values(), *pages), legend, num_pixels, areas_ha, num_nodata, notes)
+    return (out, *beside.values(), *tables.values(), *pages), notes
 
 
 def legend_of_map(path: str | Path) -> Legend | None:
@@ -165,13 +210,17 @@ def finish_cog(
 
 def _copy_as_cog(
     plain: str | Path, out: Path, nodata: float | None, names: Sequence[str], tags: Mapping[str, str],
-    resampling: str, colours: Mapping[int, tuple[int, ...]] | None = None,
+    resampling: str, colours: Mapping[int, tuple[int, ...]] | None = None, *, spend: bool = False,
 ) -> None:  # fmt: skip
-    """Copy a raster with GDAL's COG driver, which takes nodata, names, tags and colours from its source only."""
+    """Copy a raster with GDAL's COG driver, which takes nodata, names, tags and colours from its source only.
+
+    spend: they are written into `plain` itself, which is read faster than a view of it.
+    """
     with small_cache(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
-        view = Path(folder) / "view.vrt"
-        with rasterio.open(plain) as source:
-            rasterio.shutil.copy(source, view, driver="VRT")
+        view = Path(plain) if spend else Path(folder) / "view.vrt"
+        if not spend:
+            with rasterio.open(plain) as source:
+                rasterio.shutil.copy(source, view, driver="VRT")
         with rasterio.open(view, "r+") as dataset:
             dataset.nodata = nodata
             dataset.update_tags(TIFFTAG_SOFTWARE=f"covermap {version('covermap')}", **tags)
@@ -180,7 +229,7 @@ def _copy_as_cog(
             if colours:
                 dataset.write_colormap(1, dict(colours))
         options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": _BLOCK_PX, "OVERVIEW_RESAMPLING": resampling.upper()}
-        options |= {"STATISTICS": "YES"}
+        options |= {"STATISTICS": "YES", "NUM_THREADS": cores()}  # of any number of threads the bytes are the same
         with rasterio.open(view) as dataset:
             rasterio.shutil.copy(dataset, out, driver="COG", BIGTIFF="IF_SAFER", **options)
 
@@ -208,8 +257,8 @@ def _gdal_failures(out: Path, partial: Path) -> Iterator[None]:
             rest.unlink()
 
 
-def _count(dataset: DatasetReader, grid: Grid, legend: Legend) -> tuple[tuple[int, ...], tuple[float, ...], int, str]:
-    """Pixels and hectares per class, pixels without one, SHA-256; rows weigh by the ground size of their own pixels."""
+def _count(dataset: DatasetReader, grid: Grid, legend: Legend) -> CodeTable:
+    """Pixels and hectares of each class, in rows that weigh by the ground size of their own pixels, and the SHA-256."""
     num_pixels, areas_ha, content = np.zeros(256, np.int64), np.zeros(256), hashlib.sha256()
     stored = np.dtype(legend.map_dtype).newbyteorder("<")
     for strip in partition(grid.window, _COUNT_ROWS, grid.width):
@@ -221,9 +270,10 @@ def _count(dataset: DatasetReader, grid: Grid, legend: Legend) -> tuple[tuple[in
         in_row = count_rows(index)
         num_pixels += in_row.sum(0)
         areas_ha += np.asarray(grid.row_areas_ha(strip.row, strip.height)) @ in_row
-    classes = slice(0, len(legend))
-    counts = tuple(num_pixels[classes].tolist()), tuple(areas_ha[classes].tolist()), int(num_pixels[IGNORE])
-    return *counts, content.hexdigest()
+    pixels, areas = (tuple(values[: len(legend)].tolist()) for values in (num_pixels, areas_ha))
+    return CodeTable(
+        legend.classes, legend.map_nodata, legend.map_dtype, pixels, areas, int(num_pixels[IGNORE]), content.hexdigest()
+    )
 
 
 def count_rows(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -256,9 +306,9 @@ def names_beside(out: Path) -> dict[str, Path]:
     }
 
 
-def _areas_text(legend: Legend, num_pixels: Sequence[int], areas_ha: Sequence[float]) -> str:
-    total = sum(areas_ha) or 1.0
-    rows = zip(legend.classes, num_pixels, areas_ha, strict=True)
+def _areas_text(table: CodeTable) -> str:
+    total = sum(table.areas_ha) or 1.0
+    rows = zip(table.classes, table.num_pixels, table.areas_ha, strict=True)
     header = ("class", "code", "pixels", "area_ha", "share")
     return csv_text(header, [(c.name, c.code, n, f"{area:.4f}", f"{area / total:.6f}") for c, n, area in rows])
 
@@ -278,15 +328,13 @@ def _stac_item(
     return stac_item(name, ground, properties, assets, ["projection/v2.0.0", "raster/v2.0.0"], links=links)
 
 
-def _stac_map(
-    file: Path, out: Path, legend: Legend, grid: Grid, num_pixels: Sequence[int], num_nodata: int
-) -> dict[str, Any]:
+def _stac_map(file: Path, out: Path, table: CodeTable, grid: Grid) -> dict[str, Any]:
     """The map as a STAC asset, with its classes and checksum."""
-    classes = [{**each, "count": n} for each, n in zip(stac_classes(legend), num_pixels, strict=True)]
-    classes.append({"value": legend.map_nodata, "name": "nodata", "nodata": True, "count": num_nodata})
-    band = {"name": "land_cover", "data_type": legend.map_dtype, "nodata": legend.map_nodata, **_stac_pixels(grid)}
+    classes = [{**each, "count": n} for each, n in zip(stac_classes(table.classes), table.num_pixels, strict=True)]
+    classes.append({"value": table.nodata, "name": "nodata", "nodata": True, "count": table.num_nodata})
+    band = {"name": table.band, "data_type": table.dtype, "nodata": table.nodata, **_stac_pixels(grid)}
     bands = [band | {"classification:classes": classes}]
-    return {**stac_file(file, _COG, "Land cover", "data"), "href": f"./{out.name}", "bands": bands}
+    return {**stac_file(file, _COG, table.title, "data"), "href": f"./{out.name}", "bands": bands}
 
 
 def _stac_layer(key: str, path: Path, out: Path) -> dict[str, Any]:

@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from covermap.core.legend import Legend
+from covermap.core.legend import LandClass
 from covermap.core.output import replacing, writing
 
 _DAY = "1980-01-01"
 """A dBASE file holds the day on which it was written: with a fixed one the same work gives the same bytes."""
 
 
-def write_vat(legend: Legend, num_pixels: Sequence[int], areas_ha: Sequence[float], path: Path) -> list[Path]:
+def write_vat(
+    classes: Sequence[LandClass], num_pixels: Sequence[int], areas_ha: Sequence[float], path: Path,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> list[Path]:  # fmt: skip
     """Write the table of a map to `path` (.vat.dbf), one row per class; replaces it. Raises OutputError.
 
     Names that Latin-1 cannot hold are written in UTF-8, and a file .vat.cpg says so. num_pixels, areas_ha: per class.
+    columns: further texts of each class, by name.
     """
     import pandas as pd
     import pyogrio
 
-    rgb = [c.rgb for c in legend.classes]
-    columns = {
-        "Value": pd.Series(legend.codes, dtype="int32"),
+    rgb, names = [c.rgb for c in classes], [c.name for c in classes]
+    table = {
+        "Value": pd.Series([c.code for c in classes], dtype="int32"),
         "Count": pd.Series(num_pixels, dtype="float64"),  # large maps have more pixels than 32 bits can count
-        "Class": pd.Series(legend.names),
+        "Class": pd.Series(names),
         **{name: pd.Series([c[i] for c in rgb], dtype="int32") for i, name in enumerate(("Red", "Green", "Blue"))},
-        "Alpha": pd.Series([255] * len(legend), dtype="int32"),
+        "Alpha": pd.Series([255] * len(names), dtype="int32"),
         "Area_ha": pd.Series(areas_ha, dtype="float64").round(4),
+        **{name: pd.Series(texts) for name, texts in (columns or {}).items()},
     }
-    latin = all(_is_latin(name) for name in legend.names)
+    latin = all(_is_latin(name) for name in names)
     page = path.with_suffix(".cpg")
     with writing(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         plain = Path(folder) / "table.dbf"  # GDAL knows the format by this ending alone
         pyogrio.write_dataframe(
-            pd.DataFrame(columns), plain, driver="ESRI Shapefile", encoding="ISO-8859-1" if latin else "UTF-8",
+            pd.DataFrame(table), plain, driver="ESRI Shapefile", encoding="ISO-8859-1" if latin else "UTF-8",
             layer_options={"DBF_DATE_LAST_UPDATE": _DAY},
         )  # fmt: skip
         files = [(plain, path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from covermap.geo.grid import Grid, Window
 class RasterWriter:
     """Write a tiled GeoTIFF window by window; the file appears under its name only when all went well.
 
-    Memory: GDAL's block cache. Raises OutputError (exists, read-only, full).
+    lasting: see core.output.replacing. Memory: GDAL's block cache. Raises OutputError (exists, read-only, full).
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class RasterWriter:
         compress: str = "deflate",
         block_px: int = 512,
         scale: float = 1.0,
+        lasting: bool = True,
     ) -> None:
         self.path = claim(path, overwrite=overwrite)
-        self._replacing = replacing(self.path)
+        self._replacing = replacing(self.path, lasting=lasting)
         self._bands, self._tags, self._scale = list(bands), tags or {}, scale
         side = min(block_px, 16 * max(1, min(grid.height, grid.width) // 16))
         self._profile = {
@@ -75,3 +77,31 @@ class RasterWriter:
         else:
             self._dataset.close()
         self._replacing.__exit__(kind, error, trace)
+
+
+class HashingWriter(RasterWriter):
+    """Takes windows of one band in reading order, writes them as whole rows; then knows the SHA-256 of all pixels.
+
+    Memory: the windows of one row of them.
+    """
+
+    def __enter__(self) -> HashingWriter:
+        super().__enter__()
+        self._content = hashlib.sha256()
+        self._rows = np.zeros((0, 0))
+        return self
+
+    def write(self, window: Window, values: npt.NDArray[Any]) -> None:
+        """Take values (H, W) at a window; those of one row of windows have one height."""
+        width = self._dataset.width
+        if window.col == 0:
+            self._rows = np.empty((window.height, width), self._dataset.dtypes[0])
+        self._rows[:, window.col : window.col + window.width] = values
+        if window.col + window.width == width:
+            self._content.update(self._rows.astype(self._rows.dtype.newbyteorder("<"), copy=False).data)
+            super().write(Window(window.row, 0, window.height, width), self._rows)
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the pixels, row by row, little-endian."""
+        return self._content.hexdigest()

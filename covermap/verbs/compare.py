@@ -31,10 +31,10 @@ from covermap.core.errors import ConfigError, GridError, LabelError
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.output import claim, require_no_input
 from covermap.core.progress import Tick, unseen
-from covermap.data.class_map import ClassMap, find_target, open_class_map
-from covermap.geo.align import require_crs_on_both
+from covermap.data.class_map import find_target, open_class_map, require_same_place
 from covermap.geo.classes import pixel_ratio
 from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.pairs import PairKeys
 from covermap.geo.products import finish_map, names_beside, small_cache
 from covermap.geo.writer import RasterWriter
 from covermap.verbs.comparison import Comparison, write_tables
@@ -68,7 +68,7 @@ def compare(
     """
     first = open_class_map(source, legend=legend)
     second = open_class_map(other, legend=other_legend, option="--other-legend")
-    _require_place(first, second)
+    require_same_place(first, second)
     own = [read_crosswalk(path) for path in crosswalks]
     if target is not None:
         find_target(target, tuple(one.target for one in own))  # says so where there is no such legend
@@ -116,20 +116,6 @@ def _outputs(out: str | Path | None, raster: bool) -> dict[str, Path]:
     return files
 
 
-def _require_place(first: ClassMap, second: ClassMap) -> None:
-    """Raise GridError where two maps do not lie on the same ground."""
-    require_crs_on_both(second.grid.crs, first.grid.crs, second.name)
-    together = second.grid.overlap(first.grid) > 0
-    if first.grid.crs is None:
-        together = second.grid.has_extent_of(first.grid)
-    if not together:
-        why = "" if first.grid.crs else " (without a CRS their corners must be the same)"
-        raise GridError(
-            f"{second.name} ({second.grid.describe()}) does not overlap {first.name} ({first.grid.describe()}){why}",
-            fix="check the place and the CRS of both: covermap info FILE",
-        )
-
-
 def _count(found: Comparison, codes: Path | None, on_progress: Tick) -> None:
     """Add all windows to the tables in their order, so that the sums are the same each time; codes: where to write."""
     side = max(1, WINDOW_PX // found.parts)  # in whole pixels of the map
@@ -150,15 +136,9 @@ def _look(found: Comparison, place: Window, coded: bool) -> _Looked:
     window = Window(*(n * found.parts for n in place))
     first = np.repeat(np.repeat(found.first.read(place), found.parts, axis=0), found.parts, axis=1)
     other = found.other.read(window, found.grid)
-    rows, cols = found.pixels.shape
-    pair = np.minimum(first, rows - 1).astype(np.int32) * cols + np.minimum(other, cols - 1)
-    pixels = np.bincount(pair.ravel(), minlength=rows * cols).reshape(rows, cols)
-    area_ha = np.asarray(found.grid.row_areas_ha(window.row, window.height))
-    if area_ha.min() == area_ha.max():
-        hectares = pixels * area_ha[0]
-    else:
-        weights = np.repeat(area_ha, window.width)
-        hectares = np.bincount(pair.ravel(), weights, minlength=rows * cols).reshape(rows, cols)
+    pairs = PairKeys((len(found.first.legend), len(found.other.legend)))
+    area_ha = found.grid.row_areas_ha(window.row, window.height)
+    pixels, hectares = pairs.count(pairs.of(first, other), area_ha)
     codes = _agreement(first, other, found.one, found.two) if coded else np.zeros((0, 0), np.uint8)
     return window, pixels, hectares, codes
 

@@ -59,8 +59,7 @@ class Comparison:
         return np.rint(self._joined(self.pixels)).astype(np.int64)
 
     def _joined(self, table: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        left, right = (_shares(way) for way in (self.one, self.two))
-        return np.asarray(left.T @ table[:-1, :-1] @ right)
+        return np.asarray(self.one.shares.T @ table[:-1, :-1] @ self.two.shares)
 
     @property
     def lost(self) -> dict[str, list[dict[str, Any]]]:
@@ -130,12 +129,6 @@ class Comparison:
             "notes": self.notes,
             "files": [str(file) for file in self.files],
         }
-
-
-def _shares(way: Crosswalk) -> npt.NDArray[np.float64]:
-    """(K1, K): 1 where a class of its source goes to a class of its target."""
-    table = way.table[: len(way.source)]
-    return np.asarray(table[:, None] == np.arange(len(way.target)), np.float64)
 
 
 def write_tables(found: Comparison, files: Mapping[str, Path]) -> None:

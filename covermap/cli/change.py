@@ -1,0 +1,129 @@
+"""`covermap change`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Argument, Option
+
+from covermap.cli import show
+
+if TYPE_CHECKING:
+    from covermap.verbs.change import Changes
+    from covermap.verbs.transitions import Change
+
+Files = Annotated[
+    list[str],
+    Argument(
+        help="Two maps of classes or more in the order of time (or folders of the tiles of one; FILE@DATE states a "
+        "date), then the map to write; of three maps or more a folder.",
+        metavar="A.tif B.tif [C.tif ...] OUT",
+    ),
+]
+Stated = Annotated[
+    list[str] | None, Option("--legend", help="Legend of maps that do not say it; once, or once for each.")
+]
+As = Annotated[str | None, Option("--as", help="Legend to compare in, such as ipcc.", metavar="LEGEND")]
+Own = Annotated[list[str] | None, Option("--crosswalk", help="Crosswalk of your own (YAML); may be repeated.")]
+Merge = Annotated[list[str] | None, Option(help="Classes as one: 'built=low building,high building'; may be repeated.")]
+To = Annotated[str | None, Option("--to", help="Map only changes to these classes, with commas: building,road.")]
+From = Annotated[str | None, Option("--from", help="Map only changes from these classes.")]
+Binary = Annotated[bool, Option("--binary", help="The map says only 1 unchanged, 2 changed.")]
+MinArea = Annotated[str | None, Option(help="Patches of one change below it are unchanged: 1ha, 500m2 or 9px.")]
+Connectivity = Annotated[int, Option(help="What touches: 4 (edges) or 8 (and corners).")]
+Impossible = Annotated[
+    list[str] | None,
+    Option(help="Changes that cannot be, 'water>built' or 'built>*', or a CSV or YAML file; counted, then unchanged."),
+]
+Accuracy = Annotated[
+    str | None, Option(help="Overall accuracy of each map, 0.9,0.85, or its assessment.json: how much change is false?")
+]
+_MOST_ROWS = 15
+
+
+def change(
+    files: Files,
+    legend: Stated = None,
+    target: As = None,
+    crosswalk: Own = None,
+    merge: Merge = None,
+    to: To = None,
+    from_: From = None,
+    binary: Binary = False,
+    min_area: MinArea = None,
+    connectivity: Connectivity = 4,
+    impossible: Impossible = None,
+    accuracy: Accuracy = None,
+    overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
+) -> None:
+    """Say what became what between maps of two or more dates: land cover change by cross classification.
+
+    Writes the from-to map and, beside it, the transition matrix, gains and losses in hectares. Errors of both maps look
+    like change too: --accuracy says how much; sample and assess give areas of change with intervals.
+
+    Examples: covermap change 2018.tif 2022.tif change.tif · covermap change a.tif b.tif change.tif --min-area 1ha ·
+    covermap change a.tif b.tif built.tif --to building,road --binary · covermap change a.tif b.tif c.tif changes/
+    """
+    from covermap.verbs.change import change as work
+    from covermap.verbs.change_rules import ChangeRules
+
+    rules = ChangeRules(
+        merge=tuple(merge or ()), origins=(from_,) if from_ else (), goals=(to,) if to else (), binary=binary,
+        impossible=tuple(impossible or ()), min_area=min_area, connectivity=connectivity,
+    )  # fmt: skip
+    with show.progress("comparing", quiet=quiet or as_json) as tick:
+        done = work(
+            files[:-1], files[-1], legends=legend or (), target=target, crosswalks=crosswalk or (), rules=rules,
+            accuracy=show.listed(accuracy) or (), overwrite=overwrite, on_progress=tick,
+        )  # fmt: skip
+    if as_json:
+        show.as_json(done.to_dict())
+    else:
+        _tell(done)
+
+
+def _tell(done: Changes) -> None:
+    for pair in done.pairs:
+        _tell_pair(pair)
+    if done.trajectories is not None:
+        rates = done.trajectories.rates
+        typer.echo(
+            f"over all dates: {rates['stable']:.1%} stable, {rates['changed_once']:.1%} changed once, "
+            f"{rates['changed_more']:.1%} more often; flicker (A-B-A) on {rates['flicker']:.2%}, impossible steps on "
+            f"{rates['impossible']:.2%}"
+        )
+    for note in dict.fromkeys((*done.notes, *(note for pair in done.pairs for note in pair.notes))):
+        typer.echo(f"note: {note}")
+    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+
+
+def _tell_pair(found: Change) -> None:
+    first, other = (side.name for side in (found.pair.first, found.pair.other))
+    rows = [row for row in found.transitions if row["in_map"] == "yes"]
+    columns = {"code": "code", "from": "from", "to": "to", "area_ha": "ha", "share": "share"}
+    shown = [[row[key] for key in columns] for row in rows[:_MOST_ROWS]]
+    more = f", the largest {_MOST_ROWS} of {len(rows)}" if len(rows) > _MOST_ROWS else ""
+    typer.echo(f"{first} > {other} in legend {found.legend.name}{more}")
+    if shown:
+        show.table(shown, list(columns.values()))
+    columns = {"code": "code", "name": "class", "before_ha": "before ha", "after_ha": "after ha", "gain_ha": "gain",
+               "loss_ha": "loss", "net_ha": "net", "swap_ha": "swap"}  # fmt: skip
+    show.table([[row[key] for key in columns] for row in found.classes], list(columns.values()))
+    scores, total, changed = found.scores, found.matrix.total, found.changed.total
+    typer.echo(
+        f"changed: {changed['area_ha']:,.1f} of {total['area_ha']:,.1f} ha ({scores['changed_share']:.2%}); "
+        f"in quantity {scores['quantity_disagreement']:.2%}, in place {scores['allocation_disagreement']:.2%}"
+    )
+    if found.mapped.total != changed:
+        typer.echo(f"asked for and in the map: {found.mapped.total['area_ha']:,.1f} ha")
+    if found.num_patches:
+        typer.echo(f"{found.num_patches[1]:,} of {found.num_patches[0]:,} patches of change are below the least area")
+    for side, classes in found.lost.items():
+        if classes:
+            listed = ", ".join(f"{each['name']} {each['area_ha']:,.1f} ha" for each in classes)
+            typer.echo(f"no counterpart ({side}), ignored: {listed}")
+    if found.expected:
+        typer.echo(f"false change: {found.expected['in_words']}")

@@ -1,0 +1,130 @@
+"""What is asked of a change map, in words of its legend: classes merged, transitions asked for, and impossible ones."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from covermap.core.crosswalk import Crosswalk
+from covermap.core.errors import ConfigError, LabelError
+from covermap.core.legend import Legend
+
+Chosen = npt.NDArray[np.bool_]
+"""Transitions (K, K): rows before, columns after."""
+_ANY = "*"
+
+
+@dataclass(frozen=True)
+class ChangeRules:
+    """merge: `built=low building,high building`, before the maps are compared. Classes are named, or given by code.
+
+    origins, goals: only transitions from and to these classes are in the map; empty: all. impossible: `water>built`
+    (`*` for any class), or files (CSV with from and to, YAML with a list). min_area: least area of a patch of one
+    transition. binary: the map has the codes 1 unchanged and 2 changed.
+    """
+
+    merge: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    goals: tuple[str, ...] = ()
+    impossible: tuple[str, ...] = ()
+    min_area: str | None = None
+    connectivity: int = 4
+    binary: bool = False
+
+    def merged(self, legend: Legend) -> Crosswalk:
+        """The way from a legend to that of the classes after merging; raises ConfigError, LabelError."""
+        if not self.merge:
+            return Crosswalk.identity(legend)
+        merges: dict[str, list[str]] = {}
+        for text in self.merge:
+            new, equals, olds = text.partition("=")
+            if not (equals and new.strip() and olds.strip()):
+                raise ConfigError(
+                    f"--merge {text!r} is not of the form NEW=CLASS,CLASS", fix="write built=low building,high building"
+                )
+            merges.setdefault(new.strip(), []).extend(legend.names[i] for i in find_classes(legend, [olds]))
+        taken = [name for olds in merges.values() for name in olds]
+        if double := sorted({name for name in taken if taken.count(name) > 1}):
+            raise ConfigError(f"--merge takes {double[0]!r} twice", fix="name each class once")
+        coarse = legend.merge(merges)
+        codes = tuple(coarse.merged.get(code, code) for code in legend.codes)
+        return Crosswalk(legend, coarse, codes, route=(legend.name, coarse.name))
+
+    def asked(self, legend: Legend) -> Chosen | None:
+        """The transitions that are asked for; None: all."""
+        if not self.origins and not self.goals:
+            return None
+        sides = [find_classes(legend, given) if given else range(len(legend)) for given in (self.origins, self.goals)]
+        found = np.zeros((len(legend), len(legend)), bool)
+        found[np.ix_(*(list(side) for side in sides))] = True
+        return found & ~np.eye(len(legend), dtype=bool)
+
+    def forbidden(self, legend: Legend) -> Chosen:
+        """The transitions that cannot be; raises ConfigError, LabelError."""
+        found = np.zeros((len(legend), len(legend)), bool)
+        for text in _listed(self.impossible):
+            before, arrow, after = text.partition(">")
+            if not (arrow and before.strip() and after.strip()):
+                raise ConfigError(f"--impossible {text!r} is not of the form BEFORE>AFTER", fix="write 'water>built'")
+            sides = [
+                range(len(legend)) if side.strip() == _ANY else find_classes(legend, [side]) for side in (before, after)
+            ]
+            found[np.ix_(*(list(side) for side in sides))] = True
+        return found & ~np.eye(len(legend), dtype=bool)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Those that are set."""
+        left_alone = asdict(ChangeRules())
+        return {key: value for key, value in asdict(self).items() if value != left_alone[key]}
+
+
+def find_classes(legend: Legend, given: Sequence[str]) -> list[int]:
+    """Indices of classes by name or code, several with commas; raises LabelError with a suggestion.
+
+    A name that holds a comma is known as a whole.
+    """
+    found: list[int] = []
+    for text in given:
+        parts = [text.strip()] if _index(legend, text) is not None else [part.strip() for part in text.split(",")]
+        for part in filter(None, parts):
+            index = _index(legend, part)
+            found.append(legend.index_of(part) if index is None else index)
+    if not found:
+        raise LabelError(f"{', '.join(given)!r} names no class", fix=f"classes: {', '.join(legend.names)}")
+    return list(dict.fromkeys(found))
+
+
+def _index(legend: Legend, text: str) -> int | None:
+    text = text.strip()
+    if text.isdecimal() and int(text) in legend.codes:
+        return legend.codes.index(int(text))
+    return legend.index_by_name.get(text.lower())
+
+
+def _listed(given: Sequence[str]) -> list[str]:
+    """Transitions as texts, those of files among them."""
+    found: list[str] = []
+    for text in given:
+        suffix = Path(text).suffix.lower()
+        if ">" in text or suffix not in (".csv", ".yaml", ".yml"):
+            found.append(text)
+            continue
+        try:
+            lines = Path(text).read_text(encoding="utf-8-sig")
+            if suffix == ".csv":
+                found += [f"{row['from']}>{row['to']}" for row in csv.DictReader(lines.splitlines())]
+            else:
+                found += [str(each) for each in yaml.safe_load(lines)]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{text} holds no list of impossible transitions: {error!r}",
+                fix="write a CSV with columns from and to, or YAML: ['water>built', 'built>*']",
+            ) from error
+    return found

@@ -1,0 +1,331 @@
+"""What became of what between two maps: the matrix, gains and losses, what was set aside, and the tables of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.crosswalk import Crosswalk
+from covermap.core.from_to import FromTo
+from covermap.core.legend import Legend
+from covermap.core.output import write_text
+from covermap.core.run import plain
+from covermap.data.class_map import ClassMap
+from covermap.geo.grid import Grid, Window
+from covermap.geo.legend_files import csv_text
+from covermap.metrics.agreement import agreement_of
+from covermap.metrics.transition_matrix import class_changes, expected_false_change
+from covermap.verbs.change_rules import ChangeRules
+
+MANY_LOST = 0.1
+"""Share of the ground without a counterpart from which on a note proposes a coarser legend."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Pixels and hectares of transitions (K, K): rows are classes before, columns those after."""
+
+    pixels: npt.NDArray[np.int64]
+    hectares: npt.NDArray[np.float64]
+
+    @property
+    def total(self) -> dict[str, float]:
+        return {"pixels": int(self.pixels.sum()), "area_ha": float(self.hectares.sum())}
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Amount:
+        """The same, nothing for other transitions."""
+        return Amount(np.where(chosen, self.pixels, 0), np.where(chosen, self.hectares, 0.0))
+
+    def as_stable(self) -> Amount:
+        """What counts as a class that stayed: sums of rows on the diagonal."""
+        return Amount(np.diag(self.pixels.sum(1)), np.diag(self.hectares.sum(1)))
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.pixels + other.pixels, self.hectares + other.hectares)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.pixels - other.pixels, self.hectares - other.hectares)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two maps in the order of time; one, two: the ways from their legends to the one that they are compared in."""
+
+    first: ClassMap
+    other: ClassMap
+    one: Crosswalk
+    two: Crosswalk
+    dates: tuple[str | None, str | None] = (None, None)
+
+    @property
+    def legend(self) -> Legend:
+        return self.one.target
+
+    @property
+    def grid(self) -> Grid:
+        """That of the first."""
+        return self.first.grid
+
+    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Class indices (H, W) before and after in the maps' own legends, on a window of `grid`."""
+        return self.first.read(window), self.other.read(window, self.grid)
+
+    @property
+    def span(self) -> str | None:
+        """From the first date to the last, as a period."""
+        first, last = self.dates
+        return f"{first.split('/')[0]}/{last.split('/')[-1]}" if first and last else None
+
+
+@dataclass(frozen=True)
+class Change:
+    """counted (K1 + 1, K2 + 1): pairs of the maps' own classes, the last row and column for no data.
+
+    set_aside: transitions that the maps show and the change map does not, by reason; they count as unchanged.
+    num_patches: those of change, and those below the least area. accuracy: overall accuracies of the maps, if known.
+    """
+
+    pair: Pair
+    rules: ChangeRules
+    counted: Amount
+    set_aside: Mapping[str, Amount] = field(default_factory=dict)
+    num_patches: tuple[int, int] | None = None
+    accuracy: tuple[float, float] | None = None
+    path: Path | None = None
+    files: tuple[Path, ...] = ()
+
+    @property
+    def legend(self) -> Legend:
+        """The legend in which the maps are compared."""
+        return self.pair.legend
+
+    @cached_property
+    def plain(self) -> Amount:
+        """Plain comparison, nothing set aside."""
+        left, right = self.pair.one.shares, self.pair.two.shares
+        pixels, hectares = (left.T @ t[:-1, :-1] @ right for t in (self.counted.pixels, self.counted.hectares))
+        return Amount(np.rint(pixels).astype(np.int64), np.asarray(hectares))
+
+    @cached_property
+    def matrix(self) -> Amount:
+        """The transition matrix: what is set aside counts as unchanged in the class before."""
+        found = self.plain
+        for aside in self.set_aside.values():
+            found = found - aside + aside.as_stable()
+        return found
+
+    @cached_property
+    def changed(self) -> Amount:
+        """The transitions of the matrix."""
+        return self.matrix.where(~np.eye(len(self.legend), dtype=bool))
+
+    @cached_property
+    def mapped(self) -> Amount:
+        """Those that are in the map: what was asked for."""
+        asked = self.rules.asked(self.legend)
+        return self.changed if asked is None else self.changed.where(asked)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Shares of the compared hectares: what changed, and of it the change of quantity and that of place alone."""
+        found = agreement_of(self.matrix.hectares)
+        return {
+            "changed_share": 1 - found["agreement"],
+            "quantity_disagreement": found["quantity_disagreement"],
+            "allocation_disagreement": found["allocation_disagreement"],
+        }  # fmt: skip
+
+    @property
+    def classes(self) -> list[dict[str, Any]]:
+        """A row for each class that occurs; see metrics/transition_matrix.py."""
+        each, pixels = class_changes(self.matrix.hectares), self.matrix.pixels
+        return [
+            {"code": c.code, "name": c.name, **{f"{key}_ha": float(values[i]) for key, values in each.items()}}
+            for i, c in enumerate(self.legend.classes)
+            if pixels[i].any() or pixels[:, i].any()
+        ]
+
+    def rows(self, amount: Amount) -> Iterator[dict[str, Any]]:
+        """A row for each pair of classes that occurs: changes first, the largest on top."""
+        codes, total = FromTo(self.legend), float(self.matrix.hectares.sum()) or 1.0
+        classes = self.legend.classes
+        at = np.argwhere(amount.pixels).tolist()
+        for a, b in sorted(at, key=lambda ab: (ab[0] == ab[1], -amount.hectares[ab[0], ab[1]], ab)):
+            area = float(amount.hectares[a, b])
+            yield {
+                "code": codes.code(a, b), "from_code": classes[a].code, "from": classes[a].name,
+                "to_code": classes[b].code, "to": classes[b].name, "pixels": int(amount.pixels[a, b]), "area_ha": area,
+                "share": area / total,
+            }  # fmt: skip
+
+    @property
+    def transitions(self) -> list[dict[str, Any]]:
+        """All of the matrix; in_map: whether the change map shows it."""
+        rows = list(self.rows(self.matrix))
+        asked = self.rules.asked(self.legend)
+        index = {code: i for i, code in enumerate(self.legend.codes)}
+        for row in rows:
+            at = index[row["from_code"]], index[row["to_code"]]
+            row["in_map"] = "yes" if row["code"] and (asked is None or asked[at]) else "no"
+        return rows
+
+    @property
+    def expected(self) -> dict[str, Any] | None:
+        """How much change errors alone make, beside the measured one; None where no accuracies are known."""
+        if self.accuracy is None:
+            return None
+        share = expected_false_change(*self.accuracy, len(self.legend))
+        total, away = float(self.plain.hectares.sum()), ~np.eye(len(self.legend), dtype=bool)
+        measured_ha = float(self.plain.where(away).hectares.sum())
+        measured = measured_ha / total
+        part = min(1.0, share / measured) if measured else 0.0
+        says = (
+            f"of maps that are right on {self.accuracy[0]:.1%} and {self.accuracy[1]:.1%} of the ground, {share:.1%} "
+            f"would differ if nothing had changed and errors were independent ({share * total:,.1f} ha); they differ "
+            f"on {measured:.1%} ({measured_ha:,.1f} ha): as much as {part:.0%} of the measured change could be false"
+        )
+        return {
+            "accuracy": list(self.accuracy), "expected_false_share": share, "expected_false_ha": share * total,
+            "measured_share": measured, "measured_ha": measured_ha, "could_be_false": part, "in_words": says,
+        }  # fmt: skip
+
+    @property
+    def lost(self) -> dict[str, list[dict[str, Any]]]:
+        """Classes without a counterpart, where the other map has a class: they are ignored."""
+        inner = Amount(self.counted.pixels[:-1, :-1], self.counted.hectares[:-1, :-1])
+        found = {}
+        for key, way, axis in (("before", self.pair.one, 1), ("after", self.pair.two, 0)):
+            rows = zip(way.source.classes, way.codes, inner.pixels.sum(axis), inner.hectares.sum(axis), strict=True)
+            found[key] = [
+                {"code": c.code, "name": c.name, "pixels": int(n), "area_ha": float(ha)}
+                for c, to, n, ha in rows
+                if to is None and n
+            ]
+        return found
+
+    @property
+    def notes(self) -> list[str]:
+        """What has to be known to read the numbers."""
+        first, other = self.pair.first, self.pair.other
+        found = []
+        if not other.grid.is_same(first.grid):
+            found.append(
+                f"{other.name} ({other.grid.describe()}) was laid on the grid of {first.name} "
+                f"({first.grid.describe()}) by nearest neighbour{_apart(first.grid, other.grid)}: borders that shift "
+                "look like change"
+            )
+        inner = self.counted.hectares[:-1, :-1].sum()
+        if inner and 1 - self.plain.hectares.sum() / inner > MANY_LOST:
+            share = 1 - self.plain.hectares.sum() / inner
+            found.append(f"{share:.0%} of the ground has a class without counterpart and is ignored")
+        for reason, aside in self.set_aside.items():
+            found.append(f"{aside.total['area_ha']:,.1f} ha set aside as unchanged: {reason}")
+        if (asked := self.rules.asked(self.legend)) is not None:
+            found.append(f"the map shows {int(asked.sum()):,} of {asked.size - len(asked):,} transitions; tables, all")
+        if self.expected is None:
+            found.append(
+                "errors of both maps add up, and all look like change: --accuracy 0.9,0.85 tells how much of it they "
+                "may make; the area of change with its interval comes from points: covermap sample, covermap assess"
+            )
+        if None in self.pair.dates:
+            found.append("no STAC item was written: a date is not known (state it: A.tif@2018 B.tif@2022)")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in change.json."""
+        sides = (("before", self.pair.first, self.pair.one, 0), ("after", self.pair.other, self.pair.two, 1))
+        ha, px, total = self.counted.hectares, self.counted.pixels, self.matrix.total
+        nothing: dict[str, Any] = {
+            "only_before": np.s_[:-1, -1],
+            "only_after": np.s_[-1, :-1],
+            "neither": np.s_[-1, -1],
+        }
+        return {
+            "map": None if self.path is None else str(self.path),
+            **{
+                key: {"path": side.name, "legend": side.legend.name, "date": self.pair.dates[n],
+                      "route": list(way.route)}
+                for key, side, way, n in sides
+            },
+            "legend": self.legend.name,
+            "codes": [{"code": c.code, "name": c.name} for c in self.legend.classes],
+            "grid": self.pair.grid.describe(),
+            "rules": self.rules.to_dict(),
+            "compared": total,
+            "changed": self.changed.total,
+            "in_map": self.mapped.total,
+            **self.scores,
+            "nodata": {key: {"pixels": int(px[at].sum()), "area_ha": float(ha[at].sum())}
+                       for key, at in nothing.items()},
+            "no_counterpart": self.lost,
+            "set_aside": {key: {**aside.total, "transitions": list(self.rows(aside))}
+                          for key, aside in self.set_aside.items()},
+            "patches": None if self.num_patches is None else dict(zip(("all", "below"), self.num_patches, strict=True)),
+            "false_change": self.expected,
+            "classes": self.classes,
+            "transitions": self.transitions,
+            "matrix_px": self.matrix.pixels.tolist(),
+            "matrix_ha": self.matrix.hectares.tolist(),
+            **({"plain_matrix_px": self.plain.pixels.tolist(), "plain_matrix_ha": self.plain.hectares.tolist()}
+               if self.set_aside else {}),
+            "basis": list(dict.fromkeys(way.basis for way in (self.pair.one, self.pair.two) if way.basis)),
+            "notes": self.notes,
+            "files": [str(file) for file in self.files],
+        }  # fmt: skip
+
+
+def _apart(grid: Grid, other: Grid) -> str:
+    """How far the centres of pixels lie from the middle of the other's, where both have one CRS."""
+    if not grid.same_crs(other):
+        return ""
+    rows, cols = grid.height, grid.width
+    far = 0.0
+    for place in ((0, 0), (cols - 1, 0), (0, rows - 1), (cols - 1, rows - 1), (cols // 2, rows // 2)):
+        at = ~other.transform * (grid.transform * (place[0] + 0.5, place[1] + 0.5))
+        far = max(far, *(abs(value % 1 - 0.5) for value in at))
+    return f", centres up to {far:.2f} px apart"
+
+
+def tables_beside(out: Path) -> dict[str, Path]:
+    """The tables of a change map, by role: `transitions.csv` beside change.tif, `x.transitions.csv` beside x.tif."""
+    prefix = "" if out.stem == "change" else f"{out.stem}."
+    return {
+        **{key: out.with_name(f"{prefix}{key}.csv") for key in ("transitions", "matrix", "classes")},
+        "change": out.with_name("change.json" if out.stem == "change" else f"{out.stem}.change.json"),
+    }
+
+
+def write_tables(found: Change, files: Mapping[str, Path]) -> None:
+    """The CSV tables, each where `files` says."""
+    rows = found.transitions
+    head = ("code", "from_code", "from", "to_code", "to", "pixels", "area_ha", "share", "in_map")
+    write_text(files["transitions"], csv_text(head, [[short(row[key]) for key in head] for row in rows]))
+    classes = found.classes
+    write_text(files["classes"], csv_text(list(classes[0]), [[short(v) for v in row.values()] for row in classes]))
+    write_text(files["matrix"], _matrix_text(found.legend.names, found.matrix.hectares))
+
+
+def write_json(found: Change, path: Path) -> None:
+    """change.json, which lists all files."""
+    write_text(path, json.dumps(plain(found.to_dict()), indent=2) + "\n")
+
+
+def _matrix_text(names: Sequence[str], hectares: npt.NDArray[np.float64]) -> str:
+    """Rows before, columns after, with totals."""
+    lines = [[name, *row, sum(row)] for name, row in zip(names, hectares.tolist(), strict=True)]
+    lines.append(["total", *hectares.sum(0).tolist(), float(hectares.sum())])
+    return csv_text(["from \\ to", *names, "total"], [[short(v) for v in line] for line in lines])
+
+
+def short(value: object) -> object:
+    """Numbers as tables hold them."""
+    return f"{value:.6g}" if isinstance(value, float) and 0 < abs(value) < 1e-3 else (
+        f"{value:.4f}" if isinstance(value, float) else value
+    )  # fmt: skip
