@@ -1,8 +1,8 @@
 """Which way of telling change is best? Generated triples of dates, one landscape and one training seed after the other.
 
-A triple is like WUSU's: four bands (blue, green, red, near infrared) on three days of three years, classes of every pixel
-on each, 8 % of the area changing from date to date; days of the year differ, so colours do too. Scored are both steps
-on ground that did not teach, against the truth, by `covermap change-study`.
+A triple is like WUSU's: four bands (blue, green, red, near infrared) on three days of three years, classes of every
+pixel on each, 8 % of the area changing from date to date; days of the year differ, so colours do too. Scored are both
+steps on ground that did not teach, against the truth, by `covermap change-study`.
 
 usage: OMP_NUM_THREADS=1 .venv/bin/python benchmarks/change_ways.py FOLDER [--seeds 0 1 2 3 4]; then --table FOLDER
 """
@@ -51,11 +51,8 @@ def config_of(folder: Path, seed: int) -> RunConfig:
 def table(studies: dict[int, dict[str, Any]]) -> str:
     """Mean and standard deviation over triples of each way, and what it gains over plain comparison in points."""
     lines = ["| way | " + " | ".join(SCORES) + " |", "|---" * (1 + len(SCORES)) + "|"]
-    values = {
-        (way, score): [next((row["values"][0] for row in one["scores"] if (row["way"], row["score"]) == (way, score)), None)
-                       for one in studies.values()]
-        for way in WAYS for score in SCORES
-    }  # fmt: skip
+    found = [{(row["way"], row["score"]): row["values"][0] for row in one["scores"]} for one in studies.values()]
+    values = {(way, score): [one.get((way, score)) for one in found] for way in WAYS for score in SCORES}
     for way in WAYS:
         cells = []
         for score in SCORES:
