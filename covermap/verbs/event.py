@@ -39,8 +39,9 @@ from covermap.verbs.predict import predict
 from covermap.verbs.rank import rank, require_side
 
 COLOURS = {"flood": "#2b6cb0", "landslide": "#b5651d", "damage": "#c0392b", "change": "#8e44ad"}
-CUTS = ("auto", "otsu", "places")
-"""Otsu's of all pixels where it lies beyond the body of them, else far from the usual; Otsu's; of chosen places."""
+CUTS = ("auto", "otsu", "kmeans", "places")
+"""Otsu's of all pixels where it lies beyond the body of them, else far from the usual; Otsu's, which is the best that
+k-means of two groups of numbers can come to, so both names mean it; of chosen places."""
 _BINS = 256
 _PROBE_PX = 1024
 _PLACE_PX = 128
