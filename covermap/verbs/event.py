@@ -141,8 +141,8 @@ def _by_model(
     if card.task.positive is None:
         raise ModelError(
             f"{model} was trained for {card.task.name}, an event needs a map of a hazard",
-            fix="train it with task: hazard or change; a model of chips ranks them itself: predict MODEL IMAGE chips.csv"
-            "; what became what: covermap change --model MODEL BEFORE AFTER OUT.tif",
+            fix="train it with task: hazard or change; of chips: predict MODEL IMAGE chips.csv; what became what: "
+            "covermap change --model MODEL BEFORE AFTER OUT.tif",
         )
     if dem and "dem" not in {entry.sensor for entry in card.spec.sensors}:
         raise ConfigError(f"{model} does not take elevation", fix="leave --dem out, or train it with a dem")
