@@ -61,8 +61,8 @@ def open_probabilities(source: ClassMap, way: Crosswalk | None = None) -> ClassP
     """The layer beside a map; raises DataError where there is none, or that of another map."""
     if len(source.files) > 1:
         raise DataError(
-            f"{source.name} is a folder of maps: probabilities lie beside a single one",
-            fix="give one map, or do without them",
+            f"{source.name} is a folder of maps: probabilities lie beside each, and are read one by one",
+            fix="give one map, or go by classes alone (of smooth: --mode majority)",
         )
     path = layer_beside(Path(source.path), "probs")
     again = "write both again: covermap predict MODEL IMAGE MAP.tif --probabilities"

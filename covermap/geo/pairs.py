@@ -44,7 +44,8 @@ class PairKeys:
         if where is not None:
             picked = keys[where]
             weighed = np.bincount(picked, np.repeat(areas, where.sum(1)), size)
-            return np.bincount(picked, minlength=size).reshape(self.shape), weighed.reshape(self.shape)
+            counted = np.bincount(picked, minlength=size).astype(np.int64)
+            return counted.reshape(self.shape), weighed.astype(np.float64).reshape(self.shape)
         pixels, hectares = np.zeros(size, np.int64), np.zeros(size)
         alike = bool(areas.min() == areas.max())
         rows = max(1, _BLOCK // max(1, keys.shape[1]))
