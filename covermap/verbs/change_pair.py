@@ -9,7 +9,7 @@ patches of what is asked for are set aside. What goes for one reason is not coun
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from covermap.core.engine import cores, map_ordered
 from covermap.core.errors import GridError, LabelError
 from covermap.core.from_to import NODATA, UNCHANGED, FromTo
 from covermap.core.legend import IGNORE
-from covermap.core.output import claim, only_with, require_no_input, require_tif
+from covermap.core.output import claim, only_with, require_tif
 from covermap.core.progress import Tick, unseen
 from covermap.geo.change_product import BINARY, finish_change
 from covermap.geo.grid import Window, partition
@@ -50,13 +50,13 @@ _Looked = tuple[Window, npt.NDArray[np.uint16], dict[str, Amount]]
 
 @small_cache()
 def compare_pair(
-    pair: Pair, out: Path, rules: ChangeRules, *, accuracy: tuple[float, float] | None = None, overwrite: bool = False,
-    on_progress: Tick = unseen,
+    pair: Pair, out: Path, rules: ChangeRules, *, accuracy: tuple[float, float] | None = None,
+    decision: Mapping[str, Any] | None = None, overwrite: bool = False, on_progress: Tick = unseen,
 ) -> Change:  # fmt: skip
     """Write the change map of two maps, with all its files. Raises GridError, LabelError, ConfigError, OutputError."""
     unit = MappingUnit.parse(rules.min_area) if rules.min_area else None
     tables = tables_beside(out)
-    for path in claimed(out, pair):
+    for path in claimed(out):
         claim(path, overwrite=overwrite)
     asked, forbidden = rules.asked(pair.legend), rules.forbidden(pair.legend)
     shown = ~forbidden if asked is None else asked & ~forbidden
@@ -64,7 +64,7 @@ def compare_pair(
         made = _Made(pair, rules, shown, ~forbidden & ~np.eye(len(forbidden), dtype=bool), Path(folder))
         counts, content = _count(made, hashed=unit is None, on_progress=part_of(on_progress, 1, 3 if unit else 1))
         counted = counts.pop("")
-        found = Change(pair, rules, counted, accuracy=accuracy, path=out)
+        found = Change(pair, rules, counted, accuracy=accuracy, decision=decision, path=out)
         _require_something(found)
         if rules.impossible:
             found = replace(found, set_aside={_IMPOSSIBLE: found.plain.where(forbidden)})
@@ -90,13 +90,11 @@ def compare_pair(
     return found
 
 
-def claimed(out: Path, pair: Pair) -> list[Path]:
-    """Every file that a change map may write; raises OutputError where one of them is an input."""
+def claimed(out: Path) -> list[Path]:
+    """Every file that a change map may write."""
     require_tif(out)
     files = [out, *(path for key, path in names_beside(out).items() if key != "areas"), *tables_beside(out).values()]
-    files += [layer_beside(out, "probability")] if pair.probability else []
-    require_no_input(files, [*pair.first.files, *pair.other.files])
-    return files
+    return [*files, layer_beside(out, "probability")]
 
 
 @dataclass(frozen=True)
@@ -249,9 +247,11 @@ def _without_small(made: _Made, unit: MappingUnit, on_progress: Tick) -> tuple[A
 def _with_probability(made: _Made, out: Path) -> tuple[ExpectedErrors | None, dict[str, Path]]:
     """The errors that are to be expected of the map, in hectares, and the layer of its probability of change."""
     pair = made.pair
+    layer = layer_beside(out, "probability")
     if pair.probability is None:
+        layer.unlink(missing_ok=True)  # of an earlier map of this name
         return None, {}
-    plain, layer, errors = made.folder / "percent.tif", layer_beside(out, "probability"), ExpectedErrors(0, 0, 0)
+    plain, errors = made.folder / "percent.tif", ExpectedErrors(0, 0, 0)
     none = (BINARY.map_nodata, BINARY.codes[0]) if made.rules.binary else (NODATA, UNCHANGED)
     band = ["probability of change in percent"]
     with (

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -122,13 +122,28 @@ class Pair:
         return f"{first.split('/')[0]}/{last.split('/')[-1]}" if first and last else None
 
 
+class Side(NamedTuple):
+    """A map of one date on its way to the legend of the comparison."""
+
+    map: ClassMap
+    way: Crosswalk
+    date: str | None
+
+
+def sides(pairs: Sequence[Pair]) -> list[Side]:
+    """Each date once, of pairs of neighbouring dates, which one from the first to the last may follow."""
+    steps = pairs[:-1] if len(pairs) > 1 else pairs
+    first = Side(steps[0].first, steps[0].one, steps[0].dates[0])
+    return [first, *(Side(pair.other, pair.two, pair.dates[1]) for pair in steps)]
+
+
 @dataclass(frozen=True)
 class Change:
     """counted (K1 + 1, K2 + 1): pairs of the maps' own classes, the last row and column for no data.
 
     set_aside: transitions that the maps show and the change map does not, by reason; they count as unchanged.
     num_patches: those of change, and those below the least area. accuracy: overall accuracies of the maps, if known.
-    errors: hectares that are expected of the map, where P(change) is known.
+    errors: hectares that are expected of the map, where P(change) is known. decision: how dates were decided together.
     """
 
     pair: Pair
@@ -138,6 +153,7 @@ class Change:
     num_patches: tuple[int, int] | None = None
     accuracy: tuple[float, float] | None = None
     errors: ExpectedErrors | None = None
+    decision: Mapping[str, Any] | None = None
     path: Path | None = None
     files: tuple[Path, ...] = ()
 
@@ -328,6 +344,7 @@ class Change:
             "patches": None if self.num_patches is None else dict(zip(("all", "below"), self.num_patches, strict=True)),
             "false_change": self.expected,
             "expected_errors": self.expected_errors,
+            "decision": None if self.decision is None else dict(self.decision),
             "classes": self.classes,
             "transitions": self.transitions,
             "matrix_px": self.matrix.pixels.tolist(),
@@ -352,11 +369,15 @@ def _apart(grid: Grid, other: Grid) -> str:
     return f", centres up to {far:.2f} px apart"
 
 
+def table_beside(out: Path, key: str) -> Path:
+    """Where a table of a change map lies."""
+    return out.with_name(f"{key}.csv" if out.stem == "change" else f"{out.stem}.{key}.csv")
+
+
 def tables_beside(out: Path) -> dict[str, Path]:
     """The tables of a change map, by role: `transitions.csv` beside change.tif, `x.transitions.csv` beside x.tif."""
-    prefix = "" if out.stem == "change" else f"{out.stem}."
     return {
-        **{key: out.with_name(f"{prefix}{key}.csv") for key in ("transitions", "matrix", "classes")},
+        **{key: table_beside(out, key) for key in ("transitions", "matrix", "classes")},
         "change": out.with_name("change.json" if out.stem == "change" else f"{out.stem}.change.json"),
     }
 
