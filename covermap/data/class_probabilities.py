@@ -8,17 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.crs import CRS
-from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
-from rasterio.warp import reproject
 
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.errors import DataError, UnreadableError
 from covermap.core.legend import IGNORE
 from covermap.data.class_map import ClassMap
 from covermap.geo.align import require_crs_on_both
+from covermap.geo.classes import read_nearest
 from covermap.geo.grid import Grid, Window
 from covermap.geo.products import layer_beside
 from covermap.geo.raster import grid_of, open_dataset, read_plain
@@ -42,10 +39,12 @@ class ClassProbabilities:
         Classes that become one are summed, those without a counterpart left out; UNKNOWN where nothing is left.
         """
         dataset = open_dataset(str(self.path))
+        # Of four 8-bit bands GDAL calls the last one alpha.
         if grid is None or grid.is_same(self.grid):
-            shares, known = self._read(dataset, window)
+            shares, known = read_plain(dataset, self.bands, window, UNKNOWN, masked=False)
         else:
-            shares, known = self._read_onto(dataset, grid.window_grid(window))
+            require_crs_on_both(self.grid.crs, grid.crs, str(self.path))
+            shares, known = read_nearest(dataset, self.bands, grid, window, UNKNOWN, masked=False)
         table, k = self.way.table[: len(self.bands)], len(self.way.target)
         if not np.array_equal(table, np.arange(k)):
             sums = np.zeros((k, *shares.shape[1:]), np.uint16)
@@ -56,25 +55,6 @@ class ClassProbabilities:
             shares = np.minimum(sums, STEPS).astype(np.uint8)  # rounded up, shares sum to a little more
         shares[:, ~known] = UNKNOWN
         return shares
-
-    def _read(self, dataset: DatasetReader, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        # Of four 8-bit bands GDAL calls the last one alpha.
-        return read_plain(dataset, self.bands, window, UNKNOWN, masked=False)
-
-    def _read_onto(self, dataset: DatasetReader, grid: Grid) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """On a grid, from numbers in memory: of the file itself GDAL would take a last band that it calls alpha."""
-        require_crs_on_both(self.grid.crs, grid.crs, str(self.path))
-        found = np.full((len(self.bands), grid.height, grid.width), UNKNOWN, np.uint8)
-        place = self.grid.window_of(grid, grid.window).pad(2).intersect(self.grid.window)
-        if not place.is_empty:
-            shares, known = self._read(dataset, place)
-            shares[:, ~known] = UNKNOWN
-            there, crs = self.grid.window_grid(place), grid.crs or CRS.from_epsg(3857)
-            reproject(
-                shares, found, src_transform=there.transform, src_crs=there.crs or crs, src_nodata=UNKNOWN,
-                dst_transform=grid.transform, dst_crs=crs, dst_nodata=UNKNOWN, resampling=Resampling.nearest,
-            )  # fmt: skip
-        return found, found[0] != UNKNOWN
 
 
 def open_probabilities(source: ClassMap, way: Crosswalk | None = None) -> ClassProbabilities:

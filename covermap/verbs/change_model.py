@@ -42,7 +42,7 @@ def maps_folder(out: Path, num_dates: int) -> Path:
 
 def map_dates(
     model: str | Path, given: Sequence[str | Path], out: Path, rules: ChangeRules, *,
-    settings: PredictConfig | None = None, any_gsd: bool = False, overwrite: bool = False, on_progress: Tick = unseen,
+    overwrite: bool = False, on_progress: Tick = unseen,
 ) -> MappedDates:  # fmt: skip
     """Write date_1.tif, date_2.tif, ... into `maps_folder` as `predict` does, with probabilities where they are used.
 
@@ -65,10 +65,8 @@ def map_dates(
         )
     groups = [images] if semantic else [[image] for image in images]
     outs = [folder / f"date_{number}.tif" for number in ((2,) if semantic else range(1, len(images) + 1))]
-    chosen = (settings or PredictConfig()).model_copy(update={"probabilities": not semantic})
-    done = predict_dates(
-        where, groups, outs, settings=chosen, any_gsd=any_gsd, overwrite=overwrite, on_progress=on_progress
-    )
+    settings = PredictConfig(probabilities=not semantic)
+    done = predict_dates(where, groups, outs, settings=settings, overwrite=overwrite, on_progress=on_progress)
     files = tuple(file for one in done for file in one.files)
     notes = tuple(dict.fromkeys(note for one in done for note in one.notes))
     if not semantic:

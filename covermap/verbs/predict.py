@@ -136,7 +136,7 @@ def predict_scenes(
 
 def predict_dates(
     model: str | Path, images: Sequence[Sequence[ImageConfig]], outs: Sequence[Path], *, settings: PredictConfig,
-    any_gsd: bool = False, overwrite: bool = False, on_progress: Tick = unseen,
+    overwrite: bool = False, on_progress: Tick = unseen,
 ) -> list[Prediction]:  # fmt: skip
     """Write a map of each of several scenes of one place, whatever they overlap; those that an interrupted call has
     finished stay. model: of maps. Raises as `predict`, and for every scene before any work.
@@ -145,7 +145,7 @@ def predict_dates(
     where = model_folder(model)
     card, sums = read_card(where), _model_sums(where, settings)
     requests = [
-        _request(where, card, each, out, settings, sums=sums, aoi=None, any_gsd=any_gsd)
+        _request(where, card, each, out, settings, sums=sums, aoi=None, any_gsd=False)
         for each, out in zip(images, outs, strict=True)
     ]
     found = list(_work_off(requests, overwrite=overwrite, dry_run=False, on_progress=on_progress))

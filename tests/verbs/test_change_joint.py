@@ -55,9 +55,10 @@ def truths(num: int) -> list[np.ndarray]:
 def write_date(
     folder: Path, name: str, shares: np.ndarray, *, legend: Legend = LEGEND, bands: tuple[str, ...] | None = None,
     date: str | None = None, origin: tuple[float, float] = ORIGIN, layer: bool = True, model: str = "m",
+    crs: int = 32631,
 ) -> Path:  # fmt: skip
     """A finished map with its layer of probabilities, as predict leaves them."""
-    grid, out = Grid(CRS.from_epsg(32631), from_origin(*origin, 10, 10), *shares.shape[1:]), folder / name
+    grid, out = Grid(CRS.from_epsg(crs), from_origin(*origin, 10, 10), *shares.shape[1:]), folder / name
     index = np.where(shares[0] == 255, IGNORE, shares.argmax(0)).astype(np.uint8)
     plain = folder / "plain.tif"
     with RasterWriter(plain, grid, bands=["c"], dtype=legend.map_dtype, nodata=legend.map_nodata) as writer:
@@ -242,6 +243,24 @@ def test_merges_sum_and_other_grids_are_laid_on_the_first(tmp_path: Path) -> Non
     np.testing.assert_array_equal(read(tmp_path / "c_before.tif")[known], codes[best // 3][known])
     np.testing.assert_array_equal(read(tmp_path / "c_after.tif")[known], codes[best % 3][known])
     np.testing.assert_array_equal(read(tmp_path / "c.tif") == 65535, ~known)
+
+
+def test_another_crs_does_not_depend_on_windows(pair, write_tif, tmp_path: Path, monkeypatch) -> None:
+    """The layer is read at the very pixels that the map is read at."""
+    shares, (first, _) = pair
+    other = write_date(tmp_path, "far.tif", shares[1], crs=32632, origin=(28_400, 5_017_600))
+    made = []
+    for side in (512, 16):
+        monkeypatch.setattr(module, "_SIDE_PX", side)
+        out = tmp_path / str(side) / "c.tif"
+        found = change([first, other], out, probabilities=True, prior="none")
+        made.append([read(out.with_name(f"c{part}.tif")) for part in ("", "_before", "_after", "_probability")])
+    for whole, parts in zip(*made, strict=True):
+        np.testing.assert_array_equal(whole, parts)
+    plain = change([first, other], tmp_path / "plain.tif").pairs[0]
+    assert plain.counted.pixels[:-1, :-1].sum() == found.pairs[0].counted.pixels[:-1, :-1].sum() > 1000
+    index = plain.pair.read(plain.pair.grid.window)[1]
+    assert (np.append(LEGEND.codes, 0)[np.minimum(index, 4)] == made[0][2])[made[0][0] != 65535].mean() > 0.98
 
 
 @pytest.mark.parametrize("windows", [512, 32])
