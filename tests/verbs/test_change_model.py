@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import rasterio
 
 from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError, GridError, LabelError, ModelError, OutputError
+from covermap.core.task import Task
 from covermap.data.simulate import SceneRecipe, write_scene
+from covermap.models import read_card
+from covermap.verbs import change_model as module
 from covermap.verbs.change import change
 from covermap.verbs.change_rules import ChangeRules
 from covermap.verbs.predict import predict
@@ -122,7 +126,7 @@ def test_three_images_are_a_series(segmentation, place, tmp_path: Path) -> None:
     assert set(done.files) <= {*(tmp_path / "out").rglob("*")}
 
 
-def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path) -> None:
+def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path, monkeypatch) -> None:
     out = tmp_path / "out" / "c.tif"
     with pytest.raises(ConfigError, match="between two images or more, 1 is given"):
         change(dated(place)[:1], out, model=segmentation)
@@ -138,6 +142,12 @@ def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path) -> None
     assert "covermap predict" in caught.value.fix
     assert "--add landsat7=" in caught.value.fix
     assert not out.parent.exists() or not list(out.parent.rglob("*.tif"))
+    card = replace(read_card(Path(segmentation)), task=Task("classification", read_card(Path(segmentation)).legend))
+    monkeypatch.setattr(module, "read_card", lambda where: card)
+    with pytest.raises(ModelError, match="was trained for classification") as caught:
+        change(dated(place), out, model=segmentation)
+    assert "chips.csv" in caught.value.fix
+    monkeypatch.undo()
     far = write_tif("far.tif", np.ones((6, 64, 64), np.uint16), gsd=10.0, crs="EPSG:32633",
                     bands=["blue", "green", "red", "nir", "swir1", "swir2"])  # fmt: skip
     with pytest.raises(GridError, match="does not overlap"):
