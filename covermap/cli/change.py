@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -39,6 +39,25 @@ Impossible = Annotated[
 Accuracy = Annotated[
     str | None, Option(help="Overall accuracy of each map, 0.9,0.85, or its assessment.json: how much change is false?")
 ]
+Tolerance = Annotated[
+    int | None,
+    Option(metavar="PX", help="Change that a shift by so many pixels explains is none; usually 1. Before --min-area."),
+]
+Probabilities = Annotated[
+    bool,
+    Option("--probabilities", help="Decide all dates together by the probabilities that predict wrote beside maps."),
+]
+Prior = Annotated[
+    str | None,
+    Option(
+        help="How often classes change: estimate (default, from the probabilities), none (each date alone), a share "
+        "that stays (0.95), or a CSV or YAML table."
+    ),
+]
+Confidence = Annotated[float | None, Option(help="Change of a lower probability is none: 0.8.")]
+Model = Annotated[
+    str | None, Option(help="The files are images: map them by this model of segmentation or semantic_change first.")
+]
 _MOST_ROWS = 15
 
 
@@ -55,6 +74,11 @@ def change(
     connectivity: Connectivity = 4,
     impossible: Impossible = None,
     accuracy: Accuracy = None,
+    tolerance: Tolerance = None,
+    probabilities: Probabilities = False,
+    prior: Prior = None,
+    confidence: Confidence = None,
+    model: Model = None,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
@@ -64,8 +88,11 @@ def change(
     Writes the from-to map and, beside it, the transition matrix, gains and losses in hectares. Errors of both maps look
     like change too: --accuracy says how much; sample and assess give areas of change with intervals.
 
-    Examples: covermap change 2018.tif 2022.tif change.tif · covermap change a.tif b.tif change.tif --min-area 1ha ·
-    covermap change a.tif b.tif built.tif --to building,road --binary · covermap change a.tif b.tif c.tif changes/
+    Examples: covermap change 2018.tif 2022.tif change.tif ·
+    covermap change a.tif b.tif change.tif --tolerance 1 --min-area 1ha ·
+    covermap change a.tif b.tif built.tif --to building,road --binary · covermap change a.tif b.tif c.tif changes/ ·
+    covermap change a.tif b.tif change.tif --probabilities --impossible 'built>*' --confidence 0.8 ·
+    covermap change s2_2019.tif@2019 s2_2022.tif@2022 change.tif --model runs/cover
     """
     from covermap.verbs.change import change as work
     from covermap.verbs.change_rules import ChangeRules
@@ -73,11 +100,13 @@ def change(
     rules = ChangeRules(
         merge=tuple(merge or ()), origins=(from_,) if from_ else (), goals=(to,) if to else (), binary=binary,
         impossible=tuple(impossible or ()), min_area=min_area, connectivity=connectivity,
+        tolerance=tolerance, confidence=confidence,
     )  # fmt: skip
     with show.progress("comparing", quiet=quiet or as_json) as tick:
         done = work(
             files[:-1], files[-1], legends=legend or (), target=target, crosswalks=crosswalk or (), rules=rules,
-            accuracy=show.listed(accuracy) or (), overwrite=overwrite, on_progress=tick,
+            accuracy=show.listed(accuracy) or (), probabilities=probabilities, prior=prior, model=model,
+            overwrite=overwrite, on_progress=tick,
         )  # fmt: skip
     if as_json:
         show.as_json(done.to_dict())
@@ -88,16 +117,20 @@ def change(
 def _tell(done: Changes) -> None:
     for pair in done.pairs:
         _tell_pair(pair)
-    if done.trajectories is not None:
-        rates = done.trajectories.rates
-        typer.echo(
-            f"over all dates: {rates['stable']:.1%} stable, {rates['changed_once']:.1%} changed once, "
-            f"{rates['changed_more']:.1%} more often; flicker (A-B-A) on {rates['flicker']:.2%}, impossible steps on "
-            f"{rates['impossible']:.2%}"
-        )
+    for title, found in (("over all dates", done.trajectories), ("maps on their own", done.alone)):
+        if found is not None:
+            _tell_rates(title, found.rates, steps=found.num_dates > 2)
     for note in dict.fromkeys((*done.notes, *(note for pair in done.pairs for note in pair.notes))):
         typer.echo(f"note: {note}")
     typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+
+
+def _tell_rates(title: str, rates: dict[str, Any], *, steps: bool) -> None:
+    more = f", {rates['changed_more']:.1%} more often; flicker (A-B-A) on {rates['flicker']:.2%}" if steps else ""
+    typer.echo(
+        f"{title}: {rates['stable']:.1%} stable, {rates['changed_once']:.1%} changed{' once' if steps else ''}{more}; "
+        f"impossible steps on {rates['impossible']:.2%}"
+    )
 
 
 def _tell_pair(found: Change) -> None:
@@ -127,3 +160,5 @@ def _tell_pair(found: Change) -> None:
             typer.echo(f"no counterpart ({side}), ignored: {listed}")
     if found.expected:
         typer.echo(f"false change: {found.expected['in_words']}")
+    if found.expected_errors:
+        typer.echo(f"expected errors: {found.expected_errors['in_words']}")

@@ -32,11 +32,12 @@ def finish_change(
     plain: Path, out: Path, pixels: npt.NDArray[np.int64], hectares: npt.NDArray[np.float64], codes_of: FromTo,
     content: str, *, compared: Mapping[str, float], num_nodata: int, binary: bool,
     date: str | None, derived_from: Sequence[str], tables: Mapping[str, Path], rules: Mapping[str, Any],
+    layers: Mapping[str, Path],
 ) -> tuple[Path, ...]:  # fmt: skip
     """Turn a plain raster of codes (or of BINARY), which is used up, into the change map `out`; gives all files.
 
     pixels, hectares (K, K): of the transitions in it. compared: pixels and area_ha of all that was compared. content:
-    SHA-256 of the codes. tables: CSV files that are written already.
+    SHA-256 of the codes. tables, layers: CSV files and rasters that are written already.
     """
     changed = int(pixels.sum()), float(hectares.sum())
     rest = int(compared["pixels"]) - changed[0], max(0.0, compared["area_ha"] - changed[1])
@@ -62,7 +63,7 @@ def finish_change(
     tags = {FROM_TO: json.dumps(codes_of.legend.to_dict()), "COVERMAP_CHANGE": json.dumps(dict(rules))}
     tags |= {"COVERMAP_LEGEND": json.dumps(legend.to_dict())} if legend else {}
     files, _ = finish_codes(
-        plain, out, table, date=date, derived_from=derived_from, layers=None, tables=tables, tags=tags, spend=True
+        plain, out, table, date=date, derived_from=derived_from, layers=layers, tables=tables, tags=tags, spend=True
     )
     return files
 

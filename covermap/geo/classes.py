@@ -243,17 +243,27 @@ def _read_fine(
             part = Window(fine.row + offset[0], fine.col + offset[1], fine.height, fine.width)
             index = _read_index(dataset, part, legend, nodata, unknown)
         else:
-            rows, cols = _places(grid, source, tile, factor)
-            valid = (rows >= 0) & (cols >= 0) & (rows < source.height) & (cols < source.width)
-            codes = np.zeros(valid.shape, dataset.dtypes[0])
-            if valid.any():
-                rows, cols = rows[valid], cols[valid]
-                part = _around(rows, cols)
-                values, seen = read_plain(dataset, [1], part, nodata)
-                codes[valid] = values[0][rows - part.row, cols - part.col]
-                valid[valid] = seen[rows - part.row, cols - part.col]
-            index = _encode_valid(codes, valid, legend, unknown, str(path))
+            codes, valid = read_nearest(dataset, [1], grid, tile, nodata, factor=factor)
+            index = _encode_valid(codes[0], valid, legend, unknown, str(path))
         yield tile, index, factor
+
+
+def read_nearest(
+    dataset: DatasetReader, indexes: Sequence[int], grid: Grid, window: Window, nodata: float | None, *,
+    factor: int = 1, masked: bool = True,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:  # fmt: skip
+    """values (C, H * factor, W * factor), valid: the file's pixels that hold centres of a window of any grid."""
+    source = grid_of(dataset)
+    rows, cols = _places(grid, source, window, factor)
+    valid = (rows >= 0) & (cols >= 0) & (rows < source.height) & (cols < source.width)
+    found = np.zeros((len(indexes), *valid.shape), dataset.dtypes[indexes[0] - 1])
+    if valid.any():
+        rows, cols = rows[valid], cols[valid]
+        part = _around(rows, cols)
+        values, seen = read_plain(dataset, indexes, part, nodata, masked=masked)
+        found[:, valid] = values[:, rows - part.row, cols - part.col]
+        valid[valid] = seen[rows - part.row, cols - part.col]
+    return found, valid
 
 
 def _read_index(

@@ -37,10 +37,15 @@ class PairKeys:
         return keys
 
     def count(
-        self, keys: Keys, row_areas_ha: Sequence[float]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:  # fmt: skip
-        """Pixels and hectares (K1 + 1, K2 + 1): the last row and column for none."""
+        self, keys: Keys, row_areas_ha: Sequence[float], where: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Pixels and hectares (K1 + 1, K2 + 1), the last row and column for none; where (H, W): of these alone."""
         areas, size = np.asarray(row_areas_ha), self.shape[0] * self.shape[1]
+        if where is not None:
+            picked = keys[where]
+            weighed = np.bincount(picked, np.repeat(areas, where.sum(1)), size)
+            counted = np.bincount(picked, minlength=size).astype(np.int64)
+            return counted.reshape(self.shape), weighed.astype(np.float64).reshape(self.shape)
         pixels, hectares = np.zeros(size, np.int64), np.zeros(size)
         alike = bool(areas.min() == areas.max())
         rows = max(1, _BLOCK // max(1, keys.shape[1]))

@@ -65,6 +65,8 @@ LAYERS = {
     "applicability": "Distance from the training data in percent of the usual",
     "change": "Change between two dates",
     "before": "Classes of the earlier date",
+    "after": "Classes of the later date",
+    "probability": "Probability of change in percent",
 }
 """All layers that verbs write beside a map, and what they hold; layer_beside knows no others."""
 

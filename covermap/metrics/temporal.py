@@ -52,11 +52,15 @@ class Violations(NamedTuple):
 
 
 class ExpectedErrors(NamedTuple):
-    """Pixels that are expected to be changed falsely or missed by a map of change, and how many are known."""
+    """Pixels, or hectares, that are expected to be changed falsely or missed by a map of change; all that are known."""
 
     false_change: float
     missed_change: float
-    known: int
+    known: float
+
+    def plus(self, other: ExpectedErrors) -> ExpectedErrors:
+        """Those of two windows."""
+        return ExpectedErrors(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 def flicker(classes: Index) -> Count:
@@ -83,14 +87,19 @@ def forbidden(before: Index, after: Index, pairs: _Mask) -> Count:
     return Count(int(pairs[before[known], after[known]].sum()), int(known.sum()))
 
 
-def expected_errors(changed: _Mask, probability: npt.NDArray[np.floating[Any]]) -> ExpectedErrors:
-    """Of a map of change and P(change), both (H, W), NaN where unknown: as good as probabilities are calibrated."""
+def expected_errors(
+    changed: _Mask, probability: npt.NDArray[np.floating[Any]], row_areas: npt.ArrayLike = 1.0
+) -> ExpectedErrors:
+    """Of a map of change and P(change), both (H, W), NaN where unknown: as good as probabilities are calibrated.
+
+    row_areas: of a pixel of each row (H,), which are then summed.
+    """
     same_shape(changed, probability)
     known = ~np.isnan(probability)
     p = np.where(known, probability, 0).astype(np.float64)
-    return ExpectedErrors(
-        float((1 - p)[changed & known].sum()), float(p[~changed & known].sum()), int(known.sum())
-    )  # fmt: skip
+    rows = np.broadcast_to(np.asarray(row_areas, np.float64), len(p))
+    found = (np.where(changed & known, 1 - p, 0), np.where(changed, 0, p), known)
+    return ExpectedErrors(*(float(part.sum(1) @ rows) for part in found))
 
 
 def expected_false_share(first: float, second: float, num_classes: int) -> float:

@@ -1,4 +1,4 @@
-"""What a transition matrix says of each class, and how much change the errors of two maps make where there is none.
+"""What a transition matrix says of each class.
 
 Rows are the classes before, columns those after. Gain, loss, net, swap and total change: Pontius, Shusas and McEachern
 (2004), doi:10.1016/j.agee.2003.09.008.
@@ -25,11 +25,3 @@ def class_changes(areas: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float64]]
         "before": before, "after": after, "persistence": stays, "gain": gain, "loss": loss, "net": gain - loss,
         "swap": 2 * np.minimum(gain, loss), "total": gain + loss,
     }  # fmt: skip
-
-
-def expected_false_change(first: float, other: float, num_classes: int) -> float:
-    """Share of unchanged ground where two maps of these overall accuracies differ, if their errors are independent.
-
-    1 - (a1 a2 + (1 - a1)(1 - a2) / (K - 1)): both are right, or both wrong in the same of the other classes.
-    """
-    return 1 - (first * other + (1 - first) * (1 - other) / max(1, num_classes - 1))

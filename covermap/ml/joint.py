@@ -30,10 +30,14 @@ class Pair(NamedTuple):
 
 
 class Series(NamedTuple):
-    """The most probable sequence (T, H, W), the probability of a change in each step (T - 1, H, W), of classes."""
+    """The most probable sequence (T, H, W), the probability of a change in each step (T - 1, H, W), of classes.
+
+    overall (H, W): the probability that the last class is not the first.
+    """
 
     classes: _Bytes
     change: npt.NDArray[np.float32]
+    overall: npt.NDArray[np.float32]
     posterior: npt.NDArray[np.float32]
     """(T, K, H, W): the class of each date given all dates."""
 
@@ -95,11 +99,12 @@ def decide_series(dates: Sequence[Shares], prior: TransitionPrior | Sequence[Tra
     held = [steps[0].before, *(step.after for step in steps)]
     tables = [steps[0].joint, *(step.table for step in steps[1:])]
     classes, change = np.empty((count, size), np.uint8), np.empty((count - 1, size), np.float32)
-    posterior = np.empty((count, k, size), np.float32)
+    overall, posterior = np.empty(size, np.float32), np.empty((count, k, size), np.float32)
     for part in _parts(size):
         shares, known = _evidence([p[:, part] for p in flat], held)
         evidence = [p / of[:, None] for p, of in zip(shares, held, strict=True)]
         found, change[:, part] = _forward_backward(evidence, tables)
+        overall[part] = np.where(known[0] & known[-1], _overall(evidence, tables, change[:, part].sum(0)), np.nan)
         change[:, part][~(known[:-1] & known[1:])] = np.nan
         posterior[:, :, part] = np.where(known[:, None], found, np.nan)
         classes[:, part] = np.where(known, _most_probable(evidence, tables), IGNORE)
@@ -107,7 +112,8 @@ def decide_series(dates: Sequence[Shares], prior: TransitionPrior | Sequence[Tra
         pair = decide_pair(dates[0], dates[1], steps[0])  # of equal pairs the same one, whatever the rounding
         classes = np.stack([pair.before.reshape(-1), pair.after.reshape(-1)])
     return Series(
-        classes.reshape(count, *shape), change.reshape(-1, *shape), posterior.reshape(count, k, *shape)
+        classes.reshape(count, *shape), change.reshape(-1, *shape), overall.reshape(shape),
+        posterior.reshape(count, k, *shape),
     )  # fmt: skip
 
 
@@ -139,6 +145,25 @@ def _forward_backward(evidence: Sequence[Floats], tables: Sequence[Floats]) -> t
         posterior.append(both / total)
         back = _scaled(onward)
     return np.stack(posterior[::-1]), np.stack(change[::-1])
+
+
+def _overall(evidence: Sequence[Floats], tables: Sequence[Floats], most: Floats) -> Floats:
+    """P(first class != last class) (n,). most: of all steps together, no less than it; taken itself below a thousandth,
+    as for most pixels, for the exact sum takes a chain for each class.
+    """
+    found = most.copy()
+    if len(tables) == 1 or not (at := np.flatnonzero(most > 1e-3)).size:
+        return found
+    same, total = np.zeros(at.size), np.zeros(at.size)
+    seen = [_scaled(each[:, at]) for each in evidence]
+    for c, first in enumerate(seen[0]):
+        state = tables[0][c][:, None] * (first * seen[1])
+        for table, each in zip(tables[1:], seen[2:], strict=True):
+            state = (table.T @ state) * each
+        same += state[c]
+        total += state.sum(0)
+    found[at] = np.clip(1 - same / total, 0, 1)
+    return found
 
 
 def _most_probable(evidence: Sequence[Floats], tables: Sequence[Floats]) -> _Bytes:

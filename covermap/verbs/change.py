@@ -8,43 +8,53 @@
 
 Of three or more maps OUT is a folder: change_1_2.tif, change_2_3.tif, ... and, from the first to the last,
 change_1_3.tif, each with these files; trajectories.csv has every sequence of classes, series.json how steady they are.
+
+With probabilities the classes of all dates are decided together, and there are more files:
+
+    OUT_before.tif, OUT_after.tif  the classes that were decided, as maps (of more dates date_1.tif, date_2.tif, ...)
+    OUT_probability.tif            probability of change in percent
+    OUT.prior.csv                  what becomes of each class before a pixel is looked at (prior.csv for change.tif)
+    OUT_maps/                      with a model: its maps of the images (of more dates maps/ in the folder)
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from covermap.core.config import parse_date, split_date
-from covermap.core.crosswalk import read_crosswalk
-from covermap.core.errors import ConfigError, DataError, LabelError
-from covermap.core.output import claim, write_text
+from covermap.core.crosswalk import Crosswalk, read_crosswalk
+from covermap.core.errors import ConfigError
+from covermap.core.output import claim, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import plain
-from covermap.data.class_map import ClassMap, open_class_map, require_same_place
+from covermap.data.class_map import ClassMap, require_same_place
 from covermap.data.one_legend import ways_to_one_legend
-from covermap.geo.change_product import FROM_TO
-from covermap.geo.raster import open_dataset
+from covermap.geo.products import layer_beside, names_beside
+from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together
+from covermap.verbs.change_maps import open_maps, says
+from covermap.verbs.change_model import MappedDates, map_dates
 from covermap.verbs.change_pair import claimed, compare_pair, part_of
 from covermap.verbs.change_rules import ChangeRules
 from covermap.verbs.trajectories import Trajectories, find_trajectories
-from covermap.verbs.transitions import Change, Pair
+from covermap.verbs.transitions import Change, ChangeProbability, Pair, sides, table_beside
 
 
 @dataclass(frozen=True)
 class Changes:
     """The change between neighbouring dates, then from the first to the last; with three dates or more also the
-    sequences of classes. notes: of all.
+    sequences of classes, alone: those of the maps before they were decided together. notes: of all.
     """
 
     pairs: tuple[Change, ...]
     trajectories: Trajectories | None = None
     notes: tuple[str, ...] = ()
     more_files: tuple[Path, ...] = ()
+    alone: Trajectories | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -54,137 +64,178 @@ class Changes:
         """Of two maps as it stands in change.json, of more as in series.json."""
         if self.trajectories is None:
             found = self.pairs[0].to_dict()
-            return {**found, "notes": [*self.notes, *found["notes"]]}
+            return {**found, "notes": [*self.notes, *found["notes"]], "files": [str(file) for file in self.files]}
         return {
             "pairs": [pair.to_dict() for pair in self.pairs], "trajectories": len(self.trajectories.counted),
             "rates": self.trajectories.rates, "not_everywhere_px": self.trajectories.num_lost,
-            "notes": list(self.notes), "files": [str(file) for file in self.files],
+            "decision": self.pairs[0].decision, "notes": list(self.notes), "files": [str(file) for file in self.files],
         }  # fmt: skip
 
 
 def change(
     maps: Sequence[str | Path], out: str | Path, *, legends: Sequence[str] = (), target: str | None = None,
     crosswalks: Sequence[str | Path] = (), rules: ChangeRules | None = None, accuracy: Sequence[str | float] = (),
-    overwrite: bool = False, on_progress: Tick = unseen,
+    probabilities: bool = False, prior: str | None = None, model: str | Path | None = None, overwrite: bool = False,
+    on_progress: Tick = unseen,
 ) -> Changes:  # fmt: skip
     """Compare maps of classes in the order of time and write what became what.
 
-    maps: files, or folders of the tiles of one; PATH@DATE states a date. out: the map; of three or more a folder.
-    legends: of maps that do not say theirs, one for all or one each. target, crosswalks: the legend to compare in, and
-    ways of one's own, for maps of different legends. accuracy: overall accuracy of each map, a share or the
-    assessment.json of `assess`. Maps lie on the grid of the first by nearest neighbour. Memory: some windows of 2
-    million pixels; with rules.min_area strips of 4 million and about 50 bytes for each patch of change.
-    Raises ConfigError, DataError, GridError (no overlap, no CRS on one side), LabelError, OutputError.
+    maps: files, or folders of the tiles of one; PATH@DATE states a date; images, if a model maps them. out: the map; of
+    three or more a folder. legends: of maps that do not say theirs, one for all or one each. target, crosswalks: the
+    legend to compare in, and ways of one's own, for maps of different legends. accuracy: overall accuracy of each map,
+    a share or the assessment.json of `assess`. probabilities: decide the classes of all dates together, by the layers
+    beside the maps; prior: see change_joint.PriorRule. Maps lie on the grid of the first by nearest neighbour. Memory:
+    some windows of 2 million pixels; with rules.min_area strips of 4 million and about 50 bytes for each patch of
+    change. Raises ConfigError, DataError, GridError (no overlap, no CRS on one side), LabelError, ModelError,
+    OutputError.
     """
-    rules = rules or ChangeRules()
-    opened, dates = _open(maps, legends)
-    out = Path(out)
-    accuracies = [_accuracy(given) for given in accuracy]
-    if accuracies and len(accuracies) != len(opened):
-        raise ConfigError(f"{len(accuracies)} accuracies for {len(opened)} maps", fix="give one for each map")
+    rules, out = rules or ChangeRules(), Path(out)
+    _require_probabilities(rules, prior, probabilities=probabilities or model is not None)
+    shares = _accuracies(accuracy, len(maps))
+    mapped: MappedDates | None = None
+    if model is not None:
+        parts = part_of(on_progress, 1, 2)
+        on_progress = part_of(on_progress, 2, 2)
+        _Files.of(out, len(maps)).claim((), joint=True, overwrite=overwrite)
+        mapped = map_dates(model, maps, out, rules, overwrite=overwrite, on_progress=parts)
+        maps, probabilities = mapped.maps, mapped.probability is None
+        if prior is not None and not probabilities:
+            raise ConfigError(f"{model} decides both dates itself: a prior has no effect", fix="leave --prior out")
+    pairs, notes = _pairs(maps, legends, target, crosswalks, rules)
+    if mapped is not None:
+        layer = ChangeProbability(mapped.probability) if mapped.probability else None
+        pairs, notes = [replace(pair, probability=layer) for pair in pairs], (*notes, *mapped.notes)
+    joint = None
+    if probabilities:
+        forbidden = rules.forbidden(pairs[0].legend)
+        joint = Joint.of(pairs, PriorRule(prior or ESTIMATED), forbidden, rules.tolerance)
+        notes = (*notes, *joint.notes)
+    files = _Files.of(out, len(maps))
+    files.claim(pairs, joint=joint is not None, overwrite=overwrite)
+    done = _compare(pairs, files, rules, joint, shares, overwrite=overwrite, on_progress=on_progress)
+    found = replace(done, notes=notes, more_files=(*done.more_files, *(mapped.files if mapped else ())))
+    if files.series is not None:
+        write_text(files.series, json.dumps(plain(found.to_dict()), indent=2) + "\n")
+    return found
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where everything goes. changes: a map of each pair. dates: the maps that are decided together."""
+
+    changes: tuple[Path, ...]
+    dates: tuple[Path, ...]
+    trajectories: Path | None = None
+    series: Path | None = None
+
+    @staticmethod
+    def of(out: Path, num_dates: int) -> _Files:
+        if num_dates <= 2:
+            return _Files((out,), (layer_beside(out, "before"), layer_beside(out, "after")))
+        if out.suffix or out.is_file():
+            raise ConfigError(
+                f"{out} is no folder, three maps or more make several change maps", fix="name a folder: changes/"
+            )
+        steps = [*pairwise(range(1, num_dates + 1)), (1, num_dates)]
+        return _Files(
+            tuple(out / f"change_{a}_{b}.tif" for a, b in steps),
+            tuple(out / f"date_{number}.tif" for number in range(1, num_dates + 1)),
+            out / "trajectories.csv", out / "series.json",
+        )  # fmt: skip
+
+    @property
+    def priors(self) -> tuple[Path, ...]:
+        """A table of each step."""
+        return tuple(table_beside(each, "prior") for each in self.changes[: len(self.dates) - 1])
+
+    def claim(self, pairs: Sequence[Pair], *, joint: bool, overwrite: bool) -> None:
+        """Check before any work that all may be written; raises OutputError."""
+        own = [path for path in (self.trajectories, self.series) if path]
+        own += [path for out in self.changes for path in claimed(out)]
+        if joint:
+            own += [path for date in self.dates for path in (date, *names_beside(date).values())]
+            own += self.priors
+        require_no_input(own, [file for side in (sides(pairs) if pairs else ()) for file in side.map.files])
+        for path in own:
+            claim(path, overwrite=overwrite)
+
+
+def _compare(
+    pairs: Sequence[Pair], files: _Files, rules: ChangeRules, joint: Joint | None,
+    accuracies: Sequence[float], *, overwrite: bool, on_progress: Tick,
+) -> Changes:  # fmt: skip
+    """The change map of each pair and, of three dates or more, the sequences."""
+    forbidden, parts = rules.forbidden(pairs[0].legend), len(pairs) + (joint is not None) + 1
+    steps = [*pairwise(range(len(files.dates))), (0, len(files.dates) - 1)]
+    alone, found, made, more = None, None, list[Change](), list[Path]()
+    decision: dict[str, Any] | None = None
+    with tempfile.TemporaryDirectory(dir=files.changes[0].parent, prefix=".change.") as folder:
+        if joint is not None:
+            alone = find_trajectories(*_maps_and_ways(pairs), forbidden)
+            joint = decide_together(joint, files.dates, Path(folder), on_progress=part_of(on_progress, 1, parts))
+            pairs, more = joint.pairs, [*joint.files, *files.priors]
+            told = {"maps": files.dates, "prior_tables": files.priors}
+            decision = {key: [*map(str, paths)] for key, paths in told.items()}
+            decision |= {**joint.to_dict(), "alone": alone.rates}
+            for path, prior in zip(files.priors, joint.priors, strict=True):
+                write_text(path, prior.csv(joint.legend))
+        with only_with(*more):
+            for number, (pair, path, step) in enumerate(zip(pairs, files.changes, steps, strict=False)):
+                of = (accuracies[step[0]], accuracies[step[1]]) if accuracies else None
+                tick = part_of(on_progress, number + 1 + (joint is not None), parts)
+                made.append(
+                    compare_pair(
+                        pair, path, rules, accuracy=of, decision=decision, overwrite=overwrite, on_progress=tick
+                    )
+                )
+            if files.trajectories is not None:
+                last = part_of(on_progress, parts, parts)
+                found = find_trajectories(*_maps_and_ways(pairs), forbidden, on_progress=last)
+                write_text(files.trajectories, found.csv)
+                more += [path for path in (files.trajectories, files.series) if path]
+    return Changes(tuple(made), found, (), tuple(more), alone)
+
+
+def _maps_and_ways(pairs: Sequence[Pair]) -> tuple[list[ClassMap], list[Crosswalk]]:
+    of = sides(pairs)
+    return [side.map for side in of], [side.way for side in of]
+
+
+def _pairs(
+    maps: Sequence[str | Path], legends: Sequence[str], target: str | None, crosswalks: Sequence[str | Path],
+    rules: ChangeRules,
+) -> tuple[list[Pair], tuple[str, ...]]:  # fmt: skip
+    """Neighbouring dates, then from the first to the last, in one legend; and what is to be known of the maps."""
+    opened, dates = open_maps(maps, legends)
     own = [read_crosswalk(path) for path in crosswalks]
     ways = ways_to_one_legend(opened, target=target, own=own)
     merging = rules.merged(ways[0].target)
     ways = [way.then(merging) if rules.merge else way for way in ways]
-    goal = ways[0].target
-    rules.asked(goal), rules.forbidden(goal)  # unknown classes are named before any work
+    rules.asked(ways[0].target), rules.forbidden(ways[0].target)  # unknown classes are named before any work
     for other in opened[1:]:
         require_same_place(opened[0], other)
-    steps = [(i, i + 1) for i in range(len(opened) - 1)]
+    steps = [*pairwise(range(len(opened)))]
     if len(opened) > 2:
         steps.append((0, len(opened) - 1))
     pairs = [Pair(opened[i], opened[j], ways[i], ways[j], (dates[i], dates[j])) for i, j in steps]
-    of_pairs = [(accuracies[i], accuracies[j]) if accuracies else None for i, j in steps]
-    by_number = not legends and not any(map(_says, opened))
-    notes = _notes(opened, dates, by_number=by_number)
-    if len(opened) == 2:
-        done = compare_pair(pairs[0], out, rules, accuracy=of_pairs[0], overwrite=overwrite, on_progress=on_progress)
-        return Changes((done,), None, notes)
-    files = {step: _folder(out) / f"change_{step[0] + 1}_{step[1] + 1}.tif" for step in steps}
-    more = [out / name for name in ("trajectories.csv", "series.json")]
-    for path in (
-        *more,
-        *(path for pair, file in zip(pairs, files.values(), strict=True) for path in claimed(file, pair)),
-    ):
-        claim(path, overwrite=overwrite)
-    made = [
-        compare_pair(
-            pair, file, rules, accuracy=of, overwrite=overwrite, on_progress=part_of(on_progress, n, len(pairs) + 1)
-        )
-        for n, (pair, file, of) in enumerate(zip(pairs, files.values(), of_pairs, strict=True), 1)
-    ]
-    last = part_of(on_progress, len(pairs) + 1, len(pairs) + 1)
-    found = find_trajectories(opened, ways, rules.forbidden(goal), on_progress=last)
-    write_text(more[0], found.csv)
-    done_all = Changes(tuple(made), found, notes, tuple(more))
-    write_text(more[1], json.dumps(plain(done_all.to_dict()), indent=2) + "\n")
-    return done_all
+    return pairs, _notes(opened, dates, by_number=not legends and not any(map(says, opened)))
 
 
-def _open(maps: Sequence[str | Path], legends: Sequence[str]) -> tuple[list[ClassMap], list[str | None]]:
-    """The maps with their dates; raises where they are too few, the same, images, or in the wrong order."""
-    if len(maps) < 2:
+def _require_probabilities(rules: ChangeRules, prior: str | None, *, probabilities: bool) -> None:
+    """Raise ConfigError for what needs probabilities, where there are none."""
+    odd = {"a prior": prior, "a confidence": rules.confidence}
+    if not probabilities and (idle := [name for name, given in odd.items() if given is not None]):
         raise ConfigError(
-            f"change is between two maps or more, {len(maps)} is given",
-            fix="covermap change BEFORE.tif AFTER.tif OUT.tif",
+            f"{idle[0]} is of probabilities, here maps are compared as they are",
+            fix="add --probabilities (of maps by: covermap predict MODEL IMAGE MAP.tif --probabilities), or --model",
         )
-    stated = [split_date(str(each)) for each in maps]
-    paths = [path for path, _ in stated]
-    places = [Path(path).resolve() for path in paths]
-    if double := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
-        raise ConfigError(f"{double} is given twice", fix="name the map of another date")
-    if len(legends) not in (0, 1, len(maps)):
-        raise ConfigError(f"{len(legends)} legends for {len(maps)} maps", fix="give one for all, or one for each")
-    named: list[str | None] = [*legends] * (len(maps) if len(legends) == 1 else 1) or [None] * len(maps)
-    opened = [_open_one(path, legend) for path, legend in zip(paths, named, strict=True)]
-    unknown = [each for each, legend in zip(opened, named, strict=True) if not legend and not _says(each)]
-    if 0 < len(unknown) < len(opened):
-        raise LabelError(
-            f"{unknown[0].name} does not say what its codes mean, other maps do",
-            fix="state the legend: --legend NAME (or a file), once for all maps or once for each",
-        )
-    dates = [date or each.date for (_, date), each in zip(stated, opened, strict=True)]
-    _require_order(paths, dates)
-    return opened, dates
 
 
-def _says(one: ClassMap) -> bool:
-    """Whether a map tells its legend itself."""
-    return "COVERMAP_LEGEND" in one.tags
-
-
-def _open_one(path: str, legend: str | None) -> ClassMap:
-    """A map, by its numbers where nothing says what they mean; raises DataError for an image or a change map."""
-    model = "map images first (covermap predict MODEL IMAGE map.tif), or find their change without labels: "
-    model += "covermap event BEFORE AFTER OUT.tif --kind change"
-    if Path(path).is_file():
-        dataset = open_dataset(path)
-        if dataset.count > 2:
-            raise DataError(f"{path} has {dataset.count} bands: it is an image, not a map of classes", fix=model)
-        if FROM_TO in dataset.tags():
-            raise DataError(f"{path} is a change map already", fix="give the maps that it was made of")
-    try:
-        return open_class_map(path, legend=legend, infer=True)
-    except LabelError as error:
-        if "different values" in error.message or "no class codes" in error.message:
-            raise DataError(f"{error.message}: if it is an image, it is not a map of classes", fix=model) from error
-        raise
-
-
-def _require_order(paths: Sequence[str], dates: Sequence[str | None]) -> None:
-    """Raise ConfigError where the dates that are known do not rise."""
-    known = [(path, date, parse_date(date)) for path, date in zip(paths, dates, strict=True) if date]
-    for (path, date, span), (other, later, then) in pairwise(known):
-        if span == then:
-            raise ConfigError(
-                f"{path} and {other} are both of {date}",
-                fix="give maps of two dates, or state the right ones: A.tif@2018 B.tif@2022; two maps of one date are "
-                "compared by: covermap compare",
-            )
-        if span > then:
-            raise ConfigError(
-                f"{path} is of {date}, after {other} of {later}", fix="give the maps in the order of their dates"
-            )
+def _accuracies(given: Sequence[str | float], num_maps: int) -> list[float]:
+    """One for each map, or none."""
+    if given and len(given) != num_maps:
+        raise ConfigError(f"{len(given)} accuracies for {num_maps} maps", fix="give one for each map")
+    return [_accuracy(each) for each in given]
 
 
 def _accuracy(given: str | float) -> float:
@@ -202,14 +253,6 @@ def _accuracy(given: str | float) -> float:
     if not 0 < value <= 1:
         raise ConfigError(f"an accuracy of {value:g}", fix="give a share between 0 and 1, such as 0.9")
     return value
-
-
-def _folder(out: Path) -> Path:
-    if out.suffix or out.is_file():
-        raise ConfigError(
-            f"{out} is no folder, three maps or more make several change maps", fix="name a folder: changes/"
-        )
-    return out
 
 
 def _notes(opened: Sequence[ClassMap], dates: Sequence[str | None], *, by_number: bool) -> tuple[str, ...]:

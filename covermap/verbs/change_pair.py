@@ -1,14 +1,17 @@
 """The change map of two maps: codes and counts window by window, and what is set aside from it.
 
 `_look` brings a window's classes before and after to codes and counts. A pair of classes alone decides its code: so
-merging, questions and impossible transitions are one look-up; small patches are found in the codes, so that with a
-question only patches of what is asked for are set aside.
+merging, questions and impossible transitions are one look-up. Change that a shift explains is found in windows that are
+read with a halo; then change of little probability; then small patches in the codes, so that with a question only
+patches of what is asked for are set aside. What goes for one reason is not counted for a later one.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +23,17 @@ from covermap.core.engine import cores, map_ordered
 from covermap.core.errors import GridError, LabelError
 from covermap.core.from_to import NODATA, UNCHANGED, FromTo
 from covermap.core.legend import IGNORE
-from covermap.core.output import claim, only_with, require_no_input, require_tif
+from covermap.core.output import claim, only_with, require_tif
 from covermap.core.progress import Tick, unseen
 from covermap.geo.change_product import BINARY, finish_change
 from covermap.geo.grid import Window, partition
 from covermap.geo.pairs import PairKeys
 from covermap.geo.patches import MappingUnit, drop_small
-from covermap.geo.products import names_beside, small_cache
+from covermap.geo.products import finish_cog, layer_beside, names_beside, small_cache
 from covermap.geo.raster import open_dataset
-from covermap.geo.writer import HashingWriter
+from covermap.geo.registration import halo, misregistered
+from covermap.geo.writer import HashingWriter, RasterWriter
+from covermap.metrics.temporal import ExpectedErrors, expected_errors
 from covermap.verbs.change_rules import ChangeRules
 from covermap.verbs.transitions import Amount, Change, Pair, tables_beside, write_json, write_tables
 
@@ -36,62 +41,70 @@ WINDOW_PX = (512, 4096)
 _ROW_PX = 1 << 21
 """Pixels of a window where files hold whole rows, which would be read again for each window of a row."""
 _IMPOSSIBLE = "impossible transitions"
+_UNKNOWN = 255
 _Table = npt.NDArray[np.uint16]
-_Looked = tuple[Window, npt.NDArray[np.uint16], Amount]
+_Mask = npt.NDArray[np.bool_]
+_Looked = tuple[Window, npt.NDArray[np.uint16], dict[str, Amount]]
+"""Codes of a window and, by reason, what is set aside; "" stands for all that was counted."""
 
 
 @small_cache()
 def compare_pair(
-    pair: Pair, out: Path, rules: ChangeRules, *, accuracy: tuple[float, float] | None = None, overwrite: bool = False,
-    on_progress: Tick = unseen,
+    pair: Pair, out: Path, rules: ChangeRules, *, accuracy: tuple[float, float] | None = None,
+    decision: Mapping[str, Any] | None = None, overwrite: bool = False, on_progress: Tick = unseen,
 ) -> Change:  # fmt: skip
     """Write the change map of two maps, with all its files. Raises GridError, LabelError, ConfigError, OutputError."""
     unit = MappingUnit.parse(rules.min_area) if rules.min_area else None
     tables = tables_beside(out)
-    for path in claimed(out, pair):
+    for path in claimed(out):
         claim(path, overwrite=overwrite)
     asked, forbidden = rules.asked(pair.legend), rules.forbidden(pair.legend)
     shown = ~forbidden if asked is None else asked & ~forbidden
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder:
-        made = _Made(pair, rules, shown, Path(folder))
-        counted, content = _count(made, hashed=unit is None, on_progress=part_of(on_progress, 1, 3 if unit else 1))
-        found = Change(pair, rules, counted, accuracy=accuracy, path=out)
+        made = _Made(pair, rules, shown, ~forbidden & ~np.eye(len(forbidden), dtype=bool), Path(folder))
+        counts, content = _count(made, hashed=unit is None, on_progress=part_of(on_progress, 1, 3 if unit else 1))
+        counted = counts.pop("")
+        found = Change(pair, rules, counted, accuracy=accuracy, decision=decision, path=out)
         _require_something(found)
         if rules.impossible:
             found = replace(found, set_aside={_IMPOSSIBLE: found.plain.where(forbidden)})
+        aside = {reason: pair.together(amount) for reason, amount in counts.items()}
+        found = replace(found, set_aside={**found.set_aside, **aside})
         if unit:
             below, patches, content = _without_small(made, unit, part_of(on_progress, 2, 3))
             found = replace(found, set_aside={**found.set_aside, f"patches below {unit}": below}, num_patches=patches)
+        errors, layers = _with_probability(made, out)
+        found = replace(found, errors=errors)
         write_tables(found, tables)
         csvs = {key: path for key, path in tables.items() if key != "change"}
-        with only_with(*csvs.values()):
+        with only_with(*csvs.values(), *layers.values()):
             num_nodata = int(counted.pixels.sum() - found.matrix.pixels.sum())
             files = finish_change(
                 made.last, out, found.mapped.pixels, found.mapped.hectares, FromTo(pair.legend), content,
                 compared=found.matrix.total, num_nodata=num_nodata, binary=rules.binary,
                 date=pair.span, derived_from=[Path(file).name for m in (pair.first, pair.other) for file in m.files],
-                tables=csvs, rules=rules.to_dict(),
+                tables=csvs, rules=rules.to_dict(), layers=layers,
             )  # fmt: skip
-            found = replace(found, files=(*files, tables["change"]))
+            found = replace(found, files=(*files, *layers.values(), tables["change"]))
             write_json(found, tables["change"])
     return found
 
 
-def claimed(out: Path, pair: Pair) -> list[Path]:
-    """Every file that a change map may write; raises OutputError where one of them is an input."""
+def claimed(out: Path) -> list[Path]:
+    """Every file that a change map may write."""
     require_tif(out)
     files = [out, *(path for key, path in names_beside(out).items() if key != "areas"), *tables_beside(out).values()]
-    require_no_input(files, [*pair.first.files, *pair.other.files])
-    return files
+    return [*files, layer_beside(out, "probability")]
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A change map at work. shown (K, K): transitions that it may show; others count as unchanged."""
+    """A change map at work. shown (K, K): transitions that it may show; others count as unchanged. possible: of all."""
 
     pair: Pair
     rules: ChangeRules
-    shown: npt.NDArray[np.bool_]
+    shown: _Mask
+    possible: _Mask
     folder: Path
 
     @property
@@ -103,14 +116,51 @@ class _Made:
         """What the map is made of."""
         return self.folder / "last.tif" if self.rules.min_area else self.codes
 
+    @property
+    def pad(self) -> int:
+        """Pixels around a window that what is set aside in it depends on."""
+        return halo(self.rules.tolerance) if self.rules.tolerance else 0
+
+    @cached_property
+    def keys(self) -> PairKeys:
+        return PairKeys((len(self.pair.first.legend), len(self.pair.other.legend)))
+
+    @cached_property
+    def _indices(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """(K1 + 1,), (K2 + 1,): the maps' own classes in the legend of the comparison, the last for none."""
+        one, two = (way.table[[*range(len(way.source)), IGNORE]] for way in (self.pair.one, self.pair.two))
+        return one, two
+
+    def _of_pairs(self, transitions: _Mask) -> _Mask:
+        """(K, K) -> (K1 + 1, K2 + 1), False where one is not known."""
+        k, (one, two) = len(self.pair.legend), self._indices
+        known = (one[:, None] < k) & (two[None] < k)
+        return np.asarray(known & transitions[np.where(one < k, one, 0)[:, None], np.where(two < k, two, 0)[None]])
+
     def code_table(self, *, binary: bool) -> _Table:
         """Number of a pair of the maps' own classes (geo/pairs.py) -> code of the change map."""
-        k = len(self.pair.legend)
-        one, two = (way.table[[*range(len(way.source)), IGNORE]] for way in (self.pair.one, self.pair.two))
-        codes = FromTo(self.pair.legend).of_pairs(one, two)
-        known = (one[:, None] < k) & (two[None] < k)
-        codes[known & ~self.shown[np.where(one < k, one, 0)[:, None], np.where(two < k, two, 0)[None]]] = UNCHANGED
+        codes = FromTo(self.pair.legend).of_pairs(*self._indices)
+        codes[self._of_pairs(~self.shown)] = UNCHANGED
         return (_as_binary(codes) if binary else codes).reshape(-1)
+
+    @cached_property
+    def possible_keys(self) -> _Mask:
+        """Whether the number of a pair stands for a change that can be."""
+        return self._of_pairs(self.possible).reshape(-1)
+
+    def doubts(
+        self, window: Window, both: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+    ) -> Iterator[tuple[str, _Mask]]:
+        """Masks (H, W) of what is no change, by reason, of classes that were read with `pad`."""
+        if self.rules.tolerance:
+            before, after = (way.table[index] for way, index in zip((self.pair.one, self.pair.two), both, strict=True))
+            yield (
+                f"explained by a shift of {self.rules.tolerance} px",
+                misregistered(before, after, self.rules.tolerance),
+            )
+        if self.rules.confidence is not None and self.pair.probability is not None:
+            unsure = self.pair.probability.read(window) < self.rules.confidence
+            yield f"probability of change below {self.rules.confidence:g}", unsure
 
     def writer(self, path: Path, *, binary: bool) -> HashingWriter:
         """Of a plain raster that is needed on the way."""
@@ -124,30 +174,37 @@ def _as_binary(codes: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     return np.where(codes == NODATA, BINARY.map_nodata, binary).astype(np.uint16)
 
 
-def _count(made: _Made, *, hashed: bool, on_progress: Tick) -> tuple[Amount, str]:
+def _count(made: _Made, *, hashed: bool, on_progress: Tick) -> tuple[dict[str, Amount], str]:
     """Write the codes, and count pairs of classes in the order of windows, so that sums are the same each time.
 
     hashed: nothing follows; the codes are the map's.
     """
-    pair, binary = made.pair, made.rules.binary and hashed
-    pairs = PairKeys((len(pair.first.legend), len(pair.other.legend)))
-    pixels, hectares = np.zeros(pairs.shape, np.int64), np.zeros(pairs.shape)
-    table, windows = made.code_table(binary=binary), _windows(pair)
+    binary, total = made.rules.binary and hashed, dict[str, Amount]()
+    table, windows = made.code_table(binary=binary), _windows(made.pair)
+    unchanged = BINARY.codes[0] if binary else UNCHANGED
     with made.writer(made.codes, binary=binary) as writer:
-        looked = map_ordered(lambda window: _look(pair, pairs, window, table), windows, workers=cores())
-        for number, (window, codes, amount) in enumerate(looked, 1):
-            pixels += amount.pixels
-            hectares += amount.hectares
+        looked = map_ordered(lambda window: _look(made, window, table, unchanged), windows, workers=cores())
+        for number, (window, codes, amounts) in enumerate(looked, 1):
+            total = {reason: total[reason] + each if total else each for reason, each in amounts.items()}
             writer.write(window, codes)
             on_progress(number, len(windows))
-    return Amount(pixels, hectares), writer.content
+    return total, writer.content
 
 
-def _look(pair: Pair, pairs: PairKeys, window: Window, table: _Table) -> _Looked:
+def _look(made: _Made, window: Window, table: _Table, unchanged: int) -> _Looked:
     """A window of the grid: classes before and after -> codes (H, W), and what there is of each pair of classes."""
-    keys = pairs.of(*pair.read(window))
-    pixels, hectares = pairs.count(keys, pair.grid.row_areas_ha(window.row, window.height))
-    return window, table.take(keys), Amount(pixels, hectares)
+    both = made.pair.read(window, made.pad)
+    inner = (slice(made.pad, made.pad + window.height), slice(made.pad, made.pad + window.width))
+    keys, rows = made.keys.of(both[0][inner], both[1][inner]), made.pair.grid.row_areas_ha(window.row, window.height)
+    codes, amounts = table.take(keys), {"": Amount(*made.keys.count(keys, rows))}
+    possible: _Mask | None = None
+    for reason, mask in made.doubts(window, both):
+        possible = made.possible_keys.take(keys) if possible is None else possible
+        mask &= possible
+        possible &= ~mask
+        amounts[reason] = Amount(*made.keys.count(keys, rows, mask))
+        codes[mask] = unchanged
+    return window, codes, amounts
 
 
 def _windows(pair: Pair) -> list[Window]:
@@ -185,6 +242,34 @@ def _without_small(made: _Made, unit: MappingUnit, on_progress: Tick) -> tuple[A
                 writer.write(window, _as_binary(codes) if made.rules.binary else codes)
                 part_of(on_progress, 2, 2)(number + 1, len(sieved.windows))
     return _by_pair(codes_of, pixels, hectares), (sieved.num_patches, sieved.num_below), writer.content
+
+
+def _with_probability(made: _Made, out: Path) -> tuple[ExpectedErrors | None, dict[str, Path]]:
+    """The errors that are to be expected of the map, in hectares, and the layer of its probability of change."""
+    pair = made.pair
+    layer = layer_beside(out, "probability")
+    if pair.probability is None:
+        layer.unlink(missing_ok=True)  # of an earlier map of this name
+        return None, {}
+    plain, errors = made.folder / "percent.tif", ExpectedErrors(0, 0, 0)
+    none = (BINARY.map_nodata, BINARY.codes[0]) if made.rules.binary else (NODATA, UNCHANGED)
+    band = ["probability of change in percent"]
+    with (
+        rasterio.open(made.last) as dataset,
+        RasterWriter(
+            plain, pair.grid, bands=band, dtype="uint8", nodata=_UNKNOWN, compress="none", lasting=False
+        ) as writer,
+    ):
+        for window in _windows(pair):
+            codes, probability = dataset.read(1, window=window.rasterio), pair.probability.read(window)
+            probability[codes == none[0]] = np.nan
+            rows = np.asarray(pair.grid.row_areas_ha(window.row, window.height))
+            errors = errors.plus(expected_errors(~np.isin(codes, none), probability, rows))
+            known = ~np.isnan(probability)
+            percent = np.rint(np.where(known, probability, 0) * 100)
+            writer.write(window, np.where(known, percent, _UNKNOWN).astype(np.uint8))
+    finish_cog(plain, layer, nodata=_UNKNOWN, description=band, overwrite=True)
+    return errors, {"probability": layer}
 
 
 def _by_pair(codes_of: FromTo, pixels: npt.NDArray[np.int64], hectares: npt.NDArray[np.float64]) -> Amount:

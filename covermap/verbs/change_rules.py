@@ -15,6 +15,7 @@ import yaml
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import Legend
+from covermap.geo.registration import halo
 
 Chosen = npt.NDArray[np.bool_]
 """Transitions (K, K): rows before, columns after."""
@@ -27,7 +28,8 @@ class ChangeRules:
 
     origins, goals: only transitions from and to these classes are in the map; empty: all. impossible: `water>built`
     (`*` for any class), or files (CSV with from and to, YAML with a list). min_area: least area of a patch of one
-    transition. binary: the map has the codes 1 unchanged and 2 changed.
+    transition. binary: the map has the codes 1 unchanged and 2 changed. tolerance: change that a shift by so many px
+    explains is none. confidence: change of a lower probability is none. Raises ConfigError.
     """
 
     merge: tuple[str, ...] = ()
@@ -37,6 +39,16 @@ class ChangeRules:
     min_area: str | None = None
     connectivity: int = 4
     binary: bool = False
+    tolerance: int | None = None
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        halo(1 if self.tolerance is None else self.tolerance)
+        if self.confidence is not None and not 0 < self.confidence <= 1:
+            raise ConfigError(
+                f"a confidence of {self.confidence:g} is no probability",
+                fix="give one above 0 and up to 1, such as 0.8",
+            )
 
     def merged(self, legend: Legend) -> Crosswalk:
         """The way from a legend to that of the classes after merging; raises ConfigError, LabelError."""

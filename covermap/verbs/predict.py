@@ -134,6 +134,24 @@ def predict_scenes(
     return [replace(found[0], notes=(*of_all, *found[0].notes)), *found[1:]]
 
 
+def predict_dates(
+    model: str | Path, images: Sequence[Sequence[ImageConfig]], outs: Sequence[Path], *, settings: PredictConfig,
+    overwrite: bool = False, on_progress: Tick = unseen,
+) -> list[Prediction]:  # fmt: skip
+    """Write a map of each of several scenes of one place, whatever they overlap; those that an interrupted call has
+    finished stay. model: of maps. Raises as `predict`, and for every scene before any work.
+    """
+    settings = ready_settings(settings)
+    where = model_folder(model)
+    card, sums = read_card(where), _model_sums(where, settings)
+    requests = [
+        _request(where, card, each, out, settings, sums=sums, aoi=None, any_gsd=False)
+        for each, out in zip(images, outs, strict=True)
+    ]
+    found = list(_work_off(requests, overwrite=overwrite, dry_run=False, on_progress=on_progress))
+    return sorted(found, key=lambda done: list(outs).index(done.path))  # they come as they are finished
+
+
 def ready_settings(settings: PredictConfig) -> PredictConfig:
     """Settings with the device and precision that they mean here; raises ConfigError for a GPU that is not there."""
     device = device_of(settings.device)

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
-from rasterio.errors import RasterioError
 
-from covermap.core.errors import ConfigError, DataError, UnreadableError
+from covermap.core.errors import ConfigError, DataError
 from covermap.core.legend import IGNORE
 from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import ClassMap, open_class_map
+from covermap.data.class_probabilities import UNKNOWN, ClassProbabilities, open_probabilities
 from covermap.geo.grid import Window
 from covermap.geo.patches import STRIP_PX, Index, strips
-from covermap.geo.products import layer_beside
-from covermap.geo.raster import grid_of, open_dataset, read_plain
 from covermap.geo.smoothing import majority, most_probable
 from covermap.verbs.changed_map import ChangedMap, claim_map, write_map
 
@@ -44,7 +41,7 @@ def smooth(
         raise ConfigError(f"a radius of {radius} px smoothes nothing", fix="give 1 or more")
     before = open_class_map(source, infer=True)
     out = claim_map(out, before, overwrite=overwrite)
-    layer = require_probabilities(before) if mode == "probabilities" else None
+    layer = open_probabilities(before) if mode == "probabilities" else None
 
     def read_majority(window: Window) -> tuple[Index, Index]:
         index = before.read(window.pad(radius))
@@ -72,44 +69,12 @@ def _strips(
         on_progress(number, len(windows))
 
 
-def require_probabilities(source: ClassMap) -> Path:
-    """The layer of class probabilities beside a map; raises DataError where there is none, or that of another map."""
-    if len(source.files) > 1:
-        raise DataError(
-            f"{source.name} is a folder of maps: they are smoothed by their probabilities one by one",
-            fix="give one map, or smooth the folder by its classes: --mode majority",
-        )
-    path = layer_beside(Path(source.path), "probs")
-    again = "write both again: covermap predict MODEL IMAGE MAP.tif --probabilities"
-    if not path.is_file():
-        raise DataError(f"there are no probabilities beside {source.path}: {path} is missing", fix=again)
-    try:
-        with rasterio.open(path) as dataset:
-            grid, bands, model = grid_of(dataset), dataset.descriptions, dataset.tags().get("COVERMAP_MODEL")
-    except RasterioError as error:
-        raise UnreadableError(f"{path} is not a raster that can be read: {error}", fix=again) from error
-    if not grid.is_same(source.grid):
-        raise DataError(
-            f"{path} ({grid.describe()}) belongs to another map than {source.path} ({source.grid.describe()})",
-            fix=again,
-        )
-    if sorted(map(str, bands)) != sorted(source.legend.names):
-        raise DataError(
-            f"{path} has probabilities of {', '.join(map(str, bands))}, {source.path} has the classes "
-            + ", ".join(source.legend.names),
-            fix=again,
-        )
-    if model != source.tags.get("COVERMAP_MODEL"):
-        raise DataError(f"{path} is by another model than {source.path}", fix=again)
-    return path
-
-
-def _shares(source: ClassMap, layer: Path, window: Window, index: Index, radius: int) -> npt.NDArray[np.uint8]:
+def _shares(
+    source: ClassMap, layer: ClassProbabilities, window: Window, index: Index, radius: int
+) -> npt.NDArray[np.uint8]:
     """Shares (K, H, W) in the legend's order, 0 where unknown; raises DataError where they do not make this map."""
-    dataset = open_dataset(str(layer))
-    bands = [dataset.descriptions.index(name) + 1 for name in source.legend.names]
-    # Of four 8-bit bands GDAL calls the last one alpha.
-    shares, known = read_plain(dataset, bands, window, dataset.nodata, masked=False)
+    shares = layer.read(window)
+    known = shares[0] != UNKNOWN
     shares[:, ~known] = 0
     inner = (slice(radius, -radius),) * 2
     mapped = index != IGNORE
@@ -118,7 +83,7 @@ def _shares(source: ClassMap, layer: Path, window: Window, index: Index, radius:
     if wrong.any():
         row, col = np.argwhere(wrong)[0]
         raise DataError(
-            f"{layer} does not belong to {source.path}: at row {window.row + radius + row}, column "
+            f"{layer.path} does not belong to {source.path}: at row {window.row + radius + row}, column "
             f"{window.col + radius + col} the map has not the most probable class",
             fix="smooth the map that predict wrote with it, before any other step",
         )

@@ -7,21 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.from_to import FromTo
-from covermap.core.legend import Legend
+from covermap.core.legend import IGNORE, Legend
 from covermap.core.output import write_text
 from covermap.core.run import plain
 from covermap.data.class_map import ClassMap
 from covermap.geo.grid import Grid, Window
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.agreement import agreement_of
-from covermap.metrics.transition_matrix import class_changes, expected_false_change
+from covermap.metrics.temporal import ExpectedErrors, expected_false_share
+from covermap.metrics.transition_matrix import class_changes
 from covermap.verbs.change_rules import ChangeRules
 
 MANY_LOST = 0.1
@@ -55,6 +57,21 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class ChangeProbability:
+    """A raster of P(change) on the grid of a pair: floats, NaN where unknown, or whole percent, 255 where unknown."""
+
+    path: Path
+
+    def read(self, window: Window) -> npt.NDArray[np.float32]:
+        """(H, W)."""
+        with rasterio.open(self.path) as dataset:
+            values = dataset.read(1, window=window.rasterio)
+        if values.dtype != np.uint8:
+            return np.asarray(values, np.float32)
+        return np.where(values == 255, np.float32(np.nan), values / np.float32(100))
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two maps in the order of time; one, two: the ways from their legends to the one that they are compared in."""
 
@@ -63,6 +80,7 @@ class Pair:
     one: Crosswalk
     two: Crosswalk
     dates: tuple[str | None, str | None] = (None, None)
+    probability: ChangeProbability | None = None
 
     @property
     def legend(self) -> Legend:
@@ -73,9 +91,29 @@ class Pair:
         """That of the first."""
         return self.first.grid
 
-    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Class indices (H, W) before and after in the maps' own legends, on a window of `grid`."""
-        return self.first.read(window), self.other.read(window, self.grid)
+    def read(self, window: Window, pad: int = 0) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Class indices (H, W) before and after in the maps' own legends, on a window of `grid`.
+
+        pad: pixels on every side of it, IGNORE outside of the grid.
+        """
+        wanted = window.pad(pad)
+        inside = wanted.intersect(self.grid.window)
+        both = self.first.read(inside), self.other.read(inside, self.grid)
+        if inside == wanted:
+            return both
+        there = inside.within(wanted)
+        sides = (
+            (there.row, wanted.height - there.row - there.height),
+            (there.col, wanted.width - there.col - there.width),
+        )
+        first, other = (np.pad(index, sides, constant_values=IGNORE) for index in both)
+        return first, other
+
+    def together(self, counted: Amount) -> Amount:
+        """Pairs of the maps' own classes (K1 + 1, K2 + 1) as pairs of `legend` (K, K)."""
+        left, right = self.one.shares, self.two.shares
+        pixels, hectares = (left.T @ t[:-1, :-1] @ right for t in (counted.pixels, counted.hectares))
+        return Amount(np.rint(pixels).astype(np.int64), np.asarray(hectares))
 
     @property
     def span(self) -> str | None:
@@ -84,12 +122,28 @@ class Pair:
         return f"{first.split('/')[0]}/{last.split('/')[-1]}" if first and last else None
 
 
+class Side(NamedTuple):
+    """A map of one date on its way to the legend of the comparison."""
+
+    map: ClassMap
+    way: Crosswalk
+    date: str | None
+
+
+def sides(pairs: Sequence[Pair]) -> list[Side]:
+    """Each date once, of pairs of neighbouring dates, which one from the first to the last may follow."""
+    steps = pairs[:-1] if len(pairs) > 1 else pairs
+    first = Side(steps[0].first, steps[0].one, steps[0].dates[0])
+    return [first, *(Side(pair.other, pair.two, pair.dates[1]) for pair in steps)]
+
+
 @dataclass(frozen=True)
 class Change:
     """counted (K1 + 1, K2 + 1): pairs of the maps' own classes, the last row and column for no data.
 
     set_aside: transitions that the maps show and the change map does not, by reason; they count as unchanged.
     num_patches: those of change, and those below the least area. accuracy: overall accuracies of the maps, if known.
+    errors: hectares that are expected of the map, where P(change) is known. decision: how dates were decided together.
     """
 
     pair: Pair
@@ -98,6 +152,8 @@ class Change:
     set_aside: Mapping[str, Amount] = field(default_factory=dict)
     num_patches: tuple[int, int] | None = None
     accuracy: tuple[float, float] | None = None
+    errors: ExpectedErrors | None = None
+    decision: Mapping[str, Any] | None = None
     path: Path | None = None
     files: tuple[Path, ...] = ()
 
@@ -109,9 +165,7 @@ class Change:
     @cached_property
     def plain(self) -> Amount:
         """Plain comparison, nothing set aside."""
-        left, right = self.pair.one.shares, self.pair.two.shares
-        pixels, hectares = (left.T @ t[:-1, :-1] @ right for t in (self.counted.pixels, self.counted.hectares))
-        return Amount(np.rint(pixels).astype(np.int64), np.asarray(hectares))
+        return self.pair.together(self.counted)
 
     @cached_property
     def matrix(self) -> Amount:
@@ -181,7 +235,7 @@ class Change:
         """How much change errors alone make, beside the measured one; None where no accuracies are known."""
         if self.accuracy is None:
             return None
-        share = expected_false_change(*self.accuracy, len(self.legend))
+        share = expected_false_share(*self.accuracy, len(self.legend))
         total, away = float(self.plain.hectares.sum()), ~np.eye(len(self.legend), dtype=bool)
         measured_ha = float(self.plain.where(away).hectares.sum())
         measured = measured_ha / total
@@ -194,6 +248,25 @@ class Change:
         return {
             "accuracy": list(self.accuracy), "expected_false_share": share, "expected_false_ha": share * total,
             "measured_share": measured, "measured_ha": measured_ha, "could_be_false": part, "in_words": says,
+        }  # fmt: skip
+
+    @property
+    def expected_errors(self) -> dict[str, Any] | None:
+        """How much of the map probabilities expect to be errors; None where there are none.
+
+        missed_ha is of all that the map does not show, also of what was not asked for.
+        """
+        if self.errors is None:
+            return None
+        mapped_ha, false_ha = self.mapped.total["area_ha"], self.errors.false_change
+        part = f" ({false_ha / mapped_ha:.0%})" if mapped_ha else ""
+        says = (
+            f"of the {mapped_ha:,.1f} ha mapped as change about {false_ha:,.1f} ha{part} are expected to be errors of "
+            "the maps, if errors of the dates are independent and the probabilities calibrated"
+        )
+        return {
+            "mapped_ha": mapped_ha, "false_ha": false_ha, "missed_ha": self.errors.missed_change,
+            "known_ha": self.errors.known, "in_words": says,
         }  # fmt: skip
 
     @property
@@ -226,10 +299,11 @@ class Change:
             share = 1 - self.plain.hectares.sum() / inner
             found.append(f"{share:.0%} of the ground has a class without counterpart and is ignored")
         for reason, aside in self.set_aside.items():
-            found.append(f"{aside.total['area_ha']:,.1f} ha set aside as unchanged: {reason}")
+            px, ha = aside.total["pixels"], aside.total["area_ha"]
+            found.append(f"set aside as unchanged: {px:,} px, {ha:,.1f} ha, {reason}")
         if (asked := self.rules.asked(self.legend)) is not None:
             found.append(f"the map shows {int(asked.sum()):,} of {asked.size - len(asked):,} transitions; tables, all")
-        if self.expected is None:
+        if self.expected is None and self.errors is None:
             found.append(
                 "errors of both maps add up, and all look like change: --accuracy 0.9,0.85 tells how much of it they "
                 "may make; the area of change with its interval comes from points: covermap sample, covermap assess"
@@ -269,6 +343,8 @@ class Change:
                           for key, aside in self.set_aside.items()},
             "patches": None if self.num_patches is None else dict(zip(("all", "below"), self.num_patches, strict=True)),
             "false_change": self.expected,
+            "expected_errors": self.expected_errors,
+            "decision": None if self.decision is None else dict(self.decision),
             "classes": self.classes,
             "transitions": self.transitions,
             "matrix_px": self.matrix.pixels.tolist(),
@@ -293,11 +369,15 @@ def _apart(grid: Grid, other: Grid) -> str:
     return f", centres up to {far:.2f} px apart"
 
 
+def table_beside(out: Path, key: str) -> Path:
+    """Where a table of a change map lies."""
+    return out.with_name(f"{key}.csv" if out.stem == "change" else f"{out.stem}.{key}.csv")
+
+
 def tables_beside(out: Path) -> dict[str, Path]:
     """The tables of a change map, by role: `transitions.csv` beside change.tif, `x.transitions.csv` beside x.tif."""
-    prefix = "" if out.stem == "change" else f"{out.stem}."
     return {
-        **{key: out.with_name(f"{prefix}{key}.csv") for key in ("transitions", "matrix", "classes")},
+        **{key: table_beside(out, key) for key in ("transitions", "matrix", "classes")},
         "change": out.with_name("change.json" if out.stem == "change" else f"{out.stem}.change.json"),
     }
 

@@ -124,6 +124,10 @@ def test_a_series_is_the_best_of_all_sequences(k: int, count: int) -> None:
         for t in range(count - 1):
             moved = value[sequences[:, t] != sequences[:, t + 1]].sum(0)
             np.testing.assert_allclose(found.change[t], np.where(known[t] & known[t + 1], moved, np.nan), atol=1e-5)
+        moved = value[sequences[:, 0] != sequences[:, -1]].sum(0)
+        np.testing.assert_allclose(found.overall, np.where(known[0] & known[-1], moved, np.nan), atol=1e-3)
+        sure = found.overall > 1e-2
+        np.testing.assert_allclose(found.overall[sure], moved[sure], rtol=1e-4)
 
 
 def test_the_search_of_a_series_does_not_depend_on_what_is_left_out() -> None:

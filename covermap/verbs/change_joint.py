@@ -1,0 +1,213 @@
+"""The classes of several dates decided together, from the layers of probabilities beside maps: what `change` compares.
+
+Two passes: a sample of windows for the prior of transitions, then all windows for classes and P(change). Nothing
+depends on the windows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.crosswalk import Crosswalk
+from covermap.core.engine import cores, map_ordered
+from covermap.core.errors import ConfigError
+from covermap.core.legend import IGNORE, Legend
+from covermap.core.progress import Tick, unseen
+from covermap.data.class_map import HISTORY, open_class_map
+from covermap.data.class_probabilities import UNKNOWN, ClassProbabilities, open_probabilities
+from covermap.geo.grid import Grid, Window, partition
+from covermap.geo.products import finish_map, small_cache
+from covermap.geo.registration import halo, misregistered
+from covermap.geo.writer import RasterWriter
+from covermap.ml.joint import decide_pair, decide_series
+from covermap.ml.transitions import TransitionPrior
+from covermap.verbs.transitions import ChangeProbability, Pair, sides
+
+ESTIMATED, NO_PRIOR = "estimate", "none"
+_SIDE_PX = 512
+_POSTERIOR = 1 << 23
+"""Numbers of the posteriors of a window, at most."""
+_SAMPLE_SIDE_PX, _SAMPLE_PX = 256, 1 << 22
+"""Of a window of the sample, and known pixels from which on it is large enough."""
+_FILES = ("estimate", "none", "a share that stays, such as 0.95", "a table of transitions (CSV, YAML)")
+Shares = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PriorRule:
+    """Where the prior of transitions comes from: estimate, none, a share of pixels that stay, or a file."""
+
+    text: str = ESTIMATED
+
+    def read(self, legend: Legend) -> TransitionPrior | float | None:
+        """The prior of a file, the share that stays, an even prior; None: to be estimated. Raises ConfigError."""
+        if self.text == ESTIMATED:
+            return None
+        if self.text == NO_PRIOR:
+            even = np.full(len(legend), 1 / len(legend))
+            return TransitionPrior(np.outer(even, even), even, even)
+        if Path(self.text).suffix.lower() in (".csv", ".yaml", ".yml"):
+            return TransitionPrior.read(self.text, legend)
+        try:
+            share = float(self.text)
+        except ValueError as error:
+            raise ConfigError(f"{self.text!r} is no prior", fix=f"give {', '.join(_FILES)}") from error
+        if not 0 < share < 1:
+            raise ConfigError(f"a share of {share:g} that stays cannot be", fix="give for example 0.95")
+        return share
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Maps of several dates with their probabilities, before and after they are decided together.
+
+    forbidden (K, K): transitions that never happen. tolerance: pixels that a shift by so many px explains say nothing
+    of the prior.
+    """
+
+    pairs: tuple[Pair, ...]
+    """Of neighbouring dates, then from the first to the last of three or more."""
+    layers: tuple[ClassProbabilities, ...]
+    prior: PriorRule
+    forbidden: npt.NDArray[np.bool_]
+    tolerance: int | None = None
+    priors: tuple[TransitionPrior, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    @staticmethod
+    def of(
+        pairs: Sequence[Pair], prior: PriorRule, forbidden: npt.NDArray[np.bool_], tolerance: int | None = None
+    ) -> Joint:  # fmt: skip
+        """Opens the layer of each map; raises DataError, ConfigError, LabelError."""
+        layers = tuple(open_probabilities(side.map, side.way) for side in sides(pairs))
+        prior.read(pairs[0].legend)  # what cannot be read is found before any work
+        return Joint(tuple(pairs), layers, prior, forbidden, tolerance)
+
+    @property
+    def legend(self) -> Legend:
+        return self.pairs[0].legend
+
+    @property
+    def grid(self) -> Grid:
+        return self.pairs[0].grid
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in change.json."""
+        return {
+            "prior": self.prior.text,
+            "changed_by_prior": [prior.changed for prior in self.priors],
+            "probabilities": [str(layer.path) for layer in self.layers],
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """What has to be known of the decision."""
+        found = [
+            "the classes of all dates are decided together: change asks for more evidence than in maps of their own"
+        ]
+        if any("COVERMAP_SHIFTED" in side.map.tags for side in sides(self.pairs)):
+            found.append("probabilities of a map are shifted (decision.adjust or threshold): P(change) is shifted too")
+        return found
+
+
+@small_cache()
+def decide_together(
+    joint: Joint, outs: Sequence[Path], folder: Path, *, on_progress: Tick = unseen
+) -> Joint:  # fmt: skip
+    """Write a map of the classes of each date, `outs`, and P(change) into `folder`; the pairs then are of these.
+
+    Memory: windows.
+    """
+    joint = replace(joint, priors=tuple(_prior(joint, number) for number in range(len(outs) - 1)))
+    plain = [folder / f"date_{number}.tif" for number in range(len(outs))]
+    change = [folder / f"change_{number}.tif" for number in range(len(joint.pairs))]
+    _write(joint, plain, change, on_progress)
+    files: list[Path] = []
+    for path, out, side, layer in zip(plain, outs, sides(joint.pairs), joint.layers, strict=True):
+        step = {"step": "change", "decided with": len(outs) - 1, "prior": joint.prior.text}
+        tags = {HISTORY: json.dumps([*json.loads(side.map.tags.get(HISTORY, "[]")), step])}
+        origin = [Path(name).name for name in (*side.map.files, str(layer.path))]
+        done = finish_map(path, out, joint.legend, date=side.date, derived_from=origin, tags=tags, overwrite=True)
+        path.unlink()
+        files += done.files
+    decided = [open_class_map(out) for out in outs]
+    at = [*pairwise(range(len(outs))), (0, len(outs) - 1)]  # of two dates zip leaves the last one out
+    same = Crosswalk.identity(joint.legend)
+    pairs = [
+        Pair(decided[i], decided[j], same, same, pair.dates, ChangeProbability(path))
+        for (i, j), pair, path in zip(at, joint.pairs, change, strict=False)
+    ]
+    return replace(joint, pairs=tuple(pairs), files=tuple(files))
+
+
+def _write(joint: Joint, plain: Sequence[Path], change: Sequence[Path], on_progress: Tick) -> None:
+    """Codes of each date and P(change) of each pair, as plain rasters."""
+    legend, grid = joint.legend, joint.grid
+    rows = _POSTERIOR // (_SIDE_PX * len(legend) * len(plain))
+    windows = list(partition(grid.window, max(16, min(_SIDE_PX, rows)), _SIDE_PX))
+    kinds = [{"dtype": legend.map_dtype, "nodata": legend.map_nodata}] * len(plain)
+    kinds += [{"dtype": "float32", "nodata": float("nan")}] * len(change)
+    writers = [
+        RasterWriter(path, grid, bands=["value"], compress="none", lasting=False, **kind)  # type: ignore[arg-type]
+        for path, kind in zip((*plain, *change), kinds, strict=True)
+    ]
+
+    def look(window: Window) -> list[npt.NDArray[Any]]:
+        shares = [layer.read(window, grid) for layer in joint.layers]
+        if len(shares) == 2:
+            pair = decide_pair(shares[0], shares[1], joint.priors[0])
+            return [legend.decode(pair.before), legend.decode(pair.after), pair.change]
+        series = decide_series(shares, joint.priors)
+        return [*(legend.decode(index) for index in series.classes), *series.change, series.overall]
+
+    with ExitStack() as stack:
+        for writer in writers:
+            stack.enter_context(writer)
+        for number, found in enumerate(map_ordered(look, windows, workers=cores())):
+            for writer, values in zip(writers, found, strict=True):
+                writer.write(windows[number], values)
+            on_progress(number + 1, len(windows))
+
+
+def _prior(joint: Joint, number: int) -> TransitionPrior:
+    """The prior of one step."""
+    known = joint.prior.read(joint.legend)
+    if isinstance(known, TransitionPrior):
+        return known.without(joint.forbidden)
+    found = TransitionPrior.estimate(_sample(joint, number), forbidden=joint.forbidden if known is None else None)
+    if known is None:
+        return found
+    return TransitionPrior.persistence(known, (found.before + found.after) / 2).without(joint.forbidden)
+
+
+def _sample(joint: Joint, number: int) -> Iterator[tuple[Shares, Shares]]:
+    """Shares (K, H, W) of both dates of a step in windows at random places, without what a shift explains."""
+    grid, seen = joint.grid, 0
+    pad = halo(joint.tolerance) if joint.tolerance else 0
+    windows = list(partition(grid.window, _SAMPLE_SIDE_PX, _SAMPLE_SIDE_PX))
+    for at in np.random.default_rng(0).permutation(len(windows)):
+        window = windows[at]
+        one, other = (layer.read(window.pad(pad), grid) for layer in joint.layers[number : number + 2])
+        if joint.tolerance:
+            inner = (slice(pad, pad + window.height), slice(pad, pad + window.width))
+            explained = misregistered(_highest(one), _highest(other), joint.tolerance)
+            one, other = one[:, *inner].copy(), other[:, *inner]
+            one[:, explained] = UNKNOWN
+        yield one, other
+        seen += int(((one[0] != UNKNOWN) & (other[0] != UNKNOWN)).sum())
+        if seen >= _SAMPLE_PX:
+            return
+
+
+def _highest(shares: Shares) -> npt.NDArray[np.uint8]:
+    """Class indices (H, W)."""
+    return np.where(shares[0] == UNKNOWN, np.uint8(IGNORE), shares.argmax(0).astype(np.uint8))
