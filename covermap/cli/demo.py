@@ -42,7 +42,10 @@ def demo(
         ("demo/model", "the trained model"),
         ("demo/map.tif", "the map: opens in QGIS with colours and names; map_date2.tif: that of the later date"),
         ("demo/change.tif", "what became what, with transitions.csv, matrix.csv, classes.csv; changed.tif: only where"),
-        ("truth_date1.tif", "what is really there, known of a generated scene only; also truth_date2.tif, truth_change"),
+        (
+            "truth_date1.tif",
+            "what is really there, known of a generated scene only; also truth_date2.tif, truth_change",
+        ),
         (f"demo/{assessment['points']}", "points drawn at random, their reference read from truth_date1.tif"),
         (f"demo/{of_change['points']}", "the same of changed.tif, to estimate the area of change"),
         ("demo/assessment.json", "areas and accuracies with intervals, as covermap assess tells them"),
