@@ -33,7 +33,7 @@ def demo(
     rows = [[model, *(one["scores"][name] for name in names)] for model, one in result["models"].items()]
     show.table(rows, ["model", *names], title="scores on held-out blocks")
     _tell_areas(assessment, "areas")
-    _tell_areas(of_change, "change between both dates")
+    _tell_areas(of_change, "change")
     typer.echo("wrote")
     for path, what in (
         ("image_date1.tif", "the generated image; image_date2.tif: four years later"),
