@@ -64,10 +64,23 @@ def card_text(card: ModelCard) -> str:
     return (
         f"---\nlibrary_name: covermap\npipeline_tag: {pipeline}\ntags: [earth-observation, {card.task.name}]\n---\n"
         f"# Model of {what} ({card.architecture})\n\n"
-        f"- bands: {bands}\n- pixel size: {card.spec.gsd_m:.4g} m\n"
+        f"- bands: {bands}\n{_dates(card)}- pixel size: {card.spec.gsd_m:.4g} m\n"
         f"- {'numbers' if takes == 'numbers' else 'classes'}: {', '.join(outputs)}\n{facts}\n\n"
-        f"Use: `covermap predict THIS_FOLDER IMAGE.tif {'TABLE.csv' if chips else 'MAP.tif'}`\n"
+        f"Use: `covermap predict THIS_FOLDER IMAGE.tif {'TABLE.csv' if chips else 'MAP.tif'}{_further(card)}`\n"
     )
+
+
+def _dates(card: ModelCard) -> str:
+    """A line on the dates, where there are several."""
+    return f"- dates: {card.spec.num_dates}, in the order of time\n" if card.spec.num_dates > 1 else ""
+
+
+def _further(card: ModelCard) -> str:
+    """How the images after the first one are named."""
+    first = card.spec.sensors[0]
+    more = [first.sensor] * (first.num_dates - 1)
+    more += [entry.sensor for entry in card.spec.sensors[1:] for _ in range(entry.num_dates)]
+    return "".join(f" --add {sensor}=IMAGE_{number}.tif" for number, sensor in enumerate(more, 2))
 
 
 def card_item(card: ModelCard, folder: Path) -> str:
@@ -145,7 +158,8 @@ def _tasks(task: Task) -> list[str]:
     """In the extension's words."""
     named = {"segmentation": "semantic-segmentation", "hazard": "semantic-segmentation",
              "multilabel": "multi-label-classification", "classification": "scene-classification",
-             "density": "scene-classification"}  # fmt: skip
+             "density": "scene-classification", "change": "semantic-segmentation",
+             "semantic_change": "semantic-segmentation"}  # fmt: skip
     return [named.get(task.name, "regression")]
 
 
@@ -162,10 +176,12 @@ def _output(task: Task) -> dict[str, Any]:
     classes = [
         {key.replace("title", "description"): value for key, value in c.items()} for c in stac_classes(legend.classes)
     ]
+    told = "class probabilities, a channel for each class in their order; values are codes in maps"
+    if task.kind.takes == "transitions":
+        told = "probabilities of each class before, of each class after, of unchanged and of changed"
     return {
-        "name": name, "tasks": _tasks(task), "classification:classes": classes,
-        "description": "class probabilities, a channel for each class in their order; values are codes in maps",
-        "result": _array([len(legend), *space], "class", space=bool(space)),
+        "name": name, "tasks": _tasks(task), "classification:classes": classes, "description": told,
+        "result": _array([task.num_answers, *space], "class", space=bool(space)),
     }  # fmt: skip
 
 

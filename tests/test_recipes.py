@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from covermap.core.config_file import load_config
+from covermap.core.registry import find
 from covermap.verbs.check import check
+from covermap.verbs.evaluate import evaluate
+from covermap.verbs.train import train
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.yaml"))
 
@@ -22,9 +25,29 @@ def test_recipes_load_and_state_their_command(path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipes_fit_the_real_data(path, shared):
-    found = check(load_config(path))
+    config = load_config(path)
+    if config.data.root and not Path(config.data.root).is_dir():
+        pytest.skip(f"needs the data set {config.data.source}, which is not among the real data")
+    found = check(config)
     assert sum(row["train"] for row in found["classes"]) > 0
     assert sum(row["test"] for row in found["classes"]) > 0
+
+
+CHANGE = ("second", "levir", "wusu", "hrscd", "hiucd", "dynamicearthnet", "oscd_change")
+
+
+@pytest.mark.parametrize("name", CHANGE)
+def test_recipes_of_change_learn_from_miniatures(name, tmp_path):
+    config = load_config(RECIPES[0].parent / f"{name}.yaml", overrides=[
+        f"data.root={tmp_path / 'data'}", f"output={tmp_path}", "train.epochs=1", "train.steps_per_epoch=2",
+        "train.size_px=32", "train.batch_size=2", "model.backbone_options={widths: [8, 16]}", "baseline={trees: 3}",
+        *(["split.test=[norcia]", "split.val=0.2", "split.method=blocks"] if name == "oscd_change" else []),
+    ])  # fmt: skip
+    find("source", config.data.source).write_miniature(tmp_path / "data")
+    run = train(config)
+    (network, *_) = evaluate(run)["models"].values()
+    assert network["scores"]["num_pixels"] > 1000
+    assert network["scores"]["loss"] > 0
 
 
 def test_gewata_is_split_as_part_1_asks(shared):

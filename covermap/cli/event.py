@@ -20,7 +20,9 @@ Kind = Annotated[str | None, typer.Option(help="flood (default), landslide, dama
 Index = Annotated[str | None, typer.Option(help="Of --kind change: irmad (default), mad or cva.")]
 Cut = Annotated[
     str | None,
-    typer.Option(help="How the threshold is found: places; auto (default of change) or otsu, of all pixels."),
+    typer.Option(
+        help="How the threshold is found: places; auto (default of change) or otsu (also called kmeans), of all pixels."
+    ),
 ]
 Model = Annotated[str | None, typer.Option(help="Model of a hazard, trained on as many dates; default: none.")]
 Dem = Annotated[str | None, typer.Option(help="Elevation: floods lie on flat ground, landslides on slopes.")]

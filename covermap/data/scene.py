@@ -225,10 +225,6 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
         labels, classes = ChipLabels(grid, legend, int(code[0])), None
     if classes and legend:
         labels = open_labels(classes, grid=grid, config=config, legend=legend, image_name=image_name)
-    several: ChipClasses | None = None
-    if legend and files.chip_classes:
-        codes = legend.encode(np.array(files.chip_classes), unknown=config.unknown_codes, where=files.name)
-        several = ChipClasses(legend, tuple(legend.codes[i] for i in sorted(set(codes.tolist()) - {IGNORE})))
     path = classes.path if classes and labels else None
     numbers = open_target(files.targets, config.target, grid, labels, where=image_name)
     if config.label in ("change", "dates") and files.labels:
@@ -237,8 +233,16 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
     notes += labels.notes if labels else []
     return Scene(
         files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels,
-        target=numbers, chip_classes=several,
+        target=numbers, chip_classes=_chip_classes(files, config, legend),
     )  # fmt: skip
+
+
+def _chip_classes(files: SceneFiles, config: DataConfig, legend: Legend | None) -> ChipClasses | None:
+    """All classes that occur in a chip, where the layout lists them."""
+    if legend is None or not files.chip_classes:
+        return None
+    codes = legend.encode(np.array(files.chip_classes), unknown=config.unknown_codes, where=files.name)
+    return ChipClasses(legend, tuple(legend.codes[i] for i in sorted(set(codes.tolist()) - {IGNORE})))
 
 
 def _described(image: ImageConfig) -> ImageConfig:

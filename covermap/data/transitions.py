@@ -173,7 +173,9 @@ def _pairs(files: SceneFiles, config: DataConfig) -> list[SceneFiles]:
         what = f"{len(dated)} dates with classes and {len(masks)} masks of change"
         raise ConfigError(
             f"data.label: {config.label}: {files.name} has {num} images and {what}",
-            fix="give the labels of every date (data.labels: [before.tif, after.tif]), or a mask for each pair",
+            fix="use task: change and data.label: change, which need no classes"
+            if masks and not dated
+            else "give the labels of every date (data.labels: [before.tif, after.tif]), or a mask for each pair",
         )
     found = []
     for i in range(num - 1):

@@ -150,7 +150,17 @@ def finish_codes(
     notes: tuple[str, ...] = ()
     # The map itself appears last: where it stands, its side files are complete.
     with replacing(out) as partial, _gdal_failures(out, partial):
-        _copy_as_cog(plain, partial, table.nodata, [table.band], all_tags, "mode", colours, spend=spend)
+        _copy_as_cog(
+            plain,
+            partial,
+            table.nodata,
+            [table.band],
+            all_tags,
+            "mode",
+            colours,
+            spend=spend,
+            statistics=_statistics(table),
+        )
         write_text(beside["attributes"], aux_xml_text(table.classes, table.num_pixels, table.areas_ha, table.columns))
         pages = write_vat(table.classes, table.num_pixels, table.areas_ha, beside["table"], table.columns)[1:]
         write_text(beside["style"], qml_text(table.classes))
@@ -211,10 +221,12 @@ def finish_cog(
 def _copy_as_cog(
     plain: str | Path, out: Path, nodata: float | None, names: Sequence[str], tags: Mapping[str, str],
     resampling: str, colours: Mapping[int, tuple[int, ...]] | None = None, *, spend: bool = False,
+    statistics: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Copy a raster with GDAL's COG driver, which takes nodata, names, tags and colours from its source only.
 
-    spend: they are written into `plain` itself, which is read faster than a view of it.
+    spend: they are written into `plain` itself, which is read faster than a view of it. statistics: of its one band, so
+    that the pixels are not read for them.
     """
     with small_cache(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
         view = Path(plain) if spend else Path(folder) / "view.vrt"
@@ -228,6 +240,8 @@ def _copy_as_cog(
                 dataset.set_band_description(band, name)
             if colours:
                 dataset.write_colormap(1, dict(colours))
+            if statistics:
+                dataset.update_tags(1, **statistics)
         options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": _BLOCK_PX, "OVERVIEW_RESAMPLING": resampling.upper()}
         options |= {"STATISTICS": "YES", "NUM_THREADS": cores()}  # of any number of threads the bytes are the same
         with rasterio.open(view) as dataset:
@@ -304,6 +318,22 @@ def names_beside(out: Path) -> dict[str, Path]:
         "areas": out.with_name("areas.csv" if out.stem == "map" else f"{out.stem}.areas.csv"),
         "item": out.with_suffix(".stac.json"),
     }
+
+
+def _statistics(table: CodeTable) -> dict[str, str]:
+    """What GDAL would find in the codes, as it writes it."""
+    codes, counts = (np.array(values, np.float64) for values in ([c.code for c in table.classes], table.num_pixels))
+    known = counts.sum()
+    if not known:
+        return {}
+    mean = float(codes @ counts / known)
+    there = codes[counts > 0]
+    numbers = {
+        "MAXIMUM": there.max(), "MEAN": mean, "MINIMUM": there.min(),
+        "STDDEV": float(np.sqrt((codes - mean) ** 2 @ counts / known)),
+    }  # fmt: skip
+    found = {f"STATISTICS_{key}": f"{value:.14g}" for key, value in numbers.items()}
+    return found | {"STATISTICS_VALID_PERCENT": f"{100 * known / (known + table.num_nodata):.4g}"}
 
 
 def _areas_text(table: CodeTable) -> str:

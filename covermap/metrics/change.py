@@ -183,18 +183,15 @@ class JointCounter:
         return {key: float(value / total) for key, value in found.items()}
 
     def change_segmentation(self) -> dict[str, float]:
-        """BC, SC and SCS of DynamicEarthNet: IoU of change, mean IoU of the later classes where the reference changed.
+        """BC, SC and SCS of DynamicEarthNet; see `change_segmentation_scores`."""
+        return change_segmentation_scores(self.binary_counts(), self.classes_where_changed())
 
-        Classes that the reference lacks there are left out of the mean. SCS is the mean of both.
-        """
-        s, k = self.states, self.num_classes
-        here = s.changed & (s.after >= 0)
-        told = s.after >= 0
-        c = _grouped(self.counts * here[:, None] * told, np.maximum(s.after, 0), np.maximum(s.after, 0), k)
-        hit, reference, predicted = np.diagonal(c), c.sum(1), c.sum(0)
-        each = ratio(hit, reference + predicted - hit)[reference > 0]
-        bc, sc = self.binary()["iou"], float(each.mean()) if len(each) else float("nan")
-        return {"bc": bc, "sc": sc, "scs": (bc + sc) / 2}
+    def classes_where_changed(self) -> Counts:
+        """Confusion (K, K) of the later classes, rows reference, of pixels that the reference calls changed."""
+        s = self.states
+        here, told = s.changed & (s.after >= 0), s.after >= 0
+        counts = self.counts * here[:, None] * told
+        return _grouped(counts, np.maximum(s.after, 0), np.maximum(s.after, 0), self.num_classes)
 
 
 class States:
@@ -314,6 +311,19 @@ def binary_scores(counts: Counts) -> dict[str, npt.NDArray[np.float64]]:
         "f1": ratio(2 * hit, 2 * hit + missed + false), "iou": ratio(hit, hit + missed + false),
         "kappa": ratio((hit + right) * total - chance, total**2 - chance),
     }  # fmt: skip
+
+
+def change_segmentation_scores(binary: Counts, classes: Counts) -> dict[str, float]:
+    """BC: IoU of change. SC: mean IoU of the later classes where the reference changed. SCS: the mean of both.
+
+    binary (2, 2), classes (K, K), rows reference. Classes that the reference lacks there are left out of the mean; NaN
+    where nothing changed.
+    """
+    hit, reference, predicted = np.diagonal(classes), classes.sum(1), classes.sum(0)
+    each = ratio(hit, reference + predicted - hit)[reference > 0]
+    bc = float(binary_scores(binary)["iou"])
+    sc = float(each.mean()) if len(each) else float("nan")
+    return {"bc": bc, "sc": sc, "scs": (bc + sc) / 2}
 
 
 def _grouped(counts: Counts, rows: Counts, cols: Counts, size: int) -> Counts:

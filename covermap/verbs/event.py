@@ -39,8 +39,9 @@ from covermap.verbs.predict import predict
 from covermap.verbs.rank import rank, require_side
 
 COLOURS = {"flood": "#2b6cb0", "landslide": "#b5651d", "damage": "#c0392b", "change": "#8e44ad"}
-CUTS = ("auto", "otsu", "places")
-"""Otsu's of all pixels where it lies beyond the body of them, else far from the usual; Otsu's; of chosen places."""
+CUTS = ("auto", "otsu", "kmeans", "places")
+"""Otsu's of all pixels where it lies beyond the body of them, else far from the usual; Otsu's, which is the best that
+k-means of two groups of numbers can come to, so both names mean it; of chosen places."""
 _BINS = 256
 _PROBE_PX = 1024
 _PLACE_PX = 128
@@ -140,7 +141,8 @@ def _by_model(
     if card.task.positive is None:
         raise ModelError(
             f"{model} was trained for {card.task.name}, an event needs a map of a hazard",
-            fix="train it with task: hazard; a model of chips ranks them itself: predict MODEL IMAGE chips.csv",
+            fix="train it with task: hazard or change; of chips: predict MODEL IMAGE chips.csv; what became what: "
+            "covermap change --model MODEL BEFORE AFTER OUT.tif",
         )
     if dem and "dem" not in {entry.sensor for entry in card.spec.sensors}:
         raise ConfigError(f"{model} does not take elevation", fix="leave --dem out, or train it with a dem")

@@ -42,7 +42,7 @@ class Whole(nn.Module):
         first = max(images, key=lambda x: x.shape[1])
         valid = torch.ones_like(first[:, :, 0], dtype=torch.bool)
         out: Tensor = self.network(Batch(inputs, valid))
-        if self.task.kind.takes in ("numbers", "order"):
+        if self.task.kind.takes in ("numbers", "order", "transitions"):
             return answers(self.task, out)
         return decided(self.task, out) if self.task.kind.takes == "classes" else out
 

@@ -106,6 +106,12 @@ class MapJob:
         return open_for(self.card.spec, images, any_gsd=self.request.any_gsd, statistics=statistics)
 
     def _require_sets(self) -> None:
+        odd = [key for key in ("entropy", "sets", "probabilities") if self.pair and getattr(self.settings, key)]
+        if odd:
+            raise ModelError(
+                f"{self.request.model} answers for two dates: there is no one layer of {odd[0]}",
+                fix=f"leave --{odd[0]} out; its probability of change is always written",
+            )
         if not self.settings.sets:
             return
         if not self.card.task.coverage:

@@ -24,7 +24,7 @@ from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.resize import read_resized
 from covermap.infer import Lattice, highest, in_sets, infer_block, infer_chips
 from covermap.metrics.binary import BinaryScores, MultiLabelScores
-from covermap.metrics.change import CONVENTIONS, JointCounter, Pair
+from covermap.metrics.change import CONVENTIONS, JointCounter, Pair, change_segmentation_scores
 from covermap.metrics.confusion import Confusion
 from covermap.metrics.regression import RegressionScores
 from covermap.ml.gated import gated
@@ -196,6 +196,7 @@ class TransitionScorer(Scorer):
     def __init__(self, task: Task) -> None:
         self.task, self.joint = task, JointCounter(len(task.legend))
         self._loss, self._count = np.zeros(3), np.zeros(3)
+        self._places: dict[str, list[npt.NDArray[np.int64]]] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -203,7 +204,11 @@ class TransitionScorer(Scorer):
 
     def add(self, answers: npt.NDArray[np.float32], reference: npt.NDArray[Any], place: str) -> None:
         truth, said = pairs_of(answers, reference)
-        self.joint.add(truth, said)
+        here = JointCounter(len(self.task.legend))
+        here.add(truth, said)
+        self.joint.merge(here)
+        mine, counts = self._places.get(place), [here.binary_counts(), here.classes_where_changed()]
+        self._places[place] = [a + b for a, b in zip(mine, counts, strict=True)] if mine else counts
         k = len(self.task.legend)
         for i, shares in enumerate((answers[:k], answers[k : 2 * k], answers[2 * k :])):
             known = np.isfinite(reference[i])
@@ -217,6 +222,7 @@ class TransitionScorer(Scorer):
         nll = self._loss / np.maximum(self._count, 1)
         loss = float(nll[:2].mean() + nll[2])
         found |= {"miou": each["from_to"]["miou"], **self.joint.binary(), **self.joint.change_segmentation()}
+        found["scs_of_places"] = _mean([row["scs"] for row in self._per_place()])
         return found | {"loss": loss, "nll": loss, "num_pixels": self.joint.total}
 
     def tables(self) -> dict[str, Any]:
@@ -227,11 +233,16 @@ class TransitionScorer(Scorer):
         told = zip(("before", "after"), dates, strict=True)
         rows = [row | {"class": f"{row['class']}, {when}"} for when, one in told for row in one.table(names)]
         return {
-            "per_class": rows, "errors": self.joint.errors(), "contradictions": self.joint.contradictions(),
+            "per_place": self._per_place(), "per_class": rows, "errors": self.joint.errors(),
+            "contradictions": self.joint.contradictions(),
             "confusion_before": dates[0].counts.tolist(), "confusion_after": dates[1].counts.tolist(),
             "binary": self.joint.binary_counts().tolist(),
             **{f"transitions_{side}": self.joint.transitions(side).tolist() for side in ("reference", "prediction")},
         }  # fmt: skip
+
+    def _per_place(self) -> list[dict[str, Any]]:
+        """BC, SC and SCS of each place, as DynamicEarthNet has them for each cube."""
+        return [{"place": p, **change_segmentation_scores(*counts)} for p, counts in sorted(self._places.items())]
 
 
 def pairs_of(answers: npt.NDArray[np.float32], reference: npt.NDArray[Any]) -> tuple[Pair, Pair]:
@@ -321,12 +332,13 @@ def _strips(
                 for strip in infer_block(
                     model, scene, windows, block, wanted=known_at, batch_size=settings.batch_size, tta=settings.tta
                 ):
+                    place = scene.name
                     if model.task.kind.takes == "transitions":
-                        target = split.target(scene, strip.window, part)
+                        target, place = split.target(scene, strip.window, part), scene.place or scene.name
                         reference = np.where(strip.valid, target, np.float32(np.nan))
                     else:
                         reference = np.where(strip.valid, labels(strip.window), np.uint8(IGNORE))
-                    yield Compared(strip.answers, reference, scene.name, scene.name, strip.window, block)
+                    yield Compared(strip.answers, reference, place, scene.name, strip.window, block)
 
 
 def _blocks_of_numbers(

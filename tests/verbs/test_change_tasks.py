@@ -11,6 +11,7 @@ import rasterio
 from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError, DataError, ModelError
 from covermap.core.run import Run
+from covermap.core.train_config import PredictConfig
 from covermap.core.types import InputSpec
 from covermap.data.chips import image_batch
 from covermap.data.scene import open_scenes
@@ -23,6 +24,7 @@ from covermap.verbs.change import change
 from covermap.verbs.change_study import PLAIN, WAYS, change_study
 from covermap.verbs.check import check
 from covermap.verbs.evaluate import evaluate
+from covermap.verbs.export_onnx import export_onnx
 from covermap.verbs.predict import predict
 from covermap.verbs.score import compare
 from covermap.verbs.train import train
@@ -245,3 +247,22 @@ def test_a_model_of_one_date_answers_for_two(pair, semantic, tmp_path):
     np.testing.assert_allclose(answers[:, -2:].sum(1), 1, atol=1e-6)
     with pytest.raises(ModelError, match="does not map one date"):
         TwoDates(load_model(semantic.path("model")), [scene])
+
+
+def test_a_model_of_two_dates_says_so_and_can_be_handed_on(semantic, pair, tmp_path):
+    text = semantic.path("model/README.md").read_text()
+    assert "dates: 2, in the order of time" in text
+    assert "--add landsat7=IMAGE_2.tif" in text
+    item = json.loads(semantic.path("model/item.stac.json").read_text())["properties"]
+    assert item["mlm:tasks"] == ["semantic-segmentation"]
+    assert item["mlm:output"][0]["result"]["shape"][1] == 18
+    lines = export_onnx(semantic.path("model"), tmp_path / "model.onnx", size_px=64)
+    assert "agree" in lines[0]
+    images = semantic.config.data.images
+    for key in ("entropy", "probabilities"):
+        with pytest.raises(ModelError, match=f"no one layer of {key}"):
+            predict(semantic.path("model"), images, tmp_path / "a.tif", settings=PredictConfig(**{key: True}))
+    with pytest.raises(DataError, match="the model takes 2"):
+        predict(semantic.path("model"), images[:1], tmp_path / "one.tif")
+    turned = predict(semantic.path("model"), images, tmp_path / "d4.tif", settings=PredictConfig(tta="d4"))
+    assert turned.summary.num_nodata == 0

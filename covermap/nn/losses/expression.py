@@ -88,6 +88,9 @@ def make_loss(
     for name, what in takes.items():
         needed = what in ("classes", "order")
         if needed and class_weights is None:
-            raise ConfigError(f"train.loss: {name} takes {what}, the target has none", fix="use one of numbers: mse")
+            raise ConfigError(
+                f"train.loss: {name} takes {what}, the target has none",
+                fix="leave train.loss out: the task has its own",
+            )
         terms[name] = make_part("loss", name, options.get(name), *[class_weights] * needed)
     return LossSum(terms, factors.values(), what)
