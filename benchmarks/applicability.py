@@ -37,7 +37,7 @@ Floats = np.ndarray
 def open_scene(model: NetworkModel, folder: Path, **recipe: object) -> Scene:
     place = folder / "_".join(map(str, recipe.values()))
     write_scene(SceneRecipe(height=SIDE, width=SIDE, **recipe), place)
-    return open_for(model.spec, [ImageConfig(path=str(place / "image.tif"), sensor="landsat7")], any_gsd=False)
+    return open_for(model.spec, [ImageConfig(path=str(place / "image_date1.tif"), sensor="landsat7")], any_gsd=False)
 
 
 def input_cells(model: NetworkModel, scene: Scene, cell_px: int) -> Floats:

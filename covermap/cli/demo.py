@@ -16,7 +16,7 @@ def demo(
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:
-    """Generate a scene, train on part of it, map it, score and assess it, write the report; offline, about a minute.
+    """Generate a scene, train on part of it, map two dates of it, score, assess, report; offline, about a minute.
 
     Example: covermap demo demo
     """
@@ -25,34 +25,41 @@ def demo(
     with show.progress("training", quiet=quiet) as tick:
         run = work(out, seed=seed, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
     result = run.read_json("metrics.json")
-    assessment = run.read_json("assessment.json")
+    assessment, of_change = (run.read_json(name) for name in ("assessment.json", "changed.assessment.json"))
     if as_json:
-        show.as_json({"run": str(run.folder), "metrics": result, "assessment": assessment})
+        show.as_json({"run": str(run.folder), "metrics": result, "assessment": assessment, "change": of_change})
         return
     names = ["oa", "miou", "macro_f1"]
     rows = [[model, *(one["scores"][name] for name in names)] for model, one in result["models"].items()]
     show.table(rows, ["model", *names], title="scores on held-out blocks")
-    _tell_areas(assessment)
+    _tell_areas(assessment, "areas")
+    _tell_areas(of_change, "change")
     typer.echo("wrote")
     for path, what in (
-        ("image.tif", "the generated image"),
-        ("labels.tif", "its labels"),
+        ("image_date1.tif", "the generated image; image_date2.tif: four years later"),
+        ("labels_date1.tif", "its labels; labels_date2.tif: nothing learns from them"),
         ("covermap.yaml", "the config: change it and call covermap run"),
         ("demo/model", "the trained model"),
-        ("demo/map.tif", "the map: opens in QGIS with colours and names"),
-        ("truth.tif", "what is really there, known of a generated scene only"),
-        (f"demo/{assessment['points']}", "points drawn at random, their reference read from truth.tif"),
+        ("demo/map.tif", "the map: opens in QGIS with colours and names; map_date2.tif: that of the later date"),
+        ("demo/change.tif", "what became what, with transitions.csv, matrix.csv, classes.csv; changed.tif: only where"),
+        (
+            "truth_date1.tif",
+            "what is really there, known of a generated scene only; also truth_date2.tif, truth_change",
+        ),
+        (f"demo/{assessment['points']}", "points drawn at random, their reference read from truth_date1.tif"),
+        (f"demo/{of_change['points']}", "the same of changed.tif, to estimate the area of change"),
         ("demo/assessment.json", "areas and accuracies with intervals, as covermap assess tells them"),
+        ("demo/changed.assessment.json", "the same of the area of change"),
         ("demo/report.html", "the report: open it in a browser"),
     ):
         typer.echo(f"  {out}/{path}  {what}")
 
 
-def _tell_areas(assessment: dict[str, Any]) -> None:
+def _tell_areas(assessment: dict[str, Any], what: str) -> None:
     """Print what the map counts, what a sample says and what is true, side by side."""
     rows = assessment["areas"]
     each = [[row[key] for key in ("name", "mapped_ha", "area_ha", "ci95_ha", "true_ha")] for row in rows]
-    title = f"areas by {assessment['num_points']} points of the map"
+    title = f"{what} by {assessment['num_points']} points of the map"
     show.table(each, ["class", "mapped ha", "area ha", "± ci95", "true ha"], title=title)
     known = [row for row in rows if row["low_ha"] is not None]
     hold = sum(row["low_ha"] <= row["true_ha"] <= row["high_ha"] for row in known)

@@ -11,7 +11,8 @@ from covermap.core.output import write_text
 from covermap.data.noise import Noise
 from covermap.data.shift import Shift
 from covermap.report import figures, pictures
-from covermap.report.page import OVERVIEW_PX, render
+from covermap.report.page import render
+from covermap.report.pieces import OVERVIEW_PX
 
 SHOWN_TILES = 8
 

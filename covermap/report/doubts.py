@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from covermap.core.config import RunConfig
 from covermap.core.task import KINDS, LOW_IS_GOOD
 from covermap.data.split import Split
 from covermap.report.areas import interval_of, is_apart, sensible
+
+if TYPE_CHECKING:
+    from covermap.report.changes import Comparison
 
 FEW_PX, FEW_CHIPS = 200, 30
 """Reference pixels below which a class's scores say little."""
@@ -32,6 +35,7 @@ def find_doubts(
     log: Sequence[Mapping[str, Any]] = (),
     chosen_epoch: int | None = None,
     areas: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    changes: Sequence[Comparison] = (),
 ) -> list[str]:
     """Sentences on what may be wrong with a run's data, split, scores and training; empty when nothing was found.
 
@@ -40,15 +44,15 @@ def find_doubts(
     found = list(_of_split(split)) if split else []
     if metrics is not None:
         found += _of_part(metrics)
-        if metrics.get("task", "segmentation") in ("segmentation", "hazard", "classification", "density"):
-            found += [*_of_classes(metrics), *_of_models(metrics)]
-        else:
-            found += _of_other_answers(metrics)
+        kind = KINDS[metrics.get("task", "segmentation")].takes
+        if kind in ("classes", "order", "transitions"):
+            found += _of_classes(metrics)
+        found += _of_models(metrics) if kind in ("classes", "order") else _of_other_answers(metrics)
     if log:
         found += [*_of_length(config, log), *_of_gap(config, log)]
     if metrics is not None and log:
         found += _of_choice(metrics, log, chosen_epoch)
-    found += _of_areas(areas or {})
+    found += [*_of_areas(areas or {}), *_of_changes(changes)]
     # The split's own notes on leaks and absent classes are said above in other words.
     said = tuple(f"split {s.method}:" for s in [split] if s) + tuple(f"{m['part']} has no" for m in [metrics] if m)
     return found + [_sentence(note) for note in notes if not note.startswith(said)]
@@ -78,20 +82,28 @@ def _of_part(metrics: Mapping[str, Any]) -> Iterator[str]:
 def _of_classes(metrics: Mapping[str, Any]) -> Iterator[str]:
     part = metrics["part"]
     first = next(iter(metrics["models"].values()))["per_class"]
-    absent = [row["class"] for row in first if not row["reference_px"]]
-    few = [f"{row['class']} ({row['reference_px']:,.0f} px)" for row in first if 0 < row["reference_px"] < FEW_PX]
+    absent = [_name(row) for row in first if not row["reference_px"]]
+    few = [f"{_name(row)} ({row['reference_px']:,.0f} px)" for row in first if 0 < row["reference_px"] < FEW_PX]
     if absent:
         yield f"No {part} pixel shows {_listed(absent)}: nothing is known about how well the map finds it."
     if few:
         yield f"Very few {part} pixels show {_listed(few)}: these scores may be chance."
     name, result = next(iter(metrics["models"].items()))
     present = [row for row in result["per_class"] if row["iou"] is not None]
-    never = [f"{r['class']} ({r['reference_px']:,.0f} {part} px)" for r in present if r["users"] is None]
-    low = [f"{r['class']} (IoU {r['iou']:.2f})" for r in present if r["users"] is not None and r["iou"] < LOW_IOU]
+    never = [f"{_name(r)} ({r['reference_px']:,.0f} {part} px)" for r in present if r["users"] is None]
+    low = [f"{_name(r)} (IoU {r['iou']:.2f})" for r in present if r["users"] is not None and r["iou"] < LOW_IOU]
     if never:
         yield f"The {name} never maps {_listed(never)}."
     if low:
         yield f"The {name} mostly misses or confuses {_listed(low)}."
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Of a class; of one of two dates without the comma, which would look like another class of a list."""
+    name: str = row["class"]
+    for when in ("before", "after"):
+        name = f"{name.removesuffix(f', {when}')} {when}" if name.endswith(f", {when}") else name
+    return name
 
 
 def _of_models(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -195,6 +207,24 @@ def _of_areas(areas: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]
         said += [f"so it is with {len(apart) - len(worst)} more classes"] if len(apart) > len(worst) else []
         if said:
             yield f"{'The map' if name == 'map.tif' else f'The map {name}'} counts {'; '.join(said)}: use the sample's."
+
+
+def _of_changes(changes: Sequence[Comparison]) -> Iterator[str]:
+    """Counted change is the difference of two maps, of which each is wrong somewhere."""
+    for one in changes:
+        counted, name, sure = one.in_map["area_ha"], one.files[0], one.estimate
+        if sure is None:
+            yield (
+                f"{name} counts {counted:,.4g} ha of change. Errors of both maps add up, and all look like change: "
+                "this is no estimate of an area until points of it are interpreted (covermap sample, covermap assess)."
+            )
+        elif sure["is_apart"]:
+            yield (
+                f"{name} counts {sensible(counted, sure['ci95_ha'])} ha of change, the sample says "
+                f"{sensible(sure['area_ha'], sure['ci95_ha'])}\N{NO-BREAK SPACE}{interval_of(sure)}: use the sample's."
+            )
+        if one.found["false_change"]:
+            yield f"{name}: {one.found['false_change']['in_words']}."
 
 
 def _listed(names: Sequence[str]) -> str:

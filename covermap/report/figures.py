@@ -38,6 +38,8 @@ _MAX_NAME = 22
 _SCORES = {
     "oa": "overall agreement", "miou": "mIoU", "macro_f1": "mean F1", "macro_recall": "mean recall", "map": "mAP",
     "auprc": "AUPRC", "auc": "AUC", "iou": "IoU", "f1": "F1", "rmse": "RMSE", "mae": "MAE", "r2": "R2",
+    "score_from_to": "Score", "sek_from_to": "SeK", "fscd_from_to": "F_scd",
+    "score_dates_stacked": "Score (dates stacked)",
 }  # fmt: skip
 
 
@@ -133,19 +135,53 @@ def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
                 axes.text(
                     col, row + 0.25, _short(float(table[row, col])), ha="center", va="center", size=6.3, color=colour
                 )
-        ticks = np.arange(k)
-        axes.set_xticks(ticks, short, color=INK)
-        axes.set_yticks(ticks, short, color=INK)
-        axes.set(xlabel="predicted", ylabel="reference")
-        axes.xaxis.set(label_position="top", ticks_position="top")
-        axes.tick_params(length=0)
-        for text in axes.get_xticklabels():
-            text.set(rotation=40, ha="left", rotation_mode="anchor")
-        axes.set_xticks(ticks[1:] - 0.5, minor=True)
-        axes.set_yticks(ticks[1:] - 0.5, minor=True)
-        axes.grid(which="minor", color="white", lw=1.5)
-        axes.tick_params(which="minor", length=0)
-        axes.spines[:].set_visible(False)
+        _matrix_axes(axes, short, "predicted", "reference")
+        return _svg_uri(figure)
+
+
+def transition_heat(names: Sequence[str], hectares: npt.ArrayLike) -> str:
+    """Transition matrix (K, K), before in rows, after in columns: hectares, shaded by them; what stayed is grey."""
+    table = np.asarray(hectares, np.float64)
+    k, away = len(table), ~np.eye(len(table), dtype=bool)
+    share = table / max(float(table[away].max(initial=0)), 1e-12)
+    with _style():
+        short, room = _cut(names), _width_in(_cut(names))
+        margins = (0.22 + room, 0.05 + 0.6 * _width_in(short[-1:]), 0.05, 0.25 + 0.64 * room)
+        side = min(0.62, max(0.42, (_PAIR_IN - margins[0] - margins[1]) / k) if k <= 16 else 7.4 / k)
+        figure, (axes,) = _new((sum(margins[:2]) + side * k, sum(margins[2:]) + side * k), margins)
+        grey = np.array([int(RULE[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        axes.imshow(np.where(away[..., None], _shade(share, WRONG), grey), interpolation="none")
+        for row, col in np.ndindex(k, k) if k <= 16 else ():
+            if table[row, col] > 0:
+                colour = "white" if away[row, col] and share[row, col] > 0.5 else INK if away[row, col] else MUTED
+                area = float(table[row, col])
+                text = _short(area) if area >= 10 else f"{area:.1f}" if area >= 0.05 else "<0.1"
+                axes.text(col, row, text, ha="center", va="center", size=7.5, color=colour)
+        _matrix_axes(axes, short, "after", "before")
+        return _svg_uri(figure)
+
+
+def change_bars(
+    names: Sequence[str], colours: Sequence[str], gain_ha: Sequence[float], loss_ha: Sequence[float]
+) -> str:
+    """Hectares that each class lost, to the left, and gained, to the right; a diamond for the net change."""
+    with _style():
+        short = _cut(names)
+        figure, (axes,) = _new((_TEXT_IN, 0.95 + 0.32 * len(names)), (_width_in(short), 0.15, 0.48, 0.42))
+        rows, gain, loss = np.arange(len(names)), np.asarray(gain_ha, float), np.asarray(loss_ha, float)
+        axes.barh(rows, gain, 0.68, color=list(colours), edgecolor=INK, linewidth=0.6)
+        axes.barh(rows, -loss, 0.68, color=list(colours), edgecolor=INK, linewidth=0.6, alpha=0.55)
+        axes.plot(gain - loss, rows, "D", ms=5.5, mfc="white", mec=INK, mew=1.2, ls="none", label="net change")
+        axes.axvline(0, color=INK, lw=0.8)
+        axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="hectares lost (left) and gained (right)")
+        axes.set_yticks(rows, short, color=INK)
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.6g}")
+        axes.grid(axis="x", color=RULE, lw=0.7)
+        axes.set_axisbelow(True)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.01, 1), borderpad=0)
         return _svg_uri(figure)
 
 
@@ -276,6 +312,23 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], chosen: int | None = None
         all_axes[2].set_ylim(bottom=0)
         all_axes[2].yaxis.set_major_formatter("{x:g}")
         return _svg_uri(figure)
+
+
+def _matrix_axes(axes: Any, short: Sequence[str], across: str, down: str) -> None:
+    """Names on both sides of a square matrix, and white lines between its cells."""
+    ticks = np.arange(len(short))
+    axes.set_xticks(ticks, short, color=INK)
+    axes.set_yticks(ticks, short, color=INK)
+    axes.set(xlabel=across, ylabel=down)
+    axes.xaxis.set(label_position="top", ticks_position="top")
+    axes.tick_params(length=0)
+    for text in axes.get_xticklabels():
+        text.set(rotation=40, ha="left", rotation_mode="anchor")
+    axes.set_xticks(ticks[1:] - 0.5, minor=True)
+    axes.set_yticks(ticks[1:] - 0.5, minor=True)
+    axes.grid(which="minor", color="white", lw=1.5)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _style() -> Any:

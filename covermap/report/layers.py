@@ -48,11 +48,12 @@ class ShownLayer:
 
 
 class About(NamedTuple):
-    """What is known of the model. coverage: share of pixels whose sets are to hold the right class."""
+    """What is known of the model. coverage: share of pixels whose sets hold the right class. is_pair: of two dates."""
 
     num_classes: int
     is_calibrated: bool
     coverage: float
+    is_pair: bool = False
 
 
 def shown_layers(
@@ -64,6 +65,8 @@ def shown_layers(
     """
     shown = []
     for key, describe in _KNOWN.items():
+        if key == "change" and not about.is_pair:  # a map that `change` made has the same name
+            continue
         files = [(scene, layer) for scene, path in maps if (layer := layer_beside(path, key)).is_file()][:at_most]
         read = [pictures.read_overview(pictures.map_raster(path, scene.grid), side_px) for scene, path in files]
         if not read:
@@ -78,12 +81,14 @@ def shown_layers(
 
 
 def _confidence(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
-    lowest = math.floor(100 / about.num_classes) if about.num_classes else 0
+    # The class of a date is chosen together with that of the other, so it need not be the likeliest of its own.
+    lowest = math.floor(100 / about.num_classes) if about.num_classes and not about.is_pair else 0
     colours = pictures.CONFIDENCE_COLOURS
     scale = Scale(pictures.ramp(colours, lowest, 100), colours, (_share(lowest), _share(100)))
     calibrated = "Its temperature was fitted on the val part" if about.is_calibrated else "It is not calibrated"
+    least = " of the later date." if about.is_pair else f", at least {_share(lowest)} here."
     note = (
-        f"Confidence is the network's own share for the class it chose, at least {_share(lowest)} here. {calibrated} "
+        f"Confidence is the network's own share for the class it chose{least} {calibrated} "
         "and no accuracy: a network can be sure and wrong. Low values show where a look at the image, or more labels, "
         "pay most."
     )
@@ -133,7 +138,22 @@ def _applicability(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
     return ShownLayer("applicability", "Unlike the training data", Scale(table, steps=steps), words, note)
 
 
-_KNOWN = {"confidence": _confidence, "entropy": _entropy, "set_size": _set_size, "applicability": _applicability}
+def _change(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
+    colours = pictures.CONFIDENCE_COLOURS[::-1]
+    scale = Scale(pictures.ramp(colours, 0, 100), colours, (_share(0), _share(100)))
+    words = f"On {percent((known > 50).mean())} of the pixels shown change is likelier than not." if known.size else ""
+    note = (
+        "How likely the network finds it that the class is another one on the later date. Where it is above "
+        f"{_share(50)} the maps of both dates differ, elsewhere they are alike: change is decided first, then its "
+        "classes."
+    )
+    return ShownLayer("change", "Probability of change", scale, words, note)
+
+
+_KNOWN = {
+    "confidence": _confidence, "entropy": _entropy, "set_size": _set_size, "applicability": _applicability,
+    "change": _change,
+}  # fmt: skip
 
 
 def _typical(known: npt.NDArray[np.uint8], what: str, side: str) -> str:

@@ -6,37 +6,27 @@ with one sentence that says which command makes it.
 
 from __future__ import annotations
 
-import csv
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from covermap.card import ModelCard
-from covermap.core.errors import CovermapError
-from covermap.core.legend import IGNORE, PALETTE, Legend
 from covermap.core.output import write_text
 from covermap.core.run import Run
 from covermap.core.task import KINDS
-from covermap.data.reference import with_reference
-from covermap.data.scene import Scene, open_scenes
-from covermap.data.split import Split, part_counts
-from covermap.models import read_card
+from covermap.data.split import part_counts
 from covermap.report import figures, pictures
-from covermap.report.areas import Assessment, assessments_of, interval_of, sensible
-from covermap.report.doubts import find_doubts
+from covermap.report.areas import interval_of, sensible
+from covermap.report.changes import changes_of
 from covermap.report.layers import About, ShownLayer, shown_layers
-from covermap.report.scored import hectares, number, percent, score, shown_of
+from covermap.report.pieces import MAX_SCENES, Pieces, read_json
+from covermap.report.places import examples_of, maps_of
+from covermap.report.scored import hectares, number, percent, score, shown_of, signed
 
-MAX_SCENES = 3
-"""Scenes shown as pictures; tables count all of them."""
 COUNTED_PX = 1 << 27
 """Labels of scenes up to this size together are counted while the report is written (some 10 s)."""
-OVERVIEW_PX = 560
 
 
 def write_report(run: Run) -> Path:
@@ -64,15 +54,18 @@ def write_report(run: Run) -> Path:
         confusions=_confusions(pieces),
         curves=_curves(pieces),
         split=_split(pieces),
-        examples=_examples(pieces),
-        maps=_maps(pieces),
+        examples=examples_of(pieces),
+        maps=maps_of(pieces),
         areas=_areas(pieces),
+        change=changes_of(pieces),
+        pair=pieces.is_pair_of_maps,
+        dates=len(pieces.dates),
         layers=_layers(pieces),
         scenes=_scenes(pieces),
         files=_files(pieces),
         problem=pieces.problem,
         settings=run.path("config.yaml").read_text(encoding="utf-8"),
-        versions=_json(run, "versions.json") or {},
+        versions=read_json(run, "versions.json") or {},
         empty_colour=pictures.EMPTY_COLOUR,
         part_colours=pictures.PART_COLOURS,
     )
@@ -87,92 +80,10 @@ def render(template: str, **values: Any) -> str:
     )  # fmt: skip
     environment.filters |= {
         "percent": percent, "score": score, "count": count, "hectares": hectares, "seconds": seconds,
-        "sensible": sensible, "interval": interval_of,
+        "signed": signed, "sensible": sensible, "interval": interval_of,
         "as": lambda value, form: _FORMS[form](value),
     }  # fmt: skip
     return environment.get_template(template).render(**values)
-
-
-@dataclass
-class Pieces:
-    """What a run holds, read once; `problem` says why its data could not be opened."""
-
-    run: Run
-    problem: str = ""
-    scenes: list[Scene] = field(default_factory=list)
-    shown: dict[str, pictures.Composite] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        try:
-            self.scenes, _ = with_reference(open_scenes(self.run.config.data), self.run.config)
-        except CovermapError as error:
-            self.problem = error.message
-        self.metrics: dict[str, Any] | None = _json(self.run, "metrics.json") or _json(self.run, "metrics_val.json")
-        self.log = self.run.read_log()
-        self.split = Split.load(self.run.path("split.csv")) if self.run.path("split.csv").is_file() else None
-        has_model = self.run.path("model/config.json").is_file()
-        self.card: ModelCard | None = read_card(self.run.path("model")) if has_model else None
-
-    @cached_property
-    def legend(self) -> Legend | None:
-        """The classes of the model, or of the data where there is none yet."""
-        mine = self.scenes[0].legend if self.scenes else None
-        return self.card.legend if self.card else mine
-
-    @property
-    def maps_classes(self) -> bool:
-        """Whether maps are of classes, pixel by pixel: others are not shown as pictures."""
-        return self.card is None or (self.card.task.kind.takes == "classes" and not self.card.task.kind.chips)
-
-    @cached_property
-    def colours(self) -> dict[str, str]:
-        """One colour for each class name, written anew from its numbers so that nothing else gets into the page."""
-        if self.legend is not None:
-            return {c.name: "#{:02x}{:02x}{:02x}".format(*c.rgb) for c in self.legend.classes}
-        names = self.metrics["classes"] if self.metrics else []
-        return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
-
-    @cached_property
-    def doubts(self) -> list[str]:
-        found = find_doubts(
-            self.run.config,
-            split=self.split,
-            notes=_json(self.run, "notes.json") or [],
-            metrics=self.metrics,
-            log=self.log,
-            chosen_epoch=self.chosen_epoch,
-            areas={one.map: one.found["areas"] for one in self.assessments if one.is_current},
-        )
-        return ([f"The data of this run cannot be opened: {self.problem}."] if self.problem else []) + found
-
-    @property
-    def chosen_epoch(self) -> int | None:
-        return self.card.facts.get("epoch") if self.card else None
-
-    @property
-    def shown_part(self) -> str:
-        """The part that examples are taken from: that of the scores, else test."""
-        return self.metrics["part"] if self.metrics else "test"
-
-    def composite(self, scene: Scene) -> pictures.Composite:
-        """How a scene is shown; its overview is read once."""
-        if scene.name not in self.shown:
-            self.shown[scene.name] = pictures.composite(scene, self.overview_px)
-        return self.shown[scene.name]
-
-    @property
-    def overview_px(self) -> int:
-        return OVERVIEW_PX if len(self.scenes) == 1 else OVERVIEW_PX * 3 // 4
-
-    @cached_property
-    def assessments(self) -> list[Assessment]:
-        """What samples say of the run's maps."""
-        return assessments_of(self.run)
-
-    def map_path(self, scene: Scene) -> Path | None:
-        """The map of a scene, or None."""
-        path = self.run.map_path(scene.name, len(self.scenes))
-        return path if path.is_file() else None
 
 
 def result_sentence(metrics: Mapping[str, Any] | None) -> str:
@@ -214,7 +125,9 @@ def _total_seconds(log: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _swatches(pieces: Pieces) -> list[dict[str, str]]:
-    return [{"name": name, "colour": colour} for name, colour in pieces.colours.items()]
+    """Of the classes; without a legend of those that are scored."""
+    names = pieces.legend.names if pieces.legend else pieces.colours
+    return [{"name": name, "colour": pieces.colours[name]} for name in names]
 
 
 def _classes(pieces: Pieces) -> dict[str, Any] | None:
@@ -253,9 +166,10 @@ def _confusions(pieces: Pieces) -> list[dict[str, str]]:
         return []
     names = pieces.metrics["classes"]
     return [
-        {"model": model, "chart": figures.confusion_heat(names, result["confusion"])}
+        {"model": f"{model}{when}", "chart": figures.confusion_heat(names, result[key])}
         for model, result in pieces.metrics["models"].items()
-        if "confusion" in result
+        for key, when in _CONFUSIONS.items()
+        if key in result
     ]
 
 
@@ -299,96 +213,18 @@ def _split(pieces: Pieces) -> dict[str, Any] | None:
     }
 
 
-def _examples(pieces: Pieces) -> list[dict[str, Any]]:
-    """Image, label and prediction of a few windows of the scored part, where there are maps."""
-    legend, split = pieces.legend, pieces.split
-    mapped = [scene for scene in pieces.scenes if pieces.map_path(scene)] if pieces.maps_classes else []
-    if not mapped or legend is None or split is None:
-        return []
-    examples = []
-    for scene, window in pictures.example_windows(mapped, split, pieces.shown_part):
-        composite = pieces.composite(scene)
-        label = split.labels(scene, window, pieces.shown_part)
-        path = pieces.map_path(scene)
-        assert path is not None
-        predicted = pictures.read_map(path, scene, legend, window)
-        known = (label != IGNORE) & (predicted != IGNORE)
-        examples.append(
-            {
-                "scene": scene.name,
-                "window": window,
-                "title": composite.title,
-                "image": figures.png_uri(composite.read(window)),
-                "label": figures.png_uri(pictures.class_picture(label, legend)),
-                "prediction": figures.png_uri(pictures.class_picture(predicted, legend)),
-                "pixels": int(known.sum()),
-                "agree": float((label == predicted)[known].mean()) if known.any() else None,
-            }
-        )
-    return examples
-
-
-def _maps(pieces: Pieces) -> dict[str, Any] | None:
-    """Overviews of the class maps beside the image, and mapped areas of all of them together."""
-    legend = pieces.legend
-    mapped = [(scene, path) for scene in pieces.scenes if (path := pieces.map_path(scene))]
-    if not mapped or legend is None or not pieces.maps_classes:
-        return None
-    shown = []
-    for scene, path in mapped[:MAX_SCENES]:
-        composite = pieces.composite(scene)
-        index = pictures.map_overview(path, scene.grid, legend, pieces.overview_px)
-        shown.append(
-            {
-                "scene": scene.name,
-                "file": path.relative_to(pieces.run.folder).as_posix(),
-                "size": f"{scene.grid.height:,} × {scene.grid.width:,} px of {scene.grid.gsd_m:.4g} m",
-                "title": composite.title,
-                "image": figures.png_uri(composite.overview),
-                "map": figures.png_uri(pictures.class_picture(index, legend)),
-            }
-        )
-    areas = _mapped_ha([path for _, path in mapped], legend)
-    total = sum(areas.values())
-    rows = [
-        {"name": n, "colour": pieces.colours[n], "area_ha": a, "share": a / total if total else 0.0}
-        for n, a in areas.items()
-    ]
-    return {"pictures": shown, "rows": rows, "total": total, "number": len(mapped), "largest": _largest(rows)}
-
-
-def _largest(rows: Sequence[Mapping[str, Any]]) -> float:
-    return max((row["share"] for row in rows), default=0.0) or 1.0
-
-
-def _mapped_ha(maps: Sequence[Path], legend: Legend) -> dict[str, float]:
-    """Hectares of each class over all maps, from the tables beside them; empty when one has none."""
-    totals = dict.fromkeys(legend.names, 0.0)
-    for path in maps:
-        table = next((t for t in _area_tables(path) if t.is_file()), None)
-        if table is None:
-            return {}
-        with open(table, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row["class"] in totals:
-                    totals[row["class"]] += float(row["area_ha"])
-    return totals
-
-
-def _area_tables(path: Path) -> list[Path]:
-    return [path.with_name(name) for name in (f"{path.stem}_areas.csv", f"{path.stem}.areas.csv", "areas.csv")]
-
-
 def _areas(pieces: Pieces) -> dict[str, Any] | None:
     """What samples say of the maps, and which maps changed since; None where maps are not of classes."""
     if not pieces.maps_classes:
         return None
-    shown = [one for one in pieces.assessments if one.is_current]
+    of_change = {name for one in pieces.comparisons for name in one.files}
+    of_classes = [one for one in pieces.assessments if one.map not in of_change]
+    shown = [one for one in of_classes if one.is_current]
     return {
         "shown": shown[:MAX_SCENES],
         "charts": [one.chart(pieces.colours) for one in shown[:MAX_SCENES]],
         "number": len(shown),
-        "old": [one.map for one in pieces.assessments if not one.is_current],
+        "old": [one.map for one in of_classes if not one.is_current],
         "map": shlex.quote(str(_first_map(pieces))),
     }
 
@@ -401,7 +237,12 @@ def _first_map(pieces: Pieces) -> Path:
 def _layers(pieces: Pieces) -> list[ShownLayer]:
     maps = [(s, pieces.run.map_path(s.name, len(pieces.scenes))) for s in pieces.scenes]
     task = pieces.card.task if pieces.card else None
-    about = About(len(pieces.legend or ()), task.temperature != 1 if task else False, task.coverage if task else 0.0)
+    about = About(
+        len(pieces.legend or ()),
+        task.temperature != 1 if task else False,
+        task.coverage if task else 0.0,
+        pieces.is_pair_of_maps,
+    )
     return shown_layers(maps, pieces.run.folder, about, side_px=pieces.overview_px, at_most=MAX_SCENES)
 
 
@@ -427,15 +268,11 @@ def _bands(sensor: str, bands: Sequence[str], dates: Sequence[str | None]) -> st
 
 def _files(pieces: Pieces) -> list[dict[str, Any]]:
     """Input files with size and the start of their checksum."""
-    sums: dict[str, str] = _json(pieces.run, "inputs.json") or {}
+    sums: dict[str, str] = read_json(pieces.run, "inputs.json") or {}
     return [
         {"path": path, "sum": text[:12], "bytes": Path(path).stat().st_size if Path(path).is_file() else None}
         for path, text in sums.items()
     ]
-
-
-def _json(run: Run, name: str) -> Any:
-    return run.read_json(name) if run.path(name).is_file() else None
 
 
 def count(value: float | None) -> str:
@@ -443,6 +280,7 @@ def count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
+_CONFUSIONS = {"confusion": "", "confusion_before": ", earlier date", "confusion_after": ", later date"}
 _FORMS: Mapping[str, Callable[[float | None], str]] = {
     "percent": percent, "score": score, "number": number, "count": count,
 }  # fmt: skip

@@ -56,11 +56,16 @@ class Composite:
     overview: Picture
 
     @property
-    def title(self) -> str:
+    def kind(self) -> str:
+        """What is shown in which colours."""
         bands = self.raster.bands
         kind = "" if bands == _COMPOSITES[0] else "false colour: " if len(bands) == 3 else "grey: "
+        return kind + ", ".join(bands)
+
+    @property
+    def title(self) -> str:
         date = self.raster.dates[0]
-        return kind + ", ".join(bands) + (f" of {date}" if date else "")
+        return self.kind + (f" of {date}" if date else "")
 
     def read(self, window: Window) -> Picture:
         """A window at full resolution, stretched as the whole scene is."""
@@ -68,18 +73,21 @@ class Composite:
         return stretched(values[0], valid[0], self.limits)
 
 
-def composite(scene: Scene, side_px: int) -> Composite:
-    """A scene's bands to show, by name: true colour, else near infrared, else the first three, or one as grey."""
+def composite(scene: Scene, side_px: int, date: int = 0) -> Composite:
+    """A scene's bands to show, by name: true colour, else near infrared, else the first three, or one as grey.
+
+    date: number of the date; of a sensor that has fewer its last one.
+    """
     for bands in _COMPOSITES:
         for raster in scene.rasters.values():
             if set(bands) <= set(raster.bands):
-                return _of_first_date(raster.select(bands), side_px)
+                return _of_date(raster.select(bands), side_px, date)
     first = next(iter(scene.rasters.values()))
-    return _of_first_date(first.select(first.bands[:3] if len(first.bands) >= 3 else first.bands[:1]), side_px)
+    return _of_date(first.select(first.bands[:3] if len(first.bands) >= 3 else first.bands[:1]), side_px, date)
 
 
-def _of_first_date(raster: Raster, side_px: int) -> Composite:
-    raster = raster.of_date(0)
+def _of_date(raster: Raster, side_px: int, date: int) -> Composite:
+    raster = raster.of_date(min(date, len(raster.dates) - 1))
     values, valid = read_overview(raster, side_px)
     known = values[:, valid].astype(np.float64)
     limits = np.percentile(known, (2, 98), axis=1) if known.size else np.tile([[0.0], [1.0]], len(values))
@@ -192,6 +200,19 @@ def ramp(colours: Sequence[str], low: float, high: float) -> Picture:
 def painted(values: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], table: Picture) -> Picture:
     """Values (H, W) in the colours of a table (256, 3), light grey where not valid."""
     return np.where(valid[..., None], table[values], _EMPTY)
+
+
+def change_picture(
+    codes: npt.NDArray[Any], valid: npt.NDArray[np.bool_], table: Picture, ground: Picture | None
+) -> Picture:
+    """Codes (H, W) in the colours of a table, where it has one, over a grey overview (or on white); pale where none.
+
+    Black in the table stands for no colour: what did not change shows the ground.
+    """
+    grey = 255.0 if ground is None else 120 + 0.5 * ground.mean(-1, keepdims=True)
+    drawn = valid & table[codes].any(-1)
+    out = np.where(drawn[..., None], table[codes], np.where(valid[..., None], grey, _EMPTY))
+    return np.asarray(np.rint(np.clip(out, 0, 255)).astype(np.uint8))
 
 
 def part_picture(image: Picture, split: Split, scene: Scene) -> Picture:

@@ -65,6 +65,12 @@ def hectares(value: float) -> str:
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
+def signed(value: float) -> str:
+    """The same with its sign: +12.3, −4.56, 0."""
+    text = hectares(abs(value))
+    return text if not float(text.replace(",", "")) else f"{'+' if value > 0 else chr(0x2212)}{text}"
+
+
 _OA = Score("oa", "Overall agreement", "share of the labelled {} that get their label's class", "percent")
 _F1 = Score("macro_f1", "Mean F1", "balance of user's and producer's accuracy, mean of the classes present")
 _RECALL = Score("macro_recall", "Mean recall", "share found, mean of the classes present: rare ones count alike")

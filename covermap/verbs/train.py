@@ -129,7 +129,7 @@ def _baseline(run: Run, ready: Prepared, say: Say) -> None:
         train_baseline(run, config, ready, seed=seed, facts=ready.trained_on)
         say(f"random forest of {config.trees} trees trained")
     except (MissingExtra, DataError) as error:
-        ready.notes.append(f"no baseline: {error}")
+        ready.notes.append("no baseline: " + "; ".join(filter(None, (error.message, error.fix))))
         run.write_json("notes.json", ready.notes)
         say(f"note: {error}")
 

@@ -173,7 +173,7 @@ class Change:
         found = self.plain
         for aside in self.set_aside.values():
             found = found - aside + aside.as_stable()
-        return found
+        return found.where(found.pixels > 0)  # of hectares differences leave a residue
 
     @cached_property
     def changed(self) -> Amount:

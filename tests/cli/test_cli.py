@@ -274,9 +274,12 @@ def test_the_demo_beats_the_forest(covermap, tmp_path):
     assert models["random forest"]["scores"]["oa"] < models["network"]["scores"]["oa"]
     rows = found["assessment"]["areas"]
     assert sum(row["low_ha"] <= row["true_ha"] <= row["high_ha"] for row in rows) >= 5  # of 8
+    (change,) = (row for row in found["change"]["areas"] if row["name"] == "changed")
+    assert abs(change["area_ha"] - change["true_ha"]) < 2 * change["ci95_ha"]
     for name in (
-        "image.tif", "labels.tif", "covermap.yaml", "truth.tif", "demo/map.tif", "demo/report.html",
-        "demo/assessment.json", "demo/sample_from_truth.gpkg", "demo/sample_from_truth.design.json",
+        "image_date1.tif", "image_date2.tif", "labels_date1.tif", "covermap.yaml", "truth_date1.tif", "demo/map.tif",
+        "demo/report.html", "demo/assessment.json", "demo/sample_from_truth.gpkg", "demo/sample_from_truth.design.json",
+        "demo/map_date2.tif", "demo/change.tif", "demo/transitions.csv", "demo/changed.tif", "demo/changed.assessment.json",
     ):  # fmt: skip
         assert (tmp_path / "demo" / name).is_file()
 

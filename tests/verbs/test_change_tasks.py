@@ -20,6 +20,7 @@ from covermap.data.split import Split
 from covermap.models import load_model, num_features
 from covermap.report.page import write_report
 from covermap.two_dates import TwoDates
+from covermap.verbs.change import change
 from covermap.verbs.change_study import PLAIN, WAYS, change_study
 from covermap.verbs.check import check
 from covermap.verbs.evaluate import evaluate
@@ -27,6 +28,7 @@ from covermap.verbs.export_onnx import export_onnx
 from covermap.verbs.predict import predict
 from covermap.verbs.score import compare
 from covermap.verbs.train import train
+from tests.report.test_report import Page, svg
 
 SIDE, DATES = 320, ("2019-06-01", "2021-06-01")
 
@@ -109,6 +111,32 @@ def test_the_map_is_of_the_later_date_with_the_earlier_one_and_the_change_beside
     assert {"before.tif", "change.tif", "before.areas.csv", "confidence.tif"} <= {path.name for path in done.files}
 
 
+def test_the_page_shows_both_dates_their_maps_and_what_became_what(semantic):
+    evaluate(semantic)
+    predict(semantic.path("model"), semantic.config.data.images, semantic.path("map.tif"), overwrite=True)
+    page = Page(write_report(semantic).read_text())
+    alts = [alt for alt, _ in page.images["map"]]
+    assert ["of the image of" in alt for alt in alts] == [True, True, False, False]
+    assert [date in alt for date, alt in zip(DATES, alts, strict=False)] == [True, True]
+    text = " ".join(page.sections["map"].split())
+    assert "before.tif, the earlier date" in text
+    assert "map.tif, the later date" in text
+    examples = [alt.split(" of scene")[0] for alt, _ in page.images["examples"]]
+    assert examples[:6] == ["Image before, 2019-06-01", "Label", "Prediction", "Image after, 2021-06-01", "Label",
+                            "Prediction"]  # fmt: skip
+    assert len(page.images["confusion"]) == 2
+    assert "Probability of change" in page.sections["confidence"]
+    rows = page.table("Scores of each class")
+    assert rows[2][0] == "water, before"
+    water = next(c.colour for c in load_model(semantic.path("model")).legend.classes if c.name == "water")
+    assert water in svg(page.images["classes"][0][1])
+    assert f"covermap change {semantic.path('before.tif')}" in page.sections["change"]
+    change([semantic.path("before.tif"), semantic.path("map.tif")], semantic.path("from_to.tif"))
+    page = Page(write_report(semantic).read_text())
+    assert "2019-06-01 to 2021-06-01: from_to.tif counts" in " ".join(page.sections["change"].split())
+    assert len(page.images["change"]) == 3
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(pair, tmp_path):
     whole = train(config_of(pair, tmp_path / "whole", baseline=False, train={"epochs": 2}))
     half = config_of(pair, tmp_path / "half", baseline=False, train={"epochs": 2})
@@ -134,7 +162,9 @@ def test_change_alone_with_the_forest_on_both_dates_and_their_differences(pair, 
     assert done.summary.legend.names == ("unchanged", "changed")
     with rasterio.open(done.path) as dataset:
         assert dataset.tags()["COVERMAP_DATE"] == "/".join(DATES)
-    assert "AUPRC" in write_report(run).read_text()
+    page = Page(write_report(run).read_text())
+    assert "AUPRC" in page.sections["scores"]
+    assert "answers to compare with" not in page.sections["doubts"]
     with pytest.raises(DataError, match="the model takes 2"):
         predict(run.path("model"), run.config.data.images[:1], tmp_path / "one.tif")
 
