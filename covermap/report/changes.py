@@ -101,6 +101,15 @@ class Comparison:
         """Why, and hectares."""
         return [(reason, aside["area_ha"]) for reason, aside in self.found["set_aside"].items()]
 
+    @cached_property
+    def stale(self) -> list[str]:
+        """Maps that it was made of and that are others by now, where that can be told."""
+        sides = [self.found[key] for key in ("before", "after")]
+        known = [
+            (side["path"], told) for side in sides if (told := side.get("content")) and Path(side["path"]).is_file()
+        ]
+        return [path for path, told in known if open_dataset(path).tags().get("COVERMAP_CONTENT") != told]
+
     @property
     def estimate(self) -> dict[str, Any] | None:
         """Change as a whole, by the sample: mapped, estimated and true hectares; None without a current assessment.

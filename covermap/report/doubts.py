@@ -213,6 +213,8 @@ def _of_changes(changes: Sequence[Comparison]) -> Iterator[str]:
     """Counted change is the difference of two maps, of which each is wrong somewhere."""
     for one in changes:
         counted, name, sure = one.in_map["area_ha"], one.files[0], one.estimate
+        if one.stale:
+            yield f"{name} was made of another {_listed(one.stale)} than there is now: make it anew (covermap change)."
         if sure is None:
             yield (
                 f"{name} counts {counted:,.4g} ha of change. Errors of both maps add up, and all look like change: "

@@ -325,7 +325,7 @@ class Change:
             "map": None if self.path is None else str(self.path),
             **{
                 key: {"path": side.name, "legend": side.legend.name, "date": self.pair.dates[n],
-                      "route": list(way.route)}
+                      "route": list(way.route), "content": side.tags.get("COVERMAP_CONTENT")}
                 for key, side, way, n in sides
             },
             "legend": self.legend.name,

@@ -137,6 +137,20 @@ def test_a_change_map_made_anew_has_no_estimate(changed, run):
     assert "By the sample" not in text
 
 
+def test_a_change_map_of_a_map_that_was_made_anew_is_doubted(run):
+    mark = "COVERMAP_CONTENT"
+    for content in ("sha256:1", "sha256:2"):
+        with rasterio.open(run.path("later.tif"), "r+") as dataset:
+            dataset.update_tags(**{mark: content})
+        if content.endswith("1"):
+            compare(run, "change.tif")
+            assert "than there is now" not in page_of(run).sections["change"]
+    page = page_of(run)
+    told = f"made of another {run.path('later.tif')} than there is now"
+    assert told in squeezed(page.sections["change"])
+    assert told in squeezed(page.sections["doubts"])
+
+
 def test_false_change_and_questions_are_told(run):
     compare(run, "change.tif", ChangeRules(goals=("built-up",)), accuracy=(0.9, 0.8))
     page = page_of(run)
