@@ -225,7 +225,7 @@ def test_errors_are_as_many_as_expected(tmp_path: Path) -> None:
     false, missed = (codes > 0) & known & ~really, (codes == 0) & really
     assert found.errors is not None
     assert found.errors.false_change == pytest.approx(false.sum() * 0.01, rel=0.3)
-    assert found.errors.missed_change == pytest.approx(missed.sum() * 0.01, rel=0.3)
+    assert found.errors.missed_change == pytest.approx(missed.sum() * 0.01, rel=0.5)
     assert found.errors.known == pytest.approx(known.sum() * 0.01)
 
 
