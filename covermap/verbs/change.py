@@ -97,10 +97,11 @@ def change(
         parts = part_of(on_progress, 1, 2)
         on_progress = part_of(on_progress, 2, 2)
         _Files.of(out, len(maps)).claim((), joint=True, overwrite=overwrite)
-        mapped = map_dates(model, maps, out, rules, overwrite=overwrite, on_progress=parts)
+        own = target is None and not crosswalks
+        mapped = map_dates(
+            model, maps, out, rules, prior, own_legend=own, overwrite=overwrite, on_progress=parts
+        )  # fmt: skip
         maps, probabilities = mapped.maps, mapped.probability is None
-        if prior is not None and not probabilities:
-            raise ConfigError(f"{model} decides both dates itself: a prior has no effect", fix="leave --prior out")
     pairs, notes = _pairs(maps, legends, target, crosswalks, rules)
     if mapped is not None:
         layer = ChangeProbability(mapped.probability) if mapped.probability else None
