@@ -71,6 +71,16 @@ class TransitionPrior:
         """The share of pixels that change."""
         return float(1 - self.joint.trace())
 
+    @property
+    def surest(self) -> float:
+        """The highest probability of a change that 8-bit layers can give: their 0 stands for ZERO."""
+        k, weights = len(self.joint), self.weights
+        sure = np.where(np.eye(k, dtype=bool), 1.0, ZERO)  # a row for each class that is all that a layer shows
+        stays = (sure * np.diag(weights)) @ sure
+        total = sure @ weights @ sure
+        found = np.where(np.eye(k, dtype=bool) | (self.joint == 0), 0, 1 - stays / np.maximum(total, 1e-300))
+        return float(found.max())
+
     @staticmethod
     def persistence(share: float, shares: npt.ArrayLike) -> TransitionPrior:
         """A class stays with this probability overall, and becomes others by their shares (K,).

@@ -97,10 +97,11 @@ def change(
         parts = part_of(on_progress, 1, 2)
         on_progress = part_of(on_progress, 2, 2)
         _Files.of(out, len(maps)).claim((), joint=True, overwrite=overwrite)
-        mapped = map_dates(model, maps, out, rules, overwrite=overwrite, on_progress=parts)
+        own = target is None and not crosswalks
+        mapped = map_dates(
+            model, maps, out, rules, prior, own_legend=own, overwrite=overwrite, on_progress=parts
+        )  # fmt: skip
         maps, probabilities = mapped.maps, mapped.probability is None
-        if prior is not None and not probabilities:
-            raise ConfigError(f"{model} decides both dates itself: a prior has no effect", fix="leave --prior out")
     pairs, notes = _pairs(maps, legends, target, crosswalks, rules)
     if mapped is not None:
         layer = ChangeProbability(mapped.probability) if mapped.probability else None
@@ -109,11 +110,10 @@ def change(
     if probabilities:
         forbidden = rules.forbidden(pairs[0].legend)
         joint = Joint.of(pairs, PriorRule(prior or ESTIMATED), forbidden, rules.tolerance)
-        notes = (*notes, *joint.notes)
     files = _Files.of(out, len(maps))
     files.claim(pairs, joint=joint is not None, overwrite=overwrite)
     done = _compare(pairs, files, rules, joint, shares, overwrite=overwrite, on_progress=on_progress)
-    found = replace(done, notes=notes, more_files=(*done.more_files, *(mapped.files if mapped else ())))
+    found = replace(done, notes=(*notes, *done.notes), more_files=(*done.more_files, *(mapped.files if mapped else ())))
     if files.series is not None:
         write_text(files.series, json.dumps(plain(found.to_dict()), indent=2) + "\n")
     return found
@@ -167,13 +167,13 @@ def _compare(
     """The change map of each pair and, of three dates or more, the sequences."""
     forbidden, parts = rules.forbidden(pairs[0].legend), len(pairs) + (joint is not None) + 1
     steps = [*pairwise(range(len(files.dates))), (0, len(files.dates) - 1)]
-    alone, found, made, more = None, None, list[Change](), list[Path]()
+    alone, found, notes, made, more = None, None, list[str](), list[Change](), list[Path]()
     decision: dict[str, Any] | None = None
     with tempfile.TemporaryDirectory(dir=files.changes[0].parent, prefix=".change.") as folder:
         if joint is not None:
             alone = find_trajectories(*_maps_and_ways(pairs), forbidden)
             joint = decide_together(joint, files.dates, Path(folder), on_progress=part_of(on_progress, 1, parts))
-            pairs, more = joint.pairs, [*joint.files, *files.priors]
+            pairs, more, notes = joint.pairs, [*joint.files, *files.priors], joint.notes(rules.confidence)
             told = {"maps": files.dates, "prior_tables": files.priors}
             decision = {key: [*map(str, paths)] for key, paths in told.items()}
             decision |= {**joint.to_dict(), "alone": alone.rates}
@@ -193,7 +193,7 @@ def _compare(
                 found = find_trajectories(*_maps_and_ways(pairs), forbidden, on_progress=last)
                 write_text(files.trajectories, found.csv)
                 more += [path for path in (files.trajectories, files.series) if path]
-    return Changes(tuple(made), found, (), tuple(more), alone)
+    return Changes(tuple(made), found, tuple(notes), tuple(more), alone)
 
 
 def _maps_and_ways(pairs: Sequence[Pair]) -> tuple[list[ClassMap], list[Crosswalk]]:

@@ -108,14 +108,19 @@ class Joint:
             "probabilities": [str(layer.path) for layer in self.layers],
         }
 
-    @property
-    def notes(self) -> list[str]:
-        """What has to be known of the decision."""
+    def notes(self, confidence: float | None) -> list[str]:
+        """What has to be known of the decision; confidence: that is asked of a change."""
         found = [
             "the classes of all dates are decided together: change asks for more evidence than in maps of their own"
         ]
         if any("COVERMAP_SHIFTED" in side.map.tags for side in sides(self.pairs)):
             found.append("probabilities of a map are shifted (decision.adjust or threshold): P(change) is shifted too")
+        surest = max(prior.surest for prior in self.priors)
+        if confidence is not None and confidence > surest:
+            found.append(
+                f"no change of two dates can be more probable than {surest:.1%}, as layers hold nothing below 1 / 400: "
+                f"a confidence of {confidence:g} asks for more"
+            )
         return found
 
 

@@ -14,6 +14,7 @@ from covermap.core.train_config import PredictConfig
 from covermap.geo.products import layer_beside
 from covermap.hub import model_folder
 from covermap.models import read_card
+from covermap.verbs.change_joint import ESTIMATED, PriorRule
 from covermap.verbs.change_maps import require_dates
 from covermap.verbs.change_rules import ChangeRules
 from covermap.verbs.predict import predict_dates
@@ -41,23 +42,27 @@ def maps_folder(out: Path, num_dates: int) -> Path:
 
 
 def map_dates(
-    model: str | Path, given: Sequence[str | Path], out: Path, rules: ChangeRules, *,
-    overwrite: bool = False, on_progress: Tick = unseen,
+    model: str | Path, given: Sequence[str | Path], out: Path, rules: ChangeRules, prior: str | None = None, *,
+    own_legend: bool = True, overwrite: bool = False, on_progress: Tick = unseen,
 ) -> MappedDates:  # fmt: skip
     """Write date_1.tif, date_2.tif, ... into `maps_folder` as `predict` does, with probabilities where they are used.
 
-    given: images, PATH@DATE states a date. An interrupted call is continued by the same one. Raises ConfigError,
+    given: images, PATH@DATE states a date. rules, prior: what is asked of the maps, refused before any work where they
+    are to be compared in the model's own legend. An interrupted call is continued by the same one. Raises ConfigError,
     ModelError, and as `predict`.
     """
     stated = require_dates([str(each) for each in given], "images")
     where = model_folder(model)
     card = read_card(where)
     _require_classes(card, model, [path for path, _ in stated])
-    goal = rules.merged(card.legend).target
-    rules.asked(goal), rules.forbidden(goal)  # unknown classes are named before any work
+    semantic = card.task.name == SEMANTIC
+    if own_legend:
+        goal = rules.merged(card.legend).target
+        rules.asked(goal), rules.forbidden(goal), PriorRule(prior or ESTIMATED).read(goal)
+    if semantic and prior is not None:
+        raise ConfigError(f"{model} decides both dates itself: a prior has no effect", fix="leave --prior out")
     images = [ImageConfig(path=path, date=date) for path, date in stated]
     folder = maps_folder(out, len(images))
-    semantic = card.task.name == SEMANTIC
     if semantic and len(images) > 2:
         raise ConfigError(
             f"{model} tells change between two dates, {len(images)} images are given",

@@ -269,3 +269,13 @@ def test_forbidden_pairs_by_name() -> None:
         forbidden_pairs(["water"], LEGEND)
     with pytest.raises(LabelError, match="no class 'watr'"):
         forbidden_pairs(["watr > crop"], LEGEND)
+
+
+def test_how_sure_layers_can_be_of_a_change() -> None:
+    for prior in some_priors(4):
+        p1, p2 = (np.zeros((4, 16, 1), np.uint8) for _ in range(2))
+        for n, (a, b) in enumerate(product(range(4), repeat=2)):
+            p1[a, n], p2[b, n] = 200, 200
+        change = decide_pair(p1, p2, prior).change[:, 0].reshape(4, 4)
+        possible = ~np.eye(4, dtype=bool) & (prior.joint > 0)
+        assert prior.surest == pytest.approx(change[possible].max(), rel=1e-6)

@@ -107,6 +107,7 @@ def test_a_model_of_semantic_change_decides_itself(place, tmp_path: Path) -> Non
     assert told["expected_errors"]["mapped_ha"] == pytest.approx(changed.sum() * 0.01, rel=1e-5)
     with pytest.raises(ConfigError, match="decides both dates itself"):
         change(dated(place), tmp_path / "d.tif", model=model, prior="0.9")
+    assert not (tmp_path / "d_maps").exists()
     three = [*dated(place), write_third(place, tmp_path)]
     with pytest.raises(ConfigError, match="between two dates, 3 images are given"):
         change(three, tmp_path / "three", model=model)
@@ -136,6 +137,9 @@ def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path, monkeyp
         change(dated(place)[::-1], out, model=segmentation)
     with pytest.raises(LabelError):
         change(dated(place), out, model=segmentation, rules=ChangeRules(goals=("nothing",)))
+    with pytest.raises(ConfigError, match="'often' is no prior"):
+        change(dated(place), out, model=segmentation, prior="often")
+    assert not out.with_name("c_maps").exists()
     binary = trained(place, tmp_path / "runs", "change", label="change")
     with pytest.raises(ModelError, match="was trained for change") as caught:
         change(dated(place), out, model=binary)
