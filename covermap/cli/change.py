@@ -120,6 +120,10 @@ def _tell(done: Changes) -> None:
     for title, found in (("over all dates", done.trajectories), ("maps on their own", done.alone)):
         if found is not None:
             _tell_rates(title, found.rates, steps=found.num_dates > 2)
+    if done.contradictions is not None and done.contradictions.rate > 0:
+        typer.echo(
+            f"the change maps contradict each other on {done.contradictions.rate:.2%} (rules look at pairs alone)"
+        )
     for note in dict.fromkeys((*done.notes, *(note for pair in done.pairs for note in pair.notes))):
         typer.echo(f"note: {note}")
     typer.echo("wrote " + ", ".join(str(file) for file in done.files))

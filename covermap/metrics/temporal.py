@@ -11,27 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.errors import ConfigError
-from covermap.core.legend import IGNORE
 from covermap.metrics.confusion import same_shape
 
-Index = npt.NDArray[np.uint8]
 _Mask = npt.NDArray[np.bool_]
-
-
-class Count(NamedTuple):
-    """Pixels (or pixels times steps), and of how many."""
-
-    hits: int
-    of: int
-
-    @property
-    def rate(self) -> float:
-        """NaN of none."""
-        return self.hits / self.of if self.of else float("nan")
-
-    def plus(self, other: Count) -> Count:
-        """Those of two windows."""
-        return Count(self.hits + other.hits, self.of + other.of)
 
 
 class Violations(NamedTuple):
@@ -48,7 +30,12 @@ class Violations(NamedTuple):
     @property
     def rate(self) -> float:
         """All three of the known pixels; NaN of none. Maps of classes have 0: their changes follow from them."""
-        return Count(self.appeared + self.lost_first + self.lost_second, self.known).rate
+        hits = self.appeared + self.lost_first + self.lost_second
+        return hits / self.known if self.known else float("nan")
+
+    def plus(self, other: Violations) -> Violations:
+        """Those of two windows."""
+        return Violations(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class ExpectedErrors(NamedTuple):
@@ -63,13 +50,6 @@ class ExpectedErrors(NamedTuple):
         return ExpectedErrors(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-def flicker(classes: Index) -> Count:
-    """A-B-A of class indices (T, H, W): pixels that leave a class and are back a date later, of all steps of two."""
-    first, middle, last = classes[:-2], classes[1:-1], classes[2:]
-    known = (first != IGNORE) & (middle != IGNORE) & (last != IGNORE)
-    return Count(int(((first == last) & (first != middle) & known).sum()), int(known.sum()))
-
-
 def violations(c12: _Mask, c23: _Mask, c13: _Mask, known: _Mask | None = None) -> Violations:
     """Changes (H, W) between dates 1, 2 and 3, each mapped on its own; known: where all of them are."""
     same_shape(c12, c23)
@@ -78,13 +58,6 @@ def violations(c12: _Mask, c23: _Mask, c13: _Mask, known: _Mask | None = None) -
     rules = (~c12 & ~c23 & c13, c12 & ~c23 & ~c13, ~c12 & c23 & ~c13)
     appeared, lost_first, lost_second = (int((rule & seen).sum()) for rule in rules)
     return Violations(appeared, lost_first, lost_second, int(seen.sum()))
-
-
-def forbidden(before: Index, after: Index, pairs: _Mask) -> Count:
-    """Pixels of two dates whose pair of classes never happens, by pairs (K, K)."""
-    same_shape(before, after)
-    known = (before != IGNORE) & (after != IGNORE)
-    return Count(int(pairs[before[known], after[known]].sum()), int(known.sum()))
 
 
 def expected_errors(

@@ -35,19 +35,21 @@ from covermap.core.run import plain
 from covermap.data.class_map import ClassMap, require_same_place
 from covermap.data.one_legend import ways_to_one_legend
 from covermap.geo.products import layer_beside, names_beside
+from covermap.metrics.temporal import Violations
 from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together
 from covermap.verbs.change_maps import open_maps, says
 from covermap.verbs.change_model import MappedDates, map_dates
 from covermap.verbs.change_pair import claimed, compare_pair, part_of
 from covermap.verbs.change_rules import ChangeRules
-from covermap.verbs.trajectories import Trajectories, find_trajectories
+from covermap.verbs.trajectories import Trajectories, contradictions, find_trajectories
 from covermap.verbs.transitions import Change, ChangeProbability, Pair, sides, table_beside
 
 
 @dataclass(frozen=True)
 class Changes:
     """The change between neighbouring dates, then from the first to the last; with three dates or more also the
-    sequences of classes, alone: those of the maps before they were decided together. notes: of all.
+    sequences of classes, alone: those of the maps before they were decided together. notes: of all. contradictions: of
+    three dates, between the change maps of both steps and of the whole.
     """
 
     pairs: tuple[Change, ...]
@@ -55,6 +57,7 @@ class Changes:
     notes: tuple[str, ...] = ()
     more_files: tuple[Path, ...] = ()
     alone: Trajectories | None = None
+    contradictions: Violations | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -68,6 +71,7 @@ class Changes:
         return {
             "pairs": [pair.to_dict() for pair in self.pairs], "trajectories": len(self.trajectories.counted),
             "rates": self.trajectories.rates, "not_everywhere_px": self.trajectories.num_lost,
+            "contradictions": self.contradictions._asdict() if self.contradictions else None,
             "decision": self.pairs[0].decision, "notes": list(self.notes), "files": [str(file) for file in self.files],
         }  # fmt: skip
 
@@ -193,7 +197,8 @@ def _compare(
                 found = find_trajectories(*_maps_and_ways(pairs), forbidden, on_progress=last)
                 write_text(files.trajectories, found.csv)
                 more += [path for path in (files.trajectories, files.series) if path]
-    return Changes(tuple(made), found, tuple(notes), tuple(more), alone)
+    logic = contradictions(files.changes[:2], files.changes[2]) if len(files.dates) == 3 else None
+    return Changes(tuple(made), found, tuple(notes), tuple(more), alone, logic)
 
 
 def _maps_and_ways(pairs: Sequence[Pair]) -> tuple[list[ClassMap], list[Crosswalk]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ import numpy.typing as npt
 
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.engine import cores, map_ordered
+from covermap.core.from_to import UNCHANGED
 from covermap.core.legend import IGNORE, Legend
 from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import ClassMap
 from covermap.geo.grid import Window, partition
 from covermap.geo.legend_files import csv_text
 from covermap.geo.products import small_cache
+from covermap.geo.raster import open_dataset
+from covermap.metrics.temporal import Violations, violations
 
 _WINDOW_PX = (512, 2048)
 _Counted = dict[tuple[int, ...], tuple[int, float]]
@@ -92,6 +96,26 @@ def find_trajectories(
     order = sorted(found, key=lambda each: (-found[each][0], each))
     num_lost = grid.height * grid.width - sum(pixels for pixels, _ in found.values())
     return Trajectories(legend, len(maps), {each: found[each] for each in order}, num_lost, forbidden)
+
+
+@small_cache()
+def contradictions(steps: Sequence[Path], whole: Path) -> Violations:
+    """How often change maps of two steps and that of the whole contradict each other, over all that they know.
+
+    Comparisons of the same classes never do; rules that set changes aside, or maps of change that were learnt, may.
+    """
+    found: Violations | None = None
+    readers = [open_dataset(str(path)) for path in (*steps, whole)]
+    for window in partition(Window(0, 0, readers[0].height, readers[0].width), *_WINDOW_PX):
+        codes = [reader.read(1, window=window.rasterio) for reader in readers]
+        known = np.logical_and.reduce([code != reader.nodata for code, reader in zip(codes, readers, strict=True)])
+        # From-to maps hold 0 where nothing changed, binary ones 1.
+        still = [1 if code.dtype == np.uint8 else UNCHANGED for code in codes]
+        first, second, both = (code != no for code, no in zip(codes, still, strict=True))
+        part = violations(first, second, both, known)
+        found = part if found is None else found.plus(part)
+    assert found is not None
+    return found
 
 
 def _sequences(codes: Sequence[npt.NDArray[np.int64]], k: int, row_ha: npt.NDArray[np.float64]) -> _Counted:

@@ -1,4 +1,4 @@
-"""Flicker, contradictions and expected errors beside loops over pixels, on random cubes."""
+"""Contradictions and expected errors beside loops over pixels, on random cubes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import IGNORE
-from covermap.metrics.temporal import Count, expected_errors, expected_false_share, flicker, forbidden, violations
+from covermap.metrics.temporal import expected_errors, expected_false_share, violations
 
 
 def cube(seed: int, dates: int = 3, classes: int = 3) -> np.ndarray:
@@ -15,21 +15,6 @@ def cube(seed: int, dates: int = 3, classes: int = 3) -> np.ndarray:
     found = random.integers(0, classes, (dates, 17, 23)).astype(np.uint8)
     found[random.random(found.shape) < 0.1] = IGNORE
     return found
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_flicker_pixel_by_pixel(seed: int) -> None:
-    for dates in (2, 3, 5):
-        classes = cube(seed, dates)
-        hits = of = 0
-        for r, c in np.ndindex(17, 23):
-            for t in range(dates - 2):
-                a, b, d = (int(classes[t + i, r, c]) for i in range(3))
-                if IGNORE not in (a, b, d):
-                    of, hits = of + 1, hits + (a == d != b)
-        assert flicker(classes) == (hits, of)
-    assert np.isnan(flicker(cube(0, 2)).rate)
-    assert Count(1, 4).plus(Count(2, 4)).rate == 3 / 8
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -49,16 +34,6 @@ def test_contradictions_pixel_by_pixel(seed: int) -> None:
     assert violations(one, two, three).rate == 0  # what follows from classes contradicts nothing
     with pytest.raises(LabelError, match="differs in shape"):
         violations(c12, c23[1:], c13)
-
-
-def test_forbidden_pairs_are_counted() -> None:
-    before, after = cube(1)[:2]
-    pairs = np.array([[False, True, False], [False, False, False], [True, False, False]])
-    expected = sum(
-        pairs[a, b] for a, b in zip(before.ravel(), after.ravel(), strict=True) if a != IGNORE and b != IGNORE
-    )
-    known = (before != IGNORE) & (after != IGNORE)
-    assert forbidden(before, after, pairs) == (expected, known.sum())
 
 
 def test_errors_are_as_many_as_probabilities_say() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from covermap.core.errors import ConfigError, LabelError, OutputError
 from covermap.core.legend import load_legend
@@ -164,3 +165,28 @@ def test_a_change_map_of_too_many_codes_says_what_to_do(write_tif, tmp_path: Pat
     assert "--binary" in caught.value.fix
     change(paths, tmp_path / "b.tif", legends=["corine"], rules=ChangeRules(binary=True))
     assert sample(tmp_path / "b.tif", tmp_path / "s.csv", Plan(num=100)).design.strata[1].name == "changed"
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_change_maps_of_three_dates_are_asked_whether_they_contradict_each_other(
+    write_tif, tmp_path: Path, binary: bool
+) -> None:
+    maps = [patches(COVER[:4], (60, 70), seed, side=5) for seed in range(3)]
+    maps[2][:30] = maps[0][:30]
+    maps[1][:4] = 0
+    paths = [write_tif(f"{n}.tif", each, nodata=0) for n, each in enumerate(maps)]
+    plain = change(paths, tmp_path / "plain", rules=ChangeRules(binary=binary), **WC)
+    assert plain.contradictions is not None
+    assert plain.contradictions.rate == 0
+    assert plain.contradictions.known == 56 * 70
+    done = change(paths, tmp_path / "small", rules=ChangeRules(binary=binary, min_area="30px"), **WC)
+    codes = [rasterio.open(pair.path).read(1) for pair in done.pairs]
+    still, none = (1, 0) if binary else (0, 65535)
+    known = np.logical_and.reduce([code != none for code in codes])
+    c12, c23, c13 = (code != still for code in codes)
+    broken = (~c12 & ~c23 & c13) | (c12 & ~c23 & ~c13) | (~c12 & c23 & ~c13)
+    assert done.contradictions is not None
+    assert done.contradictions.rate == pytest.approx((broken & known).sum() / known.sum())
+    assert done.contradictions.rate > 0
+    told = json.loads((tmp_path / "small" / "series.json").read_text())["contradictions"]
+    assert told["known"] == known.sum()
