@@ -1,7 +1,8 @@
 """`change-study`: how is change best told? Three ways to learn it, on the same data, with equal budgets and intervals.
 
     segmentation      one network maps each date by itself; where the maps differ it changed (compared), or both are
-                      decided together with a prior of transitions (joint); the random forest beside it likewise
+                      decided together with a prior of transitions (joint): those of the train part's labels, or an
+                      estimate without labels; the random forest beside it likewise
     change            a network of two dates says whether it changed; what became what is then the segmentation's
     semantic change   a network of two dates says all of it
 
@@ -33,6 +34,7 @@ from covermap.data.reference import with_reference
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split, Tile
 from covermap.data.stats import with_own_statistics
+from covermap.geo.grid import partition
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.change import Pair
 from covermap.metrics.intervals import compare, over_seeds
@@ -50,12 +52,13 @@ from covermap.verbs.transition_details import TransitionDetails
 PLAIN = "segmentation, compared"
 WAYS = {
     PLAIN: "maps of both dates by one network; where they differ it changed",
-    "segmentation, joint": "the same probabilities, both dates decided together with a prior of transitions",
+    "segmentation, joint": "the same probabilities, both dates decided together, by the train part's transitions",
+    "segmentation, joint by estimate": "likewise, by transitions that probabilities of the val part tell themselves",
     "change": "a network of two dates says whether it changed, not what became what",
     "change, segmentation's classes": "where that network says so, the likeliest two classes of the segmentation",
     "semantic change": "a network of two dates says what became what",
     "forest, compared": "maps of both dates by a random forest on single pixels",
-    "forest, joint": "the forest's probabilities, both dates decided together",
+    "forest, joint": "the forest's probabilities, both dates decided together, by the train part's transitions",
 }
 BINARY = ("f1", "iou", "kappa")
 """Scores that a way without classes has, too."""
@@ -109,7 +112,7 @@ def change_study(
         kept[seed] = _judge(runs, scenes, task)
     assert study is not None
     study.rows, study.differences = _rows(kept), _differences(kept)
-    study.notes += _notes(study)
+    study.notes += _notes(study, config)
     write_text(out / "study.json", json.dumps(plain(study.to_dict()), indent=2) + "\n")
     head = ["way", "score", "mean", "sd", "low", "high"]
     write_text(out / "study.csv", csv_text(head, [[row[key] for key in head] for row in study.rows]))
@@ -182,9 +185,12 @@ def _judge(runs: Mapping[str, Run], scenes: Sequence[Scene], task: Task) -> dict
     if single.path("baseline/config.json").is_file():
         models["forest"] = TwoDates(_load(single, "baseline"), scenes)
     changed = open_scenes(runs["change"].config.data)
-    priors: dict[str, TransitionPrior] = {
-        key: _prior(models[key], scenes, split, single) for key in ("segmentation", "forest") if key in models
-    }
+    known = _transitions(scenes, split, len(task.legend))
+    priors = {"segmentation, joint": _prior(known, balanced=False)}
+    priors["segmentation, joint by estimate"] = _estimated(models["segmentation"], scenes, split, single)
+    forest = single.config.baseline
+    if forest and "forest" in models:
+        priors["forest, joint"] = _prior(known, balanced=forest.balanced)
     settings = single.config.predict
 
     def asked(key: str, part: str = "test") -> Iterator[Compared]:
@@ -207,8 +213,30 @@ def _load(run: Run, folder: str) -> LandModel:
     return load_model(run.path(folder), device=device_of(settings.device), precision=settings.precision)
 
 
-def _prior(model: LandModel, scenes: Sequence[Scene], split: Split, run: Run) -> TransitionPrior:
-    """What becomes what, by the model's own probabilities of the val part (of the test part, where there is none)."""
+def _transitions(scenes: Sequence[Scene], split: Split, k: int) -> npt.NDArray[np.float64]:
+    """Pixels of each pair of classes (K, K) in the train part, and a pixel spread over all pairs."""
+    found = np.full((k, k), 1 / k**2)
+    for scene in scenes:
+        for block in partition(scene.grid.window, 2048, 2048):
+            before, after, _ = split.target(scene, block, "train")
+            known = np.isfinite(before) & np.isfinite(after)
+            keys = before[known].astype(np.intp) * k + after[known].astype(np.intp)
+            found += np.bincount(keys, minlength=k * k).reshape(k, k)
+    return found
+
+
+def _prior(transitions: npt.NDArray[np.float64], *, balanced: bool) -> TransitionPrior:
+    """The prior of known transitions. balanced: whether the model was taught that all classes are as frequent."""
+    joint = transitions / transitions.sum()
+    even = np.full(len(joint), 1 / len(joint))
+    return TransitionPrior(joint, *((even, even) if balanced else (joint.sum(1), joint.sum(0))))
+
+
+def _estimated(model: LandModel, scenes: Sequence[Scene], split: Split, run: Run) -> TransitionPrior:
+    """What becomes what, by the model's own probabilities of the val part (of the test part, where there is none).
+
+    One network's errors on both dates are alike, which looks like classes that stay: too little change is estimated.
+    """
     k = len(model.task.legend)
     part = "val" if any(tile.part == "val" for tile in split.tiles) else "test"
     compared = answers_of(model, with_own_statistics(scenes, model.spec), split, part, settings=run.config.predict)
@@ -224,11 +252,12 @@ def _prior(model: LandModel, scenes: Sequence[Scene], split: Split, run: Run) ->
 def _said(here: Mapping[str, Compared], priors: Mapping[str, TransitionPrior], k: int) -> dict[str, Pair]:
     """The answer of each way for a strip."""
     found = {}
-    for key in [key for key in priors if key in here]:
+    for key in [key for key in ("segmentation", "forest") if key in here]:
         before, after = (here[key].answers[part] for part in (slice(k), slice(k, 2 * k)))
         found[f"{key}, compared"] = Pair(before.argmax(0).astype(np.uint8), after.argmax(0).astype(np.uint8))
-        joint = decide_pair(before, after, priors[key])
-        found[f"{key}, joint"] = Pair(joint.before, joint.after)
+        for way in [way for way in priors if way.startswith(key)]:
+            joint = decide_pair(before, after, priors[way])
+            found[way] = Pair(joint.before, joint.after)
     if "change" in here:
         change = here["change"].answers
         nothing = np.full(change.shape[1:], IGNORE, np.uint8)
@@ -273,9 +302,15 @@ def _differences(kept: Mapping[int, Mapping[str, TransitionDetails]]) -> list[di
     return rows
 
 
-def _notes(study: Study) -> list[str]:
+def _notes(study: Study, config: RunConfig) -> list[str]:
     """What has to be known to read the numbers."""
     found = [f"each network: {study.budget['steps']:,} steps, {study.budget['images']:,} images of one date"]
+    weights = config.train.class_weights
+    if weights != "none":
+        found.append(
+            f"class_weights {weights}: probabilities do not hold the classes' shares, which joint decisions take for "
+            "granted"
+        )
     if len(study.seeds) < 3:
         found.append("fewer than three seeds do not tell how much training varies")
     return found
