@@ -31,6 +31,9 @@ ZERO, LEAST = 4e-4, 1e-6
 """What a layer's 0, all below 1 / 400, stands for, and the least of floats. Where a calibrated model is right in nine
 of ten pixels, probabilities that are rounded to 0 have a mean of 3e-4 to 5e-4 (normal classes, 5 to 11 of them)."""
 MOST_PX = 1 << 18
+UNSEEN = 1e-4
+"""Share that is spread over all pairs of classes where areas tell what happens."""
+TOTAL = "total"
 _ROUNDS, _STILL = 500, 1e-6
 Floats = npt.NDArray[np.float64]
 Shares = npt.NDArray[Any]
@@ -116,15 +119,32 @@ class TransitionPrior:
         return TransitionPrior(joint, before, before if shares is None else _shares(joint.sum(0)))
 
     @staticmethod
+    def of_areas(areas: npt.ArrayLike) -> TransitionPrior:
+        """From hectares or pixels of each pair of classes (K, K), as change between labels or maps gives them.
+
+        The probabilities are taken to hold the classes' shares of either date. A ten-thousandth is spread over all
+        pairs, so that what the labels did not show is rare, not impossible. Raises ConfigError.
+        """
+        table = np.asarray(areas, np.float64)
+        if table.ndim != 2 or len(table) != table.shape[-1] or not ((table >= 0).all() and table.sum() > 0):
+            raise ConfigError(f"areas of transitions {table.shape} hold nothing, or less", fix="give (K, K) from 0")
+        joint = (table / table.sum() + UNSEEN / table.size) / (1 + UNSEEN)
+        return TransitionPrior(joint, joint.sum(1), joint.sum(0))
+
+    @staticmethod
     def read(path: str | Path, legend: Legend) -> TransitionPrior:
         """A matrix by class names: CSV with the classes after in its first row, or YAML {before: {after: share}}.
 
-        Every class has a row; pairs that are missing never happen. Raises ConfigError, LabelError (unknown names).
+        Every class has a row; pairs that are missing never happen. A CSV with a row and a column of totals holds areas
+        (matrix.csv of change, see of_areas). Raises ConfigError, LabelError (unknown names).
         """
         path = Path(path)
         try:
             text = path.read_text(encoding="utf-8-sig")
             rows = _yaml_rows(text) if path.suffix.lower() in (".yaml", ".yml") else _csv_rows(text)
+            areas = bool(rows) and rows[-1][0] == TOTAL and TOTAL not in legend.names
+            if areas:
+                rows = [(name, {k: v for k, v in row.items() if k != TOTAL}) for name, row in rows[:-1]]
             table = np.zeros((len(legend), len(legend)))
             seen = [legend.index_of(before) for before, _ in rows]
             for a, (_, row) in zip(seen, rows, strict=True):
@@ -141,7 +161,7 @@ class TransitionPrior:
             raise ConfigError(
                 f"{path} has not one row for each class of {legend.name}: {', '.join(lost[:5])}", fix="give each one"
             )
-        return TransitionPrior.given(table)
+        return TransitionPrior.of_areas(table) if areas else TransitionPrior.given(table)
 
     @staticmethod
     def estimate(

@@ -38,7 +38,10 @@ _POSTERIOR = 1 << 23
 """Numbers of the posteriors of a window, at most."""
 _SAMPLE_SIDE_PX, _SAMPLE_PX = 256, 1 << 22
 """Of a window of the sample, and known pixels from which on it is large enough."""
-_FILES = ("estimate", "none", "a share that stays, such as 0.95", "a table of transitions (CSV, YAML)")
+_FILES = (
+    "estimate", "none", "a share that stays, such as 0.95",
+    "a table of transitions (CSV, YAML; matrix.csv of change between labels)",
+)  # fmt: skip
 Shares = npt.NDArray[np.uint8]
 
 
@@ -113,6 +116,11 @@ class Joint:
         found = [
             "the classes of all dates are decided together: change asks for more evidence than in maps of their own"
         ]
+        if self.prior.text == ESTIMATED:
+            found.append(
+                "the prior is estimated as if errors of the dates were independent; one model errs alike on both, which "
+                "looks like no change: labels of both dates tell better (--prior FILE)"
+            )
         if any("COVERMAP_SHIFTED" in side.map.tags for side in sides(self.pairs)):
             found.append("probabilities of a map are shifted (decision.adjust or threshold): P(change) is shifted too")
         surest = max(prior.surest for prior in self.priors)

@@ -214,8 +214,8 @@ def _load(run: Run, folder: str) -> LandModel:
 
 
 def _transitions(scenes: Sequence[Scene], split: Split, k: int) -> npt.NDArray[np.float64]:
-    """Pixels of each pair of classes (K, K) in the train part, and a pixel spread over all pairs."""
-    found = np.full((k, k), 1 / k**2)
+    """Pixels of each pair of classes (K, K) in the train part."""
+    found = np.zeros((k, k))
     for scene in scenes:
         for block in partition(scene.grid.window, 2048, 2048):
             before, after, _ = split.target(scene, block, "train")
@@ -227,9 +227,9 @@ def _transitions(scenes: Sequence[Scene], split: Split, k: int) -> npt.NDArray[n
 
 def _prior(transitions: npt.NDArray[np.float64], *, balanced: bool) -> TransitionPrior:
     """The prior of known transitions. balanced: whether the model was taught that all classes are as frequent."""
-    joint = transitions / transitions.sum()
-    even = np.full(len(joint), 1 / len(joint))
-    return TransitionPrior(joint, *((even, even) if balanced else (joint.sum(1), joint.sum(0))))
+    found = TransitionPrior.of_areas(transitions)
+    even = np.full(len(found.joint), 1 / len(found.joint))
+    return TransitionPrior(found.joint, even, even) if balanced else found
 
 
 def _estimated(model: LandModel, scenes: Sequence[Scene], split: Split, run: Run) -> TransitionPrior:

@@ -279,3 +279,21 @@ def test_how_sure_layers_can_be_of_a_change() -> None:
         change = decide_pair(p1, p2, prior).change[:, 0].reshape(4, 4)
         possible = ~np.eye(4, dtype=bool) & (prior.joint > 0)
         assert prior.surest == pytest.approx(change[possible].max(), rel=1e-6)
+
+
+def test_areas_of_transitions_are_a_prior_in_which_nothing_is_impossible(tmp_path: Path) -> None:
+    areas = np.array([[90.0, 10.0, 0.0], [0.0, 60.0, 0.0], [4.0, 6.0, 30.0]])
+    prior = TransitionPrior.of_areas(areas)
+    np.testing.assert_allclose(prior.joint, areas / areas.sum(), atol=2e-4)
+    np.testing.assert_allclose(prior.before, prior.joint.sum(1))
+    np.testing.assert_allclose(prior.after, prior.joint.sum(0))
+    assert prior.joint.sum() == pytest.approx(1)
+    assert (prior.joint > 0).all()
+    rows = [[name, *row, sum(row)] for name, row in zip(LEGEND.names, areas.tolist(), strict=True)]
+    rows.append(["total", *areas.sum(0).tolist(), areas.sum()])
+    text = "\n".join(",".join(map(str, row)) for row in [["from \\ to", *LEGEND.names, "total"], *rows])
+    (tmp_path / "matrix.csv").write_text(text)
+    np.testing.assert_allclose(TransitionPrior.read(tmp_path / "matrix.csv", LEGEND).joint, prior.joint)
+    for wrong in (np.zeros((3, 3)), -areas, areas[:2]):
+        with pytest.raises(ConfigError, match="hold nothing"):
+            TransitionPrior.of_areas(wrong)
