@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from covermap.core.crosswalk import Crosswalk, read_crosswalk
 from covermap.core.errors import ConfigError
@@ -38,11 +38,13 @@ from covermap.geo.products import layer_beside, names_beside
 from covermap.metrics.temporal import Violations
 from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together
 from covermap.verbs.change_maps import open_maps, says
-from covermap.verbs.change_model import MappedDates, map_dates
 from covermap.verbs.change_pair import claimed, compare_pair, part_of
 from covermap.verbs.change_rules import ChangeRules
 from covermap.verbs.trajectories import Trajectories, contradictions, find_trajectories
 from covermap.verbs.transitions import Change, ChangeProbability, Pair, sides, table_beside
+
+if TYPE_CHECKING:
+    from covermap.verbs.change_model import MappedDates
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ def change(
     shares = _accuracies(accuracy, len(maps))
     mapped: MappedDates | None = None
     if model is not None:
+        from covermap.verbs.change_model import map_dates  # brings torch along, which maps need not
+
         parts = part_of(on_progress, 1, 2)
         on_progress = part_of(on_progress, 2, 2)
         _Files.of(out, len(maps)).claim((), joint=True, overwrite=overwrite)

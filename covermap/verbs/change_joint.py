@@ -118,8 +118,8 @@ class Joint:
         ]
         if self.prior.text == ESTIMATED:
             found.append(
-                "the prior is estimated as if errors of the dates were independent; one model errs alike on both, which "
-                "looks like no change: labels of both dates tell better (--prior FILE)"
+                "the prior is estimated as if errors of the dates were independent; one model errs alike on both, "
+                "which looks like no change: labels of both dates tell better (--prior FILE)"
             )
         if any("COVERMAP_SHIFTED" in side.map.tags for side in sides(self.pairs)):
             found.append("probabilities of a map are shifted (decision.adjust or threshold): P(change) is shifted too")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from functools import partial
 from pathlib import Path
@@ -474,3 +476,10 @@ def test_the_real_maps_of_corine(shared: Path, tmp_path: Path) -> None:
     coarse = change(paths, tmp_path / "ipcc.tif", legends=["corine"], target="ipcc").pairs[0]
     assert coarse.scores["changed_share"] < found.scores["changed_share"]
     assert cog_validate(tmp_path / "change.tif", quiet=True)[0]
+
+
+def test_comparing_maps_does_not_wait_for_torch() -> None:
+    """It costs seconds and 250 MB, which only images that a model maps need."""
+    code = "import sys, covermap.verbs.change; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
