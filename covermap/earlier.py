@@ -15,7 +15,7 @@ from torch import Tensor
 from covermap.card import ModelCard
 from covermap.core.config import RunConfig
 from covermap.core.errors import BandError, GridError, ModelError
-from covermap.core.task import KINDS, Task
+from covermap.core.task import KINDS, SIAMESE, Task
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
 from covermap.geo.grid import similar_gsd
@@ -70,7 +70,8 @@ class Earlier:
     def require_same_parts(self, build: Mapping[str, Any]) -> None:
         """Raise ModelError where it is another network than the arguments of build_model mean."""
         for key, mine in json.loads(json.dumps(build)).items():
-            theirs = self.card.build.get(key, ModelConfig.model_fields[key].default)
+            field = ModelConfig.model_fields.get(key)
+            theirs = self.card.build.get(key, field.default if field else None)
             if theirs != mine and key == "extra":
                 raise ModelError(
                     f"model.start: {self.name} adds {'no' if theirs is None else 'other'} features of an earlier model",
@@ -116,6 +117,11 @@ class Earlier:
 
         Returns a note; raises ModelError where weights do not fit.
         """
+        if self.card.task.name != task.name and {self.card.task.name, task.name} & set(SIAMESE):
+            raise ModelError(
+                f"model.start: {self.name} is of task {self.card.task.name}, not {task.name}: their networks differ",
+                fix="start from a model of the same task, or from published weights (model.weights)",
+            )
         old, new = self.card.legend.names, task.legend.names
         if old != new and "order" in (task.kind.takes, self.card.task.kind.takes):
             raise ModelError(
@@ -125,8 +131,9 @@ class Earlier:
         tensors, own = self.tensors(), network.state_dict()
         if old != new:
             # What changes its shape with the number of classes has a row for each.
+            each = 2 if task.kind.takes == "transitions" else 1
             with init_empty_weights():
-                larger = build_model(network.spec, len(new) + 1, **build).state_dict()
+                larger = build_model(network.spec, task.num_channels + each, **build).state_dict()
             pairs = [(new.index(each), old.index(each)) for each in new if each in old]
             for name in [name for name in own if own[name].shape != larger[name].shape and name in tensors]:
                 theirs, mine = tensors[name], own[name].clone()

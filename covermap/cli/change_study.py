@@ -64,11 +64,15 @@ def _tell(found: Study) -> None:
     rows = [[way, *(cell(way, score) for score in SHOWN)] for way in ways]
     show.table(rows, ["way", *SHOWN], title=f"test part, mean over {len(found.seeds)} seeds")
     rows = [
-        [row["way"], row["score"], row["mean"], row["blocks_low"], row["blocks_high"], row["p"]]
+        [row["way"], row["score"], row["blocks_value"], row["blocks_low"], row["blocks_high"], row["p"]]
         for row in found.differences
         if row["score"] in ("sek_from_to", "sek_dates_stacked", "f1")
     ]
-    show.table(rows, ["way", "score", "difference", "low", "high", "p"], title=f"minus {PLAIN} (blocks of ground)")
+    show.table(
+        rows,
+        ["way", "score", "difference", "low", "high", "p"],
+        title=f"minus {PLAIN}: all seeds together, blocks of ground",
+    )
     for note in found.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"wrote {found.out / 'study.json'}, {found.out / 'study.csv'}")

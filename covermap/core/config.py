@@ -168,6 +168,8 @@ class DataConfig(Section):
         if self.source is None and isinstance(self.labels, list) != (self.label != "class"):
             if self.label != "change" or not self.labels:
                 raise ValueError("data.label change, dates and single go with labels of each date, [before, after]")
+        if isinstance(self.labels, list) and len(set(self.labels)) < len(self.labels):
+            raise ValueError("data.labels names one file twice: give that of each date")
         if self.change and not isinstance(self.labels, list):
             raise ValueError(
                 "data.change goes with labels of each date; a mask alone is data.labels, with label: change"

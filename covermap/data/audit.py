@@ -31,6 +31,7 @@ from covermap.data.scene import Scene, open_found
 from covermap.data.source import find_scenes
 from covermap.data.split import Split, part_counts
 from covermap.data.store import verify
+from covermap.data.transitions import Changed, chosen_labels
 from covermap.geo.grid import Window, partition
 from covermap.geo.raster import Raster, grid_of, open_dataset, own_file
 
@@ -99,10 +100,14 @@ def audit_data(config: RunConfig, *, on_progress: Tick = unseen) -> Audit:
     data = config.data.model_copy(update={"unknown_codes": "ignore"})
     try:
         found = find_scenes(data, refuse=audit.refuse)
-        paths = list(dict.fromkeys(files.labels["class"].path for files in found.scenes if "class" in files.labels))
-        labels = bool(paths) or any(files.chip_class is not None for files in found.scenes)
+        chosen = chosen_labels(found, data).scenes
+        own = ("class", "before", "after")
+        paths = [files.labels[key].path for files in chosen for key in own if key in files.labels]
+        paths = list(dict.fromkeys(paths))
+        masks = data.label != "class" and any("change" in files.labels for files in chosen)
+        labels = bool(paths) or masks or any(files.chip_class is not None for files in chosen)
         try:
-            if labels:
+            if labels and not (masks and not paths):
                 find_legend(data, paths, own=found.legend)
         except CovermapError as error:
             audit.add("label values", error.message, paths if len(paths) == 1 else ())
@@ -261,10 +266,20 @@ def _split(scenes: Sequence[Scene], config: RunConfig) -> Split:
     return make_split(scenes, config.split, size_px=side_of_windows(scenes, config), chips=chips)
 
 
+def _rasters(scene: Scene) -> list[RasterLabels]:
+    """The label rasters of a scene: its own, or those of two dates and their mask."""
+    pair = scene.labels.target if isinstance(scene.labels, Changed) else None
+    found = (pair.before, pair.after, pair.mask) if pair else (scene.labels,)
+    return [one for one in found if isinstance(one, RasterLabels)]
+
+
 def _judge_codes(audit: Audit, *, error: bool) -> None:
     """Codes of label rasters that the legend does not know, and files of which a part is damaged."""
-    labels = {s.labels.source: s.labels for s in audit.scenes if isinstance(s.labels, RasterLabels)}
-    names = {key: [s.name for s in audit.scenes if getattr(s.labels, "source", "") == key] for key in labels}
+    labels, names = dict[str, RasterLabels](), dict[str, list[str]]()
+    for scene in audit.scenes:
+        for one in _rasters(scene):
+            labels[one.source] = one
+            names.setdefault(one.source, []).append(scene.name)
 
     def count(key: str) -> tuple[str, Counter[float], CovermapError | None]:
         counts = Counter[float]()

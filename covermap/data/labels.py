@@ -54,7 +54,9 @@ class RasterLabels:
         dataset = open_codes(file.source) if file.is_plain else open_dataset(file.source)
         mine = _grid_of(file, dataset, grid)
         nodata = config.label_nodata if config.label_nodata is not None else dataset.nodata
-        if nodata is not None and np.isfinite(nodata) and nodata in legend.codes:
+        if file.codes is not None:  # what its numbers mean is known, whatever the file says of one of them
+            nodata = None if dataset.nodata in file.codes else dataset.nodata
+        elif nodata is not None and np.isfinite(nodata) and nodata in legend.codes:
             name = legend.names[legend.codes.index(int(nodata))]
             raise LabelError(
                 f"{path}: code {int(nodata)} is both the file's nodata and the class {name!r}",

@@ -17,7 +17,10 @@ from covermap.data.split import PARTS, Split, Tile
 from covermap.geo.grid import partition
 from covermap.geo.rasterize import VectorLabels
 
-OTHER_IMAGES = "parts show the same ground in different images: the scores are of other images, not places"
+OTHER_IMAGES = (
+    "parts show the same ground, in different images or pairs of dates that may share one: the scores are of other "
+    "images, not places"
+)
 
 
 def with_shared_ground(split: Split, scenes: Sequence[Scene], named: Mapping[str, str], *, by_user: bool) -> Split:

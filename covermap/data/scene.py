@@ -56,6 +56,8 @@ class Scene:
     statistics: OwnStatistics = field(default_factory=dict)
     target: Target | None = None
     chip_classes: ChipClasses | None = None
+    more_labels: tuple[str, ...] = ()
+    """Further label files, as those of two dates."""
 
     @property
     def bands(self) -> dict[str, tuple[str, ...]]:
@@ -73,15 +75,15 @@ class Scene:
     def paths(self) -> list[str]:
         """All files that the scene reads, by the names they were given."""
         found = [own_file(path) for raster in self.rasters.values() for path in raster.paths]
-        return [*found, self.labels_path] if self.labels_path else found
+        return [*found, *filter(None, [self.labels_path]), *self.more_labels]
 
     @property
     def files(self) -> list[str]:
         """All local files that the scene's pixels, labels and targets come from."""
         rasters = [*self.rasters.values(), *(raster for raster, _ in (self.target.bands if self.target else ()))]
         found = [file for raster in rasters for path in raster.paths for file in files_behind(path)]
-        if self.labels_path:
-            found += [self.labels_path] if is_vector(self.labels_path) else files_behind(self.labels_path)
+        for path in (*filter(None, [self.labels_path]), *self.more_labels):
+            found += [path] if is_vector(path) else files_behind(path)
         return list(dict.fromkeys(found))
 
     def read(self, window: Window, *, labels: bool = False, target: bool = False) -> Sample:
@@ -226,14 +228,16 @@ def _open_scene(files: SceneFiles, config: DataConfig, legend: Legend | None) ->
     if classes and legend:
         labels = open_labels(classes, grid=grid, config=config, legend=legend, image_name=image_name)
     path = classes.path if classes and labels else None
+    more: tuple[str, ...] = ()
     numbers = open_target(files.targets, config.target, grid, labels, where=image_name)
     if config.label in ("change", "dates") and files.labels:
         pair = open_transitions(files, grid=grid, config=config, legend=legend, image_name=image_name)
         labels, numbers = Changed(pair), pair if config.label == "dates" else None
+        more = tuple(dict.fromkeys(file.path for file in files.labels.values()))
     notes += labels.notes if labels else []
     return Scene(
         files.name, grid, stacked, labels, path, added, notes, images, files.part, files.place, channels,
-        target=numbers, chip_classes=_chip_classes(files, config, legend),
+        target=numbers, chip_classes=_chip_classes(files, config, legend), more_labels=more,
     )  # fmt: skip
 
 

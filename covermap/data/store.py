@@ -109,6 +109,11 @@ def write_store(
     Raises OutputError (the folder holds something else, the disk is full) and whatever opening the scenes raises.
     """
     out = Path(out)
+    if config.label != "class":
+        raise ConfigError(
+            f"data.label: {config.label}: labels of two dates are not prepared",
+            fix="train on the files as they are; or prepare the images alone, with data.label: class",
+        )
     found = find_scenes(config)
     path = config.target and config.target.path
     if any(files.targets for files in found.scenes) and (not path or (tiling and "*" in path)):

@@ -169,7 +169,7 @@ def _pairs(files: SceneFiles, config: DataConfig) -> list[SceneFiles]:
     num = max(len(images) for images in series)
     if num < 2:
         raise DataError(f"{files.name} has one date; change needs two", fix=_MORE_DATES)
-    if len(masks) not in (0, num - 1) or (config.label == "dates" and len(dated) != num) or not (masks or dated):
+    if len(masks) not in (0, num - 1) or (len(dated) != num and (config.label == "dates" or not masks)):
         what = f"{len(dated)} dates with classes and {len(masks)} masks of change"
         raise ConfigError(
             f"data.label: {config.label}: {files.name} has {num} images and {what}",
@@ -220,11 +220,20 @@ def _series(files: SceneFiles) -> list[list[ImageConfig]]:
         found.setdefault(image.sensor, []).append(image)
     for images in found.values():
         for one, other in pairwise(images):
+            if one.path == other.path or (one.date and one.date == other.date):
+                both = f"both of {one.date}" if one.path != other.path else f"the same file, {one.path}"
+                raise DataError(f"{files.name}: two dates are {both}", fix="name an image of another date")
             if one.date and other.date and one.date > other.date:
                 raise DataError(
                     f"{files.name}: {other.date} comes after {one.date}",
                     fix="name the images in the order of their dates",
                 )
+    longest = max(map(len, found.values()))
+    if odd := [str(sensor) for sensor, images in found.items() if len(images) not in (1, longest)]:
+        raise DataError(
+            f"{files.name} has {longest} dates, but {len(found[odd[0]])} of {odd[0]}",
+            fix="give each sensor as many dates as the others, or one",
+        )
     return list(found.values())
 
 

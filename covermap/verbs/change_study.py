@@ -100,6 +100,8 @@ def change_study(
             f"a study of change compares ways to learn what became what, the config's task is "
             f"{config.task_section.name}", fix="set task: semantic_change and data.label: dates",
         )  # fmt: skip
+    if config.train.patience:
+        raise ConfigError("train.patience would give each way another number of steps", fix="leave it out of a study")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds {list(seeds)} are none, or one twice", fix="give for example --seeds 0,1,2")
     kept: dict[int, dict[str, TransitionDetails]] = {}
@@ -112,7 +114,7 @@ def change_study(
         kept[seed] = _judge(runs, scenes, task)
     assert study is not None
     study.rows, study.differences = _rows(kept), _differences(kept)
-    study.notes += _notes(study, config)
+    study.notes += _notes(study)
     write_text(out / "study.json", json.dumps(plain(study.to_dict()), indent=2) + "\n")
     head = ["way", "score", "mean", "sd", "low", "high"]
     write_text(out / "study.csv", csv_text(head, [[row[key] for key in head] for row in study.rows]))
@@ -138,7 +140,9 @@ def _train(
         own = _labelled(base, label, task=task, name=f"{task}_{seed}")
         split = own.split.model_copy(update={"method": "csv", "path": str(paths.get(label, paths["dates"]))})
         many = 2 if label == "single" else 1  # a window of two dates shows two images
-        settings = own.train.model_copy(update={"steps_per_epoch": steps, "batch_size": many * base.train.batch_size})
+        # Semantic change knows no class weights, so no way has any.
+        fair = {"steps_per_epoch": steps, "batch_size": many * base.train.batch_size, "class_weights": "none"}
+        settings = own.train.model_copy(update=fair)
         if task != "semantic_change":
             settings = settings.model_copy(update={"loss": "auto", "loss_options": {}, "monitor": "auto"})
         model = own.model.model_copy(update={"dates": None}) if label == "single" else own.model
@@ -215,14 +219,17 @@ def _load(run: Run, folder: str) -> LandModel:
 
 def _transitions(scenes: Sequence[Scene], split: Split, k: int) -> npt.NDArray[np.float64]:
     """Pixels of each pair of classes (K, K) in the train part."""
-    found = np.zeros((k, k))
+    found, still = np.zeros((k, k)), 0
     for scene in scenes:
         for block in partition(scene.grid.window, 2048, 2048):
-            before, after, _ = split.target(scene, block, "train")
+            before, after, changed = split.target(scene, block, "train")
             known = np.isfinite(before) & np.isfinite(after)
             keys = before[known].astype(np.intp) * k + after[known].astype(np.intp)
             found += np.bincount(keys, minlength=k * k).reshape(k, k)
-    return found
+            still += int((~known & (changed == 0)).sum())
+    # Where classes are labelled only where they changed, the others are taken to be as frequent among what stayed.
+    shares = (found.sum(0) + found.sum(1)) / max(2 * found.sum(), 1)
+    return np.asarray(found + still * np.diag(shares if shares.any() else np.full(k, 1 / k)))
 
 
 def _prior(transitions: npt.NDArray[np.float64], *, balanced: bool) -> TransitionPrior:
@@ -296,21 +303,16 @@ def _differences(kept: Mapping[int, Mapping[str, TransitionDetails]]) -> list[di
             told = over_seeds([mine - other for mine, other in each])
             mine, other = (np.sum([pair[i].blocks.stacked() for pair in pairs], 0) for i in (0, 1))
             ground = compare(mine, other, score)
-            rows.append({"way": way, "score": key, "mean": told.value, "low": told.low, "high": told.high,
-                         "blocks_low": ground.low, "blocks_high": ground.high, "blocks": ground.count,
-                         "p": ground.p})  # fmt: skip
+            rows.append({
+                "way": way, "score": key, "mean": told.value, "low": told.low, "high": told.high,
+                "blocks": ground.count, "blocks_value": ground.value, "blocks_low": ground.low, "blocks_high": ground.high, "p": ground.p,
+            })  # fmt: skip
     return rows
 
 
-def _notes(study: Study, config: RunConfig) -> list[str]:
+def _notes(study: Study) -> list[str]:
     """What has to be known to read the numbers."""
     found = [f"each network: {study.budget['steps']:,} steps, {study.budget['images']:,} images of one date"]
-    weights = config.train.class_weights
-    if weights != "none":
-        found.append(
-            f"class_weights {weights}: probabilities do not hold the classes' shares, which joint decisions take for "
-            "granted"
-        )
     if len(study.seeds) < 3:
         found.append("fewer than three seeds do not tell how much training varies")
     return found

@@ -64,7 +64,7 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
         "targets": [
             {key: x if isinstance(x, str) else float(f"{x:.4g}") for key, x in row._asdict().items()}
             for row in target_statistics(ready.scenes, ready.split, size_px=max(config.train.sizes_px))
-            if ready.task.kind.takes != "presence"
+            if ready.task.kind.takes not in ("presence", "transitions")
         ],
         "distance_px": min(distances) if distances else "train and test share no scene",
         "windows_per_epoch": windows_per_epoch(config.train, ready),

@@ -12,8 +12,10 @@ from covermap.core.errors import ConfigError, CovermapError, DataError, LabelErr
 from covermap.core.from_to import CHANGE
 from covermap.core.legend import IGNORE
 from covermap.core.registry import find
+from covermap.data.audit import audit_data
 from covermap.data.reference import with_reference
 from covermap.data.scene import open_scenes
+from covermap.data.store import write_store
 from covermap.data.transitions import Transitions, contradictions
 
 SIDE = 40
@@ -145,7 +147,7 @@ def test_what_does_not_go_together_is_refused(files, layout) -> None:
     data, _ = files
     for labels, label, match in (
         (data["labels"][:1], "dates", "2 images and 1 dates"),
-        ([*data["labels"], data["labels"][0]], "dates", "2 images and 3 dates"),
+        ([*data["labels"], data["image"][0]["path"]], "dates", "2 images and 3 dates"),
         (data["labels"][:1], "single", "2 images and 1 dates"),
     ):
         with pytest.raises(ConfigError, match=match):
@@ -175,3 +177,57 @@ def test_a_task_needs_its_labels(files) -> None:
             open_scenes(DataConfig(**data | {"labels": data["labels"][1]})),
             RunConfig(task="semantic_change", data=DataConfig(**data, label="dates")),
         )
+
+
+def test_numbers_of_a_mask_mean_what_they_mean_whatever_its_file_calls_nodata(files, write_tif) -> None:
+    data, (*_, mask) = files
+    data = {key: value for key, value in data.items() if key != "legend"}
+    for values, nodata in ((mask // 255, 0), (mask, 255)):
+        path = write_tif(f"mask_{nodata}.tif", values, nodata=nodata)
+        for more in ({}, {"label_nodata": 0}):
+            (scene,) = open_scenes(DataConfig(**data | {"labels": str(path)}, label="change", **more))
+            np.testing.assert_array_equal(scene.read_labels(scene.grid.window), mask == 255)
+
+
+def test_one_file_for_two_dates_and_uneven_sensors_are_refused(files, tmp_path: Path, write_tif) -> None:
+    data, _ = files
+    one, two = data["image"]
+    with pytest.raises(DataError, match="two dates are the same file"):
+        open_scenes(DataConfig(**data | {"image": [one, one | {"date": "2021-05-01"}]}, label="dates"))
+    with pytest.raises(DataError, match="both of 2019-05-01"):
+        open_scenes(DataConfig(**data | {"image": [one, two | {"date": one["date"]}]}, label="dates"))
+    with pytest.raises(ValueError, match="one file twice"):
+        DataConfig(**data | {"labels": data["labels"][:1] * 2}, label="dates")
+    third = one | {"path": str(write_tif("three.tif", np.ones((3, SIDE, SIDE), np.uint16))), "date": "2022-05-01"}
+    series = [*(image | {"sensor": "landsat7", "bands": ["green", "red", "nir"]} for image in (one, two, third)),
+              *(image | {"sensor": "landsat5", "bands": ["green", "red", "nir"]} for image in (one, two))]  # fmt: skip
+    labels = [*data["labels"], str(write_tif("third.tif", np.ones((SIDE, SIDE), np.uint8), nodata=0))]
+    for label in ("dates", "single"):
+        with pytest.raises(DataError, match="has 3 dates, but 2 of landsat5"):
+            open_scenes(DataConfig(**data | {"image": series, "labels": labels}, label=label))
+    series = [image | {"sensor": "landsat7"} for image in (one, two, third)]
+    with pytest.raises(ConfigError, match="3 images and 2 dates with classes"):
+        open_scenes(DataConfig(**data | {"image": series}, label="change"))
+
+
+def test_label_files_of_both_dates_count_as_files_of_the_scene(files, tmp_path: Path) -> None:
+    data, _ = files
+    for label in ("dates", "change"):
+        (scene,) = open_scenes(DataConfig(**data, label=label, change=str(tmp_path / "mask.tif")))
+        assert {*data["labels"], str(tmp_path / "mask.tif")} <= {*scene.files} & {*scene.paths}
+
+
+def test_an_audit_finds_codes_that_the_legend_does_not_know_on_any_date(files, write_tif) -> None:
+    data, (before, *_) = files
+    wrong = before.copy()
+    wrong[:5] = 77
+    labels = [data["labels"][0], str(write_tif("wrong.tif", wrong, nodata=0))]
+    for label, task in (("dates", "semantic_change"), ("single", "segmentation"), ("change", "change")):
+        audit = audit_data(RunConfig(task=task, data=DataConfig(**data | {"labels": labels}, label=label)))
+        assert any("77" in fault.told for fault in audit.faults), label
+
+
+def test_what_prepare_cannot_keep_is_refused(files, tmp_path: Path) -> None:
+    data, _ = files
+    with pytest.raises(ConfigError, match="labels of two dates are not prepared"):
+        write_store(DataConfig(**data, label="dates"), tmp_path / "store")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import rasterio
 
 from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError, DataError, ModelError
+from covermap.core.registry import find
 from covermap.core.run import Run
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import InputSpec
 from covermap.data.chips import image_batch
+from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
 from covermap.data.simulate import SceneRecipe, write_scene
 from covermap.data.split import Split
@@ -21,7 +24,7 @@ from covermap.models import load_model, num_features
 from covermap.report.page import write_report
 from covermap.two_dates import TwoDates
 from covermap.verbs.change import change
-from covermap.verbs.change_study import PLAIN, WAYS, change_study
+from covermap.verbs.change_study import PLAIN, WAYS, _prior, _transitions, change_study
 from covermap.verbs.check import check
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.export_onnx import export_onnx
@@ -266,3 +269,48 @@ def test_a_model_of_two_dates_says_so_and_can_be_handed_on(semantic, pair, tmp_p
         predict(semantic.path("model"), images[:1], tmp_path / "one.tif")
     turned = predict(semantic.path("model"), images, tmp_path / "d4.tif", settings=PredictConfig(tta="d4"))
     assert turned.summary.num_nodata == 0
+
+
+def test_what_is_known_of_unlabelled_ground_counts_for_the_transitions_of_a_study(tmp_path):
+    find("source", "second").write_miniature(tmp_path / "second")
+    config = parse_config({
+        "task": "semantic_change", "split": {"method": "source", "val": 0.0},
+        "data": {"source": "second", "root": str(tmp_path / "second"), "label": "dates"},
+    })  # fmt: skip
+    scenes = open_scenes(config.data)
+    split = make_split(scenes, config.split, size_px=64)
+    prior = _prior(_transitions(scenes, split, 6), balanced=False)
+    parts = [scene.target.indices(scene.grid.window)[2] for scene in scenes if scene.part == "train"]
+    assert prior.changed == pytest.approx(np.mean([(part == 1).mean() for part in parts]), abs=1e-3)
+
+
+def test_a_run_goes_on_only_with_the_labels_that_it_began_with(pair, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(pair, folder)
+    config = config_of(folder, tmp_path / "runs", baseline=False, train={"epochs": 2, "steps_per_epoch": 2})
+
+    def stop(told):
+        if told.startswith("epoch 1/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, say=stop)
+    with rasterio.open(folder / "labels_date2.tif", "r+") as dataset:
+        codes = dataset.read(1)
+        dataset.write(np.where(codes == 2, 3, codes).astype(codes.dtype), 1)
+    with pytest.raises(DataError, match=r"labels_date2.tif changed since"):
+        train(config, resume=True)
+
+
+def test_a_model_starts_from_one_of_the_same_task_only(semantic, pair, tmp_path):
+    model = {"start": str(semantic.folder)}
+    short = {"epochs": 1, "steps_per_epoch": 1}
+    run = train(config_of(pair, tmp_path, baseline=False, model=model, train=short))
+    assert any("started from" in note for note in run.read_json("notes.json"))
+    with pytest.raises(ModelError, match="of task semantic_change, not change"):
+        train(config_of(pair, tmp_path, "change", baseline=False, model=model, train=short))
+
+
+def test_a_study_does_not_stop_ways_at_different_times(pair, tmp_path):
+    with pytest.raises(ConfigError, match="patience"):
+        change_study(config_of(pair, tmp_path, train={"patience": 1}), tmp_path / "a")
