@@ -303,10 +303,10 @@ def _differences(kept: Mapping[int, Mapping[str, TransitionDetails]]) -> list[di
             told = over_seeds([mine - other for mine, other in each])
             mine, other = (np.sum([pair[i].blocks.stacked() for pair in pairs], 0) for i in (0, 1))
             ground = compare(mine, other, score)
-            rows.append({
-                "way": way, "score": key, "mean": told.value, "low": told.low, "high": told.high,
-                "blocks": ground.count, "blocks_value": ground.value, "blocks_low": ground.low, "blocks_high": ground.high, "p": ground.p,
-            })  # fmt: skip
+            seeds = {"mean": told.value, "low": told.low, "high": told.high}
+            blocks = {"blocks": ground.count, "blocks_value": ground.value, "blocks_low": ground.low}
+            blocks |= {"blocks_high": ground.high, "p": ground.p}
+            rows.append({"way": way, "score": key, **seeds, **blocks})
     return rows
 
 
