@@ -55,6 +55,14 @@ class Pair(NamedTuple):
         return Pair(self.before.reshape(-1), self.after.reshape(-1), changed)
 
 
+class _Part(NamedTuple):
+    """Counts of some states of the reference (rows) and of the prediction (cols)."""
+
+    rows: npt.NDArray[np.intp]
+    cols: npt.NDArray[np.intp]
+    table: Counts
+
+
 class JointCounter:
     """Counts of (reference, prediction) pairs of states for K classes, (S, S) with S = 2 K^2 + 2.
 
@@ -80,36 +88,40 @@ class JointCounter:
         for array in (*reference[1:], *prediction):
             if array is not None:
                 same_shape(reference[0], array)
-        found, unanswered = np.zeros_like(self.counts), 0
         reference, prediction = reference.flat(), prediction.flat()
+        small, parts, unanswered = self.states.dtype == np.uint8, list[_Part](), 0
         for start in range(0, reference.before.size, _BLOCK):
-            part = slice(start, start + _BLOCK)
-            truth, said = (self.states.of(pair.cut(part)) for pair in (reference, prediction))
-            unanswered += self._into(found, truth, said)
+            block = slice(start, start + _BLOCK)
+            truth, said = (self.states.of(pair.cut(block)) for pair in (reference, prediction))
+            part, lost = (self._of_few if small else self._of_many)(truth, said)
+            if small and parts:  # all of one size: a sum takes no more than the first
+                parts[0].table[:] += part.table
+            else:
+                parts.append(part)
+            unanswered += lost
         if unanswered:
             raise LabelError(
                 f"the prediction is not known at {unanswered:,} counted pixels",
                 fix="set the reference to 255 where the map has no value, or encode the map with its legend",
             )
-        self.counts += found
+        for part in parts:
+            self.counts[np.ix_(part.rows, part.cols)] += part.table
 
-    def _into(self, counts: Counts, truth: npt.NDArray[Any], said: npt.NDArray[Any]) -> int:
-        """Count a block; returns how many pixels of it the prediction does not tell."""
-        number = self.states.number
-        if truth.dtype == np.uint8:
-            table = pair_counts(truth, said)
-            counts += table[:number, :number]
-            return int(table[:number, number:].sum())
-        known = truth != self.states.unknown
+    def _of_few(self, truth: npt.NDArray[Any], said: npt.NDArray[Any]) -> tuple[_Part, int]:
+        """Counts of a block of states that are bytes, and how many pixels of it the prediction does not tell."""
+        number, table = self.states.number, pair_counts(truth, said)
+        every = np.arange(number)
+        return _Part(every, every, table[:number, :number]), int(table[:number, number:].sum())
+
+    def _of_many(self, truth: npt.NDArray[Any], said: npt.NDArray[Any]) -> tuple[_Part, int]:
+        """The same of more states: a block holds few of them, and those alone are counted."""
+        number, known = self.states.number, truth != self.states.unknown
         truth, said = truth[known], said[known]
-        lost = said == self.states.unknown
-        if lost.any():
-            return int(lost.sum())
-        # A block holds few of the many states: those alone are counted.
-        (rows, row), (cols, col) = (_present(side, number) for side in (truth, said))
-        keys = row[truth] * len(cols) + col[said]
-        counts[np.ix_(rows, cols)] += np.bincount(keys, minlength=len(rows) * len(cols)).reshape(len(rows), len(cols))
-        return 0
+        told = said != self.states.unknown
+        (rows, row), (cols, col) = (_present(side[told], number) for side in (truth, said))
+        keys = row[truth[told]] * len(cols) + col[said[told]]
+        table = np.bincount(keys, minlength=len(rows) * len(cols)).reshape(len(rows), len(cols))
+        return _Part(rows, cols, table), int((~told).sum())
 
     def merge(self, other: JointCounter) -> None:
         """Add the counts of another one of as many classes."""
@@ -253,24 +265,57 @@ def margins_of(counts: Counts, num_classes: int, convention: Convention) -> Coun
     the reference calls changed without telling its classes are left out. Margins add up over parts of a scene, and all
     published scores follow from them.
     """
-    states, k = States(num_classes), num_classes
+    states = States(num_classes)
     counts = counts.copy()
     counts[states.bare] = 0
-    if convention == "dates_stacked":
-        groups = [np.where(states.changed, side + 1, 0) for side in (states.before, states.after)]
-        size = k + 1
-    elif convention == "from_to":
-        groups, size = [np.where(states.changed, states.before * k + states.after + 1, 0)], k * k + 1
-    else:
-        raise LabelError(f"there is no convention {convention!r}", fix=f"use {' or '.join(CONVENTIONS)}")
-    size += 1
+    groups, size = _groups(states, num_classes, convention)
     found = np.zeros((3, size), np.int64)
     for group in groups:
-        group[states.bare] = size - 1
         same = counts * (group[:, None] == group)
         for row, sums in zip(found, (same.sum(1), counts.sum(0), counts.sum(1)), strict=True):
             row += np.bincount(group, weights=sums, minlength=size).astype(np.int64)
     return found
+
+
+def _groups(states: States, k: int, convention: Convention) -> tuple[list[npt.NDArray[np.intp]], int]:
+    """Row of a convention's table for each state, an array for each entry of a pixel; and how many rows there are."""
+    if convention == "dates_stacked":
+        groups, size = [np.where(states.changed, side + 1, 0) for side in (states.before, states.after)], k + 2
+    elif convention == "from_to":
+        groups, size = [np.where(states.changed, states.before * k + states.after + 1, 0)], k * k + 2
+    else:
+        raise LabelError(f"there is no convention {convention!r}", fix=f"use {' or '.join(CONVENTIONS)}")
+    for group in groups:
+        group[states.bare] = size - 1
+    return groups, size
+
+
+class Margins:
+    """Margins of all conventions and counts of change of small parts of a scene, without a joint histogram of each."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.states = States(num_classes)
+        self._groups = {c: _groups(self.states, num_classes, c) for c in CONVENTIONS}
+
+    def of(self, truth: npt.NDArray[Any], said: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """States of a part, of the reference and of the prediction -> (3, M) by convention, then (2, 2), in a row.
+
+        Pixels of which the reference tells nothing are not counted; the prediction is known of all others.
+        """
+        known = truth != self.states.unknown
+        truth, said = truth[known], said[known]
+        told = truth != self.states.bare
+        found = []
+        for groups, size in self._groups.values():
+            rows = np.zeros((3, size), np.int64)
+            for group in groups:
+                there, mine = group[truth[told]], group[said[told]]
+                for row, values in zip(rows, (there[there == mine], mine, there), strict=True):
+                    row += np.bincount(values, minlength=size)
+            found.append(rows.ravel())
+        changed = self.states.changed.astype(np.intp)
+        found.append(np.bincount(2 * changed[truth] + changed[said], minlength=4))
+        return np.concatenate(found)
 
 
 def semantic_scores(margins: Counts) -> dict[str, npt.NDArray[np.float64]]:

@@ -204,10 +204,8 @@ class TransitionScorer(Scorer):
 
     def add(self, answers: npt.NDArray[np.float32], reference: npt.NDArray[Any], place: str) -> None:
         truth, said = pairs_of(answers, reference)
-        here = JointCounter(len(self.task.legend))
-        here.add(truth, said)
-        self.joint.merge(here)
-        mine, counts = self._places.get(place), [here.binary_counts(), here.classes_where_changed()]
+        self.joint.add(truth, said)
+        counts, mine = _change_of_place(truth, said, len(self.task.legend)), self._places.get(place)
         self._places[place] = [a + b for a, b in zip(mine, counts, strict=True)] if mine else counts
         k = len(self.task.legend)
         for i, shares in enumerate((answers[:k], answers[k : 2 * k], answers[2 * k :])):
@@ -243,6 +241,16 @@ class TransitionScorer(Scorer):
     def _per_place(self) -> list[dict[str, Any]]:
         """BC, SC and SCS of each place, as DynamicEarthNet has them for each cube."""
         return [{"place": p, **change_segmentation_scores(*counts)} for p, counts in sorted(self._places.items())]
+
+
+def _change_of_place(truth: Pair, said: Pair, k: int) -> list[npt.NDArray[np.int64]]:
+    """Counts of change (2, 2), and of later classes where the reference changed (K, K), which SCS follows from."""
+    assert truth.changed is not None
+    known, changed = truth.changed != IGNORE, said.before != said.after
+    binary = np.bincount(2 * (truth.changed[known] == 1) + changed[known], minlength=4).reshape(2, 2)
+    here = (truth.changed == 1) & (truth.after != IGNORE)
+    keys = truth.after[here].astype(np.intp) * k + said.after[here]
+    return [binary, np.bincount(keys, minlength=k * k).reshape(k, k)]
 
 
 def pairs_of(answers: npt.NDArray[np.float32], reference: npt.NDArray[Any]) -> tuple[Pair, Pair]:

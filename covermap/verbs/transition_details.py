@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.task import Task
-from covermap.metrics.change import CONVENTIONS, Convention, JointCounter, Pair, binary_scores, semantic_scores
+from covermap.metrics.change import CONVENTIONS, Convention, Margins, Pair, binary_scores, semantic_scores
 from covermap.metrics.intervals import Score
 from covermap.verbs.ground import OnGround, cells
 from covermap.verbs.score import Compared, pairs_of
@@ -26,7 +26,8 @@ class TransitionDetails(OnGround):
 
     def __init__(self, task: Task) -> None:
         super().__init__()
-        k = self.num_classes = len(task.legend)
+        k = len(task.legend)
+        self.margins = Margins(k)
         self.sizes = {"dates_stacked": k + 2, "from_to": k * k + 2}
 
     def add(self, one: Compared) -> None:
@@ -36,17 +37,12 @@ class TransitionDetails(OnGround):
     def count(self, one: Compared, truth: Pair, said: Pair) -> None:
         """Count what is said of a strip."""
         assert one.window is not None
+        shape, states = truth.before.shape, self.margins.states
+        there, mine = (states.of(pair.flat()).reshape(shape) for pair in (truth, said))
         for cell in cells(one.window):
             at = cell.within(one.window).slices
-            joint = JointCounter(self.num_classes)
-            joint.add(truth.cut(at), said.cut(at))
-            if joint.total:
-                self.blocks.add_pixels(one.scene, cell, self.row(joint))
-
-    def row(self, joint: JointCounter) -> npt.NDArray[np.int64]:
-        """What is kept of a block."""
-        parts = [joint.margins(convention).ravel() for convention in CONVENTIONS]
-        return np.concatenate([*parts, joint.binary_counts().ravel()])
+            if (there[at] != states.unknown).any():
+                self.blocks.add_pixels(one.scene, cell, self.margins.of(there[at], mine[at]))
 
     @property
     def sure(self) -> Mapping[str, Score]:

@@ -10,7 +10,15 @@ import pytest
 
 from covermap.core.errors import LabelError
 from covermap.core.legend import IGNORE
-from covermap.metrics.change import CONVENTIONS, Convention, JointCounter, Pair, binary_scores, semantic_scores
+from covermap.metrics.change import (
+    CONVENTIONS,
+    Convention,
+    JointCounter,
+    Margins,
+    Pair,
+    binary_scores,
+    semantic_scores,
+)  # fmt: skip
 
 
 def table(convention: Convention, truth: Pair, said: Pair, k: int) -> np.ndarray:
@@ -263,3 +271,17 @@ def test_scores_take_many_tables_at_once() -> None:
     for i, joint in enumerate(joints):
         for key, value in joint.semantic("from_to").items():
             assert stacked[key][i] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("k", [3, 12])
+def test_margins_of_parts_are_those_of_their_joint_histogram(k: int) -> None:
+    rng, margins = np.random.default_rng(k), Margins(k)
+    truth, said = made(rng, k, shape=(30, 40))
+    before = np.where(rng.random((30, 40)) < 0.2, IGNORE, truth.before).astype(np.uint8)
+    mask = np.where(rng.random((30, 40)) < 0.1, IGNORE, truth[2]).astype(np.uint8)
+    truth = Pair(before, truth.after, mask)
+    joint = JointCounter(k)
+    joint.add(truth, said)
+    found = margins.of(*(margins.states.of(pair.flat()) for pair in (truth, said)))
+    wanted = [joint.margins(convention).ravel() for convention in CONVENTIONS]
+    np.testing.assert_array_equal(found, np.concatenate([*wanted, joint.binary_counts().ravel()]))
