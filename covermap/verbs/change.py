@@ -38,7 +38,7 @@ from covermap.geo.products import layer_beside, names_beside
 from covermap.metrics.temporal import Violations
 from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together
 from covermap.verbs.change_maps import open_maps, says
-from covermap.verbs.change_pair import claimed, compare_pair, part_of
+from covermap.verbs.change_pair import before_decision, claimed, compare_pair, part_of
 from covermap.verbs.change_rules import ChangeRules
 from covermap.verbs.trajectories import Trajectories, contradictions, find_trajectories
 from covermap.verbs.transitions import Change, ChangeProbability, Pair, sides, table_beside
@@ -177,6 +177,7 @@ def _compare(
     steps = [*pairwise(range(len(files.dates))), (0, len(files.dates) - 1)]
     alone, found, notes, made, more = None, None, list[str](), list[Change](), list[Path]()
     decision: dict[str, Any] | None = None
+    before = [before_decision(pair) if joint else None for pair in pairs]
     with tempfile.TemporaryDirectory(dir=files.changes[0].parent, prefix=".change.") as folder:
         if joint is not None:
             alone = find_trajectories(*_maps_and_ways(pairs), forbidden)
@@ -191,11 +192,11 @@ def _compare(
             for number, (pair, path, step) in enumerate(zip(pairs, files.changes, steps, strict=False)):
                 of = (accuracies[step[0]], accuracies[step[1]]) if accuracies else None
                 tick = part_of(on_progress, number + 1 + (joint is not None), parts)
-                made.append(
-                    compare_pair(
-                        pair, path, rules, accuracy=of, decision=decision, overwrite=overwrite, on_progress=tick
-                    )
-                )
+                one = compare_pair(
+                    pair, path, rules, accuracy=of, decision=decision, alone=before[number], overwrite=overwrite,
+                    on_progress=tick,
+                )  # fmt: skip
+                made.append(one)
             if files.trajectories is not None:
                 last = part_of(on_progress, parts, parts)
                 found = find_trajectories(*_maps_and_ways(pairs), forbidden, on_progress=last)

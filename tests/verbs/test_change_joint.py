@@ -384,3 +384,24 @@ def test_binary_maps_of_a_question(covermap, pair, tmp_path: Path) -> None:
     code, _, _ = covermap("change", *maps, tmp_path / "b.tif", "--overwrite")
     assert code == 0
     assert not (tmp_path / "b_probability.tif").exists()
+
+
+def test_ground_without_a_counterpart_stays_unknown(pair, tmp_path: Path) -> None:
+    """Of water no class is made by what little is left of others; it is told as of maps alone."""
+    shares, maps = pair
+    classes = "{forest: Forest land, field: Cropland, water: null, town: Settlements}"
+    own = tmp_path / "own.yaml"
+    legend = ", ".join(f"{{code: {c.code}, name: {c.name}, color: '{c.colour}'}}" for c in LEGEND.classes)
+    own.write_text(f"from: {{name: mine, classes: [{legend}]}}\nto: ipcc\nclasses: {classes}\n")
+    way = {"target": "ipcc", "crosswalks": [own]}
+    done = change(maps, tmp_path / "c.tif", probabilities=True, prior="none", **way)
+    for path, of in zip((tmp_path / "c_before.tif", tmp_path / "c_after.tif"), shares, strict=True):
+        lost = (of[2] > of[[0, 1, 3]].max(0)) & (of[0] != 255)
+        np.testing.assert_array_equal(read(path) == 0, lost | (of[0] == 255))
+    plain = change(maps, tmp_path / "p.tif", **way)
+    told, alone = done.to_dict(), plain.to_dict()
+    assert [row["name"] for row in told["no_counterpart"]["before"]] == ["water"]
+    assert told["no_counterpart"] == alone["no_counterpart"]
+    said = [note for note in alone["notes"] if "without counterpart" in note]
+    assert len(said) == 1
+    assert said[0] in told["notes"]
