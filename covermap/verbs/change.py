@@ -27,6 +27,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from covermap.core.config import split_date
 from covermap.core.crosswalk import Crosswalk, read_crosswalk
 from covermap.core.errors import ConfigError
 from covermap.core.output import claim, only_with, require_no_input, write_text
@@ -104,7 +105,8 @@ def change(
 
         parts = part_of(on_progress, 1, 2)
         on_progress = part_of(on_progress, 2, 2)
-        _Files.of(out, len(maps)).claim((), joint=True, overwrite=overwrite)
+        images = [split_date(str(each))[0] for each in maps]  # what they stand for in OUT_maps predict checks
+        _Files.of(out, len(maps)).claim(images, joint=True, overwrite=overwrite)
         own = target is None and not crosswalks
         mapped = map_dates(
             model, maps, out, rules, prior, own_legend=own, overwrite=overwrite, on_progress=parts
@@ -119,7 +121,7 @@ def change(
         forbidden = rules.forbidden(pairs[0].legend)
         joint = Joint.of(pairs, PriorRule(prior or ESTIMATED), forbidden, rules.tolerance)
     files = _Files.of(out, len(maps))
-    files.claim(pairs, joint=joint is not None, overwrite=overwrite)
+    files.claim(_inputs(pairs, prior), joint=joint is not None, overwrite=overwrite)
     done = _compare(pairs, files, rules, joint, shares, overwrite=overwrite, on_progress=on_progress)
     found = replace(done, notes=(*notes, *done.notes), more_files=(*done.more_files, *(mapped.files if mapped else ())))
     if files.series is not None:
@@ -156,14 +158,14 @@ class _Files:
         """A table of each step."""
         return tuple(table_beside(each, "prior") for each in self.changes[: len(self.dates) - 1])
 
-    def claim(self, pairs: Sequence[Pair], *, joint: bool, overwrite: bool) -> None:
-        """Check before any work that all may be written; raises OutputError."""
+    def claim(self, inputs: Sequence[str | Path], *, joint: bool, overwrite: bool) -> None:
+        """Check before any work that all may be written, and no input is; raises OutputError."""
         own = [path for path in (self.trajectories, self.series) if path]
         own += [path for out in self.changes for path in claimed(out)]
         if joint:
             own += [path for date in self.dates for path in (date, *names_beside(date).values())]
             own += self.priors
-        require_no_input(own, [file for side in (sides(pairs) if pairs else ()) for file in side.map.files])
+        require_no_input(own, inputs)
         for path in own:
             claim(path, overwrite=overwrite)
 
@@ -204,6 +206,12 @@ def _compare(
                 more += [path for path in (files.trajectories, files.series) if path]
     logic = contradictions(files.changes[:2], files.changes[2]) if len(files.dates) == 3 else None
     return Changes(tuple(made), found, tuple(notes), tuple(more), alone, logic)
+
+
+def _inputs(pairs: Sequence[Pair], prior: str | None) -> list[Path]:
+    """What is read: maps with their layers of probabilities, and a prior that is a file."""
+    maps = [Path(file) for side in sides(pairs) for file in side.map.files]
+    return [*maps, *(layer_beside(path, "probs") for path in maps), *([Path(prior)] if prior else [])]
 
 
 def _maps_and_ways(pairs: Sequence[Pair]) -> tuple[list[ClassMap], list[Crosswalk]]:

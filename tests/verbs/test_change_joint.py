@@ -12,7 +12,7 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from covermap.core.errors import ConfigError, DataError, LabelError
+from covermap.core.errors import ConfigError, DataError, LabelError, OutputError
 from covermap.core.legend import IGNORE, LandClass, Legend
 from covermap.core.output import write_text
 from covermap.geo.grid import Grid
@@ -364,6 +364,14 @@ def test_what_is_refused(pair, write_tif, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="maps are compared as they are"):
             change([a, b], out, **more)
     assert not out.parent.exists() or not list(out.parent.iterdir())
+
+
+def test_what_is_read_is_not_written_over(pair, tmp_path: Path) -> None:
+    maps = pair[1]
+    prior = table_of(T, tmp_path / "c.prior.csv")
+    for out, more in ((maps[0], {}), (layer_beside(maps[1], "probs"), {}), (tmp_path / "c.tif", {"prior": prior})):
+        with pytest.raises(OutputError, match="is an input of this call"):
+            change(maps, out, probabilities=True, overwrite=True, **more)
 
 
 def test_binary_maps_of_a_question(covermap, pair, tmp_path: Path) -> None:

@@ -127,6 +127,19 @@ def test_three_images_are_a_series(segmentation, place, tmp_path: Path) -> None:
     assert set(done.files) <= {*(tmp_path / "out").rglob("*")}
 
 
+def test_no_image_is_written_over(segmentation, place, tmp_path: Path) -> None:
+    a, b = (tmp_path / "a.tif", tmp_path / "b_maps" / "date_1.tif")
+    b.parent.mkdir()
+    for path, number in ((a, 1), (b, 2)):
+        path.write_bytes((place / f"image_date{number}.tif").read_bytes())
+    before = [path.read_bytes() for path in (a, b)]
+    for out in (a, tmp_path / "b.tif"):  # the second one's maps would lie where an image does
+        with pytest.raises(OutputError, match="is an input of this call"):
+            change([f"{a}@2019", f"{b}@2021"], out, model=segmentation, overwrite=True)
+    assert [path.read_bytes() for path in (a, b)] == before
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"a.tif", "date_1.tif"}
+
+
 def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path, monkeypatch) -> None:
     out = tmp_path / "out" / "c.tif"
     with pytest.raises(ConfigError, match="between two images or more, 1 is given"):
