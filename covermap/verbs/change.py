@@ -33,7 +33,7 @@ from covermap.core.errors import ConfigError
 from covermap.core.output import claim, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import plain
-from covermap.data.class_map import ClassMap, require_same_place
+from covermap.data.class_map import ClassMap, find_target, require_same_place
 from covermap.data.one_legend import ways_to_one_legend
 from covermap.geo.products import layer_beside, names_beside
 from covermap.metrics.temporal import Violations
@@ -98,7 +98,9 @@ def change(
     """
     rules, out = rules or ChangeRules(), Path(out)
     _require_probabilities(rules, prior, probabilities=probabilities or model is not None)
-    shares = _accuracies(accuracy, len(maps))
+    shares, own = _accuracies(accuracy, len(maps)), [read_crosswalk(path) for path in crosswalks]
+    if target is not None:
+        find_target(target, tuple(way.target for way in own))  # said before images are mapped
     mapped: MappedDates | None = None
     if model is not None:
         from covermap.verbs.change_model import map_dates  # brings torch along, which maps need not
@@ -107,12 +109,12 @@ def change(
         on_progress = part_of(on_progress, 2, 2)
         images = [split_date(str(each))[0] for each in maps]  # what they stand for in OUT_maps predict checks
         _Files.of(out, len(maps)).claim(images, joint=True, overwrite=overwrite)
-        own = target is None and not crosswalks
         mapped = map_dates(
-            model, maps, out, rules, prior, own_legend=own, overwrite=overwrite, on_progress=parts
+            model, maps, out, rules, prior, own_legend=target is None and not own, overwrite=overwrite,
+            on_progress=parts,
         )  # fmt: skip
         maps, probabilities = mapped.maps, mapped.probability is None
-    pairs, notes = _pairs(maps, legends, target, crosswalks, rules)
+    pairs, notes = _pairs(maps, legends, target, own, rules)
     if mapped is not None:
         layer = ChangeProbability(mapped.probability) if mapped.probability else None
         pairs, notes = [replace(pair, probability=layer) for pair in pairs], (*notes, *mapped.notes)
@@ -220,13 +222,12 @@ def _maps_and_ways(pairs: Sequence[Pair]) -> tuple[list[ClassMap], list[Crosswal
 
 
 def _pairs(
-    maps: Sequence[str | Path], legends: Sequence[str], target: str | None, crosswalks: Sequence[str | Path],
+    maps: Sequence[str | Path], legends: Sequence[str], target: str | None, crosswalks: Sequence[Crosswalk],
     rules: ChangeRules,
 ) -> tuple[list[Pair], tuple[str, ...]]:  # fmt: skip
     """Neighbouring dates, then from the first to the last, in one legend; and what is to be known of the maps."""
     opened, dates = open_maps(maps, legends)
-    own = [read_crosswalk(path) for path in crosswalks]
-    ways = ways_to_one_legend(opened, target=target, own=own)
+    ways = ways_to_one_legend(opened, target=target, own=crosswalks)
     merging = rules.merged(ways[0].target)
     ways = [way.then(merging) if rules.merge else way for way in ways]
     rules.asked(ways[0].target), rules.forbidden(ways[0].target)  # unknown classes are named before any work

@@ -150,6 +150,12 @@ def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path, monkeyp
         change(dated(place)[::-1], out, model=segmentation)
     with pytest.raises(LabelError):
         change(dated(place), out, model=segmentation, rules=ChangeRules(goals=("nothing",)))
+    for odd, said in (
+        ({"target": "nolegend"}, "no legend called"),
+        ({"crosswalks": ["none.yaml"]}, "no crosswalk file"),
+    ):
+        with pytest.raises(LabelError, match=said):
+            change(dated(place), out, model=segmentation, **odd)
     with pytest.raises(ConfigError, match="'often' is no prior"):
         change(dated(place), out, model=segmentation, prior="often")
     assert not out.with_name("c_maps").exists()
