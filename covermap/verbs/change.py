@@ -13,7 +13,7 @@ With probabilities the classes of all dates are decided together, and there are 
 
     OUT_before.tif, OUT_after.tif  the classes that were decided, as maps (of more dates date_1.tif, date_2.tif, ...)
     OUT_probability.tif            probability of change in percent
-    OUT.prior.csv                  what becomes of each class before a pixel is looked at (prior.csv for change.tif)
+    OUT.prior.csv                  the prior, shares of pairs of classes; --prior reads it (prior.csv for change.tif)
     OUT_maps/                      with a model: its maps of the images (of more dates maps/ in the folder)
 """
 

@@ -190,6 +190,14 @@ def test_estimated_and_persistent_priors(pair, tmp_path: Path) -> None:
     assert strict.pairs[0].decision["changed_by_prior"] != done.pairs[0].decision["changed_by_prior"]
 
 
+def test_the_prior_that_is_written_decides_the_same(pair, tmp_path: Path) -> None:
+    rules = ChangeRules(impossible=("town>*",))
+    change(pair[1], tmp_path / "c.tif", rules=rules, probabilities=True)
+    change(pair[1], tmp_path / "d.tif", probabilities=True, prior=str(tmp_path / "c.prior.csv"))
+    for layer in ("before", "after", "probability"):
+        np.testing.assert_array_equal(read(tmp_path / f"c_{layer}.tif"), read(tmp_path / f"d_{layer}.tif"), layer)
+
+
 def test_the_estimate_does_not_depend_on_windows(pair, tmp_path: Path, monkeypatch) -> None:
     maps, rules = pair[1], ChangeRules(tolerance=1, confidence=0.8, min_area="4px")
     change(maps, tmp_path / "a" / "change.tif", rules=rules, probabilities=True)
