@@ -37,7 +37,7 @@ from covermap.data.class_map import ClassMap, find_target, require_same_place
 from covermap.data.one_legend import ways_to_one_legend
 from covermap.geo.products import layer_beside, names_beside
 from covermap.metrics.temporal import Violations
-from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together
+from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together, remove_decided
 from covermap.verbs.change_maps import open_maps, says
 from covermap.verbs.change_pair import before_decision, claimed, compare_pair, part_of
 from covermap.verbs.change_rules import ChangeRules
@@ -206,6 +206,8 @@ def _compare(
                 found = find_trajectories(*_maps_and_ways(pairs), forbidden, on_progress=last)
                 write_text(files.trajectories, found.csv)
                 more += [path for path in (files.trajectories, files.series) if path]
+    if joint is None and overwrite:
+        remove_decided(files.dates, files.priors, _inputs(pairs, None))
     logic = contradictions(files.changes[:2], files.changes[2]) if len(files.dates) == 3 else None
     return Changes(tuple(made), found, tuple(notes), tuple(more), alone, logic)
 

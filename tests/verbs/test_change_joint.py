@@ -382,6 +382,23 @@ def test_what_is_read_is_not_written_over(pair, tmp_path: Path) -> None:
             change(maps, out, probabilities=True, overwrite=True, **more)
 
 
+def test_a_plain_map_leaves_nothing_of_a_joint_one(pair, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "c.tif"
+    change(pair[1], out, probabilities=True)
+    plain = {path.name for path in change(pair[1], tmp_path / "plain" / "c.tif").files}
+    inputs = [out.with_name("c_before.tif"), out.with_name("c_after.tif")]
+    change(inputs, out, overwrite=True)
+    there = {path.name for path in out.parent.iterdir()}
+    assert {"c_before.tif", "c_after.tif", "c_before.qml"} < there
+    change(pair[1], out, overwrite=True)
+    assert {path.name for path in out.parent.iterdir()} == plain
+    own = out.with_name("c_before.tif")  # by another hand
+    own.write_bytes(pair[1][0].read_bytes())
+    out.with_name("c.prior.csv").write_text("mine")
+    change(pair[1], out, overwrite=True)
+    assert {path.name for path in out.parent.iterdir()} == plain | {"c_before.tif", "c.prior.csv"}
+
+
 def test_binary_maps_of_a_question(covermap, pair, tmp_path: Path) -> None:
     maps = pair[1]
     options = ("--probabilities", "--binary", "--to", "town", "--tolerance", "1", "--confidence", "0.7")
