@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError, GridError, LabelError, ModelError, OutputError
 from covermap.core.task import Task
@@ -108,6 +109,11 @@ def test_a_model_of_semantic_change_decides_itself(place, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="decides both dates itself"):
         change(dated(place), tmp_path / "d.tif", model=model, prior="0.9")
     assert not (tmp_path / "d_maps").exists()
+    later, earlier = (place / f"image_date{n}.tif" for n in (2, 1))
+    images = [ImageConfig(path=str(later), date="2021-06"), ImageConfig(path=str(earlier), date="2019")]
+    with pytest.raises(ConfigError, match="first image is of 2021-06, after the second one of 2019"):
+        predict(model, images, tmp_path / "d.tif")
+    assert not list(tmp_path.glob("d*"))
     three = [*dated(place), write_third(place, tmp_path)]
     with pytest.raises(ConfigError, match="between two dates, 3 images are given"):
         change(three, tmp_path / "three", model=model)
