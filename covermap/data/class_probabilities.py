@@ -36,7 +36,8 @@ class ClassProbabilities:
     def read(self, window: Window, grid: Grid | None = None) -> npt.NDArray[np.uint8]:
         """Shares (K, H, W) of the classes of `way`'s target on a window of its own grid, or of another by the nearest.
 
-        Classes that become one are summed, those without a counterpart left out; UNKNOWN where nothing is left.
+        Classes that become one are summed. UNKNOWN where those without a counterpart together are likelier than
+        any that is left, which would make a class of ground that has none.
         """
         dataset = open_dataset(str(self.path))
         # Of four 8-bit bands GDAL calls the last one alpha.
@@ -48,10 +49,12 @@ class ClassProbabilities:
         table, k = self.way.table[: len(self.bands)], len(self.way.target)
         if not np.array_equal(table, np.arange(k)):
             sums = np.zeros((k, *shares.shape[1:]), np.uint16)
+            lost = np.zeros(shares.shape[1:], np.uint16)
             for share, to in zip(shares, table.tolist(), strict=True):
-                if to != IGNORE:
-                    sums[to] += share
-            known = known & (sums.max(0) > 0)
+                into = lost if to == IGNORE else sums[to]
+                into += share
+            best = sums.max(0)
+            known = known & (best > 0) & (best >= lost)
             shares = np.minimum(sums, STEPS).astype(np.uint8)  # rounded up, shares sum to a little more
         shares[:, ~known] = UNKNOWN
         return shares

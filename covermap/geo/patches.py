@@ -247,13 +247,18 @@ class _Found(NamedTuple):
         return root, sizes, (root == np.arange(len(root))) & (classes != _nothing(classes))
 
 
+def require_connectivity(connectivity: int) -> None:
+    """Raise ConfigError for another than 4 and 8."""
+    if connectivity not in (4, 8):
+        raise ConfigError(f"a connectivity of {connectivity} is not known", fix="give 4 (edges) or 8 (and corners)")
+
+
 def _found(
     read: Callable[[Window], Numbers], grid: Grid, units: _Units, least: float, connectivity: int,
     strip_px: int, on_progress: Tick,
 ) -> _Found:  # fmt: skip
     """Components of all strips of a map."""
-    if connectivity not in (4, 8):
-        raise ConfigError(f"a connectivity of {connectivity} is not known", fix="give 4 (edges) or 8 (and corners)")
+    require_connectivity(connectivity)
     found, windows = _Found([], [], [], [], [0]), strips(grid, strip_px)
     border: tuple[Numbers, _Ids] | None = None
     for number, window in enumerate(windows, 1):

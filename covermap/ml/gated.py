@@ -23,7 +23,8 @@ def gated(answers: Floats, *, threshold: float = 0.5) -> Said:
     """Answers (2 K + 2, *space), probabilities of classes before and after, unchanged and changed -> Said.
 
     Where change is as probable as the threshold, the likeliest two classes that differ; elsewhere the likeliest class
-    for both dates. So the classes never contradict the change. Exchanging the dates exchanges the classes.
+    for both dates. So the classes never contradict the change. Exchanging the dates exchanges the classes, but for
+    exact ties: of dates alike that changed nothing tells which class was first.
     """
     k = (len(answers) - 2) // 2
     before, after, probability = answers[:k], answers[k : 2 * k], answers[-1]

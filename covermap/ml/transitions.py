@@ -34,10 +34,13 @@ MOST_PX = 1 << 18
 UNSEEN = 1e-4
 """Share that is spread over all pairs of classes where areas tell what happens."""
 TOTAL = "total"
+HELD_BEFORE, HELD_AFTER = "held before", "held after"
+"""Column and row of the shares that probabilities hold, of a prior as `csv` writes it."""
 _ROUNDS, _STILL = 500, 1e-6
 Floats = npt.NDArray[np.float64]
 Shares = npt.NDArray[Any]
 """Probabilities of K classes on one date, (K, ...): uint8 as layers hold them, or floats, NaN where unknown."""
+_Rows = list[tuple[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -136,20 +139,22 @@ class TransitionPrior:
         """A matrix by class names: CSV with the classes after in its first row, or YAML {before: {after: share}}.
 
         Every class has a row; pairs that are missing never happen. A CSV with a row and a column of totals holds areas
-        (matrix.csv of change, see of_areas). Raises ConfigError, LabelError (unknown names).
+        (matrix.csv of change, see of_areas), one with HELD_BEFORE and HELD_AFTER a whole prior (see csv). Raises
+        ConfigError, LabelError (unknown names).
         """
         path = Path(path)
         try:
             text = path.read_text(encoding="utf-8-sig")
             rows = _yaml_rows(text) if path.suffix.lower() in (".yaml", ".yml") else _csv_rows(text)
-            areas = bool(rows) and rows[-1][0] == TOTAL and TOTAL not in legend.names
-            if areas:
-                rows = [(name, {k: v for k, v in row.items() if k != TOTAL}) for name, row in rows[:-1]]
-            table = np.zeros((len(legend), len(legend)))
-            seen = [legend.index_of(before) for before, _ in rows]
+            kind, rows, held = _without_extra(rows, legend)
+            table, before, after = np.zeros((len(legend), len(legend))), *np.zeros((2, len(legend)))
+            seen = [legend.index_of(name) for name, _ in rows]
             for a, (_, row) in zip(seen, rows, strict=True):
-                for after, value in row.items():
-                    table[a, legend.index_of(after)] = float(value)
+                for name, value in row.items():
+                    table[a, legend.index_of(name)] = float(value)
+            for shares, each in zip((before, after), held, strict=True):
+                for name, value in each.items():
+                    shares[legend.index_of(name)] = float(value)
         except LabelError:
             raise
         except (OSError, yaml.YAMLError, csv.Error, ValueError, TypeError, AttributeError) as error:
@@ -161,7 +166,13 @@ class TransitionPrior:
             raise ConfigError(
                 f"{path} has not one row for each class of {legend.name}: {', '.join(lost[:5])}", fix="give each one"
             )
-        return TransitionPrior.of_areas(table) if areas else TransitionPrior.given(table)
+        if kind != HELD_AFTER:
+            return TransitionPrior.of_areas(table) if kind else TransitionPrior.given(table)
+        if off := [total for total in (table.sum(), before.sum(), after.sum()) if not abs(total - 1) <= 1e-6]:
+            raise ConfigError(
+                f"{path}: shares of pairs, or shares held of classes, sum to {off[0]:.7g}", fix="let each sum to 1"
+            )
+        return TransitionPrior(table, before, after)
 
     @staticmethod
     def estimate(
@@ -197,12 +208,13 @@ class TransitionPrior:
         return TransitionPrior(joint / joint.sum(), self.before, self.after)
 
     def csv(self, legend: Legend) -> str:
-        """T(b | a) as `read` takes it."""
+        """P(a, b) as `read` takes it, the shares that probabilities hold in the last column and row."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["before", *legend.names])
-        for name, row in zip(legend.names, self.table, strict=True):
-            writer.writerow([name, *(f"{value:.6g}" for value in row)])
+        writer.writerow(["before", *legend.names, HELD_BEFORE])
+        for name, row, held in zip(legend.names, self.joint, self.before, strict=True):
+            writer.writerow([name, *(f"{value:.12g}" for value in (*row, held))])
+        writer.writerow([HELD_AFTER, *(f"{value:.12g}" for value in self.after), ""])
         return out.getvalue()
 
 
@@ -274,12 +286,26 @@ def _drawn(blocks: Iterable[tuple[Shares, Shares]], most: int) -> tuple[Floats, 
     return p1 / p1.sum(1, keepdims=True), p2 / p2.sum(1, keepdims=True)
 
 
-def _csv_rows(text: str) -> list[tuple[str, dict[str, Any]]]:
+def _csv_rows(text: str) -> _Rows:
     header, *rows = [row for row in csv.reader(io.StringIO(text)) if any(row)]
     return [(row[0], dict(zip(header[1:], row[1:], strict=True))) for row in rows]
 
 
-def _yaml_rows(text: str) -> list[tuple[str, dict[str, Any]]]:
+def _without_extra(rows: _Rows, legend: Legend) -> tuple[str | None, _Rows, tuple[dict[str, Any], dict[str, Any]]]:
+    """Which last row beside those of classes there is, TOTAL or HELD_AFTER; rows and columns of classes; shares held
+    before and after, of HELD_AFTER.
+    """
+    kind = rows[-1][0] if rows else None
+    column = {TOTAL: TOTAL, HELD_AFTER: HELD_BEFORE}.get(kind or "")
+    if column is None or kind in legend.names:
+        return None, rows, ({}, {})
+    *rows, (_, last) = rows
+    held = {name: row.get(column) for name, row in rows}, {k: v for k, v in last.items() if k != column}
+    rows = [(name, {k: v for k, v in row.items() if k != column}) for name, row in rows]
+    return kind, rows, held if kind == HELD_AFTER else ({}, {})
+
+
+def _yaml_rows(text: str) -> _Rows:
     raw = yaml.safe_load(text)
     if not isinstance(raw, Mapping):
         raise ValueError("it is no mapping")

@@ -90,7 +90,7 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What else has to be known; what the section says in its own words is left out."""
-        said = ("errors of both maps", "no STAC item", *(f"{ha:,.1f} ha set aside" for _, ha in self.set_aside))
+        said = ("errors of both maps", "no STAC item", "set aside as unchanged")
         notes = [note for note in self.found["notes"] if not note.startswith(said)]
         lost = [(when, row) for when in ("before", "after") for row in self.found["no_counterpart"][when]]
         notes += [f"{row['name']} ({when}, {row['area_ha']:,.1f} ha) has no counterpart: ignored" for when, row in lost]

@@ -13,7 +13,7 @@ With probabilities the classes of all dates are decided together, and there are 
 
     OUT_before.tif, OUT_after.tif  the classes that were decided, as maps (of more dates date_1.tif, date_2.tif, ...)
     OUT_probability.tif            probability of change in percent
-    OUT.prior.csv                  what becomes of each class before a pixel is looked at (prior.csv for change.tif)
+    OUT.prior.csv                  the prior, shares of pairs of classes; --prior reads it (prior.csv for change.tif)
     OUT_maps/                      with a model: its maps of the images (of more dates maps/ in the folder)
 """
 
@@ -27,18 +27,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from covermap.core.config import split_date
 from covermap.core.crosswalk import Crosswalk, read_crosswalk
 from covermap.core.errors import ConfigError
 from covermap.core.output import claim, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import plain
-from covermap.data.class_map import ClassMap, require_same_place
+from covermap.data.class_map import ClassMap, find_target, require_same_place
 from covermap.data.one_legend import ways_to_one_legend
 from covermap.geo.products import layer_beside, names_beside
 from covermap.metrics.temporal import Violations
-from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together
+from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together, remove_decided
 from covermap.verbs.change_maps import open_maps, says
-from covermap.verbs.change_pair import claimed, compare_pair, part_of
+from covermap.verbs.change_pair import before_decision, claimed, compare_pair, part_of
 from covermap.verbs.change_rules import ChangeRules
 from covermap.verbs.trajectories import Trajectories, contradictions, find_trajectories
 from covermap.verbs.transitions import Change, ChangeProbability, Pair, sides, table_beside
@@ -97,20 +98,23 @@ def change(
     """
     rules, out = rules or ChangeRules(), Path(out)
     _require_probabilities(rules, prior, probabilities=probabilities or model is not None)
-    shares = _accuracies(accuracy, len(maps))
+    shares, own = _accuracies(accuracy, len(maps)), [read_crosswalk(path) for path in crosswalks]
+    if target is not None:
+        find_target(target, tuple(way.target for way in own))  # said before images are mapped
     mapped: MappedDates | None = None
     if model is not None:
         from covermap.verbs.change_model import map_dates  # brings torch along, which maps need not
 
         parts = part_of(on_progress, 1, 2)
         on_progress = part_of(on_progress, 2, 2)
-        _Files.of(out, len(maps)).claim((), joint=True, overwrite=overwrite)
-        own = target is None and not crosswalks
+        images = [split_date(str(each))[0] for each in maps]  # what they stand for in OUT_maps predict checks
+        _Files.of(out, len(maps)).claim(images, joint=True, overwrite=overwrite)
         mapped = map_dates(
-            model, maps, out, rules, prior, own_legend=own, overwrite=overwrite, on_progress=parts
+            model, maps, out, rules, prior, own_legend=target is None and not own, overwrite=overwrite,
+            on_progress=parts,
         )  # fmt: skip
         maps, probabilities = mapped.maps, mapped.probability is None
-    pairs, notes = _pairs(maps, legends, target, crosswalks, rules)
+    pairs, notes = _pairs(maps, legends, target, own, rules)
     if mapped is not None:
         layer = ChangeProbability(mapped.probability) if mapped.probability else None
         pairs, notes = [replace(pair, probability=layer) for pair in pairs], (*notes, *mapped.notes)
@@ -119,7 +123,7 @@ def change(
         forbidden = rules.forbidden(pairs[0].legend)
         joint = Joint.of(pairs, PriorRule(prior or ESTIMATED), forbidden, rules.tolerance)
     files = _Files.of(out, len(maps))
-    files.claim(pairs, joint=joint is not None, overwrite=overwrite)
+    files.claim(_inputs(pairs, prior), joint=joint is not None, overwrite=overwrite)
     done = _compare(pairs, files, rules, joint, shares, overwrite=overwrite, on_progress=on_progress)
     found = replace(done, notes=(*notes, *done.notes), more_files=(*done.more_files, *(mapped.files if mapped else ())))
     if files.series is not None:
@@ -156,14 +160,14 @@ class _Files:
         """A table of each step."""
         return tuple(table_beside(each, "prior") for each in self.changes[: len(self.dates) - 1])
 
-    def claim(self, pairs: Sequence[Pair], *, joint: bool, overwrite: bool) -> None:
-        """Check before any work that all may be written; raises OutputError."""
+    def claim(self, inputs: Sequence[str | Path], *, joint: bool, overwrite: bool) -> None:
+        """Check before any work that all may be written, and no input is; raises OutputError."""
         own = [path for path in (self.trajectories, self.series) if path]
         own += [path for out in self.changes for path in claimed(out)]
         if joint:
             own += [path for date in self.dates for path in (date, *names_beside(date).values())]
             own += self.priors
-        require_no_input(own, [file for side in (sides(pairs) if pairs else ()) for file in side.map.files])
+        require_no_input(own, inputs)
         for path in own:
             claim(path, overwrite=overwrite)
 
@@ -177,6 +181,7 @@ def _compare(
     steps = [*pairwise(range(len(files.dates))), (0, len(files.dates) - 1)]
     alone, found, notes, made, more = None, None, list[str](), list[Change](), list[Path]()
     decision: dict[str, Any] | None = None
+    before = [before_decision(pair) if joint else None for pair in pairs]
     with tempfile.TemporaryDirectory(dir=files.changes[0].parent, prefix=".change.") as folder:
         if joint is not None:
             alone = find_trajectories(*_maps_and_ways(pairs), forbidden)
@@ -191,18 +196,26 @@ def _compare(
             for number, (pair, path, step) in enumerate(zip(pairs, files.changes, steps, strict=False)):
                 of = (accuracies[step[0]], accuracies[step[1]]) if accuracies else None
                 tick = part_of(on_progress, number + 1 + (joint is not None), parts)
-                made.append(
-                    compare_pair(
-                        pair, path, rules, accuracy=of, decision=decision, overwrite=overwrite, on_progress=tick
-                    )
-                )
+                one = compare_pair(
+                    pair, path, rules, accuracy=of, decision=decision, alone=before[number], overwrite=overwrite,
+                    on_progress=tick,
+                )  # fmt: skip
+                made.append(one)
             if files.trajectories is not None:
                 last = part_of(on_progress, parts, parts)
                 found = find_trajectories(*_maps_and_ways(pairs), forbidden, on_progress=last)
                 write_text(files.trajectories, found.csv)
                 more += [path for path in (files.trajectories, files.series) if path]
+    if joint is None and overwrite:
+        remove_decided(files.dates, files.priors, _inputs(pairs, None))
     logic = contradictions(files.changes[:2], files.changes[2]) if len(files.dates) == 3 else None
     return Changes(tuple(made), found, tuple(notes), tuple(more), alone, logic)
+
+
+def _inputs(pairs: Sequence[Pair], prior: str | None) -> list[Path]:
+    """What is read: maps with their layers of probabilities, and a prior that is a file."""
+    maps = [Path(file) for side in sides(pairs) for file in side.map.files]
+    return [*maps, *(layer_beside(path, "probs") for path in maps), *([Path(prior)] if prior else [])]
 
 
 def _maps_and_ways(pairs: Sequence[Pair]) -> tuple[list[ClassMap], list[Crosswalk]]:
@@ -211,13 +224,12 @@ def _maps_and_ways(pairs: Sequence[Pair]) -> tuple[list[ClassMap], list[Crosswal
 
 
 def _pairs(
-    maps: Sequence[str | Path], legends: Sequence[str], target: str | None, crosswalks: Sequence[str | Path],
+    maps: Sequence[str | Path], legends: Sequence[str], target: str | None, crosswalks: Sequence[Crosswalk],
     rules: ChangeRules,
 ) -> tuple[list[Pair], tuple[str, ...]]:  # fmt: skip
     """Neighbouring dates, then from the first to the last, in one legend; and what is to be known of the maps."""
     opened, dates = open_maps(maps, legends)
-    own = [read_crosswalk(path) for path in crosswalks]
-    ways = ways_to_one_legend(opened, target=target, own=own)
+    ways = ways_to_one_legend(opened, target=target, own=crosswalks)
     merging = rules.merged(ways[0].target)
     ways = [way.then(merging) if rules.merge else way for way in ways]
     rules.asked(ways[0].target), rules.forbidden(ways[0].target)  # unknown classes are named before any work

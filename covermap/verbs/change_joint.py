@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
+from rasterio.errors import RasterioError
 
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.engine import cores, map_ordered
@@ -25,7 +27,7 @@ from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import HISTORY, open_class_map
 from covermap.data.class_probabilities import UNKNOWN, ClassProbabilities, open_probabilities
 from covermap.geo.grid import Grid, Window, partition
-from covermap.geo.products import finish_map, small_cache
+from covermap.geo.products import finish_map, names_beside, small_cache
 from covermap.geo.registration import halo, misregistered
 from covermap.geo.writer import RasterWriter
 from covermap.ml.joint import decide_pair, decide_series
@@ -160,6 +162,30 @@ def decide_together(
         for (i, j), pair, path in zip(at, joint.pairs, change, strict=False)
     ]
     return replace(joint, pairs=tuple(pairs), files=tuple(files))
+
+
+def remove_decided(outs: Sequence[Path], priors: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Remove what `change` wrote of dates that it decided together, where a map of that name now compares others.
+
+    Maps without that step in their history stay, and inputs.
+    """
+    kept = {path.resolve() for path in inputs}
+    decided = [out for out in outs if out.resolve() not in kept and _is_decided(out)]
+    for path in (
+        *(file for out in decided for file in (out, *names_beside(out).values())),
+        *(priors if decided else ()),
+    ):
+        path.unlink(missing_ok=True)
+
+
+def _is_decided(path: Path) -> bool:
+    """Whether a file is a map as `decide_together` writes it."""
+    try:
+        with rasterio.open(path) as dataset:
+            steps = json.loads(dataset.tags().get(HISTORY, "[]"))
+    except (RasterioError, ValueError):
+        return False
+    return bool(steps) and "decided with" in steps[-1]
 
 
 def _write(joint: Joint, plain: Sequence[Path], change: Sequence[Path], on_progress: Tick) -> None:

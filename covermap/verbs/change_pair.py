@@ -51,7 +51,8 @@ _Looked = tuple[Window, npt.NDArray[np.uint16], dict[str, Amount]]
 @small_cache()
 def compare_pair(
     pair: Pair, out: Path, rules: ChangeRules, *, accuracy: tuple[float, float] | None = None,
-    decision: Mapping[str, Any] | None = None, overwrite: bool = False, on_progress: Tick = unseen,
+    decision: Mapping[str, Any] | None = None, alone: Change | None = None, overwrite: bool = False,
+    on_progress: Tick = unseen,
 ) -> Change:  # fmt: skip
     """Write the change map of two maps, with all its files. Raises GridError, LabelError, ConfigError, OutputError."""
     unit = MappingUnit.parse(rules.min_area) if rules.min_area else None
@@ -64,7 +65,7 @@ def compare_pair(
         made = _Made(pair, rules, shown, ~forbidden & ~np.eye(len(forbidden), dtype=bool), Path(folder))
         counts, content = _count(made, hashed=unit is None, on_progress=part_of(on_progress, 1, 3 if unit else 1))
         counted = counts.pop("")
-        found = Change(pair, rules, counted, accuracy=accuracy, decision=decision, path=out)
+        found = Change(pair, rules, counted, accuracy=accuracy, decision=decision, alone=alone, path=out)
         _require_something(found)
         if rules.impossible:
             found = replace(found, set_aside={_IMPOSSIBLE: found.plain.where(forbidden)})
@@ -88,6 +89,21 @@ def compare_pair(
             found = replace(found, files=(*files, *layers.values(), tables["change"]))
             write_json(found, tables["change"])
     return found
+
+
+@small_cache()
+def before_decision(pair: Pair) -> Change | None:
+    """What the classes of both maps are, before they are decided together; None where each has a counterpart."""
+    if None not in (*pair.one.codes, *pair.two.codes):
+        return None
+    keys = PairKeys((len(pair.first.legend), len(pair.other.legend)))
+
+    def look(window: Window) -> Amount:
+        both = pair.read(window)
+        return Amount(*keys.count(keys.of(*both), pair.grid.row_areas_ha(window.row, window.height)))
+
+    first, *others = map_ordered(look, _windows(pair), workers=cores())
+    return Change(pair, ChangeRules(), sum(others, first))
 
 
 def claimed(out: Path) -> list[Path]:

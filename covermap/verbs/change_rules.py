@@ -15,6 +15,7 @@ import yaml
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import Legend
+from covermap.geo.patches import MappingUnit, require_connectivity
 from covermap.geo.registration import halo
 
 Chosen = npt.NDArray[np.bool_]
@@ -44,6 +45,8 @@ class ChangeRules:
 
     def __post_init__(self) -> None:
         halo(1 if self.tolerance is None else self.tolerance)
+        MappingUnit.parse(self.min_area or "1px")
+        require_connectivity(self.connectivity)
         if self.confidence is not None and not 0 < self.confidence <= 1:
             raise ConfigError(
                 f"a confidence of {self.confidence:g} is no probability",

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap import __version__
-from covermap.core.config import ImageConfig
-from covermap.core.errors import ModelError, OutputError
+from covermap.core.config import ImageConfig, parse_date
+from covermap.core.errors import ConfigError, ModelError, OutputError
 from covermap.core.output import LOCK, claim, replacing, require_no_input, writing
 from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
@@ -96,6 +96,7 @@ class MapJob:
         path = applicability_path(request.model)
         self.known = Applicability.load(path) if self.settings.applicability else None
         self.scene = self._open(request.images, request.statistics)
+        self._require_order()
         self.first = [self._open(images, None) for images in request.first]
         self.area: Area | None = read_area(request.aoi, self.scene.grid) if request.aoi else None
         self.windows = Lattice.of(self.scene, self.card, self.settings)
@@ -104,6 +105,18 @@ class MapJob:
 
     def _open(self, images: Sequence[ImageConfig], statistics: OwnStatistics | None) -> Any:
         return open_for(self.card.spec, images, any_gsd=self.request.any_gsd, statistics=statistics)
+
+    def _require_order(self) -> None:
+        """Raise ConfigError where classes before and after are asked of dates that are known to fall."""
+        if not self.pair or None in self.scene.dates[:2]:
+            return
+        first, later = map(str, self.scene.dates[:2])
+        if parse_date(first)[0] > parse_date(later)[1]:  # periods that overlap may be either way round
+            raise ConfigError(
+                f"the first image is of {first}, after the second one of {later}: {self.request.model} tells what "
+                "became of the first",
+                fix="give the images in the order of their dates, or state the right ones: FILE@2019-07-27",
+            )
 
     def _require_sets(self) -> None:
         odd = [key for key in ("entropy", "sets", "probabilities") if self.pair and getattr(self.settings, key)]

@@ -18,7 +18,7 @@ from covermap.card import ModelCard
 from covermap.core.config import ImageConfig
 from covermap.core.engine import cores, map_unordered, over_processes, over_ray, shard
 from covermap.core.errors import OutputError
-from covermap.core.output import at_work, require_tif
+from covermap.core.output import at_work, require_no_input, require_tif
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
@@ -189,6 +189,7 @@ def _work_off(
     """Every scene's map, as soon as its blocks are there; all that can be refused is refused first."""
     started = time.perf_counter()
     jobs = _opened(requests)
+    require_no_input((out for job in jobs for out in job.outputs), (file for job in jobs for file in job.scene.files))
     resumed = [job.claim(overwrite=overwrite, dry_run=dry_run) for job in jobs]
     settings = requests[0].settings
     # Loaded when it is first asked for: worker processes load their own.

@@ -143,7 +143,8 @@ class Change:
 
     set_aside: transitions that the maps show and the change map does not, by reason; they count as unchanged.
     num_patches: those of change, and those below the least area. accuracy: overall accuracies of the maps, if known.
-    errors: hectares that are expected of the map, where P(change) is known. decision: how dates were decided together.
+    errors: hectares that are expected of the map, where P(change) is known. decision: how dates were decided together;
+    alone: the maps before that, where their classes lack counterparts.
     """
 
     pair: Pair
@@ -154,6 +155,7 @@ class Change:
     accuracy: tuple[float, float] | None = None
     errors: ExpectedErrors | None = None
     decision: Mapping[str, Any] | None = None
+    alone: Change | None = None
     path: Path | None = None
     files: tuple[Path, ...] = ()
 
@@ -272,6 +274,8 @@ class Change:
     @property
     def lost(self) -> dict[str, list[dict[str, Any]]]:
         """Classes without a counterpart, where the other map has a class: they are ignored."""
+        if self.alone is not None:
+            return self.alone.lost
         inner = Amount(self.counted.pixels[:-1, :-1], self.counted.hectares[:-1, :-1])
         found = {}
         for key, way, axis in (("before", self.pair.one, 1), ("after", self.pair.two, 0)):
@@ -284,6 +288,14 @@ class Change:
         return found
 
     @property
+    def lost_share(self) -> float:
+        """Of the ground where both maps hold a class, that where one of them has no counterpart."""
+        if self.alone is not None:
+            return self.alone.lost_share
+        inner = float(self.counted.hectares[:-1, :-1].sum())
+        return 1 - float(self.plain.hectares.sum()) / inner if inner else 0.0
+
+    @property
     def notes(self) -> list[str]:
         """What has to be known to read the numbers."""
         first, other = self.pair.first, self.pair.other
@@ -294,10 +306,8 @@ class Change:
                 f"({first.grid.describe()}) by nearest neighbour{_apart(first.grid, other.grid)}: borders that shift "
                 "look like change"
             )
-        inner = self.counted.hectares[:-1, :-1].sum()
-        if inner and 1 - self.plain.hectares.sum() / inner > MANY_LOST:
-            share = 1 - self.plain.hectares.sum() / inner
-            found.append(f"{share:.0%} of the ground has a class without counterpart and is ignored")
+        if self.lost_share > MANY_LOST:
+            found.append(f"{self.lost_share:.0%} of the ground has a class without counterpart and is ignored")
         for reason, aside in self.set_aside.items():
             px, ha = aside.total["pixels"], aside.total["area_ha"]
             found.append(f"set aside as unchanged: {px:,} px, {ha:,.1f} ha, {reason}")

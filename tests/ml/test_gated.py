@@ -41,6 +41,14 @@ def test_exchanging_the_dates_exchanges_the_classes(k: int, seed: int) -> None:
     np.testing.assert_array_equal(said.after, back.before)
 
 
+def test_of_dates_alike_the_pair_is_one_of_the_best() -> None:
+    """An exact tie: two pairs are as good, and no order of the dates tells one from the other."""
+    shares = np.array([0.5, 0.3, 0.2], np.float32)
+    answers = np.concatenate([shares, shares, [0.0, 1.0]]).astype(np.float32)[:, None, None]
+    said = gated(answers)
+    assert {int(said.before[0, 0]), int(said.after[0, 0])} == {0, 1}
+
+
 def test_one_class_cannot_change() -> None:
     answers = np.ones((4, 2, 2), np.float32)
     said = gated(answers)

@@ -262,6 +262,27 @@ def test_a_matrix_is_read_by_class_names(tmp_path: Path) -> None:
         TransitionPrior.read(tmp_path / "nothing.csv", LEGEND)
 
 
+def test_a_prior_that_is_written_is_read_back(tmp_path: Path) -> None:
+    """Also one whose classes have unequal shares, which the probabilities hold otherwise, and of impossible pairs."""
+    joint = np.array([[0.5, 0.02, 0.01], [0.0, 0.3, 0.001], [0.019, 0.05, 0.1]])
+    given = TransitionPrior(joint, np.array([0.6, 0.25, 0.15]), np.array([0.55, 0.3, 0.15]))
+    path, k = tmp_path / "p.csv", len(LEGEND)
+    for prior in (given, given.without(joint < 0.01), *some_priors(k)):
+        path.write_text(prior.csv(LEGEND))
+        again = TransitionPrior.read(path, LEGEND)
+        for name in ("joint", "before", "after", "weights"):
+            np.testing.assert_allclose(getattr(again, name), getattr(prior, name), rtol=1e-6, err_msg=name)
+    for old, new, message in (
+        ("0.25", "0.35", "sum to 1.1"), ("held after,0.55", "held after,", "no matrix of transitions"),
+        (",0.3,0.15,", ",0.45,0,", "a share of a class is 0"), ("0.019", "0.19", "sum to 1.171"),
+    ):  # fmt: skip
+        text = given.csv(LEGEND)
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ConfigError, match=message):
+            TransitionPrior.read(path, LEGEND)
+
+
 def test_forbidden_pairs_by_name() -> None:
     found = forbidden_pairs(["water > forest", "crop>*"], LEGEND)
     assert np.argwhere(found).tolist() == [[0, 1], [2, 0], [2, 1]]

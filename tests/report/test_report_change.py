@@ -151,6 +151,11 @@ def test_a_change_map_of_a_map_that_was_made_anew_is_doubted(run):
     assert told in squeezed(page.sections["doubts"])
 
 
+def test_what_is_set_aside_is_told_once(run):
+    assert any("set aside as unchanged" in note for note in json.loads(run.path("change.json").read_text())["notes"])
+    assert squeezed(page_of(run).sections["change"]).lower().count("set aside as unchanged") == 1
+
+
 def test_false_change_and_questions_are_told(run):
     compare(run, "change.tif", ChangeRules(goals=("built-up",)), accuracy=(0.9, 0.8))
     page = page_of(run)

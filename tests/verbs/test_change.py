@@ -410,9 +410,9 @@ def test_refusals(write_tif, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="no class 'Tre cover'") as caught:
         change([a, b], out, rules=ChangeRules(goals=("Tre cover",)), **WC)
     assert "Tree cover" in caught.value.fix
-    for rules in (ChangeRules(merge=("x",)), ChangeRules(impossible=("Tree cover",)), ChangeRules(min_area="7")):
+    for odd in ({"merge": ("x",)}, {"impossible": ("Tree cover",)}, {"min_area": "7"}, {"connectivity": 5}):
         with pytest.raises(ConfigError):
-            change([a, b], out, rules=rules, **WC)
+            change([a, b], out, rules=ChangeRules(**odd), **WC)
     with pytest.raises(ConfigError, match="takes 'Tree cover' twice"):
         change([a, b], out, rules=ChangeRules(merge=("x=10,20", "y=10,30")), **WC)
     half = patches(COVER, (20, 20), 1)

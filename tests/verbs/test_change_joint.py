@@ -12,7 +12,7 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from covermap.core.errors import ConfigError, DataError, LabelError
+from covermap.core.errors import ConfigError, DataError, LabelError, OutputError
 from covermap.core.legend import IGNORE, LandClass, Legend
 from covermap.core.output import write_text
 from covermap.geo.grid import Grid
@@ -188,6 +188,14 @@ def test_estimated_and_persistent_priors(pair, tmp_path: Path) -> None:
     # What a shift explains says nothing of the prior.
     strict = change(maps, tmp_path / "t.tif", rules=ChangeRules(tolerance=1), probabilities=True)
     assert strict.pairs[0].decision["changed_by_prior"] != done.pairs[0].decision["changed_by_prior"]
+
+
+def test_the_prior_that_is_written_decides_the_same(pair, tmp_path: Path) -> None:
+    rules = ChangeRules(impossible=("town>*",))
+    change(pair[1], tmp_path / "c.tif", rules=rules, probabilities=True)
+    change(pair[1], tmp_path / "d.tif", probabilities=True, prior=str(tmp_path / "c.prior.csv"))
+    for layer in ("before", "after", "probability"):
+        np.testing.assert_array_equal(read(tmp_path / f"c_{layer}.tif"), read(tmp_path / f"d_{layer}.tif"), layer)
 
 
 def test_the_estimate_does_not_depend_on_windows(pair, tmp_path: Path, monkeypatch) -> None:
@@ -366,6 +374,31 @@ def test_what_is_refused(pair, write_tif, tmp_path: Path) -> None:
     assert not out.parent.exists() or not list(out.parent.iterdir())
 
 
+def test_what_is_read_is_not_written_over(pair, tmp_path: Path) -> None:
+    maps = pair[1]
+    prior = table_of(T, tmp_path / "c.prior.csv")
+    for out, more in ((maps[0], {}), (layer_beside(maps[1], "probs"), {}), (tmp_path / "c.tif", {"prior": prior})):
+        with pytest.raises(OutputError, match="is an input of this call"):
+            change(maps, out, probabilities=True, overwrite=True, **more)
+
+
+def test_a_plain_map_leaves_nothing_of_a_joint_one(pair, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "c.tif"
+    change(pair[1], out, probabilities=True)
+    plain = {path.name for path in change(pair[1], tmp_path / "plain" / "c.tif").files}
+    inputs = [out.with_name("c_before.tif"), out.with_name("c_after.tif")]
+    change(inputs, out, overwrite=True)
+    there = {path.name for path in out.parent.iterdir()}
+    assert {"c_before.tif", "c_after.tif", "c_before.qml"} < there
+    change(pair[1], out, overwrite=True)
+    assert {path.name for path in out.parent.iterdir()} == plain
+    own = out.with_name("c_before.tif")  # by another hand
+    own.write_bytes(pair[1][0].read_bytes())
+    out.with_name("c.prior.csv").write_text("mine")
+    change(pair[1], out, overwrite=True)
+    assert {path.name for path in out.parent.iterdir()} == plain | {"c_before.tif", "c.prior.csv"}
+
+
 def test_binary_maps_of_a_question(covermap, pair, tmp_path: Path) -> None:
     maps = pair[1]
     options = ("--probabilities", "--binary", "--to", "town", "--tolerance", "1", "--confidence", "0.7")
@@ -384,3 +417,24 @@ def test_binary_maps_of_a_question(covermap, pair, tmp_path: Path) -> None:
     code, _, _ = covermap("change", *maps, tmp_path / "b.tif", "--overwrite")
     assert code == 0
     assert not (tmp_path / "b_probability.tif").exists()
+
+
+def test_ground_without_a_counterpart_stays_unknown(pair, tmp_path: Path) -> None:
+    """Of water no class is made by what little is left of others; it is told as of maps alone."""
+    shares, maps = pair
+    classes = "{forest: Forest land, field: Cropland, water: null, town: Settlements}"
+    own = tmp_path / "own.yaml"
+    legend = ", ".join(f"{{code: {c.code}, name: {c.name}, color: '{c.colour}'}}" for c in LEGEND.classes)
+    own.write_text(f"from: {{name: mine, classes: [{legend}]}}\nto: ipcc\nclasses: {classes}\n")
+    way = {"target": "ipcc", "crosswalks": [own]}
+    done = change(maps, tmp_path / "c.tif", probabilities=True, prior="none", **way)
+    for path, of in zip((tmp_path / "c_before.tif", tmp_path / "c_after.tif"), shares, strict=True):
+        lost = (of[2] > of[[0, 1, 3]].max(0)) & (of[0] != 255)
+        np.testing.assert_array_equal(read(path) == 0, lost | (of[0] == 255))
+    plain = change(maps, tmp_path / "p.tif", **way)
+    told, alone = done.to_dict(), plain.to_dict()
+    assert [row["name"] for row in told["no_counterpart"]["before"]] == ["water"]
+    assert told["no_counterpart"] == alone["no_counterpart"]
+    said = [note for note in alone["notes"] if "without counterpart" in note]
+    assert len(said) == 1
+    assert said[0] in told["notes"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError, GridError, LabelError, ModelError, OutputError
 from covermap.core.task import Task
@@ -108,6 +109,11 @@ def test_a_model_of_semantic_change_decides_itself(place, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="decides both dates itself"):
         change(dated(place), tmp_path / "d.tif", model=model, prior="0.9")
     assert not (tmp_path / "d_maps").exists()
+    later, earlier = (place / f"image_date{n}.tif" for n in (2, 1))
+    images = [ImageConfig(path=str(later), date="2021-06"), ImageConfig(path=str(earlier), date="2019")]
+    with pytest.raises(ConfigError, match="first image is of 2021-06, after the second one of 2019"):
+        predict(model, images, tmp_path / "d.tif")
+    assert not list(tmp_path.glob("d*"))
     three = [*dated(place), write_third(place, tmp_path)]
     with pytest.raises(ConfigError, match="between two dates, 3 images are given"):
         change(three, tmp_path / "three", model=model)
@@ -127,6 +133,19 @@ def test_three_images_are_a_series(segmentation, place, tmp_path: Path) -> None:
     assert set(done.files) <= {*(tmp_path / "out").rglob("*")}
 
 
+def test_no_image_is_written_over(segmentation, place, tmp_path: Path) -> None:
+    a, b = (tmp_path / "a.tif", tmp_path / "b_maps" / "date_1.tif")
+    b.parent.mkdir()
+    for path, number in ((a, 1), (b, 2)):
+        path.write_bytes((place / f"image_date{number}.tif").read_bytes())
+    before = [path.read_bytes() for path in (a, b)]
+    for out in (a, tmp_path / "b.tif"):  # the second one's maps would lie where an image does
+        with pytest.raises(OutputError, match="is an input of this call"):
+            change([f"{a}@2019", f"{b}@2021"], out, model=segmentation, overwrite=True)
+    assert [path.read_bytes() for path in (a, b)] == before
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"a.tif", "date_1.tif"}
+
+
 def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path, monkeypatch) -> None:
     out = tmp_path / "out" / "c.tif"
     with pytest.raises(ConfigError, match="between two images or more, 1 is given"):
@@ -137,6 +156,12 @@ def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path, monkeyp
         change(dated(place)[::-1], out, model=segmentation)
     with pytest.raises(LabelError):
         change(dated(place), out, model=segmentation, rules=ChangeRules(goals=("nothing",)))
+    for odd, said in (
+        ({"target": "nolegend"}, "no legend called"),
+        ({"crosswalks": ["none.yaml"]}, "no crosswalk file"),
+    ):
+        with pytest.raises(LabelError, match=said):
+            change(dated(place), out, model=segmentation, **odd)
     with pytest.raises(ConfigError, match="'often' is no prior"):
         change(dated(place), out, model=segmentation, prior="often")
     assert not out.with_name("c_maps").exists()

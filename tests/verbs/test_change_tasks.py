@@ -97,7 +97,8 @@ def test_what_became_what_is_learnt_scored_and_reported(semantic, pair):
 def test_the_map_is_of_the_later_date_with_the_earlier_one_and_the_change_beside_it(semantic, tmp_path):
     images = semantic.config.data.images
     done = predict(semantic.path("model"), images, tmp_path / "map.tif")
-    again = predict(semantic.path("model"), images[::-1], tmp_path / "back.tif")
+    exchanged = [image.model_copy(update={"date": None}) for image in images[::-1]]  # dates that fall are refused
+    again = predict(semantic.path("model"), exchanged, tmp_path / "back.tif")
     assert again.path.exists()
     read = {}
     for name in ("map", "before", "change", "back", "back_before", "back_change", "confidence"):
