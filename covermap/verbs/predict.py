@@ -319,7 +319,7 @@ def _finished(job: MapJob, resumed: int, started: float) -> Prediction:
     if job.finished:
         summary = None if job.numbers else summary_beside(job.out, job.card.legend)
         files = (job.out,) if summary is None else summary.files
-        there = tuple(dict.fromkeys([*files, *job.outputs]))
+        there = tuple(dict.fromkeys([*files, *(path for path in job.outputs if path.exists())]))
         return Prediction(job.out, there, summary, time.perf_counter() - started, 0.0, len(job.blocks), resumed)
     unlike = job.share_unlike()
     summary, layers = job.assemble()
