@@ -6,6 +6,7 @@ predict, and survives scikit-learn's next version.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,8 @@ def fit_numbers(
     """
     regressor = _ensemble().RandomForestRegressor
     kind = regressor(trees, n_jobs=jobs, random_state=seed, min_samples_leaf=5, max_features=1 / 3)
-    fitted = kind.fit(pixels, numbers[:, 0] if numbers.shape[1] == 1 else numbers)
+    with warnings.catch_warnings():  # its threads reset the filters, and may leave none behind
+        fitted = kind.fit(pixels, numbers[:, 0] if numbers.shape[1] == 1 else numbers)
     return _joined([_tree_arrays(each.tree_, each.tree_.value[:, :, 0]) for each in fitted.estimators_])
 
 
@@ -126,7 +128,9 @@ def fit_forest(
     Raises MissingExtra without scikit-learn.
     """
     weight, classifier = "balanced" if balanced else None, _ensemble().RandomForestClassifier
-    fitted = classifier(trees, n_jobs=jobs, random_state=seed, class_weight=weight).fit(pixels, classes)
+    forest = classifier(trees, n_jobs=jobs, random_state=seed, class_weight=weight)
+    with warnings.catch_warnings():  # as above
+        fitted = forest.fit(pixels, classes)
     parts = []
     for estimator in fitted.estimators_:
         shares = np.zeros((estimator.tree_.node_count, num_classes))
