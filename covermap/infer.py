@@ -281,15 +281,6 @@ def _read_column(
     return _Column(mask, parts, batches)
 
 
-def highest(probabilities: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """(K, H, W) -> class index and probability of the most probable class, the first of equals; (H, W) each."""
-    best, top = np.zeros(probabilities.shape[1:], np.uint8), probabilities[0].copy()
-    for k, share in enumerate(probabilities[1:], 1):
-        best[share > top] = k
-        np.maximum(top, share, out=top)
-    return best, top
-
-
 def in_sets(probabilities: npt.NDArray[np.float32], set_from: float) -> npt.NDArray[np.bool_]:
     """(K, ...) -> (K, ...): classes of the conformal set (see metrics.calibration.fit_sets); always the likeliest."""
     return np.asarray(probabilities >= np.minimum(np.float32(set_from), probabilities.max(0)))

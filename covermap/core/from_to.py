@@ -7,6 +7,7 @@ K classes give K (K - 1) + 1 codes: 0 where the class stayed, and for a change o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,14 +79,14 @@ class FromTo:
 
     def encode(self, before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
         """Class indices of two dates, of one shape, -> codes; NODATA where either is IGNORE."""
-        codes = np.empty(before.shape, np.uint16)
+        codes, table = np.empty(before.shape, np.uint16), _code_table(len(self.legend))
         flat, one, other = codes.reshape(-1), before.reshape(-1), after.reshape(-1)
         for start in range(0, flat.size, _BLOCK):
             part = slice(start, start + _BLOCK)
             pair = one[part].astype(np.uint16)
             pair <<= 8
             pair |= other[part]
-            self._table.take(pair, out=flat[part])
+            table.take(pair, out=flat[part])
         return codes
 
     def of_pairs(self, before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
@@ -107,17 +108,11 @@ class FromTo:
         both = table[codes]
         return np.ascontiguousarray(both[..., 0]), np.ascontiguousarray(both[..., 1])
 
-    @property
-    def _table(self) -> npt.NDArray[np.uint16]:
-        """(65536,): 256 times the index before plus the one after -> code."""
-        table = _tables.get(len(self.legend))
-        if table is None:
-            k = len(self.legend)
-            a, b = np.arange(k)[:, None], np.arange(k)[None]
-            table = np.full((256, 256), NODATA, np.uint16)
-            table[:k, :k] = np.where(a == b, UNCHANGED, 1 + a * (k - 1) + b - (b > a))
-            table = _tables[k] = table.reshape(-1)
-        return table
 
-
-_tables: dict[int, npt.NDArray[np.uint16]] = {}
+@lru_cache
+def _code_table(k: int) -> npt.NDArray[np.uint16]:
+    """(65536,) of k classes: 256 times the index before plus the one after -> code."""
+    a, b = np.arange(k)[:, None], np.arange(k)[None]
+    table = np.full((256, 256), NODATA, np.uint16)
+    table[:k, :k] = np.where(a == b, UNCHANGED, 1 + a * (k - 1) + b - (b > a))
+    return table.reshape(-1)

@@ -134,8 +134,21 @@ class JointCounter:
         return int(self.counts.sum())
 
     def margins(self, convention: Convention) -> Counts:
-        """What scores of semantic change follow from, (3, M); adds up over parts. See `margins_of`."""
-        return margins_of(self.counts, self.num_classes, convention)
+        """(3, M): agreement, prediction and reference of each row of a convention's table.
+
+        Row 0 is no change; the last is change of which the prediction tells no classes, which is never right. Pixels
+        that the reference calls changed without telling its classes are left out. Margins add up over parts of a scene,
+        and all published scores follow from them.
+        """
+        counts = self.counts.copy()
+        counts[self.states.bare] = 0
+        groups, size = _groups(self.states, self.num_classes, convention)
+        found = np.zeros((3, size), np.int64)
+        for group in groups:
+            same = counts * (group[:, None] == group)
+            for row, sums in zip(found, (same.sum(1), counts.sum(0), counts.sum(1)), strict=True):
+                row += np.bincount(group, weights=sums, minlength=size).astype(np.int64)
+        return found
 
     def semantic(self, convention: Convention) -> dict[str, float]:
         """Scores of semantic change by a convention; see `semantic_scores`."""
@@ -256,25 +269,6 @@ class States:
                     f"there is a class index {int(side[odd][0])}, but there are {self._k} classes",
                     fix="encode both dates with one legend; what is not known is 255",
                 )
-
-
-def margins_of(counts: Counts, num_classes: int, convention: Convention) -> Counts:
-    """(3, M) of a joint histogram: agreement, prediction and reference of each row of a convention's table.
-
-    Row 0 is no change; the last is change of which the prediction tells no classes, which is never right. Pixels that
-    the reference calls changed without telling its classes are left out. Margins add up over parts of a scene, and all
-    published scores follow from them.
-    """
-    states = States(num_classes)
-    counts = counts.copy()
-    counts[states.bare] = 0
-    groups, size = _groups(states, num_classes, convention)
-    found = np.zeros((3, size), np.int64)
-    for group in groups:
-        same = counts * (group[:, None] == group)
-        for row, sums in zip(found, (same.sum(1), counts.sum(0), counts.sum(1)), strict=True):
-            row += np.bincount(group, weights=sums, minlength=size).astype(np.int64)
-    return found
 
 
 def _groups(states: States, k: int, convention: Convention) -> tuple[list[npt.NDArray[np.intp]], int]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from covermap.core.errors import DataError
 from covermap.core.legend import IGNORE
+from covermap.ml.likeliest import highest
 from covermap.ml.transitions import Floats, Shares, TransitionPrior, probabilities
 
 _BLOCK = 1 << 13
@@ -70,7 +71,7 @@ def decide_pair(p1: Shares, p2: Shares, prior: TransitionPrior) -> Pair:
         total = np.einsum("kn,kn->n", weights.T @ a, b)
         same = a * b
         same *= stay
-        (one, top), kept = _highest(same), same.sum(0)
+        (one, top), kept = highest(same), same.sum(0)
         other = one.copy()
         # All changes together bound each of them: the search of all pairs is left for where they outweigh staying.
         open_ = np.flatnonzero(top < (total - kept) + 1e-9 * total)
@@ -121,7 +122,7 @@ def _best_pair(a: Floats, b: Floats, weights: Floats, one: _Bytes, best: Floats)
     """The best of all pairs (n,) of (K, n) twice; one, best: the best that stays, and its value."""
     other = one.copy()
     for row, of in enumerate(weights):
-        column, top = _highest(b * of[:, None])
+        column, top = highest(b * of[:, None])
         top *= a[row]
         better = top > best
         for found, value in ((best, top), (one, row), (other, column)):
@@ -172,7 +173,7 @@ def _most_probable(evidence: Sequence[Floats], tables: Sequence[Floats]) -> _Byt
     for table, seen in zip(tables, evidence[1:], strict=True):
         scale = total.max(0)  # long series would run out of small numbers
         total, stays = (table.T @ total) * (seen / scale), stays * (np.diag(table)[:, None] * (seen / scale))
-    one, top = _highest(stays)
+    one, top = highest(stays)
     path = np.repeat(one[None], len(evidence), axis=0)
     open_ = np.flatnonzero(top < (1 + 1e-9) * total.sum(0) - stays.sum(0))
     if open_.size:
@@ -186,25 +187,16 @@ def _viterbi(evidence: Sequence[Floats], tables: Sequence[Floats]) -> _Bytes:
     for table, seen in zip(tables, evidence[1:], strict=True):
         onward, back = np.empty_like(seen), np.empty(seen.shape, np.uint8)
         for b in range(len(table)):
-            from_, top = _highest(best * table[:, b, None])
+            from_, top = highest(best * table[:, b, None])
             np.copyto(from_, b, where=best[b] * table[b, b] == top)
             onward[b], back[b] = top, from_
         best = onward * seen
         best /= best.max(0)
         came.append(back)
-    path = [_highest(best)[0]]
+    path = [highest(best)[0]]
     for back in reversed(came):
         path.append(np.take_along_axis(back, path[-1][None].astype(np.intp), axis=0)[0])
     return np.stack(path[::-1])
-
-
-def _highest(values: Floats) -> tuple[_Bytes, Floats]:
-    """argmax and max of (K, n); numpy's own argmax over the first axis takes several times as long."""
-    best, at = values[0].copy(), np.zeros(values.shape[1], np.uint8)
-    for row, value in enumerate(values[1:], 1):
-        np.copyto(at, row, where=value > best)
-        np.maximum(best, value, out=best)
-    return at, best
 
 
 def _scaled(values: Floats) -> Floats:

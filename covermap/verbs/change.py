@@ -23,7 +23,6 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ from covermap.verbs.change_maps import open_maps, says
 from covermap.verbs.change_pair import before_decision, claimed, compare_pair, part_of
 from covermap.verbs.change_rules import ChangeRules
 from covermap.verbs.trajectories import Trajectories, contradictions, find_trajectories
-from covermap.verbs.transitions import Change, ChangeProbability, Pair, sides, table_beside
+from covermap.verbs.transitions import Change, ChangeProbability, Pair, sides, steps_of, table_beside
 
 if TYPE_CHECKING:
     from covermap.verbs.change_model import MappedDates
@@ -148,9 +147,8 @@ class _Files:
             raise ConfigError(
                 f"{out} is no folder, three maps or more make several change maps", fix="name a folder: changes/"
             )
-        steps = [*pairwise(range(1, num_dates + 1)), (1, num_dates)]
         return _Files(
-            tuple(out / f"change_{a}_{b}.tif" for a, b in steps),
+            tuple(out / f"change_{a + 1}_{b + 1}.tif" for a, b in steps_of(num_dates)),
             tuple(out / f"date_{number}.tif" for number in range(1, num_dates + 1)),
             out / "trajectories.csv", out / "series.json",
         )  # fmt: skip
@@ -178,7 +176,7 @@ def _compare(
 ) -> Changes:  # fmt: skip
     """The change map of each pair and, of three dates or more, the sequences."""
     forbidden, parts = rules.forbidden(pairs[0].legend), len(pairs) + (joint is not None) + 1
-    steps = [*pairwise(range(len(files.dates))), (0, len(files.dates) - 1)]
+    steps = steps_of(len(files.dates))
     alone, found, notes, made, more = None, None, list[str](), list[Change](), list[Path]()
     decision: dict[str, Any] | None = None
     before = [before_decision(pair) if joint else None for pair in pairs]
@@ -193,7 +191,7 @@ def _compare(
             for path, prior in zip(files.priors, joint.priors, strict=True):
                 write_text(path, prior.csv(joint.legend))
         with only_with(*more):
-            for number, (pair, path, step) in enumerate(zip(pairs, files.changes, steps, strict=False)):
+            for number, (pair, path, step) in enumerate(zip(pairs, files.changes, steps, strict=True)):
                 of = (accuracies[step[0]], accuracies[step[1]]) if accuracies else None
                 tick = part_of(on_progress, number + 1 + (joint is not None), parts)
                 one = compare_pair(
@@ -235,10 +233,7 @@ def _pairs(
     rules.asked(ways[0].target), rules.forbidden(ways[0].target)  # unknown classes are named before any work
     for other in opened[1:]:
         require_same_place(opened[0], other)
-    steps = [*pairwise(range(len(opened)))]
-    if len(opened) > 2:
-        steps.append((0, len(opened) - 1))
-    pairs = [Pair(opened[i], opened[j], ways[i], ways[j], (dates[i], dates[j])) for i, j in steps]
+    pairs = [Pair(opened[i], opened[j], ways[i], ways[j], (dates[i], dates[j])) for i, j in steps_of(len(opened))]
     return pairs, _notes(opened, dates, by_number=not legends and not any(map(says, opened)))
 
 

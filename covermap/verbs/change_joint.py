@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,9 @@ from covermap.geo.products import finish_map, names_beside, small_cache
 from covermap.geo.registration import halo, misregistered
 from covermap.geo.writer import RasterWriter
 from covermap.ml.joint import decide_pair, decide_series
+from covermap.ml.likeliest import highest
 from covermap.ml.transitions import TransitionPrior
-from covermap.verbs.transitions import ChangeProbability, Pair, sides
+from covermap.verbs.transitions import ChangeProbability, Pair, sides, steps_of
 
 ESTIMATED, NO_PRIOR = "estimate", "none"
 _SIDE_PX = 512
@@ -155,11 +155,10 @@ def decide_together(
         path.unlink()
         files += done.files
     decided = [open_class_map(out) for out in outs]
-    at = [*pairwise(range(len(outs))), (0, len(outs) - 1)]  # of two dates zip leaves the last one out
     same = Crosswalk.identity(joint.legend)
     pairs = [
         Pair(decided[i], decided[j], same, same, pair.dates, ChangeProbability(path))
-        for (i, j), pair, path in zip(at, joint.pairs, change, strict=False)
+        for (i, j), pair, path in zip(steps_of(len(outs)), joint.pairs, change, strict=True)
     ]
     return replace(joint, pairs=tuple(pairs), files=tuple(files))
 
@@ -238,7 +237,7 @@ def _sample(joint: Joint, number: int) -> Iterator[tuple[Shares, Shares]]:
         one, other = (layer.read(window.pad(pad), grid) for layer in joint.layers[number : number + 2])
         if joint.tolerance:
             inner = (slice(pad, pad + window.height), slice(pad, pad + window.width))
-            explained = misregistered(_highest(one), _highest(other), joint.tolerance)
+            explained = misregistered(_classes(one), _classes(other), joint.tolerance)
             one, other = one[:, *inner].copy(), other[:, *inner]
             one[:, explained] = UNKNOWN
         yield one, other
@@ -247,6 +246,6 @@ def _sample(joint: Joint, number: int) -> Iterator[tuple[Shares, Shares]]:
             return
 
 
-def _highest(shares: Shares) -> npt.NDArray[np.uint8]:
+def _classes(shares: Shares) -> npt.NDArray[np.uint8]:
     """Class indices (H, W)."""
-    return np.where(shares[0] == UNKNOWN, np.uint8(IGNORE), shares.argmax(0).astype(np.uint8))
+    return np.where(shares[0] == UNKNOWN, np.uint8(IGNORE), highest(shares)[0])

@@ -37,7 +37,7 @@ from covermap.data.stats import with_own_statistics
 from covermap.geo.grid import partition
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.change import Pair
-from covermap.metrics.intervals import compare, over_seeds
+from covermap.metrics.intervals import Score, compare, over_seeds
 from covermap.ml.gated import gated
 from covermap.ml.joint import decide_pair
 from covermap.ml.transitions import TransitionPrior
@@ -281,10 +281,9 @@ def _rows(kept: Mapping[int, Mapping[str, TransitionDetails]]) -> list[dict[str,
     rows = []
     for way in WAYS:
         mine = [ways[way] for ways in kept.values() if way in ways]
-        for key, score in mine[0].sure.items() if mine else ():
-            if way == "change" and key not in BINARY:
-                continue
-            values = [float(score(one.blocks.stacked().sum(0)[None])[0]) for one in mine]
+        counts = [one.blocks.stacked() for one in mine]
+        for key, score in _scores_of(way, mine):
+            values = [_value(score, one) for one in counts]
             told = over_seeds(values)
             rows.append({"way": way, "score": key, "mean": told.value, "sd": told.sd, "low": told.low,
                          "high": told.high, "values": values})  # fmt: skip
@@ -294,20 +293,29 @@ def _rows(kept: Mapping[int, Mapping[str, TransitionDetails]]) -> list[dict[str,
 def _differences(kept: Mapping[int, Mapping[str, TransitionDetails]]) -> list[dict[str, Any]]:
     """Each way minus plain comparison: over seeds, and over blocks of ground (counts of all seeds together)."""
     rows = []
-    for way in WAYS:
-        pairs = [(ways[way], ways[PLAIN]) for ways in kept.values() if way in ways and way != PLAIN]
-        for key, score in pairs[0][0].sure.items() if pairs else ():
-            if way == "change" and key not in BINARY:
-                continue
-            each = [[float(score(one.blocks.stacked().sum(0)[None])[0]) for one in pair] for pair in pairs]
-            told = over_seeds([mine - other for mine, other in each])
-            mine, other = (np.sum([pair[i].blocks.stacked() for pair in pairs], 0) for i in (0, 1))
-            ground = compare(mine, other, score)
+    for way in [way for way in WAYS if way != PLAIN]:
+        both = [ways for ways in kept.values() if way in ways]
+        pairs = [[ways[key].blocks.stacked() for key in (way, PLAIN)] for ways in both]
+        together = np.sum(pairs, 0)
+        for key, score in _scores_of(way, [ways[way] for ways in both]):
+            told = over_seeds([_value(score, mine) - _value(score, other) for mine, other in pairs])
+            ground = compare(together[0], together[1], score)
             seeds = {"mean": told.value, "low": told.low, "high": told.high}
             blocks = {"blocks": ground.count, "blocks_value": ground.value, "blocks_low": ground.low}
             blocks |= {"blocks_high": ground.high, "p": ground.p}
             rows.append({"way": way, "score": key, **seeds, **blocks})
     return rows
+
+
+def _scores_of(way: str, found: Sequence[TransitionDetails]) -> list[tuple[str, Score]]:
+    """The scores that a way has, where it was judged."""
+    scores = found[0].sure.items() if found else ()
+    return [(key, score) for key, score in scores if way != "change" or key in BINARY]
+
+
+def _value(score: Score, counts: npt.NDArray[Any]) -> float:
+    """A score of all blocks (N, ...) together."""
+    return float(score(counts.sum(0)[None])[0])
 
 
 def _notes(study: Study) -> list[str]:

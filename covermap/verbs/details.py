@@ -16,11 +16,11 @@ from covermap.core.errors import MissingExtra
 from covermap.core.legend import IGNORE
 from covermap.core.task import Task
 from covermap.geo.grid import Window
-from covermap.infer import highest
 from covermap.metrics.calibration import Calibration
 from covermap.metrics.confusion import Confusion, ratio, scores_of
 from covermap.metrics.intervals import Score
 from covermap.metrics.objects import BoundaryIoU, ObjectRecall
+from covermap.ml.likeliest import highest
 from covermap.verbs.ground import OnGround, cells
 from covermap.verbs.score import Compared
 

@@ -38,9 +38,10 @@ from covermap.geo.grid import Window
 from covermap.geo.products import MapSummary, finish_cog, finish_map, layer_beside, names_beside, small_cache
 from covermap.geo.raster import is_remote
 from covermap.geo.writer import RasterWriter
-from covermap.infer import Lattice, Strip, highest, in_sets, infer_block, open_for
+from covermap.infer import Lattice, Strip, in_sets, infer_block, open_for
 from covermap.ml.applicability import USUAL, Applicability
 from covermap.ml.gated import gated
+from covermap.ml.likeliest import highest
 from covermap.models import LandModel, applicability_path, load_model, read_card
 
 NO_CONFIDENCE = 255

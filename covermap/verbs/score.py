@@ -22,12 +22,13 @@ from covermap.data.scene import Scene
 from covermap.data.split import Split
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.resize import read_resized
-from covermap.infer import Lattice, highest, in_sets, infer_block, infer_chips
+from covermap.infer import Lattice, in_sets, infer_block, infer_chips
 from covermap.metrics.binary import BinaryScores, MultiLabelScores
 from covermap.metrics.change import CONVENTIONS, JointCounter, Pair, change_segmentation_scores
 from covermap.metrics.confusion import Confusion
 from covermap.metrics.regression import RegressionScores
 from covermap.ml.gated import gated
+from covermap.ml.likeliest import highest
 from covermap.models import LandModel
 
 SEMANTIC = ("score", "sek", "fscd", "oa", "precision", "recall")

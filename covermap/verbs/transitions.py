@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,6 +129,11 @@ class Side(NamedTuple):
     map: ClassMap
     way: Crosswalk
     date: str | None
+
+
+def steps_of(num_dates: int) -> list[tuple[int, int]]:
+    """Which dates are compared, from 0: each with the next and, of three or more, the first with the last."""
+    return [*pairwise(range(num_dates)), *([(0, num_dates - 1)] if num_dates > 2 else [])]
 
 
 def sides(pairs: Sequence[Pair]) -> list[Side]:
