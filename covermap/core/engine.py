@@ -12,6 +12,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -43,14 +44,23 @@ def shard(items: Sequence[Item], spec: str) -> list[Item]:
 
 
 def map_ordered(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int = 1) -> Iterator[Result]:
-    """`map_unordered` in the order of the items: sums of its results are the same each time."""
-    early: dict[int, Result] = {}
-    given = 0
-    for number, result in map_unordered(lambda i: (i, function(items[i])), range(len(items)), workers=workers):
-        early[number] = result
-        while given in early:
-            yield early.pop(given)
-            given += 1
+    """`map_unordered` in the order of the items: sums of its results are the same each time.
+
+    Workers go on while the results are used: of every worker one is at work and one may be waiting.
+    """
+    if workers <= 1 or len(items) <= 1:
+        yield from map(function, items)
+        return
+    pool = ThreadPoolExecutor(min(workers, len(items)))
+    try:
+        rest = iter(items)
+        waiting = deque(pool.submit(function, item) for item in itertools.islice(rest, 2 * workers))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in itertools.islice(rest, 1))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def map_unordered(

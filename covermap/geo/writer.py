@@ -80,7 +80,7 @@ class RasterWriter:
 
 
 class HashingWriter(RasterWriter):
-    """Takes windows of one band in reading order, writes them as whole rows; then knows the SHA-256 of all pixels.
+    """Takes windows of one band in reading order; then knows the SHA-256 of all pixels.
 
     Memory: the windows of one row of them.
     """
@@ -93,13 +93,13 @@ class HashingWriter(RasterWriter):
 
     def write(self, window: Window, values: npt.NDArray[Any]) -> None:
         """Take values (H, W) at a window; those of one row of windows have one height."""
+        super().write(window, values)
         width = self._dataset.width
-        if window.col == 0:
-            self._rows = np.empty((window.height, width), self._dataset.dtypes[0])
-        self._rows[:, window.col : window.col + window.width] = values
+        if len(self._rows) < window.height:
+            self._rows = np.empty((window.height, width), np.dtype(self._dataset.dtypes[0]).newbyteorder("<"))
+        self._rows[: window.height, window.col : window.col + window.width] = values
         if window.col + window.width == width:
-            self._content.update(self._rows.astype(self._rows.dtype.newbyteorder("<"), copy=False).data)
-            super().write(Window(window.row, 0, window.height, width), self._rows)
+            self._content.update(self._rows[: window.height].data)
 
     @property
     def content(self) -> str:
