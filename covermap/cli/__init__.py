@@ -33,6 +33,7 @@ from covermap.cli import (
     polygonize,
     predict,
     prepare,
+    probe,
     rank,
     report,
     run,
@@ -90,6 +91,7 @@ app.command()(assess.assess)
 app.command()(compare.compare)
 app.command()(change.change)
 app.command(name="change-study")(change_study.change_study)
+app.command()(probe.probe)
 app.command()(report.report)
 app.add_typer(legend.app, name="legend")
 app.command()(export.export)

@@ -6,6 +6,7 @@ that they neither depend on batches nor cancel. R2 = 1 - SSE / SST about the mea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -81,3 +82,21 @@ class RegressionScores:
     def _varies(self) -> npt.NDArray[np.bool_]:
         # Rounding gives equal values a sum of squares; values too near each other have none.
         return np.asarray((self._range[1] > self._range[0]) & (np.diag(self._square) > 0))
+
+
+def with_all_targets(
+    scores: Mapping[str, npt.NDArray[np.float64]], square: npt.NDArray[np.float64], count: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Scores r, r2 and rmse of targets (T,) with those of all together before them: (T + 1,).
+
+    r: mean of those that are defined. r2: of the errors of all targets together, so that rare ones cannot drown it.
+    rmse: root of the mean square. square: sums of squares of the targets about their means, of `count` samples.
+    """
+    squares = scores["rmse"] ** 2
+    total, defined = float(square.sum()), scores["r"][np.isfinite(scores["r"])]
+    together = {
+        "r": float(defined.mean()) if len(defined) else float("nan"),
+        "r2": 1 - count * float(squares.sum()) / total if total else float("nan"),
+        "rmse": float(np.sqrt(squares.mean())),
+    }
+    return {key: np.concatenate([[value], scores[key]]) for key, value in together.items()}

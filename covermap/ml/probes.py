@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from covermap.core.errors import ConfigError, DataError, suggest
 from covermap.ml.forest import fit_forest, fit_numbers
-from covermap.ml.ridge import Floats, RidgePath, Values, fit_least_squares, near_as_many_samples, require_samples
+from covermap.ml.ridge import Floats, RidgePath, Values, fit_least_squares, require_samples
 
 PROBES = ("constant", "raw", "knn", "ridge", "ols", "logistic", "forest")
 ONLY_CLASSES = ("logistic",)
@@ -35,12 +35,11 @@ Answers = Callable[[Values], Floats]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A probe that was fitted; penalties (T,) where it has any; notes: what has to be known to read its scores."""
+    """A probe that was fitted; penalties (T,) where it has any."""
 
     name: str
     answers: Answers
     penalties: Floats | None = None
-    notes: tuple[str, ...] = ()
 
 
 def fit_probe(
@@ -71,17 +70,11 @@ def fit_probe(
     if name == "raw":
         found = _ridge(name, scaled(values), sides)
     elif name == "ols":
-        notes = ()
-        if near_as_many_samples(*values.shape):
-            notes = (
-                f"ols: {len(values):,} samples of {values.shape[1]:,} features, where least squares without a penalty "
-                "is at its worst: its scores say nothing about the embeddings",
-            )
-        found = Fitted(name, fit_least_squares(scaled(values), sides).predict, notes=notes)
+        found = Fitted(name, fit_least_squares(scaled(values), sides).predict)
     else:
         found = _logistic(scaled(values), targets, num_classes or 0, seed)
     inner = found.answers
-    return Fitted(name, lambda new: inner(scaled(new)), found.penalties, found.notes)
+    return Fitted(name, lambda new: inner(scaled(new)), found.penalties)
 
 
 def require_probe(name: str, *, classes: bool) -> None:
@@ -159,5 +152,4 @@ def _logistic(values: Floats, classes: npt.NDArray[Any], num_classes: int, seed:
         found[:, model.classes_.astype(np.intp)] = model.predict_proba(new)
         return found
 
-    note = () if folds >= 2 else ("logistic: a class has one sample, so its penalty was not chosen but is 1",)
-    return Fitted("logistic", answers, np.full(num_classes, 1 / best), note)
+    return Fitted("logistic", answers, np.full(num_classes, 1 / best))

@@ -25,7 +25,7 @@ from covermap.ml.ridge import Floats, Values, require_samples
 Singles = npt.NDArray[np.float32]
 SCORES = ("r", "r2", "rmse")
 _CONSTANT = 1e-24
-"""Square of what a target may vary by, as a share of its mean, and still be constant."""
+"""Square of what a target, or a prediction, may vary by, as a share of its mean, and still be constant."""
 
 
 class Fits(NamedTuple):
@@ -251,7 +251,7 @@ class Moments:
         bias = weights @ self.mean_values + intercepts - self.mean_targets
         errors = np.maximum(spread - 2 * shared + self.targets_square, 0) + self.count * bias**2
         varies = self.targets_square > _CONSTANT * self.count * self.mean_targets**2
-        answers = varies & (spread > 0)
+        answers = varies & (spread > _CONSTANT * self.count * (bias + self.mean_targets) ** 2)
         with np.errstate(invalid="ignore", divide="ignore"):
             r = np.where(answers, shared / np.sqrt(spread * self.targets_square), np.nan)
             r2 = np.where(varies, 1 - errors / self.targets_square, np.nan)

@@ -1,0 +1,218 @@
+"""Probes of generated embeddings: what is learnt, how test chips are held out, what is refused, and going on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from covermap.core.errors import ConfigError, CovermapError, DataError, OutputError
+from covermap.data.embeddings import Embeddings
+from covermap.data.labelled_chips import LEFT_OUT, TEST, TRAIN, LabelledChips
+from covermap.ml.probes import PROBES, fit_probe
+from covermap.verbs.probe import ProbeSettings, probe
+
+pyarrow = pytest.importorskip("pyarrow")
+NAMES = ("water", "trees", "bare")
+
+
+def write(path, *, places=3, side=10, d=12, part=None, label=False, encoder="generated", constant=False, seed=0):
+    """Chips on a lattice in each place, whose class shares follow from their embeddings."""
+    import pyarrow.parquet
+
+    random = np.random.default_rng(seed)
+    weights = random.standard_normal((d, 3)) / np.sqrt(d)
+    rows = []
+    for place in range(places):
+        for row in range(side):
+            for col in range(side):
+                values = random.standard_normal(d)
+                share = np.exp(1.5 * values @ weights + 0.2 * random.standard_normal(3))
+                pixels = np.rint(256 * share / share.sum()).astype(int)
+                truth = {"label": int(pixels.argmax())} if label else {"class_pixels": pixels.tolist()}
+                if constant:
+                    truth = {"class_pixels": [100, 100, 0]}
+                box = [16 * col, 16 * row, 16 * col + 16, 16 * row + 16]
+                rows.append({
+                    "unique_id": f"{place}_{row}_{col}", "embedding": values.astype(np.float32).tolist(),
+                    "raw_statistics": values[:3].astype(np.float32).tolist(), "scene": f"scene {place}",
+                    "place": f"place {place}", "part": part(col) if part else "none", "pixel_bbox": box, **truth,
+                })  # fmt: skip
+    legend = {"name": "three", "nodata": 0, "classes": [{"code": i, "name": n} for i, n in enumerate(NAMES, 1)]}
+    facts = {"encoder": {"backbone": encoder}, "size_px": 16, "legend": legend}
+    table = pyarrow.Table.from_pylist(rows).replace_schema_metadata({"covermap": json.dumps(facts)})
+    pyarrow.parquet.write_table(table, path)
+    return path
+
+
+def means(found, **wanted):
+    """Rows of all targets that say so."""
+    return [
+        row for row in found.rows
+        if row["target"] == "all" and all(row[key] == value for key, value in wanted.items())
+    ]  # fmt: skip
+
+
+def test_ridge_learns_more_than_raw_statistics_and_more_from_more_labels(tmp_path):
+    found = probe([write(tmp_path / "e.parquet")], tmp_path / "out", ProbeSettings(budgets=(20, 100)), workers=1)
+    few, many, everything = means(found, probe="ridge")
+    assert [row["n"] for row in (few, many)] == [20, 100]
+    assert everything["n"] > 100
+    assert few["r2_mean"] < many["r2_mean"] < everything["r2_mean"]
+    assert many["r2_mean"] > means(found, probe="raw", n=100)[0]["r2_mean"] + 0.2
+    assert means(found, probe="constant")[0]["r_mean"] is None
+    assert found.num_undefined == sum(row["r_count"] == 0 for row in found.rows if row["target"] != "all") * 5
+    assert (tmp_path / "out/scores.csv").read_text().startswith("area,test,probe,n,target,r_mean")
+
+
+def test_areas_are_scored_in_all_and_learnt_elsewhere(tmp_path):
+    path = write(tmp_path / "e.parquet")
+    asked = ProbeSettings(probes=("ridge",), areas="place", budgets=(20,), repeats=2)
+    found = probe([path], tmp_path / "out", asked, workers=1)
+    pairs = {(row["area"], row["test"]) for row in means(found)}
+    assert len(pairs) == 3 * 3 + 3
+    assert ("elsewhere of place 1", "place 1") in pairs
+    assert ("elsewhere of place 1", "place 0") not in pairs
+    assert max(row["n"] for row in means(found, area="elsewhere of place 1")) == 200
+
+
+def test_moments_tell_what_predictions_tell(tmp_path):
+    path = write(tmp_path / "e.parquet")
+    chips = LabelledChips.of(Embeddings.read(path), areas="place")
+    found = probe([path], tmp_path / "out", ProbeSettings(("ridge",), areas="place", budgets=(30,), repeats=1))
+    from covermap.verbs.probe import _Area, _fitting
+
+    settings, _ = _fitting(ProbeSettings(("ridge",), areas="place", budgets=(30,), repeats=1), chips)
+    area = _Area.of(chips, settings, "place 0", 0)
+    of, test = area.order[:30], area.tests["place 2"]
+    told = fit_probe("ridge", chips.values[of], chips.targets[of]).answers(chips.values[test])
+    errors = ((told - chips.targets[test]) ** 2).sum()
+    spread = ((chips.targets[test] - chips.targets[test].mean(0)) ** 2).sum()
+    row = means(found, area="place 0", test="place 2", n=30)[0]
+    assert row["r2_mean"] == pytest.approx(1 - errors / spread, abs=1e-9)
+
+
+def test_a_bank_tells_what_single_fits_tell(tmp_path):
+    from covermap.ml.ridge import RidgePath
+    from covermap.verbs.probe import _Area, _fitting
+
+    path = write(tmp_path / "e.parquet")
+    asked = ProbeSettings(("ridge",), budgets=(8, 12, 40), repeats=1, penalty=2.0)
+    found = probe([path], tmp_path / "out", asked)
+    chips = LabelledChips.of(Embeddings.read(path))
+    area = _Area.of(chips, _fitting(asked, chips)[0], "everywhere", 0)
+    for n in (8, 12, 40):
+        of, test = area.order[:n], area.tests["everywhere"]
+        told = RidgePath.of(chips.values[of], chips.targets[of]).fit(2.0).predict(chips.values[test])
+        rmse = np.sqrt(((told - chips.targets[test]) ** 2).mean())
+        assert means(found, n=n)[0]["rmse_mean"] == pytest.approx(rmse, abs=1e-5)
+
+
+def test_every_probe_tells_classes(tmp_path):
+    path = write(tmp_path / "e.parquet", label=True)
+    found = probe([path], tmp_path / "out", ProbeSettings(PROBES, budgets=(60,), repeats=2), workers=1)
+    told = {row["probe"]: row["accuracy_mean"] for row in means(found, n=60)}
+    assert set(told) == set(PROBES)
+    assert min(told[name] for name in ("ridge", "logistic")) > max(told["constant"], told["raw"]) + 0.1
+    with pytest.raises(ConfigError, match="targets are classes"):
+        probe([path], tmp_path / "other", ProbeSettings(penalty="once"))
+
+
+def test_the_same_bytes_by_two_processes_and_after_a_stop(tmp_path):
+    path = write(tmp_path / "e.parquet")
+    asked = ProbeSettings(("ridge", "knn"), areas="place", budgets=(20,), repeats=6)
+    probe([path], tmp_path / "one", asked, workers=1)
+    whole = (tmp_path / "one/scores.parquet").read_bytes()
+    probe([path], tmp_path / "two", asked, workers=2)
+    assert (tmp_path / "two/scores.parquet").read_bytes() == whole
+    parts = sorted((tmp_path / "two/parts").iterdir())
+    kept = parts[1].stat().st_mtime_ns
+    parts[0].unlink()
+    (tmp_path / "two/scores.parquet").unlink()
+    probe([path], tmp_path / "two", asked, workers=1)
+    assert (tmp_path / "two/scores.parquet").read_bytes() == whole
+    assert parts[1].stat().st_mtime_ns == kept
+    with pytest.raises(OutputError, match="other settings"):
+        probe([path], tmp_path / "two", ProbeSettings(("ridge",), repeats=6))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("all of it")
+    with pytest.raises(OutputError, match="is no probe"):
+        probe([path], tmp_path / "mine", asked, overwrite=True)
+
+
+def test_held_out_blocks_have_no_neighbour_to_learn_from(tmp_path):
+    chips = LabelledChips.of(Embeddings.read(write(tmp_path / "e.parquet")), areas="place")
+    role = chips.roles(share=0.3, block=2, seed=0)
+    assert set(np.unique(role)) == {TRAIN, TEST, LEFT_OUT}
+    for area in range(3):
+        of = chips.area == area
+        test, train = (chips.ground[of & (role == which)][:, 1:] for which in (TEST, TRAIN))
+        assert abs(test[:, None] - train[None]).max(2).min() > 1
+        assert 0.2 < len(test) / of.sum() < 0.4
+    folds = [chips.roles(share=0.3, block=2, seed=0, folds=4, fold=fold) == TEST for fold in range(4)]
+    assert (np.sum(folds, 0) == 1).all()
+
+
+def test_the_split_of_the_config_counts(tmp_path):
+    path = write(tmp_path / "e.parquet", part=lambda col: ("train", "val", "none", "test")[min(col // 3, 3)])
+    chips = LabelledChips.of(Embeddings.read(path))
+    assert chips.given is not None
+    assert np.bincount(chips.roles(share=0.5, block=1, seed=3)).tolist() == [180, 30, 90]
+
+
+def test_constant_targets_have_no_score_and_are_counted(tmp_path):
+    path = write(tmp_path / "e.parquet", constant=True)
+    found = probe([path], tmp_path / "out", ProbeSettings(("ridge",), budgets=(20,), repeats=1), workers=1)
+    assert found.num_undefined == found.num_fits > 0
+    assert {row["r2_mean"] for row in found.rows} == {None}
+    assert "classes without a pixel are no targets: bare" in found.notes
+
+
+def test_least_squares_warns_where_samples_are_as_many_as_features(tmp_path):
+    path = write(tmp_path / "e.parquet")
+    found = probe([path], tmp_path / "out", ProbeSettings(("ols",), budgets=(5, 12, 100), repeats=1), workers=1)
+    assert [note for note in found.notes if note.startswith("ols with 12 chips of 12 features")]
+    assert means(found, n=12)[0]["r2_mean"] < means(found, n=100)[0]["r2_mean"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "said"),
+    [
+        ({"places": 1}, {"areas": "place"}, "holds one place only"),
+        ({"side": 2}, {"folds": 9, "block": 1, "areas": "place"}, "fewer than 9 folds"),
+        ({"side": 3}, {"block": 4, "areas": "place"}, "1 blocks of 4 x 4 chips"),
+        ({}, {"probes": ("rigde",)}, "there is no probe 'rigde'"),
+        ({}, {"probes": ("logistic",)}, "the targets are numbers"),
+        ({}, {"budgets": (5000,)}, "do not fit"),
+        ({}, {"budgets": (1, 5)}, "do not fit"),
+        ({}, {"target": "label"}, "has no label"),
+        ({}, {"share": 1.5}, "between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, changes, settings, said):
+    path = write(tmp_path / "e.parquet", **changes)
+    with pytest.raises(CovermapError, match=said):
+        probe([path], tmp_path / "out", ProbeSettings(**settings))
+    assert not (tmp_path / "out").exists()
+
+
+def test_embeddings_of_two_encoders_are_not_mixed(tmp_path):
+    paths = [write(tmp_path / f"{name}.parquet", encoder=name) for name in ("one", "other")]
+    with pytest.raises(DataError, match="different encoders"):
+        probe(paths, tmp_path / "out")
+
+
+def test_command(tmp_path, capsys):
+    from covermap.cli import app
+
+    path = write(tmp_path / "e.parquet")
+    app(["probe", str(path), str(tmp_path / "out"), "--budgets", "20,50", "--quiet"], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "300 chips, 12 features" in said
+    assert "correlations are undefined" in said
+    for odd, message in ((["--budgets", "a"], "no whole numbers"), (["--penalty", "-1"], "neither loo")):
+        with pytest.raises(ConfigError, match=message):
+            app(["probe", str(path), str(tmp_path / "x"), *odd], standalone_mode=False)
+    with pytest.raises(ConfigError, match="folder for the results"):
+        app(["probe", str(path)], standalone_mode=False)
