@@ -1,0 +1,133 @@
+"""Embeddings as they are read back: ours, Major TOM's and Clay's."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import shapely
+
+from covermap.core.errors import DataError, MissingExtra, UnreadableError
+from covermap.core.legend import LandClass, Legend
+from covermap.data.embeddings import Embeddings
+
+pa = pytest.importorskip("pyarrow", reason="extra [parquet]")
+pq = pytest.importorskip("pyarrow.parquet", reason="extra [parquet]")
+
+LEGEND = Legend("two", (LandClass(3, "water", "#0072b2"), LandClass(7, "trees", "#009e73")))
+FACTS = {
+    "encoder": {"backbone": "unet", "weights": "random initialisation", "parameters_sha256": "ab"},
+    "input": {"sensors": [{"sensor": "image"}]}, "size_px": 16, "gsd_m": 10.0, "pool": "mean", "dimensions": 3,
+    "legend": LEGEND.to_dict(), "names": [],
+}  # fmt: skip
+
+
+def write(path, facts=FACTS, num=4, **columns):
+    rng = np.random.default_rng(0)
+    table = {
+        "unique_id": [f"id{i}" for i in range(num)],
+        "embedding": pa.array(rng.normal(size=(num, 3)).astype(np.float32).tolist(), pa.list_(pa.float32())),
+        "scene": ["a"] * num,
+        "part": ["train", "val", "test", "none"][:num],
+        "pixel_bbox": [[16 * i, 0, 16 * i + 16, 16] for i in range(num)],
+        "centre_lat": pa.array([1.0, None, 3.0, 4.0][:num]),
+        "centre_lon": pa.array([5.0, None, 7.0, 8.0][:num]),
+        "raw_statistics": [[0.0, 1.0]] * num,
+        "class_pixels": [[256, 0]] * num,
+    } | columns
+    found = pa.table({k: v for k, v in table.items() if v is not None})
+    pq.write_table(found.replace_schema_metadata({"covermap": json.dumps(facts)} if facts else None), path)
+    return path
+
+
+def test_ours_come_back_with_all_that_is_known(tmp_path):
+    found = Embeddings.read(write(tmp_path / "e.parquet"))
+    assert found.values.shape == (4, 3)
+    assert found.values.dtype == np.float32
+    assert found.ids == ["id0", "id1", "id2", "id3"]
+    assert found.part == ["train", "val", "test", "none"]
+    assert found.place == ["", "", "", ""]
+    assert found.centre is not None
+    assert np.isnan(found.centre[1]).all()
+    assert found.centre[2].tolist() == [3, 7]
+    assert found.class_pixels is not None
+    assert found.class_pixels.tolist() == [[256, 0]] * 4
+    assert found.labels is None
+    assert found.numbers is None
+    assert found.legend == LEGEND
+    assert found.pixel_bbox[1].tolist() == [16, 0, 32, 16]
+    assert found.encoder["encoder"]["backbone"] == "unet"
+
+
+def test_unknown_labels_and_numbers_are_minus_one_and_nan(tmp_path):
+    columns = {"label": pa.array([0, None, 1, 1]), "values": [[1.0, None], [2.0, 3.0], [None, None], [0.0, 1.0]]}
+    found = Embeddings.read(write(tmp_path / "e.parquet", {**FACTS, "names": ["x", "y"]}, **columns))
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, -1, 1, 1]
+    assert found.numbers is not None
+    np.testing.assert_array_equal(found.numbers, [[1, np.nan], [2, 3], [np.nan, np.nan], [0, 1]])
+    assert found.names == ("x", "y")
+
+
+def test_clay_and_major_tom_files_are_read(tmp_path):
+    points = shapely.to_wkb(shapely.box([5, 6], [1, 2], [5.2, 6.2], [1.2, 2.2]))
+    clay = pa.table({"embeddings": [[1.0, 2.0], [3.0, 4.0]], "source_url": ["s3://a.tif", "s3://b.tif"],
+                     "date": ["2020-01-01"] * 2, "geometry": list(points)})  # fmt: skip
+    pq.write_table(clay, tmp_path / "31UDP_v1.gpq")
+    found = Embeddings.read(tmp_path / "31UDP_v1.gpq")
+    assert found.values.tolist() == [[1, 2], [3, 4]]
+    assert found.scene == ["s3://a.tif", "s3://b.tif"]
+    assert found.ids == ["31UDP_v1:0", "31UDP_v1:1"]
+    assert found.centre is not None
+    np.testing.assert_allclose(found.centre, [[1.1, 5.1], [2.1, 6.1]])
+    assert found.encoder == {}
+    tom = write(tmp_path / "tom.parquet", None, scene=None, part=None, raw_statistics=None, class_pixels=None,
+                product_id=["p"] * 4)  # fmt: skip
+    found = Embeddings.read(tom)
+    assert found.scene == ["p"] * 4
+    assert found.part == ["none"] * 4
+    assert found.raw is None
+    assert found.legend is None
+
+
+def test_files_of_one_encoder_go_together(tmp_path):
+    paths = [write(tmp_path / "a.parquet"), write(tmp_path / "b.parquet", {**FACTS, "gsd_m": 10.4}, num=2)]
+    found = Embeddings.read_all(paths)
+    assert len(found) == len(found.ids) == len(found.scene) == 6
+    assert found.centre is not None
+    assert found.centre.shape == (6, 2)
+    assert found.source == f"{paths[0]}, {paths[1]}"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"encoder": {**FACTS["encoder"], "parameters_sha256": "cd"}}, "parameters_sha256"),
+        ({"pool": "max"}, "pool"),
+        ({"gsd_m": 20.0}, "gsd_m"),
+        ({"input": {"sensors": [{"sensor": "other"}]}}, "input"),
+    ],
+)
+def test_files_of_different_encoders_are_refused(tmp_path, change, said):
+    paths = [write(tmp_path / "a.parquet"), write(tmp_path / "b.parquet", {**FACTS, **change})]
+    with pytest.raises(DataError, match=said):
+        Embeddings.read_all(paths)
+
+
+def test_files_that_are_no_embeddings_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="there is no file"):
+        Embeddings.read(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("hello")
+    with pytest.raises(UnreadableError, match="cannot be read"):
+        Embeddings.read(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="has no embeddings; its columns are x"):
+        Embeddings.read(tmp_path / "x.parquet")
+    pq.write_table(pa.table({"embedding": [[1.0], [1.0, 2.0]]}), tmp_path / "odd.parquet")
+    with pytest.raises(DataError, match="same count"):
+        Embeddings.read(tmp_path / "odd.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtra, match="pyarrow"):
+        Embeddings.read(tmp_path / "odd.parquet")
