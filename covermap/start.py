@@ -115,7 +115,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     size_px = side_of_windows(scenes, config)
     split = make_split(scenes, config.split, size_px=size_px, chips=task.kind.chips)
     task = measured_task(task, scenes, split, size_px=size_px)
-    spec, wishes = _inputs(config, scenes, split, build, task, size_px, published=bool(weights))
+    spec, wishes = measured_inputs(config, scenes, split, build, task, size_px, published=bool(weights))
     if extra:
         extra.require_gsd(spec.gsd_m)
     if earlier:
@@ -276,7 +276,7 @@ def _require_sense_of_head(config: ModelConfig, network: Model) -> None:
         )
 
 
-def _inputs(
+def measured_inputs(
     config: RunConfig,
     scenes: Sequence[Scene],
     split: Split,

@@ -22,6 +22,7 @@ from covermap.cli import (
     compare,
     demo,
     doctor,
+    embed,
     evaluate,
     event,
     export,
@@ -81,6 +82,7 @@ app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(embed.embed)
 app.command()(event.event)
 app.command()(rank.rank)
 app.command()(sieve.sieve)

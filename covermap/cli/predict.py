@@ -106,7 +106,7 @@ def predict(
         "engine": engine, "entropy": entropy, "sets": sets, "tta": tta, "applicability": applicability,
     }  # fmt: skip
     settings = parse_section(PredictConfig, chosen, where="covermap predict")
-    images = _images(image, sensor, date, add or (), clouds)
+    images = images_of(image, sensor, date, add or (), clouds)
     more: dict[str, Any] = {
         "settings": settings, "bands": show.listed(bands), "aoi": aoi, "any_gsd": any_gsd, "part": shard,
         "overwrite": overwrite, "dry_run": dry_run, "say": show.sayer(quiet=quiet or as_json),
@@ -121,7 +121,7 @@ def predict(
         _tell_all(found, as_json=as_json, dry_run=dry_run)
 
 
-def _images(
+def images_of(
     image: str, sensor: str | None, date: str | None, add: Sequence[str], clouds: str = "auto"
 ) -> list[ImageConfig]:  # fmt: skip
     """One entry for each image; a cloud file is IMAGE's alone, none is for all."""

@@ -55,7 +55,7 @@ _SIDE_FILES = {
     "areas": ("text/csv", "Area of each class"),
     "transitions": ("text/csv", "Area of each transition"),
 }
-_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 LAYERS = {
     "confidence": "Confidence in percent",
     "probs": "Probability of each class",
@@ -151,7 +151,7 @@ def finish_codes(
     colours = {c.code: (*c.rgb, 255) for c in table.classes} | {table.nodata: (0, 0, 0, 0)}
     notes: tuple[str, ...] = ()
     # The map itself appears last: where it stands, its side files are complete.
-    with replacing(out) as partial, _gdal_failures(out, partial):
+    with replacing(out) as partial, gdal_failures(out, partial):
         _copy_as_cog(
             plain,
             partial,
@@ -215,7 +215,7 @@ def finish_cog(
     """
     names = [description] if isinstance(description, str) else list(description)
     out = claim(out, overwrite=overwrite)
-    with replacing(out) as partial, _gdal_failures(out, partial):
+    with replacing(out) as partial, gdal_failures(out, partial):
         _copy_as_cog(plain, partial, nodata, names, tags or {}, resampling)
     return out
 
@@ -258,7 +258,7 @@ def small_cache() -> Iterator[None]:
 
 
 @contextmanager
-def _gdal_failures(out: Path, partial: Path) -> Iterator[None]:
+def gdal_failures(out: Path, partial: Path) -> Iterator[None]:
     """Turn GDAL's own errors into OutputError, and clear away what it leaves behind."""
     try:
         yield
@@ -349,15 +349,20 @@ def _stac_item(
     name: str, grid: Grid, when: dict[str, str | None], derived_from: Sequence[str | Path], assets: dict[str, Any]
 ) -> str:  # fmt: skip
     """A STAC 1.1 Item as text, with the extensions projection and raster beside those of all items."""
+    properties = {**when, **grid_properties(grid)}
+    links = [{"rel": "derived_from", "href": str(href)} for href in derived_from]
+    ground = shapely.Polygon(grid.outline) if grid.outline else None
+    return stac_item(name, ground, properties, assets, ["projection/v2.0.0", "raster/v2.0.0"], links=links)
+
+
+def grid_properties(grid: Grid) -> dict[str, Any]:
+    """Where a raster lies, in the words of the projection extension."""
     epsg = grid.crs.to_epsg() if grid.crs else None
     crs = {"proj:code": f"EPSG:{epsg}" if epsg else None}
     if grid.crs and not epsg:
         crs["proj:wkt2"] = grid.crs.to_wkt(version="WKT2_2019")
     place = {"proj:shape": [grid.height, grid.width], "proj:transform": list(grid.transform)[:6]}
-    properties = {**when, "gsd": round(grid.gsd_m, 3), **crs, **place}
-    links = [{"rel": "derived_from", "href": str(href)} for href in derived_from]
-    ground = shapely.Polygon(grid.outline) if grid.outline else None
-    return stac_item(name, ground, properties, assets, ["projection/v2.0.0", "raster/v2.0.0"], links=links)
+    return {"gsd": round(grid.gsd_m, 3), **crs, **place}
 
 
 def _stac_map(file: Path, out: Path, table: CodeTable, grid: Grid) -> dict[str, Any]:
@@ -366,7 +371,7 @@ def _stac_map(file: Path, out: Path, table: CodeTable, grid: Grid) -> dict[str, 
     classes.append({"value": table.nodata, "name": "nodata", "nodata": True, "count": table.num_nodata})
     band = {"name": table.band, "data_type": table.dtype, "nodata": table.nodata, **_stac_pixels(grid)}
     bands = [band | {"classification:classes": classes}]
-    return {**stac_file(file, _COG, table.title, "data"), "href": f"./{out.name}", "bands": bands}
+    return {**stac_file(file, COG, table.title, "data"), "href": f"./{out.name}", "bands": bands}
 
 
 def _stac_layer(key: str, path: Path, out: Path) -> dict[str, Any]:
@@ -383,7 +388,7 @@ def _stac_layer(key: str, path: Path, out: Path) -> dict[str, Any]:
             if (scale, offset) != (1.0, 0.0):
                 band |= {"raster:scale": scale, "raster:offset": offset}
             bands.append(band)
-    file = stac_file(path, _COG, LAYERS.get(key, key.capitalize()), "data")
+    file = stac_file(path, COG, LAYERS.get(key, key.capitalize()), "data")
     return {**file, "href": f"./{path.name}" if path.parent == out.parent else path.as_posix(), "bands": bands}
 
 

@@ -1,0 +1,272 @@
+"""`embed` of chips: scenes -> units of chips, each a part of the ledger -> one GeoParquet file.
+
+A unit is about 512 x 512 px: part of a large scene, or many small ones. What a chip holds does not depend on the
+units beside it, so they are worked off in any order by any number of workers, and the file has the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.errors import ConfigError, DataError, within_memory
+from covermap.core.output import replacing
+from covermap.core.progress import Tick
+from covermap.core.types import Batch, InputSpec, Sample
+from covermap.data.chips import image_batch
+from covermap.data.embedding_rows import Rows, file_metadata, schema_of
+from covermap.data.embeddings import parquet
+from covermap.data.labels import ChipLabels
+from covermap.data.scene import Scene
+from covermap.geo.grid import Window, partition
+from covermap.infer import crop
+from covermap.models import chip_features
+from covermap.verbs.encoder import Shown, pooled
+from covermap.verbs.ledger import Ledger, state_of, work_off
+
+_PIECE_PX, _UNIT_PX, _BATCH_PX = 512, 1 << 18, 1 << 16
+_GROUP = 1 << 20
+"""Numbers of embeddings in a row group."""
+
+
+class Piece(NamedTuple):
+    """Part of a scene that is read at once: its number, and the window of whole chips (it may reach outside)."""
+
+    scene: int
+    window: Window
+
+
+@dataclass(frozen=True)
+class Chips:
+    """How chips are cut and made one embedding each."""
+
+    size_px: int
+    pool: str = "mean"
+    valid: float = 0.5
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Chips in a file, and those that were left out because too little of them is valid."""
+
+    chips: int
+    skipped: int
+    parts: dict[str, int]
+    bounds: tuple[float, float, float, float] | None
+
+
+def embed_chips(
+    shown: Shown, out: Path, chips: Chips, *, workers: int, overwrite: bool, on_progress: Tick
+) -> tuple[Counted, dict[str, Any]]:  # fmt: skip
+    """Write OUT.parquet; what it holds, and the facts in it. Raises DataError where no chip is valid, MissingExtra."""
+    parquet()
+    side = shown.encoder.side
+    if chips.size_px < side:
+        raise ConfigError(
+            f"chips of {chips.size_px} px are smaller than the {side} px that {shown.encoder.facts['backbone']} needs",
+            fix=f"--size {side} or more",
+        )
+    job = ChipJob(shown, chips)
+    ledger = Ledger(out, "parquet", job.made_of)
+    units = list(enumerate(job.units()))
+    with ledger.at_work(overwrite=overwrite):
+        todo = [unit for unit in units if not ledger.is_done(unit[0])]
+
+        def compute(unit: tuple[int, list[Piece]]) -> None:
+            with replacing(ledger.path(unit[0]), lasting=False) as partial:
+                parquet().write_table(job.table(unit[1]), partial)
+
+        with within_memory("embedding", fix="use fewer --workers"):
+            work_off(compute, todo, total=len(units), workers=workers, on_progress=on_progress)
+        try:
+            return job.assemble([ledger.path(number) for number, _ in units], out)
+        except DataError:
+            ledger.drop()  # the same call would end alike
+            raise
+
+
+class ChipJob:
+    """The chips of all scenes."""
+
+    def __init__(self, shown: Shown, chips: Chips) -> None:
+        self.shown, self.chips, self.schema = shown, chips, schema_of(shown.told)
+        self.spec: InputSpec = shown.encoder.spec
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the file says of itself."""
+        told = self.shown.told
+        return {
+            "encoder": dict(self.shown.encoder.facts), "input": self.spec.to_dict(), "size_px": self.chips.size_px,
+            "gsd_m": round(self.shown.scenes[0].grid.gsd_m, 6), "pool": self.chips.pool, "valid": self.chips.valid,
+            "dimensions": self.shown.encoder.dimensions, "task": self.shown.task,
+            "legend": told.legend.to_dict() if told.legend else None, "names": list(told.names),
+        }  # fmt: skip
+
+    @property
+    def made_of(self) -> dict[str, object]:
+        """All that the chips depend on."""
+        files = [file for scene in self.shown.scenes for file in scene.files]
+        split = self.shown.told.split
+        return {
+            "facts": self.facts, "inputs": state_of(files), "split": (split.tiles, split.buffer_px) if split else None,
+            "scenes": [(s.name, s.dates, s.place) for s in self.shown.scenes],
+        }  # fmt: skip
+
+    def units(self) -> Iterator[list[Piece]]:
+        """Pieces that are worked off together."""
+        unit: list[Piece] = []
+        held = 0
+        for number, scene in enumerate(self.shown.scenes):
+            for window in self._pieces(scene):
+                unit.append(Piece(number, window))
+                held += window.height * window.width
+                if held >= _UNIT_PX:
+                    yield unit
+                    unit, held = [], 0
+        if unit:
+            yield unit
+
+    def _pieces(self, scene: Scene) -> Iterator[Window]:
+        whole = self._whole(scene)
+        side = self.chips.size_px
+        yield from (
+            [scene.grid.window]
+            if whole
+            else partition(
+                Window(0, 0, *(-(-n // side) * side for n in scene.grid.window[2:])),
+                *(max(1, _PIECE_PX // side) * side,) * 2,
+            )
+        )
+
+    def _whole(self, scene: Scene) -> bool:
+        """Whether a scene is a chip as it is."""
+        small = max(scene.grid.height, scene.grid.width) <= self.chips.size_px
+        return small or isinstance(scene.labels, ChipLabels) or scene.chip_classes is not None
+
+    def _windows(self, piece: Piece) -> list[Window]:
+        """The chips of a piece; of chip tasks those that are trained on, which end inside of the scene."""
+        scene = self.shown.scenes[piece.scene]
+        if self._whole(scene):
+            return [piece.window]
+        found = list(partition(piece.window, self.chips.size_px, self.chips.size_px))
+        return found if not self.shown.chips else [w for w in found if w.intersect(scene.grid.window) == w]
+
+    def table(self, pieces: Sequence[Piece]) -> Any:
+        """The chips of a unit, with the count of those left out in the table's metadata."""
+        rows = Rows(self.shown.told)
+        for piece in pieces:
+            self._add(rows, piece)
+        table = rows.table(self.schema)
+        return table.replace_schema_metadata({"skipped": str(rows.skipped)})
+
+    def _add(self, rows: Rows, piece: Piece) -> None:
+        scene = self.shown.scenes[piece.scene]
+        sample = scene.read(piece.window)
+        there = np.asarray(sample.valid.any(0))
+        windows = []
+        for window in self._windows(piece):
+            enough = there[window.within(piece.window).slices].mean() >= self.chips.valid
+            rows.skipped += not enough
+            windows += [window] if enough else []
+        num_dates = max(1, self.spec.num_dates)
+        for part in _batches(windows, num_dates):
+            samples = [crop(sample, window.within(piece.window), piece.window, scene) for window in part]
+            batch = image_batch(samples, self.spec)
+            vectors = pooled(*self.shown.encoder.cells(batch), self.chips.pool)
+            if not np.isfinite(vectors).all():
+                raise DataError(
+                    f"scene {scene.name}: embeddings are no numbers", fix="check the weights, and nodata of the image"
+                )
+            rows.add(scene, part, vectors, raw_statistics(batch, samples, self.spec))
+
+    def assemble(self, units: Sequence[Path], out: Path) -> tuple[Counted, dict[str, Any]]:
+        """Units -> the file, row group by row group."""
+        counted = _count(units)
+        if not counted.chips:
+            raise DataError(
+                f"no chip of {self.chips.size_px} px has {self.chips.valid:.0%} of its pixels valid "
+                f"({counted.skipped:,} were looked at)",
+                fix="lower --valid or --size, or check nodata: covermap info IMAGE",
+            )
+        facts = self.facts
+        schema = self.schema.with_metadata(file_metadata(facts, counted.bounds))
+        size = max(256, _GROUP // self.shown.encoder.dimensions)
+        with replacing(out) as partial, parquet().ParquetWriter(partial, schema) as writer:
+            for table in _grouped(units, size):
+                writer.write_table(table.cast(schema), row_group_size=size)
+        return counted, facts
+
+
+def raw_statistics(batch: Batch, samples: Sequence[Sample], spec: InputSpec) -> npt.NDArray[np.float32]:
+    """Mean, then standard deviation, of each band and date in its unit (B, 2 C); NaN where a sensor is missing.
+
+    In the normalised numbers of models that take mean and std of each scene.
+    """
+    valid = batch.valid.any(1).numpy()
+    means, spreads = [], []
+    for entry in spec.sensors:
+        gain, add = np.tile([entry.std, entry.mean], (1, entry.num_dates)).astype(np.float32)
+        if entry.per_scene:
+            gain, add = np.ones_like(gain), np.zeros_like(add)
+        if entry.sensor not in batch.image:
+            means.append(np.full((len(samples), len(gain)), np.nan, np.float32))
+            spreads.append(means[-1])
+            continue
+        mean, spread = np.split(chip_features(batch.image[entry.sensor].flatten(1, 2).numpy(), valid), 2, axis=1)
+        means.append(mean * gain + add)
+        spreads.append(spread * gain)
+    return np.concatenate([*means, *spreads], 1).astype(np.float32)
+
+
+def _batches(windows: Sequence[Window], num_dates: int) -> Iterator[list[Window]]:
+    """Windows of one size that go through the network at once."""
+    for first in range(0, len(windows), step := max(1, _batch_of(windows, num_dates))):
+        yield list(windows[first : first + step])
+
+
+def _batch_of(windows: Sequence[Window], num_dates: int) -> int:
+    return _BATCH_PX // (windows[0].height * windows[0].width * num_dates) if windows else 1
+
+
+def _count(units: Sequence[Path]) -> Counted:
+    chips = skipped = 0
+    parts: dict[str, int] = {}
+    boxes = []
+    for path in units:
+        file = parquet().ParquetFile(path)
+        skipped += int(file.schema_arrow.metadata[b"skipped"])
+        table = file.read(columns=["part", "geometry"])
+        chips += table.num_rows
+        for part in table.column("part").to_pylist():
+            parts[part] = parts.get(part, 0) + 1
+        boxes += _bounds(table.column("geometry").drop_null().to_pylist())
+    ends = np.array(boxes)
+    bounds = (*ends[:, :2].min(0).tolist(), *ends[:, 2:].max(0).tolist()) if boxes else None
+    return Counted(chips, skipped, parts, bounds)
+
+
+def _bounds(geometries: list[bytes]) -> list[list[float]]:
+    import shapely
+
+    return [shapely.total_bounds(shapely.from_wkb(np.array(geometries, object))).tolist()] if geometries else []
+
+
+def _grouped(units: Sequence[Path], size: int) -> Iterator[Any]:
+    """The rows of all units in tables of `size` rows, the last one smaller."""
+    import pyarrow as pa
+
+    held: Any = None
+    for path in units:
+        table = parquet().read_table(path).replace_schema_metadata(None)
+        held = table if held is None else pa.concat_tables([held, table])
+        while held.num_rows >= size:
+            yield held.slice(0, size).combine_chunks()
+            held = held.slice(size)
+    if held is not None and held.num_rows:
+        yield held.combine_chunks()
