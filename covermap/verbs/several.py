@@ -22,18 +22,22 @@ from covermap.report.scored import shown_of
 from covermap.verbs.evaluate import MODELS, details_of, evaluate
 from covermap.verbs.ground import OnGround
 
-Seeds = tuple[int, int]
-"""Of training and of the split."""
+Seeds = tuple[int, int, int | None]
+"""Of training, of the split and of the share that its budget leaves."""
 
 
 @dataclass
 class Setting:
-    """Runs with equal settings by their seeds, and what sets them apart from the others' settings."""
+    """Runs with equal settings by their seeds, and what sets them apart from the others' settings.
+
+    model: which of a run's models is compared.
+    """
 
     settings: dict[str, Any]
     runs: dict[Seeds, Run] = field(default_factory=dict)
     results: dict[Seeds, dict[str, Any]] = field(default_factory=dict)
     name: str = ""
+    model: str = "network"
 
 
 def evaluate_several(runs: Sequence[Run], *, part: str = "test", say: Say = silent) -> dict[str, Any]:
@@ -54,7 +58,7 @@ def evaluate_several(runs: Sequence[Run], *, part: str = "test", say: Say = sile
         )
     keys = [row.key for row in shown_of(every[0]).scores if row.form != "count"]
     rows = [row for setting in settings for row in _over_seeds(setting, keys)]
-    differences = [row for other in settings[1:] for row in _difference(settings[0], other, keys, part)]
+    differences = [row for other in settings[1:] for row in difference(settings[0], other, keys, part)]
     return {"part": part, "is_test": every[0]["is_test"], "note": every[0]["note"], "task": every[0]["task"],
             "settings": rows, "differences": differences}  # fmt: skip
 
@@ -86,7 +90,7 @@ def _settings(runs: Sequence[Run]) -> list[Setting]:
 
 def _without_seeds(run: Run) -> tuple[dict[str, Any], Seeds]:
     raw = run.config.model_dump(mode="json")
-    seeds = raw["train"].pop("seed"), raw["split"].pop("seed")
+    seeds = raw["train"].pop("seed"), raw["split"].pop("seed"), raw["split"].pop("budget_seed")
     return _flat({key: value for key, value in raw.items() if key not in ("name", "output", "predict")}), seeds
 
 
@@ -112,21 +116,29 @@ def _row(found: Interval) -> dict[str, Any]:
     return {"mean": found.value, "sd": found.sd, "low": found.low, "high": found.high, "seeds": found.count}
 
 
-def _difference(first: Setting, other: Setting, keys: Sequence[str], part: str) -> list[dict[str, Any]]:
-    """Networks of a setting minus those of the first one, of equal seeds; blocks where both saw the same pixels."""
+def difference(first: Setting, other: Setting, keys: Sequence[str], part: str) -> list[dict[str, Any]]:
+    """Models of a setting minus those of the first one, of equal seeds; blocks where both saw the same pixels."""
     common = [seeds for seeds in first.results if seeds in other.results]
     if not common:
         return []
-    mine, theirs = (_blocks([setting.runs[seeds] for seeds in common], part) for setting in (other, first))
-    judge = details_of(read_card(first.runs[common[0]].path(MODELS["network"])).task)
+    mine, theirs = (_blocks([one.runs[seeds] for seeds in common], part, one.model) for one in (other, first))
+    judge = details_of(read_card(first.runs[common[0]].path(MODELS[first.model])).task)
     rows = []
     for key in keys:
-        pairs = [[one.results[seeds]["models"]["network"]["scores"][key] for one in (other, first)] for seeds in common]
+        pairs = [
+            [one.results[seeds]["models"][one.model]["scores"].get(key) for one in (other, first)] for seeds in common
+        ]
         found = over_seeds([a - b if a is not None and b is not None else float("nan") for a, b in pairs])
         row = {"setting": other.name, "against": first.name, "score": key, **_row(found)}
         if mine and theirs and key in judge.sure and mine.of_same_ground(theirs, judge):
             ground = compare(mine.counts, theirs.counts, judge.sure[key])
-            row |= {"blocks_low": ground.low, "blocks_high": ground.high, "blocks": ground.count, "p": ground.p}
+            row |= {
+                "blocks_value": ground.value,
+                "blocks_low": ground.low,
+                "blocks_high": ground.high,
+                "blocks": ground.count,
+                "p": ground.p,
+            }
         rows.append(row)
     return rows
 
@@ -142,11 +154,11 @@ class _Blocks(NamedTuple):
         return np.array_equal(self.places, other.places) and judge.same_reference(self.counts, other.counts)
 
 
-def _blocks(runs: Sequence[Run], part: str) -> _Blocks | None:
-    """Of the networks, summed over runs that were scored on the same ones; else None."""
+def _blocks(runs: Sequence[Run], part: str, model: str) -> _Blocks | None:
+    """Of one of their models, summed over runs that were scored on the same ones; else None."""
     total, places = None, None
     for run in runs:
-        path = run.path(f"blocks_{part}_{MODELS['network']}.npz")
+        path = run.path(f"blocks_{part}_{MODELS[model]}.npz")
         if not path.is_file():
             return None
         with np.load(path) as kept:
