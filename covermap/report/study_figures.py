@@ -98,7 +98,7 @@ def level_heat(
     share = (table - low) / max(float(high - low), 1e-12)
     with _style():
         short = _cut(rows)
-        margins = (0.3 + _width_in(short), 0.2, 0.1, 0.35 + 0.55 * _width_in(_cut(columns)))
+        margins = (0.3 + _width_in(short), 0.2, 0.1, 0.45 + 0.4 * _width_in(_cut(columns)))
         size = (sum(margins[:2]) + 1.0 * len(columns), sum(margins[2:]) + 0.5 * len(rows))
         figure, (axes,) = _new(size, margins)
         picture = np.where(np.isfinite(table)[..., None], _shade(np.nan_to_num(share), RIGHT), 1.0)
@@ -107,7 +107,8 @@ def level_heat(
             at = rows.index(row), columns.index(column)
             text = f"{mean:.3f}" + (f"\n±{sd:.3f}" if sd == sd else "")
             axes.text(at[1], at[0], text, ha="center", va="center", size=8, color="white" if share[at] > 0.5 else INK)
-        axes.set_xticks(np.arange(len(columns)), _cut(columns), color=INK, rotation=30, ha="left")
+        turned = {"rotation": 30, "ha": "left"} if max(map(len, columns)) > 10 else {}
+        axes.set_xticks(np.arange(len(columns)), _cut(columns), color=INK, **turned)
         axes.set_yticks(np.arange(len(rows)), short, color=INK)
         axes.set(xlabel=across, ylabel=down)
         axes.xaxis.set(label_position="top", ticks_position="top")

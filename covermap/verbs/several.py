@@ -16,6 +16,7 @@ import numpy.typing as npt
 from covermap.core.errors import DataError
 from covermap.core.progress import Say, silent
 from covermap.core.run import Run
+from covermap.metrics.confusion import merged
 from covermap.metrics.intervals import Interval, compare, over_seeds
 from covermap.models import read_card
 from covermap.report.scored import shown_of
@@ -30,7 +31,7 @@ Seeds = tuple[int, int, int | None]
 class Setting:
     """Runs with equal settings by their seeds, and what sets them apart from the others' settings.
 
-    model: which of a run's models is compared.
+    model: which of a run's models is compared. way (K, k): classes that are merged after the fact.
     """
 
     settings: dict[str, Any]
@@ -38,6 +39,12 @@ class Setting:
     results: dict[Seeds, dict[str, Any]] = field(default_factory=dict)
     name: str = ""
     model: str = "network"
+    way: npt.NDArray[Any] | None = None
+
+    def blocks(self, seeds: Sequence[Seeds], part: str) -> _Blocks | None:
+        """Counts by block of ground, summed over the runs of some seeds."""
+        found = _blocks([self.runs[one] for one in seeds], part, self.model)
+        return found if found is None or self.way is None else found._replace(counts=merged(found.counts, self.way))
 
 
 def evaluate_several(runs: Sequence[Run], *, part: str = "test", say: Say = silent) -> dict[str, Any]:
@@ -121,7 +128,7 @@ def difference(first: Setting, other: Setting, keys: Sequence[str], part: str) -
     common = [seeds for seeds in first.results if seeds in other.results]
     if not common:
         return []
-    mine, theirs = (_blocks([one.runs[seeds] for seeds in common], part, one.model) for one in (other, first))
+    mine, theirs = (one.blocks(common, part) for one in (other, first))
     judge = details_of(read_card(first.runs[common[0]].path(MODELS[first.model])).task)
     rows = []
     for key in keys:

@@ -38,9 +38,10 @@ from covermap.nn.losses.expression import make_loss
 from covermap.report.scored import shown_of
 from covermap.report.study_page import write_study_page
 from covermap.start import starting_weights
-from covermap.verbs.study_kinds import KINDS
+from covermap.verbs.study_kinds import KINDS, conclude
 from covermap.verbs.study_log import write_log
-from covermap.verbs.study_table import MINORITY, Finished, Table, conclusion
+from covermap.verbs.study_merges import OWN, in_same_classes
+from covermap.verbs.study_table import MINORITY, Finished, Table
 
 StudyEngine = Literal["serial", "processes", "ray"]
 OTHERS: Mapping[str, Callable[..., Study]] = {}
@@ -249,6 +250,8 @@ def write_results(loaded: Loaded, scores: list[str], found: Study) -> None:
     out, written = found.out, []
     if not done:
         return
+    if loaded.plan.kind == "merges":
+        done, scores = in_same_classes(loaded, done), [*scores, OWN]
     table = Table(loaded, done, scores)
     for name, rows in (("cells.csv", table.rows), ("steps.csv", table.steps)):
         if rows:
@@ -259,14 +262,14 @@ def write_results(loaded: Loaded, scores: list[str], found: Study) -> None:
     notes, doubts = _notes(table), _doubts(table, found)
     found.summary = {
         "title": loaded.plan.title, "kind": loaded.plan.kind, "scores": scores, "against": loaded.against,
-        "conclusion": conclusion(table), "failed": found.failed, "means": table.means(),
+        "conclusion": conclude(table), "failed": found.failed, "means": table.means(),
         "differences": [dict(zip(table.axes, row["levels"], strict=True)) | row for row in table.differences],
         "notes": notes + doubts,
     }  # fmt: skip
     written.append(write_text(out / "study.json", json.dumps(plain(found.summary), indent=1) + "\n"))
     page = write_study_page(
         out / "report.html", loaded.plan.title, kind=f"covermap study: {loaded.plan.kind}",
-        sentence=conclusion(table), sections=KINDS[loaded.plan.kind](table), notes=notes, doubts=doubts,
+        sentence=conclude(table), sections=KINDS[loaded.plan.kind](table), notes=notes, doubts=doubts,
         facts=_facts(table), settings=yaml.safe_dump(loaded.plan.model_dump(mode="json"), sort_keys=False),
     )  # fmt: skip
     log = write_log(out / "LOG.md", table, len(found.failed), doubts)

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from math import nan
 from typing import Any
 
+import numpy as np
+
 from covermap.metrics.intervals import Interval, over_seeds
 from covermap.report import study_figures
 from covermap.report.figures import tradeoff_curves
 from covermap.report.study_page import Section
-from covermap.verbs.study_merges import merges
-from covermap.verbs.study_table import FOREST, Levels, Table, sign_of, verdict
+from covermap.verbs.study_merges import OWN
+from covermap.verbs.study_table import FOREST, Levels, Table, conclusion, sign_of, verdict
 
 COSTS = {"trainable_parameters": "Trained parameters", "train_seconds": "Training s", "test_seconds": "Test s",
          "peak_memory_mb": "Memory MB"}  # fmt: skip
@@ -24,28 +26,33 @@ DASH = "–"
 def grid(table: Table) -> list[Section]:
     """A row for each setting, and the figure of the main score."""
     figure, caption = _figure(table)
-    return [Section("Result", "", *main_rows(table), len(table.axes) + table.has_beside, figure, caption)]
+    return [Section("Result", "", *main_rows(table), len(table.axes), figure, caption)]
 
 
 def main_rows(table: Table) -> tuple[list[str], list[list[str]]]:
     """Head and rows: levels, scores as mean ± sd, the difference in the main score, and what it took."""
     against = {tuple(row["levels"]): row for row in table.differences if row["score"] == table.main}
     costs = [key for key in COSTS if any(row["score"] == key for row in table.rows)]
-    head = [*table.axes, *(["learner"] if table.has_beside else []), *table.scores]
+    head = [*table.axes, *table.scores]
     head += [f"{table.main} gained, 95 % by seeds", "by blocks"] if against else []
     rows = []
     for levels in table.settings:
-        models = [table.model_of(levels), *([FOREST] if table.has_beside else [])]
-        for model in models:
-            row = [
-                *levels,
-                *([model] if table.has_beside else []),
-                *(spread(table.mean(levels, key, model=model)) for key in table.scores),
-            ]
-            found = against.get(levels) if model == models[0] else None
-            row += (_gain(found) if found else ["", ""]) if against else []
-            rows.append(row + [_cost(table.mean(levels, key, model=model)) for key in costs])
-    return head + [COSTS[key] for key in costs], rows
+        row = [*levels, *(spread(table.mean(levels, key)) for key in table.scores)]
+        row += (_gain(against[levels]) if levels in against else ["", ""]) if against else []
+        rows.append(row + [_cost(table.mean(levels, key)) for key in costs])
+    return head + [COSTS[key] for key in costs], rows + _forest_rows(table, bool(against), costs)
+
+
+def _forest_rows(table: Table, gained: bool, costs: Sequence[str]) -> list[list[str]]:
+    """The forests beside the networks: one row, where all are the same."""
+    found: dict[tuple[str, ...], tuple[Levels, list[str]]] = {}
+    for levels in table.settings if table.has_beside else ():
+        scores = [spread(table.mean(levels, key, model=FOREST)) for key in table.scores]
+        told = [_cost(table.mean(levels, key, model=FOREST)) for key in costs]
+        found.setdefault(tuple(scores), (levels, [*scores, *(["", ""] if gained else []), *told]))
+    if len(found) == 1:
+        return [[FOREST, *[DASH] * (len(table.axes) - 1), *row] for _, row in found.values()]
+    return [[f"{levels[0]}: {FOREST}", *levels[1:], *row] for levels, row in found.values()]
 
 
 def _gain(row: Mapping[str, Any]) -> list[str]:
@@ -124,6 +131,17 @@ def _lines(table: Table, axis: str, score: str | None = None) -> str:
     return study_figures.band_lines(series, x=axis, y=score, log=log, baseline=next(iter(names), FOREST))
 
 
+def merges(table: Table) -> list[Section]:
+    """All in the same classes; see study_merges.py."""
+    (first, *others) = grid(table)
+    names = table.done[0].metrics["classes"]
+    text = (
+        f"All are judged in the same {len(names)} classes ({', '.join(names)}): answers in finer classes are merged "
+        f"after the fact. {OWN}: in the classes that a model was trained on."
+    )
+    return [first._replace(text=text), *others]
+
+
 def data_reduction(table: Table) -> list[Section]:
     """Bands over the budget, and how fast each learns with the largest one."""
     found, axis = grid(table), numeric_axis(table)
@@ -157,12 +175,12 @@ def losses(table: Table) -> list[Section]:
     first = [one for one in table.done if tuple(one.cell.levels.values()) == table.reference_of(table.settings[0])]
     if first and (rows := first[0].more.get("tradeoff")):
         name = table.name_of(tuple(first[0].cell.levels.values()))
-        curves[f"{name}, decisions shifted (seed {first[0].cell.seed})"] = [(row[1], row[2]) for row in rows]
+        curves[f"{name}, shifted"] = [(row[1], row[2]) for row in rows]
     if not points:
         return grid(table)
     text = (
-        "The curve: the same probabilities, decided as if rare classes were more frequent (logit adjustment). A loss "
-        "below the curve costs more accuracy than that decision does."
+        "The curve: probabilities of the first seed, decided as if rare classes were more frequent (logit adjustment). "
+        "A loss below the curve costs more accuracy than that decision does."
     )
     caption = "Mean recall (macro) against overall agreement (micro), means over seeds."
     return [*grid(table), Section("Rare classes against accuracy", text if curves else "",
@@ -187,7 +205,7 @@ def gsd(table: Table) -> list[Section]:
         rows += [[name, *row] for row in usable_rows(table, own, at)]
     text = (
         f"Rule: the coarsest pixel at which {rule.score} of the class, mean over seeds, is at least "
-        f"{rule.share_of_best:.0%} of its best, and at all finer ones too."
+        f"{rule.share_of_best:.0%} of its best."
     )
     head = ["", "class", f"best {rule.score}", "at m", "lowest usable m", f"{rule.score} there"]
     cost = study_figures.band_lines(per_km2, x=f"{axis} (m)", y="seconds per km2", log=True)
@@ -208,11 +226,8 @@ def usable_rows(table: Table, settings: Sequence[Levels], at: int) -> list[list[
         if not known:
             continue
         best = max(known, key=lambda size: known[size])
-        lowest = None
-        for size, value in known.items():
-            if value < rule.share_of_best * known[best]:
-                break
-            lowest = size
+        enough = [size for size, value in known.items() if value >= rule.share_of_best * known[best] > 0]
+        lowest = max(enough, default=None)
         there = f"{known[lowest]:.3f}" if lowest is not None else DASH
         rows.append([name, f"{known[best]:.3f}", f"{best:g}", f"{lowest:g}" if lowest is not None else "none", there])
     return rows
@@ -220,21 +235,31 @@ def usable_rows(table: Table, settings: Sequence[Levels], at: int) -> list[list[
 
 def fusion(table: Table) -> list[Section]:
     """What each sensor adds to the sets without it; levels are sensors joined by +."""
+    rows = [
+        [sensor, table.name_of(without), *gain(table, levels, without, table.main)]
+        for sensor, levels, without in added(table)
+    ]
+    text = f"{table.main} with the sensor minus without it, paired by seed."
+    head = ["sensor", "added to", "gain", "95 % by seeds", ""]
+    return [*grid(table), Section("What each sensor adds", text, head, rows, 2)]
+
+
+def added(table: Table) -> list[tuple[str, Levels, Levels]]:
+    """(sensor, the setting with it, that without it) of all pairs that differ in one sensor alone."""
     axis = next((a for a, levels in table.axes.items() if any("+" in level for level in levels)), None)
     if axis is None:
-        return grid(table)
-    at, rows = list(table.axes).index(axis), []
+        return []
+    at = list(table.axes).index(axis)
     by_set = {
         (frozenset(levels[at].split("+")), (*levels[:at], *levels[at + 1 :])): levels for levels in table.settings
     }
-    for sensor in sorted({name for level in table.axes[axis] for name in level.split("+")}):
-        for (names, others), levels in by_set.items():
-            without = by_set.get((names - {sensor}, others))
-            if sensor in names and without is not None:
-                rows.append([sensor, table.name_of(without), *gain(table, levels, without, table.main)])
-    text = f"{table.main} with the sensor minus without it, paired by seed."
-    return [*grid(table), Section("What each sensor adds", text, ["sensor", "added to", "gain", "95 % by seeds", ""],
-                                  rows, 2)]  # fmt: skip
+    sensors = sorted({name for level in table.axes[axis] for name in level.split("+")})
+    return [
+        (sensor, levels, by_set[names - {sensor}, others])
+        for sensor in sensors
+        for (names, others), levels in by_set.items()
+        if sensor in names and (names - {sensor}, others) in by_set
+    ]
 
 
 def gain(table: Table, levels: Levels, other: Levels, score: str) -> list[str]:
@@ -257,17 +282,36 @@ def cross_region(table: Table) -> list[Section]:
         names, names, {pair: _pair(found) for pair, found in means.items()}, down="trained on", across="scored on"
     )
     rows = [[a, *(spread(means[a, b]) if (a, b) in means else DASH for b in names)] for a in names]
-    lost = {
-        pair: over_seeds([x - y for x, y in zip(each, values[pair[1], pair[1]], strict=False)])
-        for pair, each in values.items() if pair[0] != pair[1] and (pair[1], pair[1]) in values
-    }  # fmt: skip
     text = "Every column is scored on the same ground, the held-out blocks of its region; the diagonal is in-region."
-    if lost:
-        mean = sum(found.value for found in lost.values()) / len(lost)
-        text += f" Away from home {table.main} is {mean:+.3f} on average against a model of the region itself."
     section = Section(f"{table.main}: trained on (rows), scored on (columns)", text, ["", *names], rows, 1, figure,
                       "Mean over seeds and standard deviation.")  # fmt: skip
     return [section, *(one._replace(title="In-region", figure="", caption="") for one in grid(table))]
+
+
+def travelled(table: Table) -> str:
+    """How much a model loses away from its region, in a sentence."""
+    values = across_values(table)
+    homes = {name: values[name, name] for name in table.axes[next(iter(table.axes))] if (name, name) in values}
+    lost = {pair: over_seeds([x - y for x, y in zip(each, homes[pair[1]], strict=False)])
+            for pair, each in values.items() if pair[0] != pair[1] and pair[1] in homes}  # fmt: skip
+    if not lost:
+        return "Nothing can be compared yet."
+    worst = min(lost, key=lambda pair: sign_of(table.main) * lost[pair].value)
+    span = f", {lost[worst].low:+.3f} to {lost[worst].high:+.3f} by seeds" if lost[worst].low == lost[worst].low else ""
+    mean = float(np.mean([one.value for one in lost.values()]))
+    return (
+        f"Away from its region a model has {table.main} {mean:+.3f} on average against one of the region itself; "
+        f"most is lost from {worst[0]} to {worst[1]} ({lost[worst].value:+.3f}{span})."
+    )
+
+
+def gains_told(table: Table) -> str:
+    """What sensors add, in a sentence."""
+    said = []
+    for sensor, levels, without in added(table):
+        value, span, word = gain(table, levels, without, table.main)
+        said.append(f"{sensor} added to {table.name_of(without)}: {value} ({span}; {word})")
+    return f"{table.main}: {'; '.join(said)}." if said else conclusion(table)
 
 
 def across_values(table: Table) -> dict[tuple[str, str], list[float]]:
@@ -284,6 +328,14 @@ def across_values(table: Table) -> dict[tuple[str, str], list[float]]:
 KINDS: Mapping[str, Callable[[Table], list[Section]]] = {
     "grid": grid, "normalisation": grid, "adaptation": grid, "decoders": grid, "settings": grid,
     "data_reduction": data_reduction, "losses": losses, "gsd": gsd, "fusion": fusion, "cross_region": cross_region,
-    "merges": lambda table: [*grid(table), *merges(table)],
+    "merges": merges,
 }  # fmt: skip
 """Kinds of grids of runs; see study.py for kinds that are no such grid."""
+
+
+_SENTENCES: Mapping[str, Callable[[Table], str]] = {"cross_region": travelled, "fusion": gains_told}
+
+
+def conclude(table: Table) -> str:
+    """What a study tells, in a sentence or two."""
+    return _SENTENCES.get(table.loaded.plan.kind, conclusion)(table)

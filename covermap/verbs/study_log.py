@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from covermap.core.output import write_text
-from covermap.verbs.study_kinds import main_rows
-from covermap.verbs.study_table import Table, conclusion
+from covermap.verbs.study_kinds import conclude, main_rows
+from covermap.verbs.study_table import Table
 
 _BLOCK = re.compile(r"<!-- generated (\w+): (\w+) -->\n(.*?)\n?<!-- end -->", re.DOTALL)
 
@@ -73,7 +73,7 @@ def _blocks(table: Table, failed: int, notes: list[str]) -> dict[str, str]:
     result = [*lines, "", done, *(f"- {note}" for note in notes)]
     return {
         "hypothesis": plan.hypothesis.strip() or "None was stated.", "method": "\n".join(method),
-        "result": "\n".join(result), "conclusion": conclusion(table),
+        "result": "\n".join(result), "conclusion": conclude(table),
     }  # fmt: skip
 
 

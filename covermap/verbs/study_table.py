@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy.typing as npt
+
 from covermap.core.run import Run
 from covermap.core.study_plan import Cell, Loaded
 from covermap.core.task import LOW_IS_GOOD
@@ -24,12 +26,13 @@ Levels = tuple[str, ...]
 
 @dataclass
 class Finished:
-    """A cell with what its run left."""
+    """A cell with what its run left; way (K, k): classes that are merged after the fact."""
 
     cell: Cell
     run: Run
     metrics: dict[str, Any]
     more: dict[str, Any]
+    way: npt.NDArray[Any] | None = None
 
     @staticmethod
     def of(cell: Cell) -> Finished | None:
@@ -169,6 +172,7 @@ class Table:
         return Setting(
             {}, {(one.cell.seed, 0, None): one.run for one in mine},
             {(one.cell.seed, 0, None): one.metrics for one in mine}, self.name_of(levels), self.model_of(levels),
+            mine[0].way,
         )  # fmt: skip
 
     def name_of(self, levels: Levels, *, without: Sequence[str] = ()) -> str:
