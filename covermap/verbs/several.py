@@ -32,6 +32,7 @@ class Setting:
     """Runs with equal settings by their seeds, and what sets them apart from the others' settings.
 
     model: which of a run's models is compared. way (K, k): classes that are merged after the fact.
+    differing: settings that others have otherwise, {a.b: value}.
     """
 
     settings: dict[str, Any]
@@ -40,6 +41,7 @@ class Setting:
     name: str = ""
     model: str = "network"
     way: npt.NDArray[Any] | None = None
+    differing: dict[str, Any] = field(default_factory=dict)
 
     def blocks(self, seeds: Sequence[Seeds], part: str) -> _Blocks | None:
         """Counts by block of ground, summed over the runs of some seeds."""
@@ -52,17 +54,12 @@ def evaluate_several(runs: Sequence[Run], *, part: str = "test", say: Say = sile
 
     Raises DataError where a run is given twice, or runs are of different tasks or classes.
     """
-    settings = _settings(runs)
+    settings = settings_of(runs)
     for setting in settings:
         for seeds, run in setting.runs.items():
             say(f"{run.folder}")
             setting.results[seeds] = evaluate(run, part=part, say=say)
-    every = [result for setting in settings for result in setting.results.values()]
-    if len({(result["task"], tuple(result["classes"])) for result in every}) > 1:
-        raise DataError(
-            "the runs learn different tasks or classes, so their scores do not compare",
-            fix="evaluate runs of one task and one legend together",
-        )
+    every = comparable(settings)
     keys = [row.key for row in shown_of(every[0]).scores if row.form != "count"]
     rows = [row for setting in settings for row in _over_seeds(setting, keys)]
     differences = [row for other in settings[1:] for row in difference(settings[0], other, keys, part)]
@@ -70,7 +67,18 @@ def evaluate_several(runs: Sequence[Run], *, part: str = "test", say: Say = sile
             "settings": rows, "differences": differences}  # fmt: skip
 
 
-def _settings(runs: Sequence[Run]) -> list[Setting]:
+def comparable(settings: Sequence[Setting]) -> list[dict[str, Any]]:
+    """All their results; raises DataError where these are of different tasks or classes."""
+    every = [result for setting in settings for result in setting.results.values()]
+    if len({(result["task"], tuple(result["classes"])) for result in every}) > 1:
+        raise DataError(
+            "the runs learn different tasks or classes, so their scores do not compare",
+            fix="evaluate runs of one task and one legend together",
+        )
+    return every
+
+
+def settings_of(runs: Sequence[Run]) -> list[Setting]:
     """The runs by what they set, in the order they were given."""
     found: list[Setting] = []
     folders = [run.folder.resolve() for run in runs]
@@ -86,7 +94,8 @@ def _settings(runs: Sequence[Run]) -> list[Setting]:
         key for one in found for key in one.settings if any(o.settings.get(key) != one.settings[key] for o in found)
     }
     for one in found:
-        said = [f"{key}={one.settings[key]}" for key in sorted(different & one.settings.keys())]
+        one.differing = {key: one.settings[key] for key in sorted(different & one.settings.keys())}
+        said = [f"{key}={value}" for key, value in one.differing.items()]
         one.name = ", ".join(said) if 0 < len(said) <= 3 else next(iter(one.runs.values())).folder.name
     names = [one.name for one in found]
     for one in found:
