@@ -41,6 +41,7 @@ from covermap.cli import (
     sample,
     sieve,
     smooth,
+    study,
     train,
 )  # fmt: skip
 from covermap.cli import schema as schema_
@@ -95,6 +96,7 @@ app.command()(change.change)
 app.command(name="change-study")(change_study.change_study)
 app.command()(probe.probe)
 app.command()(report.report)
+app.add_typer(study.app, name="study")
 app.add_typer(legend.app, name="legend")
 app.command()(export.export)
 app.command()(run.run)

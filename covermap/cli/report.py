@@ -6,13 +6,37 @@ from typing import Annotated
 
 import typer
 
+from covermap.cli import show
 
-def report(run: Annotated[str, typer.Argument(help="The run folder that train printed.", metavar="RUN")]) -> None:
+
+def report(
+    runs: Annotated[list[str], typer.Argument(help="The run folder that train printed, or several.", metavar="RUN...")],
+    out: Annotated[
+        str | None, typer.Option(help="Of several runs: page to write; default: comparison.html beside the first.")
+    ] = None,
+    overwrite: show.Overwrite = False,
+    quiet: show.Quiet = False,
+) -> None:
     """Write report.html of a run: one file without links to the outside, with scores, maps, curves and warnings.
 
-    Example: covermap report runs/gewata
+    Of several runs one page beside each other: settings that differ, scores with intervals, paired differences.
+
+    Examples: covermap report runs/gewata · covermap report runs/unet_0 runs/lora_0 --out ab.html
     """
     from covermap.core.run import Run
+
+    opened = [Run.open(run) for run in runs]
+    if len(opened) > 1:
+        from covermap.verbs.side_by_side import report_several
+
+        typer.echo(str(report_several(opened, out, overwrite=overwrite, say=show.sayer(quiet=quiet))))
+        return
+    if out or overwrite:
+        from covermap.core.errors import ConfigError
+
+        raise ConfigError(
+            "--out and --overwrite go with several runs", fix="leave them out: a run's report.html lies in its folder"
+        )
     from covermap.report import write_report
 
-    typer.echo(str(write_report(Run.open(run))))
+    typer.echo(str(write_report(opened[0])))

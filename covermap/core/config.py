@@ -257,6 +257,9 @@ class SplitConfig(Section):
     )
     path: str | None = Field(None, description="With method csv: a split file written earlier.")
     seed: int = 0
+    budget_seed: int | None = Field(
+        None, description="Seed of the share that budget leaves; default: seed. Other shares, the same val and test."
+    )
 
     @model_validator(mode="after")
     def _fractions_leave_something_to_train(self) -> SplitConfig:
@@ -287,6 +290,8 @@ class SplitConfig(Section):
                 raise ValueError(f"split.fold {self.fold} is not among the folds 1 to {self.folds or 5}")
         if self.method in ("kfold", "source") and not all(isinstance(v, float) for v in (self.val, self.test)):
             raise ValueError(f"with split.method {self.method} parts are shares, not boxes or names")
+        if self.budget_seed is not None and self.budget == 1:
+            raise ValueError("split.budget_seed has no effect without split.budget below 1")
         if self.method == "csv" and self.budget < 1:
             raise ValueError("split.budget has no effect with csv: the file says what trains")
         if self.region_field is not None and (self.regions is None or self.regions in SCENE_REGIONS):

@@ -15,22 +15,29 @@ from covermap.core.config import SCENE_REGIONS, SHORT, RunConfig
 from covermap.core.errors import ConfigError, suggest
 
 S = TypeVar("S", bound=BaseModel)
+_INIT = "write one from your data: covermap init IMAGE LABELS"
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML config, apply `a.b=c` overrides and resolve its paths; raises ConfigError."""
     path = Path(path)
+    raw = read_settings(path)
+    for text in overrides:
+        override(raw, *parse_option(text), where="--set")
+    return parse_config(raw, where=str(path), base=path.parent)
+
+
+def read_settings(path: Path, *, what: str = "config", fix: str = _INIT) -> dict[str, Any]:
+    """The plain values of a YAML file; raises ConfigError where there are none."""
     if not path.is_file():
-        raise ConfigError(f"there is no config {path}", fix="write one from your data: covermap init IMAGE LABELS")
+        raise ConfigError(f"there is no {what} {path}", fix=fix)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}", fix="check indentation and quotes there") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds no settings", fix="write one from your data: covermap init IMAGE LABELS")
-    for override in overrides:
-        _override(raw, override)
-    return parse_config(raw, where=str(path), base=path.parent)
+        raise ConfigError(f"{path} holds no settings", fix=fix)
+    return raw
 
 
 def parse_config(raw: dict[str, Any], *, where: str = "config", base: Path | None = None) -> RunConfig:
@@ -62,13 +69,16 @@ def parse_option(text: str) -> tuple[str, Any]:
     return key.strip(), parsed
 
 
-def _override(raw: dict[str, Any], text: str) -> None:
-    key, value = parse_option(text)
+def override(raw: dict[str, Any], key: str, value: Any, *, where: str) -> None:
+    """Set `a.b` in plain values, in place; raises ConfigError where `a` is a value."""
     *parents, last = key.split(".")
     place = raw
     for parent in parents:
         if not isinstance(place.setdefault(parent, {}), dict):
-            raise ConfigError(f"--set {text}: {parent} is a value, not a section", fix="set it in the YAML file")
+            raise ConfigError(
+                f"{where} {key}={value}: {parent} is a value, not a section",
+                fix="write it as a section in the YAML file",
+            )
         place = place[parent]
     place[last] = value
 

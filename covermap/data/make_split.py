@@ -78,7 +78,8 @@ def _draw(scenes: Sequence[Scene], config: SplitConfig, wishes: _Wishes, size_px
     if config.budget == 1:
         return split
     train = [block for block, part in zip(blocks, parts, strict=True) if part == "train"]
-    return with_budget(split, scenes, train, config.budget, seed=config.seed)
+    seed = config.seed if config.budget_seed is None else config.budget_seed
+    return with_budget(split, scenes, train, config.budget, seed=seed)
 
 
 def _by_config(scenes: Sequence[Scene], config: SplitConfig) -> _Wishes:

@@ -140,6 +140,11 @@ def scores_of(counts: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float64]]:
     }
 
 
+def merged(counts: npt.NDArray[Any], way: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Counts (..., K, K) in coarser classes; way (K, k) of 0 and 1 says which class becomes which."""
+    return np.asarray(np.einsum("ia,...ij,jb->...ab", way, counts, way))
+
+
 def ratio(top: npt.ArrayLike, bottom: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """top / bottom, NaN where bottom is not positive."""
     above, below = np.broadcast_arrays(np.asarray(top, np.float64), np.asarray(bottom, np.float64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,21 @@ from covermap.verbs.ground import OnGround
 from covermap.verbs.number_details import NumberDetails
 from covermap.verbs.predict_chips import ChipTable
 from covermap.verbs.presence_details import PresenceDetails
-from covermap.verbs.score import ClassScorer, compare, count
+from covermap.verbs.score import ClassScorer, Compared, compare, count
 from covermap.verbs.transition_details import TransitionDetails
 
 MODELS = {"network": "model", "random forest": "baseline"}
 """Models of a run by name: their folders."""
+Watch = Callable[[str, Iterator[Compared]], Iterator[Compared]]
+"""Passes the answers of a model, which is named, on."""
 PARTS_USED = {"train": "fitted the model", "val": "chose the checkpoint"}
 
 
-def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, Any]:
+def evaluate(run: Run, *, part: str = "test", say: Say = silent, watch: Watch | None = None) -> dict[str, Any]:
     """Score all models of a run on a part and write metrics.json, confusion CSVs and per_class.csv.
 
-    Scores of a part that was used for fitting or choosing are marked as such and never called test scores.
+    watch: sees the answers of each model as they are made. Scores of a part that was used for fitting or choosing are
+    marked as such and never called test scores.
     """
     if part not in PARTS[1:]:
         raise ConfigError(f"a split has no part {part!r}", fix=suggest(part, PARTS[1:]))
@@ -46,7 +49,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
     for name, folder in MODELS.items():
         if run.path(f"{folder}/config.json").is_file():
             say(f"scoring the {name} on {part}")
-            models[name], details[name] = _judge(run, name, scenes, split, task, part)
+            models[name], details[name] = _judge(run, name, scenes, split, task, part, watch)
     if not models:
         raise DataError(f"{run.folder} has no trained model", fix="train it first: covermap train CONFIG")
     result = {
@@ -66,7 +69,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent) -> dict[str, An
 
 
 def _judge(
-    run: Run, name: str, scenes: Sequence[Scene], split: Split, task: Task, part: str
+    run: Run, name: str, scenes: Sequence[Scene], split: Split, task: Task, part: str, watch: Watch | None
 ) -> tuple[dict[str, Any], OnGround]:
     """Scores and tables of one model; writes its files."""
     folder, settings = MODELS[name], run.config.predict
@@ -78,6 +81,8 @@ def _judge(
             fix="task or legend was changed after training: train again with --overwrite",
         )
     compared = compare(model, with_own_statistics(scenes, model.spec), split, part, settings=settings)
+    if watch is not None:
+        compared = watch(name, compared)
     details = details_of(model.task)
     chips = ChipTable(model.task) if task.kind.chips else None
     # The model's own task: its threshold, and the std that its numbers were learnt in.

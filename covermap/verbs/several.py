@@ -16,24 +16,37 @@ import numpy.typing as npt
 from covermap.core.errors import DataError
 from covermap.core.progress import Say, silent
 from covermap.core.run import Run
+from covermap.metrics.confusion import merged
 from covermap.metrics.intervals import Interval, compare, over_seeds
 from covermap.models import read_card
 from covermap.report.scored import shown_of
 from covermap.verbs.evaluate import MODELS, details_of, evaluate
 from covermap.verbs.ground import OnGround
 
-Seeds = tuple[int, int]
-"""Of training and of the split."""
+Seeds = tuple[int, int, int | None]
+"""Of training, of the split and of the share that its budget leaves."""
 
 
 @dataclass
 class Setting:
-    """Runs with equal settings by their seeds, and what sets them apart from the others' settings."""
+    """Runs with equal settings by their seeds, and what sets them apart from the others' settings.
+
+    model: which of a run's models is compared. way (K, k): classes that are merged after the fact.
+    differing: settings that others have otherwise, {a.b: value}.
+    """
 
     settings: dict[str, Any]
     runs: dict[Seeds, Run] = field(default_factory=dict)
     results: dict[Seeds, dict[str, Any]] = field(default_factory=dict)
     name: str = ""
+    model: str = "network"
+    way: npt.NDArray[Any] | None = None
+    differing: dict[str, Any] = field(default_factory=dict)
+
+    def blocks(self, seeds: Sequence[Seeds], part: str) -> _Blocks | None:
+        """Counts by block of ground, summed over the runs of some seeds."""
+        found = _blocks([self.runs[one] for one in seeds], part, self.model)
+        return found if found is None or self.way is None else found._replace(counts=merged(found.counts, self.way))
 
 
 def evaluate_several(runs: Sequence[Run], *, part: str = "test", say: Say = silent) -> dict[str, Any]:
@@ -41,25 +54,31 @@ def evaluate_several(runs: Sequence[Run], *, part: str = "test", say: Say = sile
 
     Raises DataError where a run is given twice, or runs are of different tasks or classes.
     """
-    settings = _settings(runs)
+    settings = settings_of(runs)
     for setting in settings:
         for seeds, run in setting.runs.items():
             say(f"{run.folder}")
             setting.results[seeds] = evaluate(run, part=part, say=say)
+    every = comparable(settings)
+    keys = [row.key for row in shown_of(every[0]).scores if row.form != "count"]
+    rows = [row for setting in settings for row in _over_seeds(setting, keys)]
+    differences = [row for other in settings[1:] for row in difference(settings[0], other, keys, part)]
+    return {"part": part, "is_test": every[0]["is_test"], "note": every[0]["note"], "task": every[0]["task"],
+            "settings": rows, "differences": differences}  # fmt: skip
+
+
+def comparable(settings: Sequence[Setting]) -> list[dict[str, Any]]:
+    """All their results; raises DataError where these are of different tasks or classes."""
     every = [result for setting in settings for result in setting.results.values()]
     if len({(result["task"], tuple(result["classes"])) for result in every}) > 1:
         raise DataError(
             "the runs learn different tasks or classes, so their scores do not compare",
             fix="evaluate runs of one task and one legend together",
         )
-    keys = [row.key for row in shown_of(every[0]).scores if row.form != "count"]
-    rows = [row for setting in settings for row in _over_seeds(setting, keys)]
-    differences = [row for other in settings[1:] for row in _difference(settings[0], other, keys, part)]
-    return {"part": part, "is_test": every[0]["is_test"], "note": every[0]["note"], "task": every[0]["task"],
-            "settings": rows, "differences": differences}  # fmt: skip
+    return every
 
 
-def _settings(runs: Sequence[Run]) -> list[Setting]:
+def settings_of(runs: Sequence[Run]) -> list[Setting]:
     """The runs by what they set, in the order they were given."""
     found: list[Setting] = []
     folders = [run.folder.resolve() for run in runs]
@@ -75,7 +94,8 @@ def _settings(runs: Sequence[Run]) -> list[Setting]:
         key for one in found for key in one.settings if any(o.settings.get(key) != one.settings[key] for o in found)
     }
     for one in found:
-        said = [f"{key}={one.settings[key]}" for key in sorted(different & one.settings.keys())]
+        one.differing = {key: one.settings[key] for key in sorted(different & one.settings.keys())}
+        said = [f"{key}={value}" for key, value in one.differing.items()]
         one.name = ", ".join(said) if 0 < len(said) <= 3 else next(iter(one.runs.values())).folder.name
     names = [one.name for one in found]
     for one in found:
@@ -86,7 +106,7 @@ def _settings(runs: Sequence[Run]) -> list[Setting]:
 
 def _without_seeds(run: Run) -> tuple[dict[str, Any], Seeds]:
     raw = run.config.model_dump(mode="json")
-    seeds = raw["train"].pop("seed"), raw["split"].pop("seed")
+    seeds = raw["train"].pop("seed"), raw["split"].pop("seed"), raw["split"].pop("budget_seed")
     return _flat({key: value for key, value in raw.items() if key not in ("name", "output", "predict")}), seeds
 
 
@@ -112,21 +132,29 @@ def _row(found: Interval) -> dict[str, Any]:
     return {"mean": found.value, "sd": found.sd, "low": found.low, "high": found.high, "seeds": found.count}
 
 
-def _difference(first: Setting, other: Setting, keys: Sequence[str], part: str) -> list[dict[str, Any]]:
-    """Networks of a setting minus those of the first one, of equal seeds; blocks where both saw the same pixels."""
+def difference(first: Setting, other: Setting, keys: Sequence[str], part: str) -> list[dict[str, Any]]:
+    """Models of a setting minus those of the first one, of equal seeds; blocks where both saw the same pixels."""
     common = [seeds for seeds in first.results if seeds in other.results]
     if not common:
         return []
-    mine, theirs = (_blocks([setting.runs[seeds] for seeds in common], part) for setting in (other, first))
-    judge = details_of(read_card(first.runs[common[0]].path(MODELS["network"])).task)
+    mine, theirs = (one.blocks(common, part) for one in (other, first))
+    judge = details_of(read_card(first.runs[common[0]].path(MODELS[first.model])).task)
     rows = []
     for key in keys:
-        pairs = [[one.results[seeds]["models"]["network"]["scores"][key] for one in (other, first)] for seeds in common]
+        pairs = [
+            [one.results[seeds]["models"][one.model]["scores"].get(key) for one in (other, first)] for seeds in common
+        ]
         found = over_seeds([a - b if a is not None and b is not None else float("nan") for a, b in pairs])
         row = {"setting": other.name, "against": first.name, "score": key, **_row(found)}
         if mine and theirs and key in judge.sure and mine.of_same_ground(theirs, judge):
             ground = compare(mine.counts, theirs.counts, judge.sure[key])
-            row |= {"blocks_low": ground.low, "blocks_high": ground.high, "blocks": ground.count, "p": ground.p}
+            row |= {
+                "blocks_value": ground.value,
+                "blocks_low": ground.low,
+                "blocks_high": ground.high,
+                "blocks": ground.count,
+                "p": ground.p,
+            }
         rows.append(row)
     return rows
 
@@ -142,11 +170,11 @@ class _Blocks(NamedTuple):
         return np.array_equal(self.places, other.places) and judge.same_reference(self.counts, other.counts)
 
 
-def _blocks(runs: Sequence[Run], part: str) -> _Blocks | None:
-    """Of the networks, summed over runs that were scored on the same ones; else None."""
+def _blocks(runs: Sequence[Run], part: str, model: str) -> _Blocks | None:
+    """Of one of their models, summed over runs that were scored on the same ones; else None."""
     total, places = None, None
     for run in runs:
-        path = run.path(f"blocks_{part}_{MODELS['network']}.npz")
+        path = run.path(f"blocks_{part}_{MODELS[model]}.npz")
         if not path.is_file():
             return None
         with np.load(path) as kept:

@@ -157,6 +157,7 @@ class Loop:
         )
         self.steps = math.ceil(len(self.data) / (self.config.batch_size * self.config.accumulate))
         self.facts = {"run": run.config.name, **_origin(run, network, ready, say), **ready.trained_on}
+        self.facts["trainable_parameters"] = sum(p.numel() for p in network.parameters() if p.requires_grad)
         channels_last(network)
         self.loss = build_loss(run.config, ready).to(self.accelerator.device)
         self.network, self.optimiser = self.accelerator.prepare(network, make_optimiser(network, self.config))
@@ -180,7 +181,12 @@ class Loop:
                 loss = self._train_epoch()
             self.epoch += 1
             group = self.optimiser.param_groups[0]
-            row: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "lr": group["lr"] / group.get("factor", 1)}
+            row: dict[str, Any] = {
+                "epoch": self.epoch,
+                "step": self.step,
+                "loss": loss,
+                "lr": group["lr"] / group.get("factor", 1),
+            }
             if self.epoch % self.config.validate_every == 0 or self.epoch == self.config.epochs:
                 row |= self._validate()
             row["seconds"] = round(time.perf_counter() - start, 3)

@@ -1,0 +1,84 @@
+"""`covermap study`: experiments of many runs, from a plan to tables, a page and a log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from covermap.cli import show
+
+if TYPE_CHECKING:
+    from covermap.verbs.study import Study
+
+app = typer.Typer(help="Studies: many runs of one plan, compared with intervals.", no_args_is_help=True)
+Engine = Annotated[str, typer.Option(help="Who works runs off: serial, processes or ray (a cluster).")]
+Workers = Annotated[int | None, typer.Option(help="Runs at work at once; more than one have one thread each.", min=1)]
+_ENGINES = ("serial", "processes", "ray")
+
+
+@app.command("run")
+def run_(
+    plan: Annotated[
+        str, typer.Argument(help="What varies, over which seeds: see recipes/studies/.", metavar="PLAN.yaml")
+    ],
+    out: Annotated[str, typer.Argument(help="Folder of the study: its runs, tables, page and log.", metavar="OUT")],
+    engine: Engine = "serial",
+    workers: Workers = None,
+    dry_run: show.DryRun = False,
+    overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
+) -> None:
+    """Run all cells of a plan, and compare them: cells.csv, study.json, report.html, LOG.md.
+
+    The same command goes on where it was stopped: finished cells are skipped, failed ones are tried again. Exit code 1
+    where a cell failed; the others are done all the same.
+
+    Examples: covermap study run recipes/studies/gewata_losses.yaml losses/ --dry-run ·
+    covermap study run plan.yaml out/ --engine processes --workers 2
+    """
+    from covermap.core.errors import ConfigError, suggest
+
+    if engine not in _ENGINES:
+        raise ConfigError(f"there is no engine {engine!r} of studies", fix=suggest(engine, _ENGINES))
+    if engine == "serial" and workers not in (None, 1):
+        raise ConfigError("--workers has no effect with --engine serial", fix="add --engine processes")
+    from covermap.verbs.study import study
+
+    with show.progress("cells", quiet=quiet or as_json or dry_run) as tick:
+        found = study(
+            plan, out, engine=engine, workers=workers, dry_run=dry_run, overwrite=overwrite,  # type: ignore[arg-type]
+            say=show.sayer(quiet=quiet or as_json), on_progress=tick,
+        )  # fmt: skip
+    if as_json:
+        show.as_json(_as_dict(found))
+    elif dry_run:
+        typer.echo("\n".join(found.cells))
+        typer.echo(f"{len(found.cells)} cells, {len(found.skipped)} of them finished; nothing was run")
+    else:
+        _tell(found)
+    if found.failed:
+        show.say(f"{len(found.failed)} of {len(found.cells)} cells failed; the same command tries them again")
+        raise typer.Exit(1)
+
+
+def _as_dict(found: Study) -> dict[str, Any]:
+    keys = ("cells", "finished", "skipped", "failed", "summary")
+    return {**{key: getattr(found, key) for key in keys}, "files": [str(file) for file in found.files]}
+
+
+def _tell(found: Study) -> None:
+    """Print the means of the main scores, what they tell, and where it stands."""
+    summary = found.summary
+    if summary:
+        own = ("learner", "class", "score", "mean", "sd", "low", "high", "seeds", "values")
+        axes = [key for key in summary["means"][0] if key not in own]
+        rows = [row for row in summary["means"] if not row["class"] and row["score"] == summary["scores"][0]]
+        head = [*axes, "learner", "mean", "sd", "low", "high", "seeds"]
+        show.table([[row[key] for key in head] for row in rows], head, title=f"{summary['scores'][0]} (95 % interval)")
+        typer.echo(summary["conclusion"])
+    for name, message in found.failed.items():
+        typer.echo(f"failed: {name}: {message}")
+    if found.files:
+        typer.echo("wrote\n  " + "\n  ".join(str(file) for file in found.files))

@@ -1,0 +1,320 @@
+"""`study`: a plan of axes, levels and seeds becomes runs, tidy tables, one page and an experiment log.
+
+    OUT/runs/CELL/     ordinary runs, each made in a process of its own      OUT/jobs/  what these processes are told
+    OUT/cells.csv      cell, levels, seed, learner, class, score, value        OUT/steps.csv   the same by training step
+    OUT/study.json     means, differences, failures   OUT/report.html   OUT/LOG.md   OUT/plan.json   the cells as begun
+
+A finished cell is skipped, an interrupted one goes on, one that fails is recorded and the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from covermap.core.config_file import parse_config, read_settings
+from covermap.core.engine import map_unordered, over_ray
+from covermap.core.errors import ConfigError, OutputError, suggest
+from covermap.core.output import at_work, replacing, write_text, writing
+from covermap.core.progress import Say, Tick, silent, unseen
+from covermap.core.registry import find
+from covermap.core.run import plain
+from covermap.core.study_plan import Cell, Loaded, load_plan
+from covermap.core.task import KINDS as TASKS
+from covermap.geo.legend_files import csv_text
+from covermap.nn.build import backbone_names
+from covermap.nn.losses.expression import make_loss
+from covermap.report.scored import shown_of
+from covermap.report.study_page import write_study_page
+from covermap.start import starting_weights
+from covermap.verbs.study_kinds import KINDS, conclude
+from covermap.verbs.study_log import write_log
+from covermap.verbs.study_merges import OWN, in_same_classes
+from covermap.verbs.study_table import MINORITY, Finished, Table
+
+StudyEngine = Literal["serial", "processes", "ray"]
+OTHERS: Mapping[str, Callable[..., Study]] = {}
+"""Kinds that are no grid of runs: kind -> function(plan, out, **options of study)."""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_MEMORY = "the process of the cell was killed (signal {}): most often the machine ran out of memory"
+
+
+@dataclass
+class Study:
+    """What was done. failed: {cell: message}. files: all that was written but the runs."""
+
+    out: Path
+    cells: list[str]
+    finished: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+
+
+def study(
+    plan: str | Path | Mapping[str, Any], out: str | Path, *, engine: StudyEngine = "serial",
+    workers: int | None = None, dry_run: bool = False, overwrite: bool = False, say: Say = silent,
+    on_progress: Tick = unseen,
+) -> Study:  # fmt: skip
+    """Run all cells of a plan (a file or its values) into `out`, and tell what they say; see the top of this file.
+
+    workers: cells at work at once, with processes and ray; more than one have one thread each. Raises ConfigError for
+    anything unknown in the plan before any run, OutputError where `out` holds runs of another plan.
+    """
+    options: dict[str, Any] = {"engine": engine, "workers": workers, "overwrite": overwrite}
+    kind = (plan if isinstance(plan, Mapping) else read_settings(Path(plan), what="plan")).get("kind", "grid")
+    if kind in OTHERS:
+        return OTHERS[kind](plan, out, **options, dry_run=dry_run, say=say, on_progress=on_progress)
+    if kind not in KINDS:
+        raise ConfigError(f"there is no kind of study {kind!r}", fix=suggest(str(kind), [*KINDS, *OTHERS]))
+    out = Path(out)
+    loaded = load_plan(plan, out)
+    require_parts(loaded)
+    scores = scores_of_plan(loaded)
+    found = Study(out, [cell.name for cell in loaded.cells])
+    _require_same_plan(loaded, out, overwrite=overwrite)
+    if dry_run:
+        found.skipped = [cell.name for cell in loaded.cells if is_finished(cell) and not overwrite]
+        return found
+    with at_work(out, alone=True):
+        if overwrite:
+            shutil.rmtree(out / "runs", ignore_errors=True)
+            shutil.rmtree(out / "jobs", ignore_errors=True)
+        _keep_plan(loaded, out)
+        _work(loaded, found, engine, workers, say, on_progress)
+        write_results(loaded, scores, found)
+    return found
+
+
+def is_finished(cell: Cell) -> bool:
+    """Whether a cell has been trained and scored."""
+    return (cell.config.folder / "cell.json").is_file()
+
+
+def require_parts(loaded: Loaded) -> None:
+    """Raise for a network, decoder, loss or published weights that a cell names and that are not there."""
+    import torch
+
+    seen = set()
+    for cell in loaded.cells:
+        model, train = cell.config.model, cell.config.train
+        key = json.dumps([model.model_dump(mode="json"), train.loss, train.loss_options], default=str)
+        if cell.forest or key in seen:
+            continue
+        seen.add(key)
+        for name in backbone_names(model.backbone):
+            find("backbone", name)
+        find("decoder", model.decoder)
+        takes = TASKS[cell.config.task_section.name].takes
+        weights = torch.ones(2) if takes in ("classes", "order") else None  # their number is the data's
+        make_loss(cell.config.loss, train.loss_options, class_weights=weights)
+        starting_weights(model)
+
+
+def scores_of_plan(loaded: Loaded) -> list[str]:
+    """The scores that the plan names, or those of its task; raises ConfigError for one that is not measured."""
+    tasks = {cell.config.task_section.name for cell in loaded.cells}
+    if len(tasks) > 1:
+        raise ConfigError(f"{loaded.source}: cells learn {', '.join(sorted(tasks))}", fix="give all one task")
+    (task,) = tasks
+    kind = TASKS[task]
+    classes = kind.takes in ("classes", "order")
+    known = [*kind.scores, *(row.key for row in shown_of({"task": task}).scores if row.form != "count"), "loss"]
+    known += [MINORITY, "macro_recall", "macro_precision", "nll", "ece", "brier"] if classes else []
+    for key in loaded.plan.scores:
+        if key not in known:
+            raise ConfigError(f"{loaded.source}: {key!r} is not measured in {task}", fix=suggest(key, known))
+    return loaded.plan.scores or [*kind.scores[:3], *([MINORITY] if classes else [])]
+
+
+def _require_same_plan(loaded: Loaded, out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder with cells that the plan has no more, or has with other settings; new ones may be added."""
+    path = out / "plan.json"
+    if overwrite or not path.is_file():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    now = {cell.name: cell for cell in loaded.cells}
+    fix = "give another folder, or --overwrite to start again; cells may be added"
+    if gone := [name for name in before if name not in now]:
+        raise OutputError(
+            f"{out} was begun with a plan of {len(gone)} cells that are not in this one: {', '.join(gone[:3])}", fix=fix
+        )
+    for name, raw in before.items():
+        cell = now[name]
+        if raw["forest"] != cell.forest or _fingerprint(parse_config(raw["config"])) != _fingerprint(cell.config):
+            raise OutputError(f"{out}: cell {name} was begun with other settings", fix=fix)
+
+
+def _fingerprint(config: Any) -> dict[str, Any]:
+    raw: dict[str, Any] = config.model_dump(mode="json")
+    return {key: value for key, value in raw.items() if key not in ("output", "predict")}
+
+
+def _keep_plan(loaded: Loaded, out: Path) -> None:
+    kept = {cell.name: {"forest": cell.forest, "config": cell.config.model_dump(mode="json")} for cell in loaded.cells}
+    raw = loaded.plan.model_dump(mode="json")
+    write_text(out / "plan.json", json.dumps({"plan": raw, "cells": kept}, indent=1) + "\n")
+
+
+def _work(loaded: Loaded, found: Study, engine: StudyEngine, workers: int | None, say: Say, on_progress: Tick) -> None:
+    """Make all cells that are not finished."""
+    found.skipped = [cell.name for cell in loaded.cells if is_finished(cell)]
+    todo = [cell for cell in loaded.cells if not is_finished(cell)]
+    if found.skipped:
+        say(f"{len(found.skipped)} of {len(loaded.cells)} cells are finished already")
+    folder = found.out / "jobs"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    single = engine == "serial" or (engine == "processes" and (workers or 1) == 1)
+    paths = []
+    for cell in todo:
+        paths.append(str(folder / f"{cell.name}.json"))
+        write_text(paths[-1], json.dumps({**_job(cell, loaded), "threads": 0 if single else 1}) + "\n")
+    total = len(loaded.cells)
+    for path, code in _results(engine, workers, paths):
+        name = Path(path).stem
+        if code == 3:
+            raise KeyboardInterrupt
+        if code == 0:
+            found.finished.append(name)
+        else:
+            found.failed[name] = _why(Path(path), code)
+        done = len(found.skipped) + len(found.finished) + len(found.failed)
+        say(f"{done}/{total} {name}: {found.failed.get(name, 'done').splitlines()[0]}")
+        on_progress(done, total)
+
+
+def _job(cell: Cell, loaded: Loaded) -> dict[str, Any]:
+    """What the process of a cell is told."""
+    job: dict[str, Any] = {"config": cell.config.model_dump(mode="json"), "forest": cell.forest}
+    kind = loaded.plan.kind
+    if kind == "gsd":
+        sizes = [each.config.data.gsd_m for each in loaded.cells if each.config.data.gsd_m]
+        if sizes and cell.config.data.gsd_m not in (None, min(sizes)):
+            job["fine_gsd_m"] = min(sizes)
+    if kind == "losses" and not cell.forest:
+        job["tradeoff"] = True
+    if kind == "cross_region":
+        axis = next(iter(loaded.axes))
+        same = {key: level for key, level in cell.levels.items() if key != axis}
+        job["across"] = {
+            other.levels[axis]: other.config.model_dump(mode="json")
+            for other in loaded.cells
+            if other.seed == cell.seed and other.levels[axis] != cell.levels[axis]
+            and same == {key: level for key, level in other.levels.items() if key != axis}
+        }  # fmt: skip
+    return job
+
+
+def _results(engine: StudyEngine, workers: int | None, paths: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """(job, exit code) of each, as they finish."""
+    if engine == "ray":
+        yield from over_ray(in_own_process, paths, workers=workers)
+        return
+    at_once = 1 if engine == "serial" else workers or 1
+    # A thread for each process: it only waits.
+    yield from map_unordered(lambda path: (path, in_own_process(path)), paths, workers=at_once)
+
+
+def in_own_process(path: str) -> int:
+    """Do a job in a process of its own, whose memory is the cell's alone; its words go to a file beside the job."""
+    threads = json.loads(Path(path).read_text(encoding="utf-8"))["threads"]
+    environment = os.environ | (dict.fromkeys(_THREADS, str(threads)) if threads else {})
+    command = [sys.executable, "-m", "covermap.verbs.study_cell", path]
+    with open(Path(path).with_suffix(".log"), "w", encoding="utf-8") as log:
+        return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
+
+
+def _why(path: Path, code: int) -> str:
+    told = path.with_suffix(".failed.json")
+    if code > 0 and told.is_file():
+        return str(json.loads(told.read_text(encoding="utf-8"))["message"])
+    return _MEMORY.format(-code) if code < 0 else f"exit code {code}: see {path.with_suffix('.log')}"
+
+
+def write_results(loaded: Loaded, scores: list[str], found: Study) -> None:
+    """All tables, the page and the log, of the cells that are finished."""
+    done = [one for one in map(Finished.of, loaded.cells) if one is not None]
+    out, written = found.out, []
+    if not done:
+        return
+    if loaded.plan.kind == "merges":
+        done, scores = in_same_classes(loaded, done), [*scores, OWN]
+    table = Table(loaded, done, scores)
+    for name, rows in (("cells.csv", table.rows), ("steps.csv", table.steps)):
+        if rows:
+            head = list(rows[0])
+            written.append(write_text(out / name, csv_text(head, [[row[key] for key in head] for row in rows])))
+    if find_spec("pyarrow") is not None:
+        written.append(_write_parquet(out / "cells.parquet", table.rows))
+    notes, doubts = _notes(table), _doubts(table, found)
+    found.summary = {
+        "title": loaded.plan.title, "kind": loaded.plan.kind, "scores": scores, "against": loaded.against,
+        "conclusion": conclude(table), "failed": found.failed, "means": table.means(),
+        "differences": [dict(zip(table.axes, row["levels"], strict=True)) | row for row in table.differences],
+        "notes": notes + doubts,
+    }  # fmt: skip
+    written.append(write_text(out / "study.json", json.dumps(plain(found.summary), indent=1) + "\n"))
+    page = write_study_page(
+        out / "report.html", loaded.plan.title, kind=f"covermap study: {loaded.plan.kind}",
+        sentence=conclude(table), sections=KINDS[loaded.plan.kind](table), notes=notes, doubts=doubts,
+        facts=_facts(table), settings=yaml.safe_dump(loaded.plan.model_dump(mode="json"), sort_keys=False),
+    )  # fmt: skip
+    log = write_log(out / "LOG.md", table, len(found.failed), doubts)
+    found.files = [*written, page, log]
+
+
+def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    columns["value"] = [float(value) for value in columns["value"]]
+    with replacing(path) as partial:
+        parquet.write_table(arrow.table(columns), partial)
+    return path
+
+
+def _facts(table: Table) -> list[tuple[str, str]]:
+    seconds = sum(row["value"] for row in table.rows if row["score"] in ("train_seconds", "test_seconds"))
+    return [
+        ("Runs", f"{len(table.done)} of {len(table.loaded.cells)}"),
+        ("Seeds", str(len(table.loaded.plan.all_seeds))),
+        ("Training and scoring", f"{seconds:,.0f} s"),
+        ("Against", ", ".join(f"{axis} {level}" for axis, level in table.loaded.against.items())),
+    ]
+
+
+def _notes(table: Table) -> list[str]:
+    """How to read the numbers."""
+    found = ["▲ and ▼: the 95 % interval over seeds (of one seed: over blocks of ground) does not hold 0."]
+    pairs = sum(row["score"] == table.main for row in table.differences)
+    if pairs > 4:
+        found.append(f"{pairs} differences: about one in twenty intervals misses 0 by chance alone.")
+    if table.loaded.plan.resample:
+        found.append("Each seed draws its own share of the labels; val and test are the same in all runs.")
+    found.append("Memory is the peak of a run's own process, with training and scoring; times include validation.")
+    return found
+
+
+def _doubts(table: Table, found: Study) -> list[str]:
+    """What speaks against believing the comparison."""
+    said = [f"{name} failed: {message.splitlines()[0]}" for name, message in found.failed.items()]
+    steps = {row["value"] for row in table.rows if row["score"] == "steps"}
+    if len(steps) > 1:
+        said.append(
+            f"Runs had from {min(steps):,} to {max(steps):,} training steps: train.steps_per_epoch gives all as many."
+        )
+    if len(table.loaded.plan.all_seeds) < 3:
+        said.append("Fewer than three seeds do not tell how much training varies.")
+    return said

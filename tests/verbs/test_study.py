@@ -1,0 +1,229 @@
+"""Studies on a tiny scene: cells resume, failures are told, shares change and val and test do not, pairs are by seed."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from covermap.core.errors import ConfigError, OutputError
+from covermap.core.run import Run
+from covermap.core.study_plan import load_plan
+from covermap.data.split import Split
+from covermap.metrics.intervals import over_seeds
+from covermap.verbs import study as module
+from covermap.verbs import study_cell
+from covermap.verbs.study import study
+
+
+@pytest.fixture
+def plan(tiny):
+    """A plan of a network and a forest with all and half of the labels, two seeds."""
+    base = copy.deepcopy(tiny)
+    base["train"] |= {"epochs": 1, "steps_per_epoch": 2}
+    return {
+        "title": "Few labels", "kind": "data_reduction", "config": base, "seeds": 2, "resample": True,
+        "axes": {
+            "model": {"unet": {"model.backbone": "unet"}, "forest": "forest"},
+            "budget": {"setting": "split.budget", "values": [1.0, 0.5]},
+        },
+        "against": {"model": "forest"},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Cells are made in this process: a process of its own for each takes seconds to start."""
+    done = []
+
+    def work(path):
+        done.append(Path(path).stem)
+        return study_cell.main(path)
+
+    monkeypatch.setattr(module, "in_own_process", work)
+    return done
+
+
+def read(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_study_runs_skips_what_is_finished_and_takes_more_cells(plan, tmp_path, here):
+    found = study(plan, tmp_path / "out")
+    assert len(found.cells) == len(found.finished) == len(here) == 8
+    assert not found.failed
+    for name in ("cells.csv", "steps.csv", "study.json", "report.html", "LOG.md", "plan.json"):
+        assert (tmp_path / "out" / name).is_file()
+    again = study(plan, tmp_path / "out")
+    assert (len(again.skipped), again.finished, len(here)) == (8, [], 8)
+    with pytest.raises(OutputError, match="unet-1-s1"):
+        study(plan | {"seeds": [0]}, tmp_path / "out")
+    with pytest.raises(OutputError, match="other settings"):
+        study(plan | {"settings": {"train.lr": 0.5}}, tmp_path / "out")
+    more = study(plan | {"seeds": [0, 1, 2]}, tmp_path / "out")
+    assert (len(more.skipped), len(more.finished)) == (8, 4)
+
+    rows = read(tmp_path / "out/cells.csv")
+    assert {row["learner"] for row in rows} == {"network", "random forest"}
+    costs = {row["score"] for row in rows if row["cell"] == "unet-0.5-s1"}
+    assert costs >= {"miou", "oa", "minority_recall", "train_seconds", "test_seconds", "peak_memory_mb",
+                     "parameters", "trainable_parameters", "steps"}  # fmt: skip
+    assert {row["value"] for row in rows if row["score"] == "steps"} == {"2"}
+    steps = read(tmp_path / "out/steps.csv")
+    assert {row["step"] for row in steps} == {"2"}
+    assert "val_miou" in {row["score"] for row in steps}
+    assert "unet-0.5-s1" in json.dumps(json.loads((tmp_path / "out/plan.json").read_text())["cells"])
+
+    # The share of each seed is another one; who selects and who tests are always the same.
+    splits = {name: Split.load(tmp_path / "out/runs" / name / "split.csv") for name in more.cells}
+    parts = {
+        name: {part: {(t.scene, t.window) for t in split.tiles if t.part == part} for part in ("train", "val", "test")}
+        for name, split in splits.items()
+    }
+    assert parts["unet-0.5-s0"]["train"] != parts["unet-0.5-s1"]["train"]
+    assert parts["unet-0.5-s1"]["train"] == parts["forest-0.5-s1"]["train"]
+    assert parts["unet-0.5-s0"]["train"] < parts["unet-1-s0"]["train"] == parts["unet-1-s1"]["train"]
+    assert all(own[part] == parts["unet-1-s0"][part] for own in parts.values() for part in ("val", "test"))
+
+    # Differences are of equal seeds and equal other levels.
+    values = {(row["cell"], row["score"]): float(row["value"]) for row in rows_of(tmp_path) if not row["class"]}
+    told = json.loads((tmp_path / "out/study.json").read_text())
+    (row,) = [r for r in told["differences"] if r["score"] == "miou" and r["levels"] == ["unet", "0.5"]]
+    want = over_seeds([values[f"unet-0.5-s{s}", "miou"] - values[f"forest-0.5-s{s}", "miou"] for s in range(3)])
+    assert row["mean"] == pytest.approx(want.value)
+    assert row["low"] == pytest.approx(want.low)
+    assert "model" in row
+    assert row["against"] == "forest, budget 0.5"
+
+
+def rows_of(tmp_path):
+    return read(tmp_path / "out/cells.csv")
+
+
+def test_a_cell_that_fails_is_told_and_the_others_go_on(plan, tmp_path, here, covermap, monkeypatch):
+    plan["axes"] = {"size": {"fits": {"train.size_px": 32}, "odd": {"train.steps_per_epoch": 1, "train.lr": 1.5}}}
+    plan |= {"resample": False, "seeds": 1, "against": {}, "kind": "grid"}
+    plan["config"]["baseline"] = False
+    train = study_cell.train
+
+    def broken(config, **options):
+        if config.train.lr > 1:
+            raise ConfigError("the loss is no longer a number", fix="lower it")
+        return train(config, **options)
+
+    monkeypatch.setattr(study_cell, "train", broken)
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(plan, sort_keys=False))
+    code, out, err = covermap("study", "run", path, tmp_path / "out")
+    assert code == 1
+    assert "1 of 2 cells failed" in err
+    assert "no longer a number" in out
+    assert "no longer a number" in (tmp_path / "out/report.html").read_text()
+    assert "1 of 2 runs are finished; 1 failed" in (tmp_path / "out/LOG.md").read_text()
+    monkeypatch.setattr(study_cell, "train", train)
+    assert list(study(path, tmp_path / "out").finished) == ["odd-s0"]
+
+
+def test_an_interrupted_cell_goes_on(plan, tmp_path, here, monkeypatch):
+    plan |= {"axes": {"lr": {"setting": "train.lr", "values": [0.01]}}, "resample": False, "seeds": 1, "kind": "grid"}
+    plan["config"]["train"]["epochs"] = 2
+    plan["against"] = {}
+    evaluate = study_cell.evaluate
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_cell, "evaluate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        study(plan, tmp_path / "out")
+    monkeypatch.setattr(study_cell, "evaluate", evaluate)
+    assert study(plan, tmp_path / "out").finished == ["0.01-s0"]
+    assert [row["epoch"] for row in Run.open(tmp_path / "out/runs/0.01-s0").read_log()] == [1, 2]
+
+
+def test_everything_unknown_is_refused_before_the_first_run(plan, tmp_path, here):
+    cases = [
+        ({"titel": "x"}, "title"),
+        ({"axes": {"m": {"a": {"model.bakbone": "unet"}}}}, "backbone"),
+        ({"axes": {"m": {"a": {"model.backbone": "unett"}}}}, "unet"),
+        ({"axes": {"m": {"a": {"train.loss": "fokal"}}}}, "focal"),
+        ({"axes": {"m": {"a": "forrest"}}}, "forest"),
+        ({"axes": {"m": {"a": {"train.lr": 1}}, "n": {"b": {"train.lr": 2}}}}, "train.lr"),
+        ({"axes": {"score": {"a": {"train.lr": 1}}}}, "cannot be called"),
+        ({"axes": {"m": {"f": "forest", "u": {}}, "loss": {"a": {"train.loss": "dice"}}}}, "does not see"),
+        ({"scores": ["mio"]}, "miou"),
+        ({"against": {"modell": "unet"}}, "model"),
+        ({"against": {"model": "unett"}}, "unet"),
+        ({"kind": "data_reductoin"}, "data_reduction"),
+        ({"judged": "unet"}, "merges"),
+        ({"axes": {"m": {"a": {"train.lr": 0.1}}}, "against": {}}, "resample"),
+        ({"seeds": [1, 1]}, "twice"),
+    ]  # fmt: skip
+    for change, words in cases:
+        with pytest.raises(ConfigError, match=words):
+            study(plan | {"resample": "resample" in words, "against": {}} | change, tmp_path / "out")
+    assert not here
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_names_the_cells_and_writes_nothing(plan, tmp_path, covermap):
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(plan, sort_keys=False))
+    code, out, _ = covermap("study", "run", path, tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert "8 cells, 0 of them finished" in out
+    assert "forest-0.5-s1" in out
+    assert not (tmp_path / "out").exists()
+    code, _, err = covermap("study", "run", path, tmp_path / "out", "--engine", "proceses")
+    assert code == 1
+    assert "processes" in err
+
+
+def test_a_person_s_words_in_the_log_stay(plan, tmp_path, here):
+    plan |= {"axes": {"lr": {"setting": "train.lr", "values": [0.01, 0.02]}}, "resample": False, "seeds": 1,
+             "kind": "grid", "against": {}}  # fmt: skip
+    study(plan, tmp_path / "out")
+    path = tmp_path / "out/LOG.md"
+    text = path.read_text()
+    start = text.index("-->", text.index("generated conclusion")) + 4
+    end = text.index("<!-- end -->", start)
+    path.write_text(text[:start] + "The data are too few.\n" + text[end:] + "\nSeen by a person.\n")
+    study(plan | {"seeds": 2, "hypothesis": "Faster is better."}, tmp_path / "out")
+    now = path.read_text()
+    assert "The data are too few." in now
+    assert "Seen by a person." in now
+    assert "4 of 4 runs are finished" in now  # what nobody touched is renewed
+    assert "Faster is better." in now
+
+
+def test_each_cell_has_a_process_of_its_own(plan, tmp_path):
+    plan |= {"axes": {"model": {"forest": "forest"}}, "resample": False, "seeds": [0], "kind": "grid", "against": {}}
+    found = study(plan, tmp_path / "out", engine="processes", workers=2)
+    assert found.finished == ["forest-s0"]
+    (peak,) = [float(row["value"]) for row in rows_of(tmp_path) if row["score"] == "peak_memory_mb"]
+    assert peak > 50
+
+
+def test_a_process_that_is_killed_is_a_failed_cell(plan, tmp_path, monkeypatch):
+    plan |= {"axes": {"model": {"forest": "forest"}}, "resample": False, "seeds": [0], "kind": "grid", "against": {}}
+    monkeypatch.setattr(module, "in_own_process", lambda path: -9)
+    found = study(plan, tmp_path / "out")
+    assert "ran out of memory" in found.failed["forest-s0"]
+
+
+def test_levels_are_numbers_or_names_and_forests_read_no_network(plan, tmp_path):
+    loaded = load_plan(plan, tmp_path)
+    assert loaded.numbers("budget") == [1.0, 0.5]
+    assert loaded.numbers("model") is None
+    forest = next(cell for cell in loaded.cells if cell.forest)
+    assert forest.config.baseline
+    assert forest.config.train.epochs != 1  # the default: nothing of the network's training is said
+    assert not next(cell for cell in loaded.cells if not cell.forest).config.baseline
+    assert [cell.config.split.budget_seed for cell in loaded.cells[:4]] == [None, None, 0, 1]
+    assert np.array_equal([cell.config.train.seed for cell in loaded.cells[:4]], [0, 1, 0, 1])
