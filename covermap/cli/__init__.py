@@ -39,6 +39,7 @@ from covermap.cli import (
     run,
     sample,
     sieve,
+    similar,
     smooth,
     train,
 )  # fmt: skip
@@ -82,6 +83,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(embed.embed)
+app.command()(similar.similar)
 app.command()(event.event)
 app.command()(rank.rank)
 app.command()(sieve.sieve)
