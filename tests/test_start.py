@@ -267,13 +267,13 @@ def test_numbers_of_another_unit_are_not_taken(fusion):
 
 
 def test_dates_are_given_said_and_part_of_what_is_mapped(fusion, tmp_path, flat_dem):
-    from covermap.cli.predict import _images
+    from covermap.cli.predict import images_of
 
     dates = ["2020-04-01", "2020-06-01", "2020-08-01"]
     more = {"train__epochs": 1, "train__steps_per_epoch": 2, "train__size_px": 16, "model__backbone": "galileo_nano"}
     run = train(series(fusion("dates", **more), dates, dem=flat_dem))
     path = run.config.data.images[1].path
-    given = _images(path, "sentinel2", dates[0], [f"sentinel2={path}@{d}" for d in dates[1:]] + [f"dem={flat_dem}"])
+    given = images_of(path, "sentinel2", dates[0], [f"sentinel2={path}@{d}" for d in dates[1:]] + [f"dem={flat_dem}"])
     assert [image.date for image in given] == [*dates, None]
     settings = run.config.predict
     dated = predict(run.path("model"), given, tmp_path / "dated.tif", settings=settings, dry_run=True)

@@ -40,6 +40,7 @@ from covermap.cli import (
     run,
     sample,
     sieve,
+    similar,
     smooth,
     study,
     train,
@@ -84,6 +85,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(embed.embed)
+app.command()(similar.similar)
 app.command()(event.event)
 app.command()(rank.rank)
 app.command()(sieve.sieve)

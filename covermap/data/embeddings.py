@@ -21,8 +21,10 @@ import numpy.typing as npt
 
 from covermap.core.errors import DataError, MissingExtra, UnreadableError
 from covermap.core.legend import Legend
+from covermap.data.embedding_pixels import read_pixels
 from covermap.geo.grid import similar_gsd
 
+__all__ = ["Embeddings", "read_pixels"]
 VECTORS = ("embedding", "embeddings", "vector")
 """Columns that hold an embedding: Major TOM's and ours, Clay's, others'."""
 

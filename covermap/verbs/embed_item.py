@@ -39,12 +39,10 @@ def chip_item(shown: Shown, out: Path, found: Counted, facts: Mapping[str, Any])
         **when, **_about(shown, "chip", facts["dimensions"]), "data_type": "float32",
         "gsd": round(side * facts["gsd_m"], 3),
         "emb:chip_layout": {"layout_type": "regular_grid", "chip_size": [side, side], "stride": [side, side]},
-        "table:row_count": found.chips,
     }  # fmt: skip
     ground = shapely.box(*found.bounds) if found.bounds else None
     assets = {"embeddings": stac_file(out, _PARQUET, "Embeddings of chips", "data")}
-    extensions = ["table/v1.2.0"]
-    return write_text(item, stac_item(out.stem, ground, properties, assets, extensions, links=_links(shown, item))), []
+    return write_text(item, stac_item(out.stem, ground, properties, assets, [], links=_links(shown, item))), []
 
 
 def pixel_item(shown: Shown, scene: Scene, out: Path, grid: Grid, dtype: str) -> tuple[Path | None, list[str]]:

@@ -6,6 +6,7 @@ where they overlap their features are blended, and brought to length 1 after tha
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 
 from covermap.core.errors import ConfigError, DataError, OutputError, within_memory
 from covermap.core.output import claim, replacing
@@ -128,8 +130,8 @@ def embed_pixels(
         on_progress(before + done, total)
 
     for job, target in zip(jobs, outs, strict=True):
-        if target.exists() and len(jobs) > 1 and not tessera and not overwrite:
-            notes.append(f"{target} is there already")
+        if len(jobs) > 1 and not (tessera or overwrite) and _is_there(job, target):
+            notes.append(f"{target} was there already")
         else:
             made, known, said = _one(shown, job, target, out if tessera else None, workers, overwrite, tick)
             files, count, notes = files + made, count + known, notes + said
@@ -178,6 +180,18 @@ def _outs(shown: Shown, out: Path, *, tessera: bool, overwrite: bool) -> list[Pa
     return found
 
 
+def _is_there(job: PixelJob, target: Path) -> bool:
+    """Whether an earlier call has finished this raster; raises OutputError for another one in its place."""
+    if not target.exists():
+        return False
+    with rasterio.open(target) as dataset:
+        if dataset.tags().get("COVERMAP_MADE_OF") == _tags(job)["COVERMAP_MADE_OF"]:
+            return True
+    raise OutputError(
+        f"{target} exists already, of another encoder or image", fix="choose another folder or add --overwrite"
+    )
+
+
 def _one(
     shown: Shown, job: PixelJob, target: Path, tessera: Path | None, workers: int, overwrite: bool, on_progress: Tick
 ) -> tuple[list[Path], int, list[str]]:  # fmt: skip
@@ -215,7 +229,9 @@ def _key(block: Window) -> str:
 
 def _tags(job: PixelJob) -> dict[str, str]:
     facts = job.encoder.facts
+    made_of = repr([value for key, value in sorted(job.made_of.items()) if key != "inputs"])
     return {
+        "COVERMAP_MADE_OF": hashlib.sha256(made_of.encode()).hexdigest()[:16],
         "COVERMAP_BACKBONE": str(facts["backbone"]), "COVERMAP_WEIGHTS": str(facts["weights"]),
         "COVERMAP_PARAMETERS": str(facts["parameters_sha256"]),
         **({"COVERMAP_QUANTISATION": "value = sign(q) * (|q| / 127.5)^2"} if job.dtype == "int8" else {}),

@@ -33,6 +33,8 @@ VERBS = [
     "compare",
     "report",
     "legend",
+    "embed",
+    "similar",
     "export",
     "run",
     "schema",

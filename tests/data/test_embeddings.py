@@ -7,11 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
+from affine import Affine
 
 from covermap.core.errors import DataError, MissingExtra, UnreadableError
 from covermap.core.legend import LandClass, Legend
-from covermap.data.embeddings import Embeddings
+from covermap.data.embeddings import Embeddings, read_pixels
+from covermap.geo.embedding_codes import NODATA, dequantise
 
 pa = pytest.importorskip("pyarrow", reason="extra [parquet]")
 pq = pytest.importorskip("pyarrow.parquet", reason="extra [parquet]")
@@ -131,3 +134,74 @@ def test_files_that_are_no_embeddings_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtra, match="pyarrow"):
         Embeddings.read(tmp_path / "odd.parquet")
+
+
+def aef(path, *, bottom_up=False, dtype="int8", nodata=NODATA):
+    """A file as AlphaEarth's: codes of 64 bands, here one of 30 x 40 px; the codes."""
+    codes = np.random.default_rng(0).integers(-127, 128, (64, 30, 40)).astype(dtype)
+    codes[:, 5, 7] = nodata
+    step, top = (10, 4_999_700) if bottom_up else (-10, 5_000_000)
+    profile = {"driver": "GTiff", "count": 64, "height": 30, "width": 40, "dtype": dtype, "crs": "EPSG:32631"}
+    with rasterio.open(path, "w", **profile, nodata=nodata, transform=Affine(10, 0, 500_000, 0, step, top)) as file:
+        file.write(codes[:, ::-1] if bottom_up else codes)
+    return codes
+
+
+def degrees(rows, cols):
+    from pyproj import Transformer
+
+    to = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True)
+    lon, lat = to.transform(500_000 + 10 * (np.array(cols) + 0.5), 5_000_000 - 10 * (np.array(rows) + 0.5))
+    return np.stack([lon, lat], 1)
+
+
+@pytest.mark.parametrize("bottom_up", [False, True])
+def test_pixels_of_alphaearth_are_found_whichever_way_up_the_file_is(tmp_path, bottom_up):
+    codes = aef(tmp_path / "a.tif", bottom_up=bottom_up)
+    rows, cols = [0, 29, 5, 12, 40], [0, 39, 7, 3, 3]
+    found = read_pixels(tmp_path / "a.tif", lonlat=degrees(rows, cols))
+    assert found.shape == (5, 64)
+    for number in (0, 1, 3):
+        np.testing.assert_array_equal(found[number], dequantise(codes[:, rows[number], cols[number]]))
+    assert np.isnan(found[[2, 4]]).all()  # nodata, and outside
+    stored = read_pixels(tmp_path / "a.tif", rowcol=[[0, 0]])
+    np.testing.assert_array_equal(stored[0], dequantise(codes[:, 29 if bottom_up else 0, 0]))
+
+
+def test_rasters_of_other_numbers_and_folders_without_cells_are_refused(tmp_path):
+    aef(tmp_path / "i.tif", dtype="int16")
+    with pytest.raises(DataError, match="holds int16 with nodata -128"):
+        read_pixels(tmp_path / "i.tif", rowcol=[[0, 0]])
+    with pytest.raises(UnreadableError, match="cannot be read as a raster"):
+        read_pixels(tmp_path / "none.tif", rowcol=[[0, 0]])
+    with pytest.raises(DataError, match="missing, or given twice"):
+        read_pixels(tmp_path / "i.tif")
+    (tmp_path / "t/2024/grid_3.05_45.15").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"has none of the cells grid_9\.05_9\.05"):
+        read_pixels(tmp_path / "t", lonlat=[[9.01, 9.01]])
+    with pytest.raises(DataError, match="have no rows in common"):
+        read_pixels(tmp_path / "t", rowcol=[[0, 0]])
+    (tmp_path / "t/2025/grid_3.05_45.15").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds 2 years of cells"):
+        read_pixels(tmp_path / "t", lonlat=[[3.01, 45.11]])
+
+
+def test_pixels_of_a_tessera_folder_as_others_write_it(tmp_path):
+    name = "grid_3.05_45.15"
+    folder = tmp_path / "2024" / name
+    folder.mkdir(parents=True)
+    codes = np.random.default_rng(0).integers(-127, 128, (30, 40, 8)).astype(np.int8)
+    scales = np.random.default_rng(1).uniform(0.01, 0.1, (30, 40)).astype(np.float32)
+    scales[2, 2] = np.inf
+    np.save(folder / f"{name}.npy", codes)
+    np.save(folder / f"{name}_scales.npy", scales)
+    with pytest.raises(DataError, match="no GeoTIFF that says where"):
+        read_pixels(tmp_path, lonlat=degrees([1], [3]))
+    profile = {"driver": "GTiff", "count": 1, "height": 30, "width": 40, "dtype": "uint8", "crs": "EPSG:32631"}
+    with rasterio.open(
+        folder / f"{name}_landmask.tif", "w", **profile, transform=Affine(10, 0, 500_000, 0, -10, 5_000_000)
+    ) as f:
+        f.write(np.ones((1, 30, 40), np.uint8))
+    found = read_pixels(tmp_path, lonlat=degrees([1, 2, 35], [3, 2, 3]))
+    np.testing.assert_allclose(found[0], codes[1, 3] * scales[1, 3], rtol=1e-6)
+    assert np.isnan(found[1:]).all()
