@@ -71,7 +71,10 @@ def _as_dict(found: Study) -> dict[str, Any]:
 def _tell(found: Study) -> None:
     """Print the means of the main scores, what they tell, and where it stands."""
     summary = found.summary
-    if summary:
+    if "table" in summary:
+        show.table(summary["table"]["rows"], summary["table"]["head"])
+        typer.echo(summary["conclusion"])
+    elif summary:
         own = ("learner", "class", "score", "mean", "sd", "low", "high", "seeds", "values")
         axes = [key for key in summary["means"][0] if key not in own]
         rows = [row for row in summary["means"] if not row["class"] and row["score"] == summary["scores"][0]]

@@ -385,4 +385,5 @@ def _finish(found: Probed, tables: Sequence[Any]) -> None:
     each = table["target"].to_numpy(zero_copy_only=False) != ALL_TARGETS if "r" in scores else None
     found.num_fits = int(each.sum()) if each is not None else table.num_rows
     if each is not None:
-        found.num_undefined = int(np.isnan(table["r"].to_numpy()[each]).sum())
+        told = table["probe"].to_numpy(zero_copy_only=False) != "constant"  # whose answers never vary
+        found.num_undefined = int(np.isnan(table["r"].to_numpy()[each & told]).sum())

@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -44,8 +44,8 @@ from covermap.verbs.study_merges import OWN, in_same_classes
 from covermap.verbs.study_table import MINORITY, Finished, Table
 
 StudyEngine = Literal["serial", "processes", "ray"]
-OTHERS: Mapping[str, Callable[..., Study]] = {}
-"""Kinds that are no grid of runs: kind -> function(plan, out, **options of study)."""
+OTHERS: Mapping[str, str] = {"label_budget": "covermap.verbs.label_budget"}
+"""Kinds that are no grid of runs: {kind: module with a function of that name}."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _MEMORY = "the process of the cell was killed (signal {}): most often the machine ran out of memory"
 
@@ -76,7 +76,9 @@ def study(
     options: dict[str, Any] = {"engine": engine, "workers": workers, "overwrite": overwrite}
     kind = (plan if isinstance(plan, Mapping) else read_settings(Path(plan), what="plan")).get("kind", "grid")
     if kind in OTHERS:
-        return OTHERS[kind](plan, out, **options, dry_run=dry_run, say=say, on_progress=on_progress)
+        work = getattr(import_module(OTHERS[kind]), kind)
+        found: Study = work(plan, out, **options, dry_run=dry_run, say=say, on_progress=on_progress)
+        return found
     if kind not in KINDS:
         raise ConfigError(f"there is no kind of study {kind!r}", fix=suggest(str(kind), [*KINDS, *OTHERS]))
     out = Path(out)

@@ -21,9 +21,13 @@ _BLOCK = re.compile(r"<!-- generated (\w+): (\w+) -->\n(.*?)\n?<!-- end -->", re
 
 def write_log(path: Path, table: Table, failed: int, notes: list[str]) -> Path:
     """Write LOG.md, or renew what is generated in the one that is there."""
-    blocks = _blocks(table, failed, notes)
+    return keep_log(path, table.loaded.plan.title, _blocks(table, failed, notes))
+
+
+def keep_log(path: Path, title: str, blocks: Mapping[str, str]) -> Path:
+    """A log of these blocks, {name: text}; of one that is there what is generated and nobody changed is renewed."""
     if not path.is_file():
-        return write_text(path, _fresh(table.loaded.plan.title, blocks))
+        return write_text(path, _fresh(title, blocks))
     return write_text(path, renewed(path.read_text(encoding="utf-8"), blocks))
 
 

@@ -62,7 +62,7 @@ def test_ridge_learns_more_than_raw_statistics_and_more_from_more_labels(tmp_pat
     assert few["r2_mean"] < many["r2_mean"] < everything["r2_mean"]
     assert many["r2_mean"] > means(found, probe="raw", n=100)[0]["r2_mean"] + 0.2
     assert means(found, probe="constant")[0]["r_mean"] is None
-    assert found.num_undefined == sum(row["r_count"] == 0 for row in found.rows if row["target"] != "all") * 5
+    assert found.num_undefined == 0  # but for what is constant by its nature
     assert (tmp_path / "out/scores.csv").read_text().startswith("area,test,probe,n,target,r_mean")
 
 
@@ -210,7 +210,6 @@ def test_command(tmp_path, capsys):
     app(["probe", str(path), str(tmp_path / "out"), "--budgets", "20,50", "--quiet"], standalone_mode=False)
     said = capsys.readouterr().out
     assert "300 chips, 12 features" in said
-    assert "correlations are undefined" in said
     for odd, message in ((["--budgets", "a"], "no whole numbers"), (["--penalty", "-1"], "neither loo")):
         with pytest.raises(ConfigError, match=message):
             app(["probe", str(path), str(tmp_path / "x"), *odd], standalone_mode=False)

@@ -1,0 +1,73 @@
+"""The plan of a study of label budgets: encoders whose embeddings are probed, area by area, with few to many labels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from covermap.core.config import RunConfig
+from covermap.core.config_file import override, parse_config, parse_section, read_settings
+from covermap.core.section import Section
+
+
+class LabelBudgetPlan(Section):
+    """What is embedded, how it is probed, and when more labels are no longer worth it."""
+
+    title: str
+    kind: Literal["label_budget"] = "label_budget"
+    hypothesis: str = Field("", description="What is expected, for the experiment log.")
+    config: str | dict[str, Any] = Field(description="The config whose scenes are embedded: a file, or inline.")
+    settings: dict[str, Any] = Field(default={}, description="Settings of all encoders, by dotted keys.")
+    encoders: dict[str, dict[str, Any]] = Field(min_length=1, description="{name: settings by dotted keys}.")
+    size_px: int | None = Field(None, ge=1, description="Side of a chip; default: that of embed.")
+    areas: Literal["place", "scene"] = Field("scene", description="What is an area: learnt from, or elsewhere.")
+    target: Literal["auto", "shares", "values"] = "auto"
+    budgets: list[int] = Field(min_length=2, description="Numbers of labelled chips, rising.")
+    repeats: int = Field(50, ge=2)
+    share: float = Field(0.3, gt=0, lt=1, description="Of each area's blocks of ground that is held out.")
+    block: int = Field(4, ge=1, description="Side of a block in chips.")
+    penalty: Literal["loo", "once"] | float = Field("loo", description="Of ridge, as in covermap probe.")
+    score: Literal["r", "r2"] = Field("r2", description="Of all targets together.")
+    close: float = Field(0.02, gt=0, description="Score that the largest budget may still add to a recommended one.")
+    seed: int = 0
+    labels: str = Field(
+        "", description="What has to be known of the labels, such as: made by a model, no ground truth."
+    )
+
+    @model_validator(mode="after")
+    def _budgets_rise(self) -> LabelBudgetPlan:
+        if self.budgets[0] < 2 or sorted(set(self.budgets)) != self.budgets:
+            raise ValueError(f"budgets {self.budgets} do not rise from 2 labels on")
+        return self
+
+
+class LabelBudget(NamedTuple):
+    """A plan with the config of each encoder."""
+
+    plan: LabelBudgetPlan
+    configs: dict[str, RunConfig]
+    source: str
+
+
+def load_label_budget(path: str | Path | Mapping[str, Any]) -> LabelBudget:
+    """Read a plan (a file, or its values) and the config of each encoder; raises ConfigError for anything unknown."""
+    if isinstance(path, Mapping):
+        raw, base, where = dict(path), Path.cwd(), "plan"
+    else:
+        raw, base, where = read_settings(Path(path), what="plan"), Path(path).parent, str(path)
+    plan = parse_section(LabelBudgetPlan, raw, where=where)
+    if isinstance(plan.config, str):
+        start, base = read_settings(base / plan.config), (base / plan.config).parent
+    else:
+        start = plan.config
+    configs = {}
+    for name, settings in plan.encoders.items():
+        here, own = f"{where}: encoder {name}", copy.deepcopy(start)
+        for key, value in {**plan.settings, **settings}.items():
+            override(own, key, value, where=here)
+        configs[name] = parse_config(own, where=here, base=base)
+    return LabelBudget(plan, configs, where)
