@@ -28,6 +28,7 @@ from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import plain
 from covermap.data.embeddings import parquet
 from covermap.geo.legend_files import csv_text
+from covermap.metrics.intervals import over_seeds
 from covermap.metrics.label_budget import Floats, Labels, break_even, enough
 from covermap.report.study_figures import band_lines, level_heat
 from covermap.report.study_page import Section, write_study_page
@@ -209,7 +210,8 @@ def _curves(
     for area in areas:
         for test in areas:
             found = rows[plan.score][of & (rows["area"] == area) & (rows["test"] == test)]
-            matrix[area, test] = (float(np.nanmean(found)), float(np.nanstd(found, ddof=1)))
+            told = over_seeds(found.tolist())
+            matrix[area, test] = (told.value, told.sd)
     return curves, matrix
 
 
@@ -250,6 +252,9 @@ def answer(loaded: LabelBudget, curves: Sequence[Curve]) -> str:
         f"{far.labels_elsewhere:,} labels elsewhere {far.name} is ({score} {far.transfer:.3f})."
     ]
     pays = break_even(budgets[: last + 1], best.here, far.elsewhere)
+    if loaded.plan.score == "r2" and max(best.mean(last), far.transfer) <= 0:
+        said.append("Neither tells more than the mean of what is scored: nothing of this can be relied on.")
+        return " ".join(said)
     if np.isinf(pays.count):
         said.append(f"Up to {budgets[last]:,} labels here are not worth more than those elsewhere: train elsewhere.")
     elif pays.high <= budgets[0]:
@@ -259,13 +264,11 @@ def answer(loaded: LabelBudget, curves: Sequence[Curve]) -> str:
             f"Labels here are worth more from {_count(pays.count)} on (95 % interval {_count(pays.low)} to "
             f"{_count(pays.high)}): with fewer train elsewhere, with more label here."
         )
-    if best.enough.count < budgets[last]:
+    if np.isfinite(pays.count) and best.enough.count < budgets[last]:
         said.append(
             f"Recommended: {_count(best.enough.count)} labels (95 % interval {_count(best.enough.low)} to "
             f"{_count(best.enough.high)}); up to {budgets[last]:,} bring at most {loaded.plan.close:g} more."
         )
-    else:
-        said.append(f"At {budgets[last]:,} labels the score still rises: more would bring more.")
     raw = next((c for c in curves if c.probe == "raw"), None)
     if raw is not None and raw is not best:
         gains = np.nanmean(best.here[:, :, last], 1) - np.nanmean(raw.here[:, :, last], 1)
