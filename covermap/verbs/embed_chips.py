@@ -174,6 +174,7 @@ class ChipJob:
             enough = there[window.within(piece.window).slices].mean() >= self.chips.valid
             rows.skipped += not enough
             windows += [window] if enough else []
+        around = rows.told.around(scene, piece.window)
         num_dates = max(1, self.spec.num_dates)
         for part in _batches(windows, num_dates):
             samples = [crop(sample, window.within(piece.window), piece.window, scene) for window in part]
@@ -183,7 +184,7 @@ class ChipJob:
                 raise DataError(
                     f"scene {scene.name}: embeddings are no numbers", fix="check the weights, and nodata of the image"
                 )
-            rows.add(scene, part, vectors, raw_statistics(batch, samples, self.spec))
+            rows.add(scene, part, vectors, raw_statistics(batch, samples, self.spec), around)
 
     def assemble(self, units: Sequence[Path], out: Path) -> tuple[Counted, dict[str, Any]]:
         """Units -> the file, row group by row group."""
