@@ -177,6 +177,34 @@ def test_chips_with_too_little_in_them_are_counted(config, tmp_path, write_tif):
     assert Embeddings.read(tmp_path / "odd.parquet").pixel_bbox[-1].tolist() == [100, 80, 120, 96]
 
 
+def test_all_points_of_a_part_count_in_any_thread(config, tmp_path, monkeypatch):
+    import geopandas as gpd
+    import shapely
+
+    rng = np.random.default_rng(0)
+    places = shapely.points(500_000 + rng.uniform(0, 1280, 40), 5_000_000 - rng.uniform(0, 960, 40))
+    gpd.GeoDataFrame({"class": ["a", "b"] * 20}, geometry=places, crs=32631).to_file(tmp_path / "p.gpkg")
+    config["data"] |= {"labels": str(tmp_path / "p.gpkg"), "legend": {1: "a", 2: "b"}, "field": "class"}
+    shown = shown_by_config(parsed(config), device="cpu")
+    (scene,), split = shown.scenes, shown.told.split
+    real, asked = type(scene.labels).object_windows, []
+
+    def slow(labels):
+        for found in real(labels):
+            asked.append(found)
+            if len(asked) == 2:  # as another thread would, while the table is made
+                assert split.part_of_object(scene, 40) != "none"
+            yield found
+
+    monkeypatch.setattr(type(scene.labels), "object_windows", slow)
+    parts = split.labels_and_parts(scene, scene.grid.window)[1]
+    assert asked
+    assert (parts[scene.read_labels(scene.grid.window) != 255] > 0).all()
+    embed(parsed(config), tmp_path / "e.parquet", settings=replace(ONE, workers=2))
+    counted = Embeddings.read(tmp_path / "e.parquet").class_pixels
+    assert counted.sum() == (scene.read_labels(scene.grid.window) != 255).sum()
+
+
 def test_cells_count_by_their_valid_share():
     cells = np.array([[[[1.0, 5.0], [100.0, 100.0]]]], np.float32)
     share = np.array([[[1.0, 0.5], [0.0, 0.0]]], np.float32)
