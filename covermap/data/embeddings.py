@@ -124,10 +124,13 @@ def from_table(table: Any, facts: Mapping[str, Any], where: str) -> Embeddings:
         name = next((name for name in names if name in table.column_names), None)
         return [default] * num if name is None else [str(v) if v is not None else default for v in _column(table, name)]
 
-    labels, numbers, pixels = (
-        _column(table, "label"), _lists(table, "values", where), _lists(table, "class_pixels", where)
-    )  # fmt: skip
-    raw, box = _lists(table, "raw_statistics", where), _lists(table, "pixel_bbox", where)
+    def lists(name: str) -> npt.NDArray[Any] | None:
+        return _lists(table, name, where, required=bool(facts))  # of others' files a name may mean other things
+
+    labels = _column(table, "label") if facts else []
+    numbers, pixels = (lists(name) if facts else None for name in ("values", "class_pixels"))
+    raw, box = lists("raw_statistics"), lists("pixel_bbox")
+    box = None if box is None or box.shape[1] != 4 else box
     legend = Legend.from_dict(facts["legend"], where=where) if facts.get("legend") else None
     ids = texts("unique_id") if "unique_id" in table.column_names else [f"{Path(where).stem}:{i}" for i in range(num)]
     return Embeddings(
@@ -168,16 +171,23 @@ def _column(table: Any, name: str) -> list[Any]:
     return list(table.column(name).to_pylist()) if name in table.column_names else []
 
 
-def _lists(table: Any, name: str, where: str) -> npt.NDArray[Any] | None:
-    """A column of lists of one length as (N, length), null in a list NaN; None where there is no such column."""
+def _lists(table: Any, name: str, where: str, *, required: bool = True) -> npt.NDArray[Any] | None:
+    """A column of lists of one length as (N, length), null in a list NaN; None where there is no such column.
+
+    required: raise DataError for a column of another kind, or with rows of other lengths; else it counts as none.
+    """
     if name not in table.column_names:
         return None
     column = table.column(name).combine_chunks()
-    lengths = np.diff(column.offsets.to_numpy()) if hasattr(column, "offsets") else np.full(len(column), -1)
-    if column.null_count or len(set(lengths.tolist())) > 1:
-        raise DataError(f"{where}: not all rows of {name} hold the same count of numbers", fix="make the file again")
-    numbers = column.flatten()
-    return np.asarray(numbers.to_numpy(zero_copy_only=False)).reshape(len(column), -1 if len(column) else 0)
+    listed = hasattr(column, "offsets") or hasattr(column.type, "list_size")
+    lengths = np.diff(column.offsets.to_numpy()) if hasattr(column, "offsets") else ()
+    if listed and not column.null_count and len(np.unique(lengths)) < 2:
+        numbers = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+        if numbers.dtype.kind in "iuf":
+            return numbers.reshape(len(column), -1 if len(column) else 0)
+    if not required:
+        return None
+    raise DataError(f"{where}: not all rows of {name} hold the same count of numbers", fix="make the file again")
 
 
 def _require_alike(one: Embeddings, other: Embeddings) -> None:

@@ -16,6 +16,7 @@ from covermap.core.engine import cores
 from covermap.core.errors import ConfigError, OutputError
 from covermap.core.output import claim, require_no_input
 from covermap.core.progress import Tick, unseen
+from covermap.data.embeddings import parquet
 from covermap.geo.embedding_codes import DTYPES
 from covermap.models import device_of
 from covermap.verbs.embed_chips import Chips, embed_chips
@@ -91,7 +92,7 @@ def embed(
 
 
 def _level(out: Path, settings: EmbedSettings) -> str:
-    """chips or pixels, by the ending of OUT; raises ConfigError, OutputError for options without effect."""
+    """chips or pixels, by the ending of OUT; refuses options without effect, and Parquet without its package."""
     suffix = out.suffix.lower()
     if not 0 < settings.valid <= 1:
         raise ConfigError(f"--valid {settings.valid:g} is no share", fix="give a number above 0, up to 1")
@@ -101,6 +102,7 @@ def _level(out: Path, settings: EmbedSettings) -> str:
         odd = "--dtype" if settings.dtype else "--format tessera" if settings.tessera else ""
         if odd:
             raise ConfigError(f"{odd} has no effect on chips", fix="leave it out, or name OUT.tif")
+        parquet()
         return "chips"
     if suffix not in (*PIXEL_SUFFIXES, ""):
         raise OutputError(

@@ -63,8 +63,7 @@ class Counted:
 def embed_chips(
     shown: Shown, out: Path, chips: Chips, *, workers: int, overwrite: bool, on_progress: Tick
 ) -> tuple[Counted, dict[str, Any]]:  # fmt: skip
-    """Write OUT.parquet; what it holds, and the facts in it. Raises DataError where no chip is valid, MissingExtra."""
-    parquet()
+    """Write OUT.parquet; what it holds, and the facts in it. Raises DataError where no chip is valid."""
     side = shown.encoder.side
     if chips.size_px < side:
         raise ConfigError(

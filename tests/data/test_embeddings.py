@@ -95,6 +95,16 @@ def test_clay_and_major_tom_files_are_read(tmp_path):
     assert found.legend is None
 
 
+def test_columns_of_others_may_mean_other_things(tmp_path):
+    fixed = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))
+    table = pa.table({"vector": fixed, "label": ["oak", "ash"], "values": ["x", "y"], "pixel_bbox": [[1], None]})
+    pq.write_table(table, tmp_path / "o.parquet")
+    found = Embeddings.read(tmp_path / "o.parquet")
+    assert found.values.tolist() == [[1, 2], [3, 4]]
+    assert found.labels is found.numbers is found.centre is None
+    assert found.pixel_bbox.tolist() == [[-1] * 4] * 2
+
+
 def test_files_of_one_encoder_go_together(tmp_path):
     paths = [write(tmp_path / "a.parquet"), write(tmp_path / "b.parquet", {**FACTS, "gsd_m": 10.4}, num=2)]
     found = Embeddings.read_all(paths)

@@ -369,6 +369,20 @@ def test_a_model_s_encoder_over_an_image(config, tmp_path, covermap):
     assert (tmp_path / "n.parquet").read_bytes() == (tmp_path / "m.parquet").read_bytes()
 
 
+def test_a_config_that_starts_from_a_model_has_its_encoder(config, tmp_path):
+    folder = saved_model(tmp_path / "model")
+    path = config["data"]["image"][0]["path"]
+    config["model"] = {"start": str(folder)}
+    embed(parsed(config), tmp_path / "c.parquet", settings=ONE)
+    embed(folder, tmp_path / "m.parquet", images=[ImageConfig(path=path, date=DATE)], settings=ONE)
+    one, two = Embeddings.read(tmp_path / "c.parquet"), Embeddings.read(tmp_path / "m.parquet")
+    assert one.encoder["encoder"]["parameters_sha256"] == two.encoder["encoder"]["parameters_sha256"]
+    np.testing.assert_allclose(one.values, two.values, rtol=1e-5, atol=1e-6)
+    assert one.class_pixels is not None
+    with pytest.raises(ConfigError, match=r"model\.extra adds features behind the encoder"):
+        embed(parsed(config, model={"extra": str(folder)}), tmp_path / "x.parquet", settings=ONE)
+
+
 def test_the_command_line_says_what_was_made(config, tmp_path, covermap):
     import yaml
 
