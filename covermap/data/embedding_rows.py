@@ -6,6 +6,7 @@ The columns are listed in data/embeddings.py; grid cells and names follow Major 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -110,6 +111,14 @@ class Around(NamedTuple):
     mask: npt.NDArray[np.uint8] | None
 
 
+class Chip(NamedTuple):
+    """A chip of a scene."""
+
+    scene: Scene
+    window: Window
+    around: Around
+
+
 def whole_target(scene: Scene) -> Target:
     """The scene's target as one answer for a window."""
     assert scene.target is not None
@@ -133,24 +142,26 @@ class Rows:
     skipped: int = 0
 
     def add(
-        self, scene: Scene, windows: Sequence[Window], vectors: npt.NDArray[np.float32], raw: npt.NDArray[np.float32],
-        around: Around,
+        self, chips: Sequence[Chip], vectors: npt.NDArray[np.float32], raw: npt.NDArray[np.float32]
     ) -> None:  # fmt: skip
-        """Add chips of one scene with their embeddings (N, d) and raw statistics (N, r)."""
-        places = _places(scene.grid, windows)
-        date, product = _timestamp(scene), _product(scene)
-        for number, window in enumerate(windows):
-            place = places[number]
-            inside = window.intersect(scene.grid.window)
-            box = [inside.col, inside.row, inside.col + inside.width, inside.row + inside.height]
-            row = {
-                "unique_id": unique_id(vectors[number], scene.name, box, date, product, place["geometry"]),
-                "embedding": vectors[number], "timestamp": date, "product_id": product, **place, "pixel_bbox": box,
-                "scene": scene.name, "place": scene.place, "raw_statistics": raw[number],
-                **self.told.columns(scene, window, around),
-            }  # fmt: skip
-            for key, value in row.items():
-                self.columns.setdefault(key, []).append(value)
+        """Add chips with their embeddings (N, d) and raw statistics (N, r)."""
+        number = 0
+        for _, group in itertools.groupby(chips, lambda chip: id(chip.scene)):
+            mine = list(group)
+            scene, places = mine[0].scene, _places(mine[0].scene.grid, [chip.window for chip in mine])
+            date, product = _timestamp(scene), _product(scene)
+            for chip, place in zip(mine, places, strict=True):
+                inside = chip.window.intersect(scene.grid.window)
+                box = [inside.col, inside.row, inside.col + inside.width, inside.row + inside.height]
+                row = {
+                    "unique_id": unique_id(vectors[number], scene.name, box, date, product, place["geometry"]),
+                    "embedding": vectors[number], "timestamp": date, "product_id": product, **place, "pixel_bbox": box,
+                    "scene": scene.name, "place": scene.place, "raw_statistics": raw[number],
+                    **self.told.columns(scene, chip.window, chip.around),
+                }  # fmt: skip
+                for key, value in row.items():
+                    self.columns.setdefault(key, []).append(value)
+                number += 1
 
     def table(self, schema: Any) -> Any:
         """An Arrow table, its columns in the order of the schema."""

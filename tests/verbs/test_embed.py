@@ -22,6 +22,7 @@ from covermap.data.chips import image_batch
 from covermap.data.embedding_rows import grid_cell, unique_id
 from covermap.data.embeddings import Embeddings, read_pixels
 from covermap.data.scene import open_scenes
+from covermap.data.simulate_chips import chip_classes, write_chips
 from covermap.geo.embedding_codes import decode, unit
 from covermap.geo.grid import Window
 from covermap.models import NetworkModel, save_model
@@ -241,6 +242,27 @@ def test_of_tasks_of_chips_the_answers_come_along(config, tmp_path):
     embed(parsed(raw), tmp_path / "n.parquet", settings=ONE)
     found = Embeddings.read(tmp_path / "n.parquet")
     np.testing.assert_allclose(found.numbers, found.raw[:, :3], rtol=1e-3)
+
+
+def test_chips_with_one_class_each_come_as_they_are(tmp_path):
+    split = write_chips(tmp_path / "lucas", num_train=30, num_val=10, num_test=10)
+    data = {"source": "lucas", "root": str(tmp_path / "lucas")}
+    raw = {"data": data, "task": "classification", "split": {"method": "csv", "path": str(split)}}
+    done = embed(parsed(raw), tmp_path / "e.parquet", settings=replace(ONE, size_px=None))
+    assert done.parts == {"train": 30, "val": 10, "test": 10}
+    found = Embeddings.read(tmp_path / "e.parquet")
+    assert found.class_pixels is None
+    expected = dict(zip((str(44_000_000 + i) for i in range(50)), chip_classes(0, range(50)), strict=True))
+    assert found.legend is not None
+    codes = [found.legend.codes[i] for i in found.labels]
+    assert codes == [expected[name] + 1 for name in found.scene]
+    assert (found.pixel_bbox == [0, 0, 32, 32]).all()
+    shown = shown_by_config(parsed(raw), device="cpu")
+    for number in (0, 49):
+        scene = next(s for s in shown.scenes if s.name == found.scene[number])
+        batch = image_batch([scene.read(scene.grid.window)], shown.encoder.spec)
+        alone = pooled(*shown.encoder.cells(batch), "mean")[0]
+        np.testing.assert_allclose(found.values[number], alone, rtol=1e-4, atol=1e-6)
 
 
 def test_the_seed_makes_the_random_encoder(config, tmp_path):
