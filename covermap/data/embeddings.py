@@ -27,6 +27,7 @@ from covermap.geo.grid import similar_gsd
 __all__ = ["Embeddings", "read_pixels"]
 VECTORS = ("embedding", "embeddings", "vector")
 """Columns that hold an embedding: Major TOM's and ours, Clay's, others'."""
+_BESIDE = ("input", "size_px", "gsd_m", "pool", "valid", "dimensions", "task")
 
 
 def parquet() -> Any:
@@ -45,8 +46,9 @@ class Embeddings:
     raw: mean, then standard deviation, of each band in its unit. class_pixels: labelled pixels of each class.
     labels: class indices of chip tasks, -1 none. numbers: of `names`, NaN where not known. scene, place: empty where
     not known. part: train, val, test or none. pixel_bbox: left, upper, right, lower in the scene's pixels, -1 not
-    known. centre: latitude, longitude. legend: of class_pixels and labels. encoder: what made them, {} in files of
-    others; source: the file.
+    known. centre: latitude, longitude. legend: of class_pixels and labels. encoder: what made them: backbone, weights,
+    options, normalise, parameters_sha256, input, size_px, gsd_m, pool, valid, dimensions, task; {} in files of others.
+    source: the file.
     """
 
     values: npt.NDArray[np.float32]
@@ -147,7 +149,7 @@ def from_table(table: Any, facts: Mapping[str, Any], where: str) -> Embeddings:
         ids,
         legend,
         tuple(facts.get("names", ())),
-        {key: facts[key] for key in ("encoder", "input", "size_px", "gsd_m", "pool", "dimensions") if key in facts},
+        {**facts.get("encoder", {}), **{key: facts[key] for key in _BESIDE if key in facts}},
         where,
     )
 
@@ -210,13 +212,11 @@ def _require_alike(one: Embeddings, other: Embeddings) -> None:
 
 def _compared(one: Embeddings) -> dict[str, Any]:
     """All that has to be the same."""
-    encoder = dict(one.encoder)
-    shared = {key: encoder[key] for key in ("size_px", "pool") if key in encoder}
-    inputs = encoder.get("input", {}).get("sensors")
+    facts = {key: value for key, value in one.encoder.items() if key not in ("gsd_m", "input", "task", "valid")}
+    inputs = one.encoder.get("input", {}).get("sensors")
     legend = one.legend.to_dict() if one.legend else None
     return {
-        **encoder.get("encoder", {}), **shared, "input": inputs, "dimensions": one.values.shape[1], "legend": legend,
-        "names": one.names,
+        **facts, "input": inputs, "dimensions": one.values.shape[1], "legend": legend, "names": one.names,
     }  # fmt: skip
 
 

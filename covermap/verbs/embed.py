@@ -21,6 +21,8 @@ from covermap.geo.embedding_codes import DTYPES
 from covermap.models import device_of
 from covermap.verbs.embed_chips import Chips, embed_chips
 from covermap.verbs.embed_item import chip_item
+from covermap.verbs.embed_pixels import embed_pixels
+from covermap.verbs.embedded import Embedded
 from covermap.verbs.encoder import Shown, shown_by_config, shown_by_model
 
 CHIP_SUFFIXES, PIXEL_SUFFIXES = (".parquet", ".geoparquet", ".gpq"), (".tif", ".tiff")
@@ -41,19 +43,6 @@ class EmbedSettings:
     tessera: bool = False
     workers: int | None = None
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What was written: `count` chips or cells, of `dimensions` numbers each."""
-
-    files: tuple[Path, ...]
-    count: int
-    skipped: int
-    dimensions: int
-    parts: dict[str, int]
-    seconds: float
-    notes: tuple[str, ...]
 
 
 def embed(
@@ -83,8 +72,6 @@ def embed(
     workers = settings.workers or (cores() if device == "cpu" else 1)
     if level == "chips":
         return _chips(shown, out, settings, workers, started, overwrite, on_progress)
-    from covermap.verbs.embed_pixels import embed_pixels
-
     return embed_pixels(
         shown, out, size_px=settings.size_px, valid=settings.valid, dtype=settings.dtype or "int8",
         tessera=settings.tessera, workers=workers, started=started, overwrite=overwrite, on_progress=on_progress,

@@ -30,8 +30,8 @@ from covermap.geo.products import small_cache
 from covermap.geo.raster import open_dataset
 from covermap.geo.tessera import write_cells
 from covermap.infer import Lattice
-from covermap.verbs.embed import Embedded
 from covermap.verbs.embed_item import pixel_item
+from covermap.verbs.embedded import Embedded
 from covermap.verbs.encoder import Encoder, Shown
 from covermap.verbs.ledger import Ledger, state_of, work_off
 

@@ -61,7 +61,7 @@ def test_ours_come_back_with_all_that_is_known(tmp_path):
     assert found.numbers is None
     assert found.legend == LEGEND
     assert found.pixel_bbox[1].tolist() == [16, 0, 32, 16]
-    assert found.encoder["encoder"]["backbone"] == "unet"
+    assert found.encoder["backbone"] == "unet"
 
 
 def test_unknown_labels_and_numbers_are_minus_one_and_nan(tmp_path):

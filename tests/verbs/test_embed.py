@@ -57,7 +57,7 @@ def test_chips_carry_their_place_their_part_and_what_the_labels_tell(config, tmp
     assert found.values.shape == (48, 16)
     assert len(set(found.ids)) == 48
     assert any("random weights (seed 0)" in note for note in done.notes)
-    assert found.encoder["encoder"]["weights"] == RANDOM
+    assert found.encoder["weights"] == RANDOM
     shown = shown_by_config(parsed(config), device="cpu")
     (scene,) = shown.scenes
     assert found.scene == [scene.name] * 48
@@ -379,7 +379,7 @@ def test_a_model_s_encoder_over_an_image(config, tmp_path, covermap):
     assert code == 0
     assert json.loads(out)["count"] == 48
     found = Embeddings.read(tmp_path / "m.parquet")
-    assert found.encoder["encoder"]["weights"] == "trained: r"
+    assert found.encoder["weights"] == "trained: r"
     assert found.class_pixels is None
     item = json.loads((tmp_path / "m.stac.json").read_text())
     assert item["links"] == [{"rel": "emb:model", "href": "model/item.stac.json", "type": "application/geo+json"}]
@@ -398,7 +398,7 @@ def test_a_config_that_starts_from_a_model_has_its_encoder(config, tmp_path):
     embed(parsed(config), tmp_path / "c.parquet", settings=ONE)
     embed(folder, tmp_path / "m.parquet", images=[ImageConfig(path=path, date=DATE)], settings=ONE)
     one, two = Embeddings.read(tmp_path / "c.parquet"), Embeddings.read(tmp_path / "m.parquet")
-    assert one.encoder["encoder"]["parameters_sha256"] == two.encoder["encoder"]["parameters_sha256"]
+    assert one.encoder["parameters_sha256"] == two.encoder["parameters_sha256"]
     np.testing.assert_allclose(one.values, two.values, rtol=1e-5, atol=1e-6)
     assert one.class_pixels is not None
     with pytest.raises(ConfigError, match=r"model\.extra adds features behind the encoder"):
