@@ -6,13 +6,14 @@ The columns are listed in data/embeddings.py; grid cells and names follow Major 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from covermap.data.split import PARTS, Split
 from covermap.data.target import Target
 from covermap.data.transitions import Transitions
 from covermap.geo.grid import Grid, Window
+from covermap.geo.rasterize import VectorLabels
 
 CELL_KM, EARTH_KM = 10.0, 6378.137
 
@@ -68,25 +70,53 @@ class Told:
         names = scene.target.names if scene.target and not isinstance(scene.target, Transitions) else ()
         return Told(labels.legend if labels else None, isinstance(labels, ChipLabels), tuple(names), split)
 
-    def columns(self, scene: Scene, window: Window) -> dict[str, Any]:
-        """part, and class_pixels or label, and values of one chip."""
-        found: dict[str, Any] = {"part": "none"}
+    def around(self, scene: Scene, window: Window) -> Around:
+        """Labels and parts of a piece of a scene, read once for all of its chips."""
         inside = window.intersect(scene.grid.window)
-        index = parts = None
+        index = parts = mask = None
         if self.split is not None:
-            index, parts = self.split.labels_and_parts(scene, inside)
-            found["part"] = part_of(self.split.part_mask(scene.name, inside))
+            mask = self.split.part_mask(scene.name, inside)
+        if self.legend is not None and not self.of_chip:
+            index = scene.read_labels(inside)
+            if self.split is not None and isinstance(scene.labels, VectorLabels):
+                parts = self.split.labels_and_parts(scene, inside)[1]  # without polygons that belong to another part
+        return Around(inside, index, mask if parts is None else parts, mask)
+
+    def columns(self, scene: Scene, window: Window, around: Around) -> dict[str, Any]:
+        """part, and class_pixels or label, and values of one chip."""
+        inside = window.intersect(scene.grid.window)
+        here = inside.within(around.window).slices
+        part = "none" if around.mask is None else part_of(around.mask[here])
+        found: dict[str, Any] = {"part": part}
         if self.legend is not None and self.of_chip:
             assert isinstance(scene.labels, ChipLabels)
             found["label"] = None if scene.labels.index == IGNORE else scene.labels.index
         elif self.legend is not None:
-            index = scene.read_labels(inside) if index is None else index
-            if parts is not None and found["part"] != "none":  # polygons that belong to another part tell nothing
-                index = np.where(parts == PARTS.index(found["part"]), index, np.uint8(IGNORE))
+            assert around.classes is not None
+            index = around.classes[here]
+            if around.parts is not None and part != "none":
+                index = np.where(around.parts[here] == PARTS.index(part), index, np.uint8(IGNORE))
             found["class_pixels"] = np.bincount(index.ravel(), minlength=256)[: len(self.legend)].tolist()
         if self.names and scene.target is not None:
             found["values"] = whole_target(scene).read(inside).astype(np.float64).tolist()
         return found
+
+
+class Around(NamedTuple):
+    """A piece of a scene: class indices, the part that may use each, and the part of the ground, (H, W) each."""
+
+    window: Window
+    classes: npt.NDArray[np.uint8] | None
+    parts: npt.NDArray[np.uint8] | None
+    mask: npt.NDArray[np.uint8] | None
+
+
+class Chip(NamedTuple):
+    """A chip of a scene."""
+
+    scene: Scene
+    window: Window
+    around: Around
 
 
 def whole_target(scene: Scene) -> Target:
@@ -112,23 +142,26 @@ class Rows:
     skipped: int = 0
 
     def add(
-        self, scene: Scene, windows: Sequence[Window], vectors: npt.NDArray[np.float32], raw: npt.NDArray[np.float32]
-    ) -> None:
-        """Add chips of one scene with their embeddings (N, d) and raw statistics (N, r)."""
-        places = _places(scene.grid, windows)
-        date, product = _timestamp(scene), _product(scene)
-        for number, window in enumerate(windows):
-            place = places[number]
-            inside = window.intersect(scene.grid.window)
-            box = [inside.col, inside.row, inside.col + inside.width, inside.row + inside.height]
-            row = {
-                "unique_id": unique_id(vectors[number], scene.name, box, date, product, place["geometry"]),
-                "embedding": vectors[number], "timestamp": date, "product_id": product, **place, "pixel_bbox": box,
-                "scene": scene.name, "place": scene.place, "raw_statistics": raw[number],
-                **self.told.columns(scene, window),
-            }  # fmt: skip
-            for key, value in row.items():
-                self.columns.setdefault(key, []).append(value)
+        self, chips: Sequence[Chip], vectors: npt.NDArray[np.float32], raw: npt.NDArray[np.float32]
+    ) -> None:  # fmt: skip
+        """Add chips with their embeddings (N, d) and raw statistics (N, r)."""
+        number = 0
+        for _, group in itertools.groupby(chips, lambda chip: id(chip.scene)):
+            mine = list(group)
+            scene, places = mine[0].scene, _places(mine[0].scene.grid, [chip.window for chip in mine])
+            date, product = _timestamp(scene), _product(scene)
+            for chip, place in zip(mine, places, strict=True):
+                inside = chip.window.intersect(scene.grid.window)
+                box = [inside.col, inside.row, inside.col + inside.width, inside.row + inside.height]
+                row = {
+                    "unique_id": unique_id(vectors[number], scene.name, box, date, product, place["geometry"]),
+                    "embedding": vectors[number], "timestamp": date, "product_id": product, **place, "pixel_bbox": box,
+                    "scene": scene.name, "place": scene.place, "raw_statistics": raw[number],
+                    **self.told.columns(scene, chip.window, chip.around),
+                }  # fmt: skip
+                for key, value in row.items():
+                    self.columns.setdefault(key, []).append(value)
+                number += 1
 
     def table(self, schema: Any) -> Any:
         """An Arrow table, its columns in the order of the schema."""

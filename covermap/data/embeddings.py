@@ -27,6 +27,7 @@ from covermap.geo.grid import similar_gsd
 __all__ = ["Embeddings", "read_pixels"]
 VECTORS = ("embedding", "embeddings", "vector")
 """Columns that hold an embedding: Major TOM's and ours, Clay's, others'."""
+_BESIDE = ("input", "size_px", "gsd_m", "pool", "valid", "dimensions", "task")
 
 
 def parquet() -> Any:
@@ -45,8 +46,9 @@ class Embeddings:
     raw: mean, then standard deviation, of each band in its unit. class_pixels: labelled pixels of each class.
     labels: class indices of chip tasks, -1 none. numbers: of `names`, NaN where not known. scene, place: empty where
     not known. part: train, val, test or none. pixel_bbox: left, upper, right, lower in the scene's pixels, -1 not
-    known. centre: latitude, longitude. legend: of class_pixels and labels. encoder: what made them, {} in files of
-    others; source: the file.
+    known. centre: latitude, longitude. legend: of class_pixels and labels. encoder: what made them: backbone, weights,
+    options, normalise, parameters_sha256, input, size_px, gsd_m, pool, valid, dimensions, task; {} in files of others.
+    source: the file.
     """
 
     values: npt.NDArray[np.float32]
@@ -124,10 +126,13 @@ def from_table(table: Any, facts: Mapping[str, Any], where: str) -> Embeddings:
         name = next((name for name in names if name in table.column_names), None)
         return [default] * num if name is None else [str(v) if v is not None else default for v in _column(table, name)]
 
-    labels, numbers, pixels = (
-        _column(table, "label"), _lists(table, "values", where), _lists(table, "class_pixels", where)
-    )  # fmt: skip
-    raw, box = _lists(table, "raw_statistics", where), _lists(table, "pixel_bbox", where)
+    def lists(name: str) -> npt.NDArray[Any] | None:
+        return _lists(table, name, where, required=bool(facts))  # of others' files a name may mean other things
+
+    labels = _column(table, "label") if facts else []
+    numbers, pixels = (lists(name) if facts else None for name in ("values", "class_pixels"))
+    raw, box = lists("raw_statistics"), lists("pixel_bbox")
+    box = None if box is None or box.shape[1] != 4 else box
     legend = Legend.from_dict(facts["legend"], where=where) if facts.get("legend") else None
     ids = texts("unique_id") if "unique_id" in table.column_names else [f"{Path(where).stem}:{i}" for i in range(num)]
     return Embeddings(
@@ -144,7 +149,7 @@ def from_table(table: Any, facts: Mapping[str, Any], where: str) -> Embeddings:
         ids,
         legend,
         tuple(facts.get("names", ())),
-        {key: facts[key] for key in ("encoder", "input", "size_px", "gsd_m", "pool", "dimensions") if key in facts},
+        {**facts.get("encoder", {}), **{key: facts[key] for key in _BESIDE if key in facts}},
         where,
     )
 
@@ -168,16 +173,23 @@ def _column(table: Any, name: str) -> list[Any]:
     return list(table.column(name).to_pylist()) if name in table.column_names else []
 
 
-def _lists(table: Any, name: str, where: str) -> npt.NDArray[Any] | None:
-    """A column of lists of one length as (N, length), null in a list NaN; None where there is no such column."""
+def _lists(table: Any, name: str, where: str, *, required: bool = True) -> npt.NDArray[Any] | None:
+    """A column of lists of one length as (N, length), null in a list NaN; None where there is no such column.
+
+    required: raise DataError for a column of another kind, or with rows of other lengths; else it counts as none.
+    """
     if name not in table.column_names:
         return None
     column = table.column(name).combine_chunks()
-    lengths = np.diff(column.offsets.to_numpy()) if hasattr(column, "offsets") else np.full(len(column), -1)
-    if column.null_count or len(set(lengths.tolist())) > 1:
-        raise DataError(f"{where}: not all rows of {name} hold the same count of numbers", fix="make the file again")
-    numbers = column.flatten()
-    return np.asarray(numbers.to_numpy(zero_copy_only=False)).reshape(len(column), -1 if len(column) else 0)
+    listed = hasattr(column, "offsets") or hasattr(column.type, "list_size")
+    lengths = np.diff(column.offsets.to_numpy()) if hasattr(column, "offsets") else ()
+    if listed and not column.null_count and len(np.unique(lengths)) < 2:
+        numbers = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+        if numbers.dtype.kind in "iuf":
+            return numbers.reshape(len(column), -1 if len(column) else 0)
+    if not required:
+        return None
+    raise DataError(f"{where}: not all rows of {name} hold the same count of numbers", fix="make the file again")
 
 
 def _require_alike(one: Embeddings, other: Embeddings) -> None:
@@ -200,13 +212,11 @@ def _require_alike(one: Embeddings, other: Embeddings) -> None:
 
 def _compared(one: Embeddings) -> dict[str, Any]:
     """All that has to be the same."""
-    encoder = dict(one.encoder)
-    shared = {key: encoder[key] for key in ("size_px", "pool") if key in encoder}
-    inputs = encoder.get("input", {}).get("sensors")
+    facts = {key: value for key, value in one.encoder.items() if key not in ("gsd_m", "input", "task", "valid")}
+    inputs = one.encoder.get("input", {}).get("sensors")
     legend = one.legend.to_dict() if one.legend else None
     return {
-        **encoder.get("encoder", {}), **shared, "input": inputs, "dimensions": one.values.shape[1], "legend": legend,
-        "names": one.names,
+        **facts, "input": inputs, "dimensions": one.values.shape[1], "legend": legend, "names": one.names,
     }  # fmt: skip
 
 

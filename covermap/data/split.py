@@ -129,12 +129,14 @@ class Split:
 
     def part_of_object(self, scene: Scene, number: int) -> str:
         """The part of a polygon or point by the centre of its bounding box."""
-        parts = self._object_parts.setdefault(scene.name, {})
-        if not parts:
+        parts = self._object_parts.get(scene.name)
+        if parts is None:  # several threads may ask: what is kept is whole
             assert isinstance(scene.labels, VectorLabels)
+            parts = {}
             for one, _, box in scene.labels.object_windows():
                 centre = Window(box.row + box.height // 2, box.col + box.width // 2, 1, 1)
                 parts[one] = PARTS[int(self.part_mask(scene.name, centre)[0, 0])]
+            self._object_parts[scene.name] = parts
         return parts.get(number, "none")  # a window may show shapes that lie beside the scene
 
     @cached_property

@@ -16,10 +16,13 @@ from covermap.core.engine import cores
 from covermap.core.errors import ConfigError, OutputError
 from covermap.core.output import claim, require_no_input
 from covermap.core.progress import Tick, unseen
+from covermap.data.embeddings import parquet
 from covermap.geo.embedding_codes import DTYPES
 from covermap.models import device_of
 from covermap.verbs.embed_chips import Chips, embed_chips
 from covermap.verbs.embed_item import chip_item
+from covermap.verbs.embed_pixels import embed_pixels
+from covermap.verbs.embedded import Embedded
 from covermap.verbs.encoder import Shown, shown_by_config, shown_by_model
 
 CHIP_SUFFIXES, PIXEL_SUFFIXES = (".parquet", ".geoparquet", ".gpq"), (".tif", ".tiff")
@@ -40,19 +43,6 @@ class EmbedSettings:
     tessera: bool = False
     workers: int | None = None
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What was written: `count` chips or cells, of `dimensions` numbers each."""
-
-    files: tuple[Path, ...]
-    count: int
-    skipped: int
-    dimensions: int
-    parts: dict[str, int]
-    seconds: float
-    notes: tuple[str, ...]
 
 
 def embed(
@@ -82,8 +72,6 @@ def embed(
     workers = settings.workers or (cores() if device == "cpu" else 1)
     if level == "chips":
         return _chips(shown, out, settings, workers, started, overwrite, on_progress)
-    from covermap.verbs.embed_pixels import embed_pixels
-
     return embed_pixels(
         shown, out, size_px=settings.size_px, valid=settings.valid, dtype=settings.dtype or "int8",
         tessera=settings.tessera, workers=workers, started=started, overwrite=overwrite, on_progress=on_progress,
@@ -91,7 +79,7 @@ def embed(
 
 
 def _level(out: Path, settings: EmbedSettings) -> str:
-    """chips or pixels, by the ending of OUT; raises ConfigError, OutputError for options without effect."""
+    """chips or pixels, by the ending of OUT; refuses options without effect, and Parquet without its package."""
     suffix = out.suffix.lower()
     if not 0 < settings.valid <= 1:
         raise ConfigError(f"--valid {settings.valid:g} is no share", fix="give a number above 0, up to 1")
@@ -101,6 +89,7 @@ def _level(out: Path, settings: EmbedSettings) -> str:
         odd = "--dtype" if settings.dtype else "--format tessera" if settings.tessera else ""
         if odd:
             raise ConfigError(f"{odd} has no effect on chips", fix="leave it out, or name OUT.tif")
+        parquet()
         return "chips"
     if suffix not in (*PIXEL_SUFFIXES, ""):
         raise OutputError(

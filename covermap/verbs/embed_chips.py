@@ -6,7 +6,7 @@ units beside it, so they are worked off in any order by any number of workers, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from covermap.core.output import replacing
 from covermap.core.progress import Tick
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.chips import image_batch
-from covermap.data.embedding_rows import Rows, file_metadata, schema_of
+from covermap.data.embedding_rows import Chip, Rows, file_metadata, schema_of
 from covermap.data.embeddings import parquet
 from covermap.data.labels import ChipLabels
 from covermap.data.scene import Scene
@@ -63,8 +63,7 @@ class Counted:
 def embed_chips(
     shown: Shown, out: Path, chips: Chips, *, workers: int, overwrite: bool, on_progress: Tick
 ) -> tuple[Counted, dict[str, Any]]:  # fmt: skip
-    """Write OUT.parquet; what it holds, and the facts in it. Raises DataError where no chip is valid, MissingExtra."""
-    parquet()
+    """Write OUT.parquet; what it holds, and the facts in it. Raises DataError where no chip is valid."""
     side = shown.encoder.side
     if chips.size_px < side:
         raise ConfigError(
@@ -160,30 +159,30 @@ class ChipJob:
     def table(self, pieces: Sequence[Piece]) -> Any:
         """The chips of a unit, with the count of those left out in the table's metadata."""
         rows = Rows(self.shown.told)
-        for piece in pieces:
-            self._add(rows, piece)
-        table = rows.table(self.schema)
-        return table.replace_schema_metadata({"skipped": str(rows.skipped)})
-
-    def _add(self, rows: Rows, piece: Piece) -> None:
-        scene = self.shown.scenes[piece.scene]
-        sample = scene.read(piece.window)
-        there = np.asarray(sample.valid.any(0))
-        windows = []
-        for window in self._windows(piece):
-            enough = there[window.within(piece.window).slices].mean() >= self.chips.valid
-            rows.skipped += not enough
-            windows += [window] if enough else []
-        num_dates = max(1, self.spec.num_dates)
-        for part in _batches(windows, num_dates):
-            samples = [crop(sample, window.within(piece.window), piece.window, scene) for window in part]
+        for part in _batches(self._read(pieces, rows), max(1, self.spec.num_dates)):
+            chips, samples = [chip for chip, _ in part], [sample for _, sample in part]
             batch = image_batch(samples, self.spec)
             vectors = pooled(*self.shown.encoder.cells(batch), self.chips.pool)
             if not np.isfinite(vectors).all():
                 raise DataError(
-                    f"scene {scene.name}: embeddings are no numbers", fix="check the weights, and nodata of the image"
+                    f"scene {chips[0].scene.name}: embeddings are no numbers",
+                    fix="check the weights, and nodata of the image",
                 )
-            rows.add(scene, part, vectors, raw_statistics(batch, samples, self.spec))
+            rows.add(chips, vectors, raw_statistics(batch, samples, self.spec))
+        return rows.table(self.schema).replace_schema_metadata({"skipped": str(rows.skipped)})
+
+    def _read(self, pieces: Sequence[Piece], rows: Rows) -> Iterator[tuple[Chip, Sample]]:
+        """Chips with enough in them; the others are counted in `rows`."""
+        for piece in pieces:
+            scene = self.shown.scenes[piece.scene]
+            sample, around = scene.read(piece.window), rows.told.around(scene, piece.window)
+            there = np.asarray(sample.valid.any(0))
+            for window in self._windows(piece):
+                box = window.within(piece.window)
+                if there[box.slices].mean() >= self.chips.valid:
+                    yield Chip(scene, window, around), crop(sample, box, piece.window, scene)
+                else:
+                    rows.skipped += 1
 
     def assemble(self, units: Sequence[Path], out: Path) -> tuple[Counted, dict[str, Any]]:
         """Units -> the file, row group by row group."""
@@ -224,14 +223,21 @@ def raw_statistics(batch: Batch, samples: Sequence[Sample], spec: InputSpec) -> 
     return np.concatenate([*means, *spreads], 1).astype(np.float32)
 
 
-def _batches(windows: Sequence[Window], num_dates: int) -> Iterator[list[Window]]:
-    """Windows of one size that go through the network at once."""
-    for first in range(0, len(windows), step := max(1, _batch_of(windows, num_dates))):
-        yield list(windows[first : first + step])
+def _batches(chips: Iterable[tuple[Chip, Sample]], num_dates: int) -> Iterator[list[tuple[Chip, Sample]]]:
+    """Chips of one size and the same bands that go through the network at once."""
 
+    def kind(each: tuple[Chip, Sample]) -> object:
+        return each[0].window[2:], each[1].valid.shape[0], each[1].bands
 
-def _batch_of(windows: Sequence[Window], num_dates: int) -> int:
-    return _BATCH_PX // (windows[0].height * windows[0].width * num_dates) if windows else 1
+    held: list[tuple[Chip, Sample]] = []
+    for each in chips:
+        height, width = each[0].window[2:]
+        if held and (kind(each) != kind(held[0]) or len(held) >= _BATCH_PX // (height * width * num_dates)):
+            yield held
+            held = []
+        held.append(each)
+    if held:
+        yield held
 
 
 def _count(units: Sequence[Path]) -> Counted:

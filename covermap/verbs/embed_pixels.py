@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 
 from covermap.core.errors import ConfigError, DataError, OutputError, within_memory
 from covermap.core.output import claim, replacing
@@ -28,10 +27,11 @@ from covermap.geo.embedding_codes import encode, unit
 from covermap.geo.embedding_cog import finish_embeddings, plain_writer
 from covermap.geo.grid import Grid, Window
 from covermap.geo.products import small_cache
+from covermap.geo.raster import open_dataset
 from covermap.geo.tessera import write_cells
 from covermap.infer import Lattice
-from covermap.verbs.embed import Embedded
 from covermap.verbs.embed_item import pixel_item
+from covermap.verbs.embedded import Embedded
 from covermap.verbs.encoder import Encoder, Shown
 from covermap.verbs.ledger import Ledger, state_of, work_off
 
@@ -184,9 +184,8 @@ def _is_there(job: PixelJob, target: Path) -> bool:
     """Whether an earlier call has finished this raster; raises OutputError for another one in its place."""
     if not target.exists():
         return False
-    with rasterio.open(target) as dataset:
-        if dataset.tags().get("COVERMAP_MADE_OF") == _tags(job)["COVERMAP_MADE_OF"]:
-            return True
+    if open_dataset(str(target)).tags().get("COVERMAP_MADE_OF") == _tags(job)["COVERMAP_MADE_OF"]:
+        return True
     raise OutputError(
         f"{target} exists already, of another encoder or image", fix="choose another folder or add --overwrite"
     )

@@ -61,7 +61,7 @@ def test_ours_come_back_with_all_that_is_known(tmp_path):
     assert found.numbers is None
     assert found.legend == LEGEND
     assert found.pixel_bbox[1].tolist() == [16, 0, 32, 16]
-    assert found.encoder["encoder"]["backbone"] == "unet"
+    assert found.encoder["backbone"] == "unet"
 
 
 def test_unknown_labels_and_numbers_are_minus_one_and_nan(tmp_path):
@@ -93,6 +93,16 @@ def test_clay_and_major_tom_files_are_read(tmp_path):
     assert found.part == ["none"] * 4
     assert found.raw is None
     assert found.legend is None
+
+
+def test_columns_of_others_may_mean_other_things(tmp_path):
+    fixed = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))
+    table = pa.table({"vector": fixed, "label": ["oak", "ash"], "values": ["x", "y"], "pixel_bbox": [[1], None]})
+    pq.write_table(table, tmp_path / "o.parquet")
+    found = Embeddings.read(tmp_path / "o.parquet")
+    assert found.values.tolist() == [[1, 2], [3, 4]]
+    assert found.labels is found.numbers is found.centre is None
+    assert found.pixel_bbox.tolist() == [[-1] * 4] * 2
 
 
 def test_files_of_one_encoder_go_together(tmp_path):

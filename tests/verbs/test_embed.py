@@ -22,6 +22,7 @@ from covermap.data.chips import image_batch
 from covermap.data.embedding_rows import grid_cell, unique_id
 from covermap.data.embeddings import Embeddings, read_pixels
 from covermap.data.scene import open_scenes
+from covermap.data.simulate_chips import chip_classes, write_chips
 from covermap.geo.embedding_codes import decode, unit
 from covermap.geo.grid import Window
 from covermap.models import NetworkModel, save_model
@@ -56,7 +57,7 @@ def test_chips_carry_their_place_their_part_and_what_the_labels_tell(config, tmp
     assert found.values.shape == (48, 16)
     assert len(set(found.ids)) == 48
     assert any("random weights (seed 0)" in note for note in done.notes)
-    assert found.encoder["encoder"]["weights"] == RANDOM
+    assert found.encoder["weights"] == RANDOM
     shown = shown_by_config(parsed(config), device="cpu")
     (scene,) = shown.scenes
     assert found.scene == [scene.name] * 48
@@ -177,6 +178,34 @@ def test_chips_with_too_little_in_them_are_counted(config, tmp_path, write_tif):
     assert Embeddings.read(tmp_path / "odd.parquet").pixel_bbox[-1].tolist() == [100, 80, 120, 96]
 
 
+def test_all_points_of_a_part_count_in_any_thread(config, tmp_path, monkeypatch):
+    import geopandas as gpd
+    import shapely
+
+    rng = np.random.default_rng(0)
+    places = shapely.points(500_000 + rng.uniform(0, 1280, 40), 5_000_000 - rng.uniform(0, 960, 40))
+    gpd.GeoDataFrame({"class": ["a", "b"] * 20}, geometry=places, crs=32631).to_file(tmp_path / "p.gpkg")
+    config["data"] |= {"labels": str(tmp_path / "p.gpkg"), "legend": {1: "a", 2: "b"}, "field": "class"}
+    shown = shown_by_config(parsed(config), device="cpu")
+    (scene,), split = shown.scenes, shown.told.split
+    real, asked = type(scene.labels).object_windows, []
+
+    def slow(labels):
+        for found in real(labels):
+            asked.append(found)
+            if len(asked) == 2:  # as another thread would, while the table is made
+                assert split.part_of_object(scene, 40) != "none"
+            yield found
+
+    monkeypatch.setattr(type(scene.labels), "object_windows", slow)
+    parts = split.labels_and_parts(scene, scene.grid.window)[1]
+    assert asked
+    assert (parts[scene.read_labels(scene.grid.window) != 255] > 0).all()
+    embed(parsed(config), tmp_path / "e.parquet", settings=replace(ONE, workers=2))
+    counted = Embeddings.read(tmp_path / "e.parquet").class_pixels
+    assert counted.sum() == (scene.read_labels(scene.grid.window) != 255).sum()
+
+
 def test_cells_count_by_their_valid_share():
     cells = np.array([[[[1.0, 5.0], [100.0, 100.0]]]], np.float32)
     share = np.array([[[1.0, 0.5], [0.0, 0.0]]], np.float32)
@@ -213,6 +242,27 @@ def test_of_tasks_of_chips_the_answers_come_along(config, tmp_path):
     embed(parsed(raw), tmp_path / "n.parquet", settings=ONE)
     found = Embeddings.read(tmp_path / "n.parquet")
     np.testing.assert_allclose(found.numbers, found.raw[:, :3], rtol=1e-3)
+
+
+def test_chips_with_one_class_each_come_as_they_are(tmp_path):
+    split = write_chips(tmp_path / "lucas", num_train=30, num_val=10, num_test=10)
+    data = {"source": "lucas", "root": str(tmp_path / "lucas")}
+    raw = {"data": data, "task": "classification", "split": {"method": "csv", "path": str(split)}}
+    done = embed(parsed(raw), tmp_path / "e.parquet", settings=replace(ONE, size_px=None))
+    assert done.parts == {"train": 30, "val": 10, "test": 10}
+    found = Embeddings.read(tmp_path / "e.parquet")
+    assert found.class_pixels is None
+    expected = dict(zip((str(44_000_000 + i) for i in range(50)), chip_classes(0, range(50)), strict=True))
+    assert found.legend is not None
+    codes = [found.legend.codes[i] for i in found.labels]
+    assert codes == [expected[name] + 1 for name in found.scene]
+    assert (found.pixel_bbox == [0, 0, 32, 32]).all()
+    shown = shown_by_config(parsed(raw), device="cpu")
+    for number in (0, 49):
+        scene = next(s for s in shown.scenes if s.name == found.scene[number])
+        batch = image_batch([scene.read(scene.grid.window)], shown.encoder.spec)
+        alone = pooled(*shown.encoder.cells(batch), "mean")[0]
+        np.testing.assert_allclose(found.values[number], alone, rtol=1e-4, atol=1e-6)
 
 
 def test_the_seed_makes_the_random_encoder(config, tmp_path):
@@ -329,7 +379,7 @@ def test_a_model_s_encoder_over_an_image(config, tmp_path, covermap):
     assert code == 0
     assert json.loads(out)["count"] == 48
     found = Embeddings.read(tmp_path / "m.parquet")
-    assert found.encoder["encoder"]["weights"] == "trained: r"
+    assert found.encoder["weights"] == "trained: r"
     assert found.class_pixels is None
     item = json.loads((tmp_path / "m.stac.json").read_text())
     assert item["links"] == [{"rel": "emb:model", "href": "model/item.stac.json", "type": "application/geo+json"}]
@@ -339,6 +389,20 @@ def test_a_model_s_encoder_over_an_image(config, tmp_path, covermap):
     one = embed(folder, tmp_path / "n.parquet", images=[ImageConfig(path=path, date=DATE)], settings=ONE)
     assert one.count == 48
     assert (tmp_path / "n.parquet").read_bytes() == (tmp_path / "m.parquet").read_bytes()
+
+
+def test_a_config_that_starts_from_a_model_has_its_encoder(config, tmp_path):
+    folder = saved_model(tmp_path / "model")
+    path = config["data"]["image"][0]["path"]
+    config["model"] = {"start": str(folder)}
+    embed(parsed(config), tmp_path / "c.parquet", settings=ONE)
+    embed(folder, tmp_path / "m.parquet", images=[ImageConfig(path=path, date=DATE)], settings=ONE)
+    one, two = Embeddings.read(tmp_path / "c.parquet"), Embeddings.read(tmp_path / "m.parquet")
+    assert one.encoder["parameters_sha256"] == two.encoder["parameters_sha256"]
+    np.testing.assert_allclose(one.values, two.values, rtol=1e-5, atol=1e-6)
+    assert one.class_pixels is not None
+    with pytest.raises(ConfigError, match=r"model\.extra adds features behind the encoder"):
+        embed(parsed(config, model={"extra": str(folder)}), tmp_path / "x.parquet", settings=ONE)
 
 
 def test_the_command_line_says_what_was_made(config, tmp_path, covermap):

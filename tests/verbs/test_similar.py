@@ -159,3 +159,29 @@ def test_neighbours_of_a_water_chip_are_water_chips(tmp_path, shared, covermap):
         assert code == 0
         likest = [water[found.ids.index(row["unique_id"])] for row in json.loads(out)["rows"]]
         assert np.mean(likest) > 0.8, likest
+
+
+def test_neighbours_of_water_are_water_in_a_real_image(tmp_path, shared):
+    weights, folder = shared / "weights/galileo_nano/encoder.pt", shared / "data/sen1floods11_spain"
+    if not weights.is_file() or not folder.is_dir():
+        pytest.skip("needs ../shared/weights/galileo_nano and data/sen1floods11_spain")
+    image, labels = (str(folder / f"Spain_7370579_{kind}Hand.tif") for kind in ("S2", "Label"))
+    config = parse_config({
+        "task": {"name": "hazard", "positive": "water"},
+        "data": {
+            "image": [{"path": image, "sensor": "sentinel2", "date": "2019-09-18"}], "labels": labels,
+            "label_nodata": -1, "legend": {0: "dry", 1: "water"},
+        },
+        "model": {"backbone": "galileo_nano", "weights": str(weights), "decoder": "linear"},
+    })  # fmt: skip
+    embed(config, tmp_path / "e.parquet", settings=EmbedSettings(size_px=16, workers=1, device="cpu"))
+    found = Embeddings.read(tmp_path / "e.parquet")
+    total = found.class_pixels.sum(1)
+    water = np.where(total > 0, found.class_pixels[:, 1] / np.maximum(total, 1), 0)
+    pure = np.flatnonzero((water == 1) & (total == 256))
+    assert len(pure) > 10
+    assert (water > 0.5).mean() < 0.3
+    for number in pure[:: len(pure) // 4][:4]:
+        rows = similar(tmp_path / "e.parquet", tmp_path / f"{number}.csv", [found.ids[number]], top=5).rows
+        likest = [found.ids.index(row["unique_id"]) for row in rows]
+        assert (water[likest][total[likest] > 128] > 0.5).mean() >= 0.8
