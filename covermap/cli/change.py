@@ -45,18 +45,27 @@ Tolerance = Annotated[
 ]
 Probabilities = Annotated[
     bool,
-    Option("--probabilities", help="Decide all dates together by the probabilities that predict wrote beside maps."),
+    Option(
+        "--probabilities",
+        help="Read the probabilities that predict wrote beside maps: a layer of the probability of change, and with "
+        "--prior all dates decided together.",
+    ),
 ]
 Prior = Annotated[
     str | None,
     Option(
-        help="How often classes change: estimate (default, from the probabilities), none (each date alone), a share "
-        "that stays (0.95), or a CSV or YAML table."
+        help="How often classes change, to decide all dates together: none (default, each date has the classes of its "
+        "map), a CSV or YAML table (matrix.csv of change between labels), a share that stays (0.95), or estimate (from "
+        "the probabilities, which have to be calibrated)."
     ),
 ]
 Confidence = Annotated[float | None, Option(help="Change of a lower probability is none: 0.8.")]
 Model = Annotated[
-    str | None, Option(help="The files are images: map them by this model of segmentation or semantic_change first.")
+    str | None,
+    Option(
+        help="The files are images: map each by this model of segmentation or semantic_change first; the maps stay in "
+        "OUT_maps/."
+    ),
 ]
 _MOST_ROWS = 15
 
@@ -91,7 +100,7 @@ def change(
     Examples: covermap change 2018.tif 2022.tif change.tif ·
     covermap change a.tif b.tif change.tif --tolerance 1 --min-area 1ha ·
     covermap change a.tif b.tif built.tif --to building,road --binary · covermap change a.tif b.tif c.tif changes/ ·
-    covermap change a.tif b.tif change.tif --probabilities --impossible 'built>*' --confidence 0.8 ·
+    covermap change a.tif b.tif change.tif --probabilities --prior labels.matrix.csv --confidence 0.8 ·
     covermap change s2_2019.tif@2019 s2_2022.tif@2022 change.tif --model runs/cover
     """
     from covermap.verbs.change import change as work

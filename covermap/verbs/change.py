@@ -9,9 +9,9 @@
 Of three or more maps OUT is a folder: change_1_2.tif, change_2_3.tif, ... and, from the first to the last,
 change_1_3.tif, each with these files; trajectories.csv has every sequence of classes, series.json how steady they are.
 
-With probabilities the classes of all dates are decided together, and there are more files:
+With probabilities there is P(change), and with a prior the classes of all dates are decided together. More files then:
 
-    OUT_before.tif, OUT_after.tif  the classes that were decided, as maps (of more dates date_1.tif, date_2.tif, ...)
+    OUT_before.tif, OUT_after.tif  the classes that are compared, as maps (of more dates date_1.tif, date_2.tif, ...)
     OUT_probability.tif            probability of change in percent
     OUT.prior.csv                  the prior, shares of pairs of classes; --prior reads it (prior.csv for change.tif)
     OUT_maps/                      with a model: its maps of the images (of more dates maps/ in the folder)
@@ -36,7 +36,7 @@ from covermap.data.class_map import ClassMap, find_target, require_same_place
 from covermap.data.one_legend import ways_to_one_legend
 from covermap.geo.products import layer_beside, names_beside
 from covermap.metrics.temporal import Violations
-from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together, remove_decided
+from covermap.verbs.change_joint import NO_PRIOR, Joint, PriorRule, decide_together, remove_decided
 from covermap.verbs.change_maps import open_maps, says
 from covermap.verbs.change_pair import before_decision, claimed, compare_pair, part_of
 from covermap.verbs.change_rules import ChangeRules
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Changes:
     """The change between neighbouring dates, then from the first to the last; with three dates or more also the
-    sequences of classes, alone: those of the maps before they were decided together. notes: of all. contradictions: of
+    sequences of classes, alone: those of the maps, where they were decided together. notes: of all. contradictions: of
     three dates, between the change maps of both steps and of the whole.
     """
 
@@ -89,11 +89,11 @@ def change(
     maps: files, or folders of the tiles of one; PATH@DATE states a date; images, if a model maps them. out: the map; of
     three or more a folder. legends: of maps that do not say theirs, one for all or one each. target, crosswalks: the
     legend to compare in, and ways of one's own, for maps of different legends. accuracy: overall accuracy of each map,
-    a share or the assessment.json of `assess`. probabilities: decide the classes of all dates together, by the layers
-    beside the maps; prior: see change_joint.PriorRule. Maps lie on the grid of the first by nearest neighbour. Memory:
-    some windows of 2 million pixels; with rules.min_area strips of 4 million and about 50 bytes for each patch of
-    change. Raises ConfigError, DataError, GridError (no overlap, no CRS on one side), LabelError, ModelError,
-    OutputError.
+    a share or the assessment.json of `assess`. probabilities: read the layers beside the maps, for the probability of
+    change; prior: by it the classes of all dates are decided together, see change_joint.PriorRule. Maps lie on the grid
+    of the first by nearest neighbour. Memory: some windows of 2 million pixels; with rules.min_area strips of 4 million
+    and about 50 bytes for each patch of change. Raises ConfigError, DataError, GridError (no overlap, no CRS on one
+    side), LabelError, ModelError, OutputError.
     """
     rules, out = rules or ChangeRules(), Path(out)
     _require_probabilities(rules, prior, probabilities=probabilities or model is not None)
@@ -120,7 +120,7 @@ def change(
     joint = None
     if probabilities:
         forbidden = rules.forbidden(pairs[0].legend)
-        joint = Joint.of(pairs, PriorRule(prior or ESTIMATED), forbidden, rules.tolerance)
+        joint = Joint.of(pairs, PriorRule(prior or NO_PRIOR), forbidden, rules.tolerance)
     files = _Files.of(out, len(maps))
     files.claim(_inputs(pairs, prior), joint=joint is not None, overwrite=overwrite)
     done = _compare(pairs, files, rules, joint, shares, overwrite=overwrite, on_progress=on_progress)
@@ -182,12 +182,12 @@ def _compare(
     before = [before_decision(pair) if joint else None for pair in pairs]
     with tempfile.TemporaryDirectory(dir=files.changes[0].parent, prefix=".change.") as folder:
         if joint is not None:
-            alone = find_trajectories(*_maps_and_ways(pairs), forbidden)
+            alone = None if joint.apart else find_trajectories(*_maps_and_ways(pairs), forbidden)
             joint = decide_together(joint, files.dates, Path(folder), on_progress=part_of(on_progress, 1, parts))
             pairs, more, notes = joint.pairs, [*joint.files, *files.priors], joint.notes(rules.confidence)
             told = {"maps": files.dates, "prior_tables": files.priors}
             decision = {key: [*map(str, paths)] for key, paths in told.items()}
-            decision |= {**joint.to_dict(), "alone": alone.rates}
+            decision |= {**joint.to_dict(), **({"alone": alone.rates} if alone else {})}
             for path, prior in zip(files.priors, joint.priors, strict=True):
                 write_text(path, prior.csv(joint.legend))
         with only_with(*more):

@@ -14,7 +14,7 @@ from covermap.core.train_config import PredictConfig
 from covermap.geo.products import layer_beside
 from covermap.hub import model_folder
 from covermap.models import read_card
-from covermap.verbs.change_joint import ESTIMATED, PriorRule
+from covermap.verbs.change_joint import NO_PRIOR, PriorRule
 from covermap.verbs.change_maps import require_dates
 from covermap.verbs.change_rules import ChangeRules
 from covermap.verbs.predict import predict_dates
@@ -58,7 +58,7 @@ def map_dates(
     semantic = card.task.name == SEMANTIC
     if own_legend:
         goal = rules.merged(card.legend).target
-        rules.asked(goal), rules.forbidden(goal), PriorRule(prior or ESTIMATED).read(goal)
+        rules.asked(goal), rules.forbidden(goal), PriorRule(prior or NO_PRIOR).read(goal)
     if semantic and prior is not None:
         raise ConfigError(f"{model} decides both dates itself: a prior has no effect", fix="leave --prior out")
     images = [ImageConfig(path=path, date=date) for path, date in stated]

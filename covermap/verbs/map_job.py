@@ -377,6 +377,8 @@ class MapJob:
         legend = self.card.legend
         if any(self.card.task.offsets):
             tags["COVERMAP_SHIFTED"] = "probabilities after decision.adjust or threshold"
+        if self.card.task.temperature != 1:
+            tags["COVERMAP_TEMPERATURE"] = f"{self.card.task.temperature:.4g}"
         made: dict[str, Path] = {}
         for name, layer in self.layers.items():
             plain = self._join(layer.key, layer.bands, dtype=layer.dtype, nodata=layer.nodata, scale=layer.scale)

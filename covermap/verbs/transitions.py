@@ -29,6 +29,10 @@ from covermap.verbs.change_rules import ChangeRules
 
 MANY_LOST = 0.1
 """Share of the ground without a counterpart from which on a note proposes a coarser legend."""
+NOT_CALIBRATED = (
+    "the probabilities are not calibrated: P(change), the errors to be expected and a decision of all dates together "
+    "cannot be relied on (of a model of classes: train with decision: {temperature: true} and predict again)"
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,13 @@ class Amount:
 
 @dataclass(frozen=True)
 class ChangeProbability:
-    """A raster of P(change) on the grid of a pair: floats, NaN where unknown, or whole percent, 255 where unknown."""
+    """A raster of P(change) on the grid of a pair: floats, NaN where unknown, or whole percent, 255 where unknown.
+
+    calibrated: whether a temperature was fitted to what it is made of.
+    """
 
     path: Path
+    calibrated: bool = False
 
     def read(self, window: Window) -> npt.NDArray[np.float32]:
         """(H, W)."""
@@ -266,16 +274,23 @@ class Change:
         """
         if self.errors is None:
             return None
-        mapped_ha, false_ha = self.mapped.total["area_ha"], self.errors.false_change
+        mapped_ha, false_ha, missed_ha = self.mapped.total["area_ha"], *self.errors[:2]
         part = f" ({false_ha / mapped_ha:.0%})" if mapped_ha else ""
+        if_so = "and the probabilities calibrated" if self.is_calibrated else "and if the probabilities were calibrated"
         says = (
             f"of the {mapped_ha:,.1f} ha mapped as change about {false_ha:,.1f} ha{part} are expected to be errors of "
-            "the maps, if errors of the dates are independent and the probabilities calibrated"
+            f"the maps, and {missed_ha:,.1f} ha of change not to be in the map, if errors of the dates are independent "
+            f"{if_so}"
         )
         return {
-            "mapped_ha": mapped_ha, "false_ha": false_ha, "missed_ha": self.errors.missed_change,
-            "known_ha": self.errors.known, "in_words": says,
+            "mapped_ha": mapped_ha, "false_ha": false_ha, "missed_ha": missed_ha, "known_ha": self.errors.known,
+            "calibrated": self.is_calibrated, "in_words": says,
         }  # fmt: skip
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether P(change) comes of probabilities that were calibrated."""
+        return self.pair.probability is not None and self.pair.probability.calibrated
 
     @property
     def lost(self) -> dict[str, list[dict[str, Any]]]:
@@ -324,6 +339,8 @@ class Change:
                 "errors of both maps add up, and all look like change: --accuracy 0.9,0.85 tells how much of it they "
                 "may make; the area of change with its interval comes from points: covermap sample, covermap assess"
             )
+        if self.pair.probability is not None and not self.is_calibrated:
+            found.append(NOT_CALIBRATED)
         if None in self.pair.dates:
             found.append("no STAC item was written: a date is not known (state it: A.tif@2018 B.tif@2022)")
         return found

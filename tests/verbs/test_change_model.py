@@ -65,7 +65,7 @@ def read(path: Path) -> np.ndarray:
         return dataset.read(1)
 
 
-def test_a_model_of_classes_maps_each_date_and_decides_together(covermap, segmentation, place, tmp_path: Path) -> None:
+def test_a_model_of_classes_maps_each_date(covermap, segmentation, place, tmp_path: Path) -> None:
     rules, out = ChangeRules(tolerance=1, min_area="4px"), tmp_path / "change.tif"
     done = change(dated(place), out, model=segmentation, rules=rules)
     maps = tmp_path / "change_maps"
@@ -75,6 +75,10 @@ def test_a_model_of_classes_maps_each_date_and_decides_together(covermap, segmen
     np.testing.assert_array_equal(read(maps / "date_1.tif"), read(tmp_path / "p.tif"))
     found = done.pairs[0]
     assert found.decision is not None
+    assert found.decision["prior"] == "none"
+    assert any("not calibrated" in note for note in found.notes)
+    change([maps / "date_1.tif", maps / "date_2.tif"], tmp_path / "plain.tif", rules=rules)
+    np.testing.assert_array_equal(read(out), read(tmp_path / "plain.tif"))
     assert found.pair.dates == DATES
     assert found.errors is not None
     again = change([maps / "date_1.tif", maps / "date_2.tif"], tmp_path / "again.tif", rules=rules, probabilities=True)
@@ -86,7 +90,7 @@ def test_a_model_of_classes_maps_each_date_and_decides_together(covermap, segmen
     options = ("--tolerance", "1", "--min-area", "4px", "--overwrite")
     code, text, err = covermap("change", *dated(place), out, "--model", segmentation, *options)
     assert code == 0, err
-    assert "maps on their own" in text
+    assert "are not calibrated" in " ".join(text.split())
     assert {path.name: path.read_bytes() for path in tmp_path.glob("change*") if path.is_file()} == before
 
 
@@ -127,8 +131,9 @@ def write_third(place: Path, folder: Path) -> str:
 
 def test_three_images_are_a_series(segmentation, place, tmp_path: Path) -> None:
     done = change([*dated(place), write_third(place, tmp_path)], tmp_path / "out", model=segmentation)
-    assert done.alone is not None
-    assert done.trajectories.rates["flicker"] < done.alone.rates["flicker"]
+    assert done.alone is None
+    sure = change([*dated(place), write_third(place, tmp_path)], tmp_path / "sure", model=segmentation, prior="0.95")
+    assert sure.trajectories.rates["flicker"] < done.trajectories.rates["flicker"] == sure.alone.rates["flicker"]
     assert (tmp_path / "out" / "maps" / "date_3_probs.tif").exists()
     assert set(done.files) <= {*(tmp_path / "out").rglob("*")}
 
