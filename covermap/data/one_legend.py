@@ -43,8 +43,8 @@ def _union(maps: Sequence[ClassMap]) -> Legend | None:
     if {(c.code, c.name.lower()) for c in largest.classes} == union:
         return largest
     known = len({code for code, _ in union}) == len(union) == len({name for _, name in union})
-    unstated = all("COVERMAP_LEGEND" not in each.tags for each in maps)
-    if not known or not (unstated or len({legend.name for legend in legends}) == 1):
+    inferred = all(each.inferred for each in maps)
+    if not known or not (inferred or len({legend.name for legend in legends}) == 1):
         return None
     if len(union) > 254:
         raise LabelError(

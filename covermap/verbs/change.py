@@ -273,7 +273,7 @@ def _accuracy(given: str | float) -> float:
 
 def _notes(opened: Sequence[ClassMap], dates: Sequence[str | None], *, by_number: bool) -> tuple[str, ...]:
     """What is to be known of the maps together."""
-    found = []
+    found = [note for each in opened for note in each.notes]
     if by_number:
         found.append("no map says what its codes mean: the same number is taken for the same class")
     if None in dates:

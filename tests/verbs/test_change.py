@@ -252,6 +252,37 @@ def test_other_legends_need_a_crosswalk(write_tif, tmp_path: Path) -> None:
     assert done.legend.name == "ipcc"
 
 
+def test_legends_that_only_do_not_collide_are_not_one(write_tif, tmp_path: Path) -> None:
+    corine = np.array(load_legend("corine").codes[:6], np.uint16)
+    first, other = patches(WORLD, (40, 40), 7), patches(corine, (40, 40), 8)
+    paths = write_tif("a.tif", first, nodata=255), write_tif("b.tif", other, nodata=0)
+    legends = ["dynamic_world", "corine"]
+    with pytest.raises(LabelError, match=r"of different legends: .*'dynamic_world'.*'corine'") as caught:
+        change(paths, tmp_path / "c.tif", legends=legends)
+    assert "--as dynamic_world" in caught.value.fix
+    change(paths, tmp_path / "c.tif", legends=legends, target="ipcc")
+
+
+def test_a_stated_legend_against_that_of_the_map_is_told(covermap, write_tif, tmp_path: Path) -> None:
+    paths = [write_tif(f"{n}.tif", np.full((8, 8), 10 * n, np.uint8), nodata=0) for n in (1, 2)]
+    for path in paths:
+        with rasterio.open(path, "r+") as dataset:
+            own = {"name": "mine", "classes": [{"code": 10, "name": "Water"}, {"code": 20, "name": "shrubland"}]}
+            dataset.update_tags(COVERMAP_LEGEND=json.dumps(own))
+    done = change(paths, tmp_path / "c.tif", **WC)
+    notes = [note for note in done.notes if "says itself that its codes mean 10 Water; " in note]
+    assert len(notes) == 2
+    assert "they are read as 10 Tree cover (legend 'esa_worldcover')" in notes[0]
+    assert not any("says itself" in note for note in change(paths, tmp_path / "d.tif").notes)
+    for call in (
+        ("compare", *paths, "--other-legend", "esa_worldcover", "--as", "ipcc"),
+        ("legend", "apply", paths[0], tmp_path / "e.tif", "--to", "ipcc"),
+    ):
+        code, out, err = covermap(*call, "--legend", "esa_worldcover")
+        assert code == 0, err
+        assert "says itself that its codes mean 10 Water; " in " ".join(out.split())
+
+
 def test_merges_come_first_and_questions_leave_the_tables_whole(two, tmp_path: Path) -> None:
     first, other, paths = two
     rules = ChangeRules(merge=("Woody=Tree cover,20,95",), goals=("Built-up,Woody",), origins=("40,30",))
