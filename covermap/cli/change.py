@@ -29,7 +29,9 @@ Own = Annotated[list[str] | None, Option("--crosswalk", help="Crosswalk of your 
 Merge = Annotated[list[str] | None, Option(help="Classes as one: 'built=low building,high building'; may be repeated.")]
 To = Annotated[str | None, Option("--to", help="Map only changes to these classes, with commas: building,road.")]
 From = Annotated[str | None, Option("--from", help="Map only changes from these classes.")]
-Binary = Annotated[bool, Option("--binary", help="The map says only 1 unchanged, 2 changed.")]
+Binary = Annotated[
+    bool, Option("--binary", help="The map says only 1 unchanged, 2 changed; with --to: 1 'not to', 2 'to'.")
+]
 MinArea = Annotated[str | None, Option(help="Patches of one change below it are unchanged: 1ha, 500m2 or 9px.")]
 Connectivity = Annotated[int, Option(help="What touches: 4 (edges) or 8 (and corners).")]
 Impossible = Annotated[

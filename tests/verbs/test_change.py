@@ -308,6 +308,17 @@ def test_merges_come_first_and_questions_leave_the_tables_whole(two, tmp_path: P
     with rasterio.open(tmp_path / "b2.tif") as file:
         assert (file.dtypes[0], file.nodata) == ("uint8", 0)
         np.testing.assert_array_equal(file.read(1), np.where(codes == 65535, 0, np.where(asked, 2, 1)))
+    asked_for = "from Cropland, Grassland to Built-up, Woody"
+    for name in ("b2", "c"):
+        known = legend_of_map(tmp_path / f"{name}.tif")
+        assert known.names[0] == f"not {asked_for}"
+        assert f"not {asked_for}" in (tmp_path / f"{name}.tif.aux.xml").read_text()
+    assert legend_of_map(tmp_path / "b2.tif").names[1] == asked_for
+    assert rules.answers(load_legend("esa_worldcover").merge({"Woody": ["Tree cover"]}))[0] == f"not {asked_for}"
+    assert ChangeRules(goals=("10,20,30,40,50",)).answers(load_legend("esa_worldcover")) == (
+        "not to Tree cover, Shrubland, Grassland and 2 others", "to Tree cover, Shrubland, Grassland and 2 others"
+    )  # fmt: skip
+    assert ChangeRules().answers(legend) == ("unchanged", "changed")
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
