@@ -69,6 +69,7 @@ Model = Annotated[
         "OUT_maps/."
     ),
 ]
+Bands = Annotated[str | None, Option(help="Names of the images' bands, where the files do not say them: blue,green.")]
 _MOST_ROWS = 15
 
 
@@ -90,6 +91,7 @@ def change(
     prior: Prior = None,
     confidence: Confidence = None,
     model: Model = None,
+    bands: Bands = None,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
@@ -117,6 +119,7 @@ def change(
         done = work(
             files[:-1], files[-1], legends=legend or (), target=target, crosswalks=crosswalk or (), rules=rules,
             accuracy=show.listed(accuracy) or (), probabilities=probabilities, prior=prior, model=model,
+            bands=show.listed(bands),
             overwrite=overwrite, on_progress=tick,
         )  # fmt: skip
     if as_json:
@@ -149,7 +152,7 @@ def _tell_rates(title: str, rates: dict[str, Any], *, steps: bool) -> None:
 
 
 def _tell_pair(found: Change) -> None:
-    first, other = (side.name for side in (found.pair.first, found.pair.other))
+    first, other = found.pair.names
     rows = [row for row in found.transitions if row["in_map"] == "yes"]
     columns = {"code": "code", "from": "from", "to": "to", "area_ha": "ha", "share": "share"}
     shown = [[row[key] for key in columns] for row in rows[:_MOST_ROWS]]

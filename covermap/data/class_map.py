@@ -219,13 +219,18 @@ def find_target(name: str, known: tuple[Legend, ...]) -> Legend:
 
 def require_same_place(first: ClassMap, second: ClassMap) -> None:
     """Raise GridError where two maps do not lie on the same ground."""
-    require_crs_on_both(second.grid.crs, first.grid.crs, second.name)
-    together = second.grid.overlap(first.grid) > 0
-    if first.grid.crs is None:
-        together = second.grid.has_extent_of(first.grid)
+    require_same_ground(first.grid, first.name, second.grid, second.name)
+
+
+def require_same_ground(first: Grid, name: str, second: Grid, other: str) -> None:
+    """Raise GridError where two rasters, with their names, do not lie on the same ground."""
+    require_crs_on_both(second.crs, first.crs, other)
+    together = second.overlap(first) > 0
+    if first.crs is None:
+        together = second.has_extent_of(first)
     if not together:
-        why = "" if first.grid.crs else " (without a CRS their corners must be the same)"
+        why = "" if first.crs else " (without a CRS their corners must be the same)"
         raise GridError(
-            f"{second.name} ({second.grid.describe()}) does not overlap {first.name} ({first.grid.describe()}){why}",
+            f"{other} ({second.describe()}) does not overlap {name} ({first.describe()}){why}",
             fix="check the place and the CRS of both: covermap info FILE",
         )

@@ -26,13 +26,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covermap.core.config import split_date
 from covermap.core.crosswalk import Crosswalk, read_crosswalk
 from covermap.core.errors import ConfigError
-from covermap.core.output import claim, only_with, require_no_input, write_text
+from covermap.core.output import claim, no_empty, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import plain
-from covermap.data.class_map import ClassMap, find_target, require_same_place
+from covermap.data.class_map import ClassMap, require_same_place
 from covermap.data.one_legend import ways_to_one_legend
 from covermap.geo.products import layer_beside, names_beside
 from covermap.metrics.temporal import Violations
@@ -81,8 +80,8 @@ class Changes:
 def change(
     maps: Sequence[str | Path], out: str | Path, *, legends: Sequence[str] = (), target: str | None = None,
     crosswalks: Sequence[str | Path] = (), rules: ChangeRules | None = None, accuracy: Sequence[str | float] = (),
-    probabilities: bool = False, prior: str | None = None, model: str | Path | None = None, overwrite: bool = False,
-    on_progress: Tick = unseen,
+    probabilities: bool = False, prior: str | None = None, model: str | Path | None = None,
+    bands: Sequence[str] | None = None, overwrite: bool = False, on_progress: Tick = unseen,
 ) -> Changes:  # fmt: skip
     """Compare maps of classes in the order of time and write what became what.
 
@@ -98,36 +97,42 @@ def change(
     rules, out = rules or ChangeRules(), Path(out)
     _require_probabilities(rules, prior, probabilities=probabilities or model is not None)
     shares, own = _accuracies(accuracy, len(maps)), [read_crosswalk(path) for path in crosswalks]
-    if target is not None:
-        find_target(target, tuple(way.target for way in own))  # said before images are mapped
+    files = _Files.of(out, len(maps))
+    _require_images(legends, bands, of_model=model is not None)
     mapped: MappedDates | None = None
     if model is not None:
-        from covermap.verbs.change_model import map_dates  # brings torch along, which maps need not
+        from covermap.verbs.change_model import dates_to_map  # brings torch along, which maps need not
 
-        parts = part_of(on_progress, 1, 2)
+        planned = dates_to_map(model, maps, out, rules, prior, target=target, own=own, bands=bands)
+        with no_empty(planned.folder, planned.folder.parent):
+            files.claim(planned.paths, joint=True, overwrite=overwrite)  # of OUT_maps predict does so
+            mapped = planned.map(overwrite=overwrite, on_progress=part_of(on_progress, 1, 2))
         on_progress = part_of(on_progress, 2, 2)
-        images = [split_date(str(each))[0] for each in maps]  # what they stand for in OUT_maps predict checks
-        _Files.of(out, len(maps)).claim(images, joint=True, overwrite=overwrite)
-        mapped = map_dates(
-            model, maps, out, rules, prior, own_legend=target is None and not own, overwrite=overwrite,
-            on_progress=parts,
-        )  # fmt: skip
         maps, probabilities = mapped.maps, mapped.probability is None
     pairs, notes = _pairs(maps, legends, target, own, rules)
     if mapped is not None:
-        layer = ChangeProbability(mapped.probability) if mapped.probability else None
-        pairs, notes = [replace(pair, probability=layer) for pair in pairs], (*notes, *mapped.notes)
+        pairs, notes = _of_images(pairs, mapped), (*notes, *mapped.notes)
     joint = None
     if probabilities:
         forbidden = rules.forbidden(pairs[0].legend)
         joint = Joint.of(pairs, PriorRule(prior or NO_PRIOR), forbidden, rules.tolerance)
-    files = _Files.of(out, len(maps))
     files.claim(_inputs(pairs, prior), joint=joint is not None, overwrite=overwrite)
     done = _compare(pairs, files, rules, joint, shares, overwrite=overwrite, on_progress=on_progress)
     found = replace(done, notes=(*notes, *done.notes), more_files=(*done.more_files, *(mapped.files if mapped else ())))
     if files.series is not None:
         write_text(files.series, json.dumps(plain(found.to_dict()), indent=2) + "\n")
+    if mapped is not None:
+        mapped.close()
     return found
+
+
+def _of_images(pairs: Sequence[Pair], mapped: MappedDates) -> list[Pair]:
+    """Pairs of maps by a model, with the images they are of and its own probability of change."""
+    layer = ChangeProbability(mapped.probability) if mapped.probability else None
+    names, steps = mapped.images, steps_of(len(mapped.images))
+    return [
+        replace(pair, probability=layer, images=(names[i], names[j])) for pair, (i, j) in zip(pairs, steps, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -245,6 +250,14 @@ def _require_probabilities(rules: ChangeRules, prior: str | None, *, probabiliti
             f"{idle[0]} is of probabilities, here maps are compared as they are",
             fix="add --probabilities (of maps by: covermap predict MODEL IMAGE MAP.tif --probabilities), or --model",
         )
+
+
+def _require_images(legends: Sequence[str], bands: Sequence[str] | None, *, of_model: bool) -> None:
+    """Raise ConfigError for what is of maps where a model maps images, or the other way round."""
+    if of_model and legends:
+        raise ConfigError("--legend does not go with --model: its maps are of its own legend", fix="leave it out")
+    if bands and not of_model:
+        raise ConfigError("--bands are of images that a model maps", fix="name the model: --model, or leave them out")
 
 
 def _accuracies(given: Sequence[str | float], num_maps: int) -> list[float]:

@@ -170,7 +170,7 @@ def decide_together(
     decided = [open_class_map(out) for out in outs]
     same = Crosswalk.identity(joint.legend)
     pairs = [
-        Pair(decided[i], decided[j], same, same, pair.dates, ChangeProbability(path, joint.calibrated))
+        Pair(decided[i], decided[j], same, same, pair.dates, ChangeProbability(path, joint.calibrated), pair.images)
         for (i, j), pair, path in zip(steps_of(len(outs)), joint.pairs, change, strict=True)
     ]
     return replace(joint, pairs=tuple(pairs), files=tuple(files))

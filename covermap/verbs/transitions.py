@@ -90,6 +90,13 @@ class Pair:
     two: Crosswalk
     dates: tuple[str | None, str | None] = (None, None)
     probability: ChangeProbability | None = None
+    images: tuple[str, str] | None = None
+    """What the maps are of, where `change` made them itself."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What a user knows both dates by."""
+        return self.images or (self.first.name, self.other.name)
 
     @property
     def legend(self) -> Legend:
@@ -358,6 +365,7 @@ class Change:
             "map": None if self.path is None else str(self.path),
             **{
                 key: {"path": side.name, "legend": side.legend.name, "date": self.pair.dates[n],
+                      **({"image": self.pair.images[n]} if self.pair.images else {}),
                       "route": list(way.route), "content": side.tags.get("COVERMAP_CONTENT")}
                 for key, side, way, n in sides
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import rasterio
 
 from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_config
-from covermap.core.errors import ConfigError, GridError, LabelError, ModelError, OutputError
+from covermap.core.errors import ConfigError, DataError, GridError, LabelError, ModelError, OutputError
 from covermap.core.task import Task
 from covermap.data.simulate import SceneRecipe, write_scene
 from covermap.models import read_card
+from covermap.verbs import change as change_module
 from covermap.verbs import change_model as module
 from covermap.verbs.change import change
 from covermap.verbs.change_rules import ChangeRules
+from covermap.verbs.map_job import MapJob
 from covermap.verbs.predict import predict
 from covermap.verbs.train import train
 
@@ -151,13 +154,99 @@ def test_no_image_is_written_over(segmentation, place, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.rglob("*.*")} == {"a.tif", "date_1.tif"}
 
 
+def test_what_can_be_refused_is_refused_before_mapping(
+    covermap, segmentation, place, write_tif, tmp_path: Path, monkeypatch
+) -> None:
+    def never(*_args, **_kwargs):
+        raise AssertionError("it maps already")
+
+    monkeypatch.setattr(module, "predict_dates", never)
+    out = tmp_path / "c.tif"
+    own = tmp_path / "own.yaml"
+    own.write_text("from: esa_worldcover\nto: ipcc\nclasses: {Tree cover: Forest land}\n")
+    corine = tmp_path / "other.yaml"
+    corine.write_text("name: other\nclasses: [{code: 1, name: else}]\n")
+    for odd, error, said in (
+        ({"legends": ["ipcc"]}, ConfigError, "--legend does not go with --model"),
+        ({"target": "ipcc"}, LabelError, "ipcc"),
+        ({"target": str(corine)}, LabelError, "other"),
+        ({"accuracy": [0.9]}, ConfigError, "1 accurac"),
+        ({"rules": ChangeRules(min_area="10m2")}, ConfigError, "not larger than a pixel"),
+    ):
+        with pytest.raises(error, match=said):
+            change(dated(place), out, model=segmentation, **odd)
+    bands = ["blue", "green", "red", "nir", "swir1", "swir2"]
+    at = {"gsd": 10.0, "crs": "EPSG:32633", "bands": bands}
+    far = write_tif("far.tif", np.ones((6, 64, 64), np.uint16), **at)
+    with pytest.raises(GridError, match=r"far\.tif .* does not overlap .*image_date1\.tif"):
+        change([dated(place)[0], f"{far}@2022"], out, model=segmentation)
+    nowhere = write_tif("nowhere.tif", np.ones((6, 64, 64), np.uint16), **at | {"crs": None})
+    with pytest.raises(GridError, match=r"nowhere\.tif.* CRS"):
+        change([dated(place)[0], f"{nowhere}@2022"], out, model=segmentation)
+    with pytest.raises(ConfigError, match="--bands are of images"):
+        change(["a.tif", "b.tif"], out, bands=bands)
+    (tmp_path / "c_maps").write_text("mine")
+    with pytest.raises(OutputError, match="c_maps is a file: the maps of the images"):
+        change(dated(place), out, model=segmentation)
+    assert not (tmp_path / "c.tif").exists()
+
+
+def test_nothing_is_left_of_a_damaged_model(segmentation, place, tmp_path: Path) -> None:
+    damaged = tmp_path / "model"
+    shutil.copytree(segmentation, damaged)
+    (damaged / "model.safetensors").write_bytes(b"0" * 100)
+    for paths, out in (
+        (dated(place), tmp_path / "c.tif"),
+        ([*dated(place), write_third(place, tmp_path)], tmp_path / "d"),
+    ):
+        with pytest.raises(ModelError):
+            change(paths, out, model=damaged)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "third.tif"}
+
+
+def test_maps_of_a_call_that_failed_later_are_taken_up(segmentation, place, tmp_path: Path, monkeypatch) -> None:
+    def fails(*_args, **_kwargs):
+        raise DataError("later")
+
+    out = tmp_path / "c.tif"
+    monkeypatch.setattr(change_module, "_compare", fails)
+    with pytest.raises(DataError, match="later"):
+        change(dated(place), out, model=segmentation)
+    monkeypatch.undo()
+    maps = [tmp_path / "c_maps" / f"date_{number}.tif" for number in (1, 2)]
+    before = [path.stat().st_mtime_ns for path in maps]
+    monkeypatch.setattr(MapJob, "compute", fails)
+    done = change(dated(place), out, model=segmentation, rules=ChangeRules(tolerance=1))
+    assert [path.stat().st_mtime_ns for path in maps] == before
+    assert not list(tmp_path.rglob("*.work"))
+    assert done.pairs[0].pair.names == tuple(path.split("@")[0] for path in dated(place))
+    assert json.loads((tmp_path / "c.change.json").read_text())["after"]["image"] == str(place / "image_date2.tif")
+
+
+def test_bands_of_images_that_do_not_name_them(covermap, segmentation, place, tmp_path: Path) -> None:
+    paths = []
+    for number, text in enumerate(dated(place)):
+        with rasterio.open(text.split("@")[0]) as dataset:
+            values, profile = dataset.read(), dataset.profile
+        paths.append(f"{tmp_path / f'{number}.tif'}@{DATES[number]}")
+        with rasterio.open(tmp_path / f"{number}.tif", "w", **profile | {"count": 7}) as dataset:
+            dataset.write(np.concatenate([values, values[:1]]))
+    code, _, err = covermap("change", *paths, tmp_path / "c.tif", "--model", segmentation)
+    assert code == 1
+    assert "--bands" in err
+    options = ("--model", segmentation, "--bands", "blue,green,red,nir,swir1,swir2,other")
+    code, out, err = covermap("change", *paths, tmp_path / "c.tif", *options)
+    assert code == 0, err
+    assert f"{tmp_path / '0.tif'} > {tmp_path / '1.tif'} in legend" in " ".join(out.split())
+
+
 def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path, monkeypatch) -> None:
     out = tmp_path / "out" / "c.tif"
     with pytest.raises(ConfigError, match="between two images or more, 1 is given"):
         change(dated(place)[:1], out, model=segmentation)
     with pytest.raises(ConfigError, match="is given twice"):
         change(dated(place)[:1] * 2, out, model=segmentation)
-    with pytest.raises(ConfigError, match="give the maps in the order"):
+    with pytest.raises(ConfigError, match="give the images in the order"):
         change(dated(place)[::-1], out, model=segmentation)
     with pytest.raises(LabelError):
         change(dated(place), out, model=segmentation, rules=ChangeRules(goals=("nothing",)))
