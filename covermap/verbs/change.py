@@ -19,15 +19,17 @@ With probabilities there is P(change), and with a prior the classes of all dates
 
 from __future__ import annotations
 
+import filecmp
 import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from covermap.core.crosswalk import Crosswalk, read_crosswalk
-from covermap.core.errors import ConfigError
+from covermap.core.errors import ConfigError, OutputError
 from covermap.core.output import claim, no_empty, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import plain
@@ -147,6 +149,10 @@ class _Files:
     @staticmethod
     def of(out: Path, num_dates: int) -> _Files:
         if num_dates <= 2:
+            if out.is_dir():
+                raise OutputError(
+                    f"{out} is a folder, the change between two dates is a map", fix=f"name it: {out / 'change.tif'}"
+                )
             return _Files((out,), (layer_beside(out, "before"), layer_beside(out, "after")))
         if out.suffix or out.is_file():
             raise ConfigError(
@@ -263,7 +269,10 @@ def _require_images(legends: Sequence[str], bands: Sequence[str] | None, *, of_m
 def _accuracies(given: Sequence[str | float], num_maps: int) -> list[float]:
     """One for each map, or none."""
     if given and len(given) != num_maps:
-        raise ConfigError(f"{len(given)} accuracies for {num_maps} maps", fix="give one for each map")
+        raise ConfigError(
+            f"{len(given)} {'accuracy' if len(given) == 1 else 'accuracies'} for {num_maps} maps",
+            fix="give one for each map, with commas: 0.9,0.85 or a/assessment.json,b/assessment.json",
+        )
     return [_accuracy(each) for each in given]
 
 
@@ -272,6 +281,11 @@ def _accuracy(given: str | float) -> float:
     try:
         value = float(given)
     except ValueError:
+        if not Path(str(given)).is_file():
+            raise ConfigError(
+                f"{given!r} is no share, and there is no such file",
+                fix="write shares with commas, 0.9,0.85, or name the assessment.json of each map by covermap assess",
+            ) from None
         try:
             value = float(json.loads(Path(str(given)).read_text(encoding="utf-8"))["overall"]["value"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -284,6 +298,13 @@ def _accuracy(given: str | float) -> float:
     return value
 
 
+def _is_copied(opened: Sequence[ClassMap]) -> bool:
+    """Whether two maps that are one file each have the same bytes."""
+    files = [each.files[0] for each in opened if len(each.files) == 1]
+    local = [file for file in files if Path(file).is_file()]
+    return any(filecmp.cmp(one, other, shallow=False) for one, other in combinations(local, 2))
+
+
 def _notes(opened: Sequence[ClassMap], dates: Sequence[str | None], *, by_number: bool) -> tuple[str, ...]:
     """What is to be known of the maps together."""
     found = [note for each in opened for note in each.notes]
@@ -292,6 +313,6 @@ def _notes(opened: Sequence[ClassMap], dates: Sequence[str | None], *, by_number
     if None in dates:
         found.append("not every map has a date: they are taken to be in the order of time")
     contents = [each.tags.get("COVERMAP_CONTENT") for each in opened]
-    if any(each and contents.count(each) > 1 for each in contents):
+    if any(each and contents.count(each) > 1 for each in contents) or _is_copied(opened):
         found.append("two of the maps hold the very same pixels: is one a copy of the other?")
     return tuple(found)

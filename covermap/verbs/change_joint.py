@@ -121,6 +121,7 @@ class Joint:
         """As it stands in change.json."""
         return {
             "prior": self.prior.text,
+            "apart": self.apart,
             "changed_by_prior": [prior.changed for prior in self.priors],
             "probabilities": [str(layer.path) for layer in self.layers],
         }
@@ -130,7 +131,11 @@ class Joint:
         together = (
             "the classes of all dates are decided together: change asks for more evidence than in maps of their own"
         )
-        found = ["no prior: each date has the classes of its own map" if self.apart else together]
+        alone = (
+            "no prior: each date has the classes of its own map; the probability of change is that of dates that tell "
+            "nothing of each other, which is too high where little changes"
+        )
+        found = [alone if self.apart else together]
         if self.prior.text == ESTIMATED:
             found.append(
                 "the prior is estimated as if errors of the dates were independent; one model errs alike on both, "

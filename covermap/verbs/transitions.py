@@ -283,16 +283,23 @@ class Change:
             return None
         mapped_ha, false_ha, missed_ha = self.mapped.total["area_ha"], *self.errors[:2]
         part = f" ({false_ha / mapped_ha:.0%})" if mapped_ha else ""
-        if_so = "and the probabilities calibrated" if self.is_calibrated else "and if the probabilities were calibrated"
+        alone = self.is_apart
+        dates = "the dates told nothing of each other" if alone else "errors of the dates are independent"
+        certain = "the probabilities are calibrated" if self.is_calibrated else "the probabilities were calibrated"
         says = (
             f"of the {mapped_ha:,.1f} ha mapped as change about {false_ha:,.1f} ha{part} are expected to be errors of "
-            f"the maps, and {missed_ha:,.1f} ha of change not to be in the map, if errors of the dates are independent "
-            f"{if_so}"
+            f"the maps, and {missed_ha:,.1f} ha of change not to be in the map, if {dates} and {certain}"
+            + ("; without a prior less comes out as false than is, and more as missed" if alone else "")
         )
         return {
             "mapped_ha": mapped_ha, "false_ha": false_ha, "missed_ha": missed_ha, "known_ha": self.errors.known,
             "calibrated": self.is_calibrated, "in_words": says,
         }  # fmt: skip
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether P(change) is that of dates which tell nothing of each other."""
+        return self.decision is not None and bool(self.decision["apart"])
 
     @property
     def is_calibrated(self) -> bool:
@@ -341,7 +348,7 @@ class Change:
             found.append(f"set aside as unchanged: {px:,} px, {ha:,.1f} ha, {reason}")
         if (asked := self.rules.asked(self.legend)) is not None:
             found.append(f"the map shows {int(asked.sum()):,} of {asked.size - len(asked):,} transitions; tables, all")
-        if self.expected is None and self.errors is None:
+        if self.expected is None and (self.errors is None or self.is_apart or not self.is_calibrated):
             found.append(
                 "errors of both maps add up, and all look like change: --accuracy 0.9,0.85 tells how much of it they "
                 "may make; the area of change with its interval comes from points: covermap sample, covermap assess"

@@ -283,6 +283,14 @@ def test_a_stated_legend_against_that_of_the_map_is_told(covermap, write_tif, tm
         assert "says itself that its codes mean 10 Water; " in " ".join(out.split())
 
 
+def test_a_copy_of_a_map_is_told(two, tmp_path: Path) -> None:
+    copied = tmp_path / "copy.tif"
+    copied.write_bytes(Path(two[2][0]).read_bytes())
+    done = change([two[2][0], copied], tmp_path / "c.tif", **WC)
+    assert any("is one a copy of the other" in note for note in done.notes)
+    assert not any("is one a copy of the other" in note for note in change(two[2], tmp_path / "d.tif", **WC).notes)
+
+
 def test_merges_come_first_and_questions_leave_the_tables_whole(two, tmp_path: Path) -> None:
     first, other, paths = two
     rules = ChangeRules(merge=("Woody=Tree cover,20,95",), goals=("Built-up,Woody",), origins=("40,30",))
@@ -390,12 +398,16 @@ def test_expected_false_change_stands_beside_the_measured(two, tmp_path: Path) -
     assert told["could_be_false"] == pytest.approx(min(1, expected / measured))
     assert "could be false" in told["in_words"]
     assert not any("--accuracy" in note for note in done.notes)
-    with pytest.raises(ConfigError, match="1 accuracies for 2 maps"):
+    with pytest.raises(ConfigError, match="1 accuracy for 2 maps") as caught:
         change(paths, tmp_path / "d.tif", accuracy=[0.9], **WC)
+    assert "with commas: 0.9,0.85" in caught.value.fix
     with pytest.raises(ConfigError, match="an accuracy of 90"):
         change(paths, tmp_path / "d.tif", accuracy=[90, 80], **WC)
-    with pytest.raises(ConfigError, match="neither a share nor"):
+    with pytest.raises(ConfigError, match=r"'gone\.json' is no share, and there is no such file"):
         change(paths, tmp_path / "d.tif", accuracy=["0.9", "gone.json"], **WC)
+    (tmp_path / "odd.json").write_text("{}")
+    with pytest.raises(ConfigError, match="neither a share nor"):
+        change(paths, tmp_path / "d.tif", accuracy=["0.9", str(tmp_path / "odd.json")], **WC)
 
 
 def test_tiles_are_one_map(write_tif, tmp_path: Path) -> None:
@@ -434,6 +446,9 @@ def test_refusals(write_tif, tmp_path: Path) -> None:
         change([f"{a}@2022", f"{b}@2022"], out, **WC)
     with pytest.raises(OutputError, match="is an input"):
         change([a, b], b, overwrite=True, **WC)
+    (tmp_path / "folder.tif").mkdir()
+    with pytest.raises(OutputError, match=r"folder\.tif is a folder, the change between two dates is a map"):
+        change([a, b], tmp_path / "folder.tif", overwrite=True, **WC)
     with pytest.raises(OutputError, match=r"does not end in \.tif"):
         change([a, b], tmp_path / "out", **WC)
     far = write_tif("far.tif", patches(COVER, (20, 20), 1), nodata=0, origin=(600_000, 5_000_000))

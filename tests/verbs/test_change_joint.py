@@ -165,6 +165,7 @@ def test_no_prior_is_each_date_alone(pair, tmp_path: Path) -> None:
     for path, of in zip((tmp_path / "c_before.tif", tmp_path / "c_after.tif"), maps, strict=True):
         np.testing.assert_array_equal(read(path), read(of))
     assert done.pairs[0].decision["prior"] == "none"
+    assert "without a prior less comes out as false than is" in done.pairs[0].expected_errors["in_words"]
     assert done.alone is None
     one, other = (evidence(each) for each in shares)
     one, other = one / one.sum(0), other / other.sum(0)
@@ -382,8 +383,15 @@ def test_what_is_refused(pair, write_tif, tmp_path: Path) -> None:
     wrong.write_text("before,forest,field\nforest,0.5,0.5\nfield,0,1\n")
     with pytest.raises(ConfigError, match="not one row for each class of mine: water, town"):
         change([a, b], out, probabilities=True, prior=str(wrong))
-    with pytest.raises(ConfigError, match="holds no matrix"):
+    with pytest.raises(ConfigError, match=r"there is no file .*none\.csv"):
         change([a, b], out, probabilities=True, prior=str(tmp_path / "none.csv"))
+    wrong.write_text("what")
+    with pytest.raises(ConfigError, match="not one row for each class"):
+        change([a, b], out, probabilities=True, prior=str(wrong))
+    wrong.write_text("from \\ to,class 1,class 2,total\nclass 1,5,1,6\nclass 2,0,4,4\ntotal,5,5,10\n")
+    with pytest.raises(LabelError, match=r"by number only \(class 1\)") as caught:
+        change([a, b], out, probabilities=True, prior=str(wrong))
+    assert "--legend FILE.yaml" in caught.value.fix
     for text in ("estimat", "1.5", "0", "nan", "-1"):
         with pytest.raises(ConfigError, match=r"is no prior|stays cannot be"):
             change([a, b], out, probabilities=True, prior=text)
