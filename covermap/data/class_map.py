@@ -76,9 +76,10 @@ class ClassMap:
         try:
             return read_classes(self.path, grid or self.grid, self.legend, window=window, method="nearest")
         except LabelError as error:
+            other = f"state the legend that they are of ({self.option}), or a copy of it that lists them under ignore"
             raise LabelError(
                 error.message.replace(self.path, self.name),
-                fix=f"state the legend that they are of ({self.option}), or a copy of it that lists them under ignore",
+                fix=f"leave {self.option} out: the map says itself what its codes mean" if self.notes else other,
             ) from error
 
     def blocks(self) -> Iterator[Window]:

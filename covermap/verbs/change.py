@@ -1,6 +1,7 @@
 """`change`: what became what between maps of two or more dates (post-classification comparison).
 
-    OUT.tif              code of each transition: 0 unchanged, 65535 nodata (core/from_to.py), with all side files
+    OUT.tif              code of each transition: 0 unchanged, or not what is asked for, 65535 nodata (core/from_to.py),
+                         with all side files
     OUT.transitions.csv  pixels and hectares of each pair of classes (transitions.csv for a map called change.tif)
     OUT.matrix.csv       hectares: a row for each class before, a column for each after
     OUT.classes.csv      gains, losses, net change and swap of each class

@@ -274,6 +274,11 @@ def test_a_stated_legend_against_that_of_the_map_is_told(covermap, write_tif, tm
     assert len(notes) == 2
     assert "they are read as 10 Tree cover (legend 'esa_worldcover')" in notes[0]
     assert not any("says itself" in note for note in change(paths, tmp_path / "d.tif").notes)
+    few = tmp_path / "few.yaml"
+    few.write_text("name: few\nclasses: [{code: 10, name: Forest}]\n")
+    with pytest.raises(LabelError, match="does not know: 20") as caught:
+        change(paths, tmp_path / "f.tif", legends=[str(few)])
+    assert "leave --legend out: the map says itself" in caught.value.fix
     for call in (
         ("compare", *paths, "--other-legend", "esa_worldcover", "--as", "ipcc"),
         ("legend", "apply", paths[0], tmp_path / "e.tif", "--to", "ipcc"),

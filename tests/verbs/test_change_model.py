@@ -97,7 +97,7 @@ def test_a_model_of_classes_maps_each_date(covermap, segmentation, place, tmp_pa
     assert {path.name: path.read_bytes() for path in tmp_path.glob("change*") if path.is_file()} == before
 
 
-def test_a_model_of_semantic_change_decides_itself(place, tmp_path: Path) -> None:
+def test_a_model_of_semantic_change_decides_itself(place, write_tif, tmp_path: Path) -> None:
     model = trained(place, tmp_path / "runs", "semantic_change", label="dates")
     rules = ChangeRules(confidence=0.6, tolerance=1)
     done = change(dated(place), tmp_path / "c.tif", model=model, rules=rules)
@@ -110,6 +110,8 @@ def test_a_model_of_semantic_change_decides_itself(place, tmp_path: Path) -> Non
     changed = (codes > 0) & (codes < 65535)
     assert not (changed & ((one == two) | (p < 60))).any()
     assert found.decision is None
+    assert found.pair.names == tuple(path.split("@")[0] for path in dated(place))
+    assert any("are not calibrated" in note for note in found.notes)
     assert found.errors.false_change == pytest.approx((1 - p[changed] / 100).sum() * 0.01, rel=1e-5)
     told = json.loads((tmp_path / "c.change.json").read_text())
     assert told["expected_errors"]["mapped_ha"] == pytest.approx(changed.sum() * 0.01, rel=1e-5)
@@ -124,6 +126,14 @@ def test_a_model_of_semantic_change_decides_itself(place, tmp_path: Path) -> Non
     three = [*dated(place), write_third(place, tmp_path)]
     with pytest.raises(ConfigError, match="between two dates, 3 images are given"):
         change(three, tmp_path / "three", model=model)
+    with pytest.raises(ConfigError, match="give the images in the order"):
+        change(dated(place)[::-1], tmp_path / "d.tif", model=model)
+    bands = ["blue", "green", "red", "nir", "swir1", "swir2"]
+    for crs, said in (("EPSG:32633", r"far\.tif.* does not overlap"), (None, "CRS")):
+        far = write_tif("far.tif", np.ones((6, 64, 64), np.uint16), gsd=10.0, crs=crs, bands=bands)
+        with pytest.raises(GridError, match=said):
+            change([dated(place)[0], f"{far}@2022"], tmp_path / "d.tif", model=model)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("d", "three"))]
 
 
 def write_third(place: Path, folder: Path) -> str:
