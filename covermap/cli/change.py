@@ -29,7 +29,9 @@ Own = Annotated[list[str] | None, Option("--crosswalk", help="Crosswalk of your 
 Merge = Annotated[list[str] | None, Option(help="Classes as one: 'built=low building,high building'; may be repeated.")]
 To = Annotated[str | None, Option("--to", help="Map only changes to these classes, with commas: building,road.")]
 From = Annotated[str | None, Option("--from", help="Map only changes from these classes.")]
-Binary = Annotated[bool, Option("--binary", help="The map says only 1 unchanged, 2 changed.")]
+Binary = Annotated[
+    bool, Option("--binary", help="The map says only 1 unchanged, 2 changed; with --to: 1 'not to', 2 'to'.")
+]
 MinArea = Annotated[str | None, Option(help="Patches of one change below it are unchanged: 1ha, 500m2 or 9px.")]
 Connectivity = Annotated[int, Option(help="What touches: 4 (edges) or 8 (and corners).")]
 Impossible = Annotated[
@@ -45,19 +47,29 @@ Tolerance = Annotated[
 ]
 Probabilities = Annotated[
     bool,
-    Option("--probabilities", help="Decide all dates together by the probabilities that predict wrote beside maps."),
+    Option(
+        "--probabilities",
+        help="Read the probabilities that predict wrote beside maps: a layer of the probability of change, and with "
+        "--prior all dates decided together.",
+    ),
 ]
 Prior = Annotated[
     str | None,
     Option(
-        help="How often classes change: estimate (default, from the probabilities), none (each date alone), a share "
-        "that stays (0.95), or a CSV or YAML table."
+        help="How often classes change, to decide all dates together: none (default, each date has the classes of its "
+        "map), a CSV or YAML table (matrix.csv of change between labels), a share that stays (0.95), or estimate (from "
+        "the probabilities, which have to be calibrated)."
     ),
 ]
 Confidence = Annotated[float | None, Option(help="Change of a lower probability is none: 0.8.")]
 Model = Annotated[
-    str | None, Option(help="The files are images: map them by this model of segmentation or semantic_change first.")
+    str | None,
+    Option(
+        help="The files are images: map each by this model of segmentation or semantic_change first; the maps stay in "
+        "OUT_maps/."
+    ),
 ]
+Bands = Annotated[str | None, Option(help="Names of the images' bands, where the files do not say them: blue,green.")]
 _MOST_ROWS = 15
 
 
@@ -79,6 +91,7 @@ def change(
     prior: Prior = None,
     confidence: Confidence = None,
     model: Model = None,
+    bands: Bands = None,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
@@ -91,7 +104,7 @@ def change(
     Examples: covermap change 2018.tif 2022.tif change.tif ·
     covermap change a.tif b.tif change.tif --tolerance 1 --min-area 1ha ·
     covermap change a.tif b.tif built.tif --to building,road --binary · covermap change a.tif b.tif c.tif changes/ ·
-    covermap change a.tif b.tif change.tif --probabilities --impossible 'built>*' --confidence 0.8 ·
+    covermap change a.tif b.tif change.tif --probabilities --prior labels.matrix.csv --confidence 0.8 ·
     covermap change s2_2019.tif@2019 s2_2022.tif@2022 change.tif --model runs/cover
     """
     from covermap.verbs.change import change as work
@@ -106,6 +119,7 @@ def change(
         done = work(
             files[:-1], files[-1], legends=legend or (), target=target, crosswalks=crosswalk or (), rules=rules,
             accuracy=show.listed(accuracy) or (), probabilities=probabilities, prior=prior, model=model,
+            bands=show.listed(bands),
             overwrite=overwrite, on_progress=tick,
         )  # fmt: skip
     if as_json:
@@ -138,7 +152,7 @@ def _tell_rates(title: str, rates: dict[str, Any], *, steps: bool) -> None:
 
 
 def _tell_pair(found: Change) -> None:
-    first, other = (side.name for side in (found.pair.first, found.pair.other))
+    first, other = found.pair.names
     rows = [row for row in found.transitions if row["in_map"] == "yes"]
     columns = {"code": "code", "from": "from", "to": "to", "area_ha": "ha", "share": "share"}
     shown = [[row[key] for key in columns] for row in rows[:_MOST_ROWS]]

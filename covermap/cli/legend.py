@@ -146,11 +146,17 @@ def apply(
         rows = zip(summary.legend.classes, summary.num_pixels, summary.areas_ha, strict=True)
         areas = [{"code": c.code, "class": c.name, "pixels": n, "mapped_ha": ha} for c, n, ha in rows]
         show.as_json(
-            {"files": summary.files, "route": done.crosswalk.route, "areas": areas, "no_counterpart": done.lost}
+            {
+                "files": summary.files,
+                "route": done.crosswalk.route,
+                "areas": areas,
+                "no_counterpart": done.lost,
+                "notes": [*done.notes, *summary.notes],
+            }
         )
         return
     typer.echo(f"{out}: {' > '.join(done.crosswalk.route)}")
     for each in done.lost:
         typer.echo(f"no counterpart: {each['code']} {each['name']}, {each['pixels']:,} px are nodata")
-    for note in summary.notes:
+    for note in (*done.notes, *summary.notes):
         typer.echo(f"note: {note}")

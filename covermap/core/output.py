@@ -125,6 +125,19 @@ def only_with(*companions: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def no_empty(*folders: Path) -> Iterator[None]:
+    """Folders that were not there before go again, the inner ones first, where the block fails and they are empty."""
+    new = [folder for folder in folders if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 def require_tif(path: Path) -> None:
     """Raise OutputError for a map that is not called as a GeoTIFF."""
     if path.suffix.lower() not in (".tif", ".tiff"):

@@ -140,6 +140,7 @@ _ALIASES = {
     "rededge071": "rededge1", "rededge075": "rededge2", "rededge078": "rededge3", "re1": "rededge1",
     "re2": "rededge2", "re3": "rededge3", "dem": "elevation", "height": "elevation", "altitude": "elevation",
 }  # fmt: skip
+_SENTINEL2_ALONE = {"b8a", "b12"}
 VOCABULARY: tuple[str, ...] = (
     *dict.fromkeys(band.name for sensor in SENSORS.values() for band in sensor.bands),
     *("hh", "hv", "slope", "ndvi"),
@@ -174,13 +175,14 @@ def common_name(name: str, sensor: Sensor | None = None) -> str:
     whole = look_up(name)
     if whole:
         return whole
-    meant = {found for part in re.split(r"[\s_\-.:/()]+", name) if (found := look_up(part))}
+    meant = {found for part in _parts(name) if (found := look_up(part))}
     return meant.pop() if len(meant) == 1 else name.strip().lower()
 
 
 def name_bands(names: Iterable[str], *, sensor: Sensor | None, where: str) -> tuple[str, ...]:
-    """Common names of a file's bands in file order; raises BandError if two bands get one name."""
+    """Common names of a file's bands in file order; raises BandError if two get one name, or they are Sentinel-2's."""
     given = list(names)
+    _require_own(given, sensor, where)
     common = tuple(common_name(name, sensor) for name in given)
     double = sorted({name for name in common if common.count(name) > 1})
     if double:
@@ -189,6 +191,21 @@ def name_bands(names: Iterable[str], *, sensor: Sensor | None, where: str) -> tu
             fix="name each band once, in file order: bands: [blue, green, red, ...]",
         )
     return common
+
+
+def _require_own(names: Sequence[str], sensor: Sensor | None, where: str) -> None:
+    """Raise BandError for numbers that only Sentinel-2 has, where those that others have too would mean other bands."""
+    if sensor is None or sensor.common_name("B2") is None or sensor.common_name("B12"):
+        return
+    if found := [name for name in names if {*map(_squeeze, _parts(name))} & _SENTINEL2_ALONE]:
+        raise BandError(
+            f"{where} has bands {', '.join(found)}: these are of Sentinel-2, it was to be read as {sensor.title}",
+            fix=f"give images of {sensor.name}; if they are, name the bands: {', '.join(sensor.band_names)}",
+        )
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"[\s_\-.:/()]+", name) if part]
 
 
 def pick_bands(

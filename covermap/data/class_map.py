@@ -27,13 +27,17 @@ HISTORY = "COVERMAP_HISTORY"
 """Tag with all steps that made a map of another, oldest first, as JSON."""
 _TIFFS = (".tif", ".tiff")
 _BLOCK_PX = 512
+_SHOWN = 4
 _LOOK_AT = 8
 """One block of so many is looked at where a legend is only to be suggested."""
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """path: what opens it (of tiles the text of a VRT). name: what messages call it. tags: those of all files alike."""
+    """path: what opens it (of tiles the text of a VRT). name: what messages call it. tags: those of all files alike.
+
+    inferred: whether nobody says what its codes mean, so that the legend is that of the numbers it holds.
+    """
 
     path: str
     name: str
@@ -42,6 +46,22 @@ class ClassMap:
     files: tuple[str, ...]
     tags: Mapping[str, str]
     option: str = "--legend"
+    inferred: bool = False
+
+    @property
+    def notes(self) -> list[str]:
+        """Where the legend that was stated contradicts the map's own."""
+        own = legend_of_map(self.files[0])
+        here = dict(zip(self.legend.codes, self.legend.names, strict=True))
+        odd = [c for c in own.classes if here.get(c.code, c.name).lower() != c.name.lower()] if own else []
+        if not odd:
+            return []
+        listed = ", ".join(f"{c.code} {c.name}" for c in odd[:_SHOWN]) + (", ..." if len(odd) > _SHOWN else "")
+        read = ", ".join(f"{c.code} {here[c.code]}" for c in odd[:_SHOWN]) + (", ..." if len(odd) > _SHOWN else "")
+        return [
+            f"{self.name} says itself that its codes mean {listed}; as {self.option} asks for, they are read as {read} "
+            f"(legend {self.legend.name!r}): leave {self.option} out where the map is right"
+        ]
 
     @property
     def date(self) -> str | None:
@@ -56,9 +76,10 @@ class ClassMap:
         try:
             return read_classes(self.path, grid or self.grid, self.legend, window=window, method="nearest")
         except LabelError as error:
+            other = f"state the legend that they are of ({self.option}), or a copy of it that lists them under ignore"
             raise LabelError(
                 error.message.replace(self.path, self.name),
-                fix=f"state the legend that they are of ({self.option}), or a copy of it that lists them under ignore",
+                fix=f"leave {self.option} out: the map says itself what its codes mean" if self.notes else other,
             ) from error
 
     def blocks(self) -> Iterator[Window]:
@@ -101,6 +122,7 @@ def open_class_map(
             f"{path} holds changes between {k} classes, more of them than a legend has classes",
             fix="make a map of fewer: covermap change A B OUT.tif --binary, or --to CLASS, or --as a coarser legend",
         )
+    inferred = known is None
     known = known or (infer_legend(opened) if infer else None)
     if known is None:
         raise LabelError(f"{path} does not say what its codes mean", fix=_candidates(opened, option))
@@ -110,7 +132,7 @@ def open_class_map(
             f"{path} says that {dataset.nodata:g} is nodata, legend {known.name!r} that it is {name!r}",
             fix="if it is the class, take the tag away: gdal_edit.py -unsetnodata FILE; else state another legend",
         )
-    return ClassMap(opened, str(path), known, grid_of(dataset), tuple(files), tags, option)
+    return ClassMap(opened, str(path), known, grid_of(dataset), tuple(files), tags, option, inferred)
 
 
 def _files(path: Path) -> list[str]:
@@ -198,13 +220,18 @@ def find_target(name: str, known: tuple[Legend, ...]) -> Legend:
 
 def require_same_place(first: ClassMap, second: ClassMap) -> None:
     """Raise GridError where two maps do not lie on the same ground."""
-    require_crs_on_both(second.grid.crs, first.grid.crs, second.name)
-    together = second.grid.overlap(first.grid) > 0
-    if first.grid.crs is None:
-        together = second.grid.has_extent_of(first.grid)
+    require_same_ground(first.grid, first.name, second.grid, second.name)
+
+
+def require_same_ground(first: Grid, name: str, second: Grid, other: str) -> None:
+    """Raise GridError where two rasters, with their names, do not lie on the same ground."""
+    require_crs_on_both(second.crs, first.crs, other)
+    together = second.overlap(first) > 0
+    if first.crs is None:
+        together = second.has_extent_of(first)
     if not together:
-        why = "" if first.grid.crs else " (without a CRS their corners must be the same)"
+        why = "" if first.crs else " (without a CRS their corners must be the same)"
         raise GridError(
-            f"{second.name} ({second.grid.describe()}) does not overlap {first.name} ({first.grid.describe()}){why}",
+            f"{other} ({second.describe()}) does not overlap {name} ({first.describe()}){why}",
             fix="check the place and the CRS of both: covermap info FILE",
         )

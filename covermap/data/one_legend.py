@@ -27,11 +27,26 @@ def ways_to_one_legend(
         return [Crosswalk.identity(union).of(legend) for legend in legends]
     if target is not None:
         find_target(target, tuple(one.target for one in own))  # says so where there is no such legend
+    elif (union := _union(maps)) is not None:
+        legend_to_compare_in(union, own=own)
     first, _ = meet(legends[0], legends[-1], own=own, target=target)
     pairs = [meet(legends[0], legend, own=own, target=first.target.name) for legend in legends[1:]]
     goal = max((way.target for pair in pairs for way in pair), key=len)
     ways = [pairs[0][0], *(other for _, other in pairs)]
     return [Crosswalk(w.source, goal, w.codes, w.basis, w.notes, w.route, w.whole) for w in ways]
+
+
+def legend_to_compare_in(legend: Legend, *, target: str | None = None, own: Sequence[Crosswalk] = ()) -> Legend:
+    """That in which `ways_to_one_legend` compares maps that all are of one legend; raises LabelError."""
+    if target is None and not own:
+        return legend
+    if target is None:
+        raise LabelError(
+            f"all maps are of legend {legend.name!r}, a crosswalk alone brings them to no other",
+            fix=f"say to which: --as {own[0].target.name}, or leave --crosswalk out",
+        )
+    find_target(target, tuple(one.target for one in own))
+    return meet(legend, legend, own=own, target=target)[0].target
 
 
 def _union(maps: Sequence[ClassMap]) -> Legend | None:
@@ -43,8 +58,8 @@ def _union(maps: Sequence[ClassMap]) -> Legend | None:
     if {(c.code, c.name.lower()) for c in largest.classes} == union:
         return largest
     known = len({code for code, _ in union}) == len(union) == len({name for _, name in union})
-    unstated = all("COVERMAP_LEGEND" not in each.tags for each in maps)
-    if not known or not (unstated or len({legend.name for legend in legends}) == 1):
+    inferred = all(each.inferred for each in maps)
+    if not known or not (inferred or len({legend.name for legend in legends}) == 1):
         return None
     if len(union) > 254:
         raise LabelError(

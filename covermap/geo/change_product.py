@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ BINARY = Legend(
     "binary_change", (LandClass(1, "unchanged", UNCHANGED_COLOUR), LandClass(2, "changed", "#d7191c")), nodata=0
 )
 """Numbered as maps of events are."""
+UNASKED = BINARY.names[0], BINARY.names[1]
+"""What the classes are called where nothing is asked: with a question what is left is not all unchanged."""
 _MOST = 254
 FROM_TO = "COVERMAP_FROM_TO"
 """Tag with the legend of a change map's classes, as JSON."""
@@ -32,32 +35,35 @@ def finish_change(
     plain: Path, out: Path, pixels: npt.NDArray[np.int64], hectares: npt.NDArray[np.float64], codes_of: FromTo,
     content: str, *, compared: Mapping[str, float], num_nodata: int, binary: bool,
     date: str | None, derived_from: Sequence[str], tables: Mapping[str, Path], rules: Mapping[str, Any],
-    layers: Mapping[str, Path],
+    layers: Mapping[str, Path], answers: tuple[str, str] = UNASKED,
 ) -> tuple[Path, ...]:  # fmt: skip
     """Turn a plain raster of codes (or of BINARY), which is used up, into the change map `out`; gives all files.
 
     pixels, hectares (K, K): of the transitions in it. compared: pixels and area_ha of all that was compared. content:
-    SHA-256 of the codes. tables, layers: CSV files and rasters that are written already.
+    SHA-256 of the codes. tables, layers: CSV files and rasters that are written already. answers: what the rest is
+    called and, in a map of BINARY, what is shown.
     """
     changed = int(pixels.sum()), float(hectares.sum())
     rest = int(compared["pixels"]) - changed[0], max(0.0, compared["area_ha"] - changed[1])
     found = [each for each in codes_of.transitions() if pixels[codes_of.pair(each.code)]]
     if binary:
+        named = zip(BINARY.classes, answers, strict=True)
+        classes = tuple(replace(each, name=name) for each, name in named)
+        legend: Legend | None = replace(BINARY, classes=classes)
         table = CodeTable(
-            BINARY.classes, BINARY.map_nodata, "uint8", (rest[0], changed[0]), (rest[1], changed[1]), num_nodata,
+            classes, BINARY.map_nodata, "uint8", (rest[0], changed[0]), (rest[1], changed[1]), num_nodata,
             content, band="change", title="Change",
         )  # fmt: skip
-        legend: Legend | None = BINARY
     else:
         at = [codes_of.pair(each.code) for each in found]
-        classes = _classes(found)
+        classes = _classes(found, answers[0])
         table = CodeTable(
             classes, NODATA, "uint16", (rest[0], *(int(pixels[ab]) for ab in at)),
             (rest[1], *(float(hectares[ab]) for ab in at)), num_nodata, content,
             {"From": ["", *(t.before.name for t in found)], "To": ["", *(t.after.name for t in found)]},
             "change", "Transitions between classes",
         )  # fmt: skip
-        every = _classes(codes_of.transitions()) if codes_of.num_codes <= _MOST else classes
+        every = _classes(codes_of.transitions(), answers[0]) if codes_of.num_codes <= _MOST else classes
         name = f"{codes_of.legend.name}_change"
         legend = Legend(name, every, nodata=NODATA) if len(every) <= _MOST else None
     tags = {FROM_TO: json.dumps(codes_of.legend.to_dict()), "COVERMAP_CHANGE": json.dumps(dict(rules))}
@@ -68,6 +74,6 @@ def finish_change(
     return files
 
 
-def _classes(transitions: Sequence[Any]) -> tuple[LandClass, ...]:
+def _classes(transitions: Sequence[Any], rest: str) -> tuple[LandClass, ...]:
     named = (LandClass(each.code, each.name, each.colour) for each in transitions)
-    return LandClass(UNCHANGED, "unchanged", UNCHANGED_COLOUR), *named
+    return LandClass(UNCHANGED, rest, UNCHANGED_COLOUR), *named

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,8 @@ class TransitionPrior:
         ConfigError, LabelError (unknown names).
         """
         path = Path(path)
+        if not path.is_file():
+            raise ConfigError(f"there is no file {path}", fix="name the table of transitions, or leave --prior out")
         try:
             text = path.read_text(encoding="utf-8-sig")
             rows = _yaml_rows(text) if path.suffix.lower() in (".yaml", ".yml") else _csv_rows(text)
@@ -155,7 +158,13 @@ class TransitionPrior:
             for shares, each in zip((before, after), held, strict=True):
                 for name, value in each.items():
                     shares[legend.index_of(name)] = float(value)
-        except LabelError:
+        except LabelError as error:
+            if by_number := [name for name, _ in rows if re.fullmatch(r"class \d+", name)]:
+                raise LabelError(
+                    f"{path} knows classes by number only ({by_number[0]}): the maps that it is of do not say what "
+                    f"their codes mean, here classes are {', '.join(legend.names[:5])}",
+                    fix="make it again with their legend: covermap change A B OUT.tif --legend FILE.yaml",
+                ) from error
             raise
         except (OSError, yaml.YAMLError, csv.Error, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(

@@ -114,12 +114,12 @@ class Comparison:
     def estimate(self) -> dict[str, Any] | None:
         """Change as a whole, by the sample: mapped, estimated and true hectares; None without a current assessment.
 
-        It is what is not unchanged, so its interval is as wide as that of `unchanged`.
+        It is all but the rest, so its interval is as wide as that of it.
         """
         one = self.assessed
         if one is None or not one.is_current:
             return None
-        rest = next(row for row in one.found["areas"] if row["name"] == _REST)
+        rest = _rest(one.found)
         total = one.found["total_ha"]
         turned = {key: None if rest[other] is None else total - rest[other]
                   for key, other in (("mapped_ha", "mapped_ha"), ("area_ha", "area_ha"), ("true_ha", "true_ha"),
@@ -127,13 +127,15 @@ class Comparison:
         return {**turned, "ci95_ha": rest["ci95_ha"], "is_apart": is_apart(turned), **_accuracies(one.found)}
 
 
-_REST = BINARY.names[0]
-"""What maps of both kinds call what is no change."""
+def _rest(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of what the map does not show as change: in maps of both kinds it has the lowest code."""
+    return dict(min(found["areas"], key=lambda row: row["code"]))
 
 
 def _accuracies(found: Mapping[str, Any]) -> dict[str, Any]:
     """User's and producer's accuracy of change, where the map has one class of it."""
-    changed = [row["code"] for row in found["areas"] if row["name"] != _REST]
+    rest = _rest(found)["code"]
+    changed = [row["code"] for row in found["areas"] if row["code"] != rest]
     if len(changed) != 1:
         return {"users": None, "producers": None}
     return {key: next(row for row in found[key] if row["code"] == changed[0]) for key in ("users", "producers")}

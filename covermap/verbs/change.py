@@ -1,6 +1,7 @@
 """`change`: what became what between maps of two or more dates (post-classification comparison).
 
-    OUT.tif              code of each transition: 0 unchanged, 65535 nodata (core/from_to.py), with all side files
+    OUT.tif              code of each transition: 0 unchanged, or not what is asked for, 65535 nodata (core/from_to.py),
+                         with all side files
     OUT.transitions.csv  pixels and hectares of each pair of classes (transitions.csv for a map called change.tif)
     OUT.matrix.csv       hectares: a row for each class before, a column for each after
     OUT.classes.csv      gains, losses, net change and swap of each class
@@ -9,9 +10,9 @@
 Of three or more maps OUT is a folder: change_1_2.tif, change_2_3.tif, ... and, from the first to the last,
 change_1_3.tif, each with these files; trajectories.csv has every sequence of classes, series.json how steady they are.
 
-With probabilities the classes of all dates are decided together, and there are more files:
+With probabilities there is P(change), and with a prior the classes of all dates are decided together. More files then:
 
-    OUT_before.tif, OUT_after.tif  the classes that were decided, as maps (of more dates date_1.tif, date_2.tif, ...)
+    OUT_before.tif, OUT_after.tif  the classes that are compared, as maps (of more dates date_1.tif, date_2.tif, ...)
     OUT_probability.tif            probability of change in percent
     OUT.prior.csv                  the prior, shares of pairs of classes; --prior reads it (prior.csv for change.tif)
     OUT_maps/                      with a model: its maps of the images (of more dates maps/ in the folder)
@@ -19,24 +20,25 @@ With probabilities the classes of all dates are decided together, and there are 
 
 from __future__ import annotations
 
+import filecmp
 import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covermap.core.config import split_date
 from covermap.core.crosswalk import Crosswalk, read_crosswalk
-from covermap.core.errors import ConfigError
-from covermap.core.output import claim, only_with, require_no_input, write_text
+from covermap.core.errors import ConfigError, OutputError
+from covermap.core.output import claim, no_empty, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import plain
-from covermap.data.class_map import ClassMap, find_target, require_same_place
+from covermap.data.class_map import ClassMap, require_same_place
 from covermap.data.one_legend import ways_to_one_legend
 from covermap.geo.products import layer_beside, names_beside
 from covermap.metrics.temporal import Violations
-from covermap.verbs.change_joint import ESTIMATED, Joint, PriorRule, decide_together, remove_decided
+from covermap.verbs.change_joint import NO_PRIOR, Joint, PriorRule, decide_together, remove_decided
 from covermap.verbs.change_maps import open_maps, says
 from covermap.verbs.change_pair import before_decision, claimed, compare_pair, part_of
 from covermap.verbs.change_rules import ChangeRules
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Changes:
     """The change between neighbouring dates, then from the first to the last; with three dates or more also the
-    sequences of classes, alone: those of the maps before they were decided together. notes: of all. contradictions: of
+    sequences of classes, alone: those of the maps, where they were decided together. notes: of all. contradictions: of
     three dates, between the change maps of both steps and of the whole.
     """
 
@@ -81,53 +83,59 @@ class Changes:
 def change(
     maps: Sequence[str | Path], out: str | Path, *, legends: Sequence[str] = (), target: str | None = None,
     crosswalks: Sequence[str | Path] = (), rules: ChangeRules | None = None, accuracy: Sequence[str | float] = (),
-    probabilities: bool = False, prior: str | None = None, model: str | Path | None = None, overwrite: bool = False,
-    on_progress: Tick = unseen,
+    probabilities: bool = False, prior: str | None = None, model: str | Path | None = None,
+    bands: Sequence[str] | None = None, overwrite: bool = False, on_progress: Tick = unseen,
 ) -> Changes:  # fmt: skip
     """Compare maps of classes in the order of time and write what became what.
 
     maps: files, or folders of the tiles of one; PATH@DATE states a date; images, if a model maps them. out: the map; of
     three or more a folder. legends: of maps that do not say theirs, one for all or one each. target, crosswalks: the
     legend to compare in, and ways of one's own, for maps of different legends. accuracy: overall accuracy of each map,
-    a share or the assessment.json of `assess`. probabilities: decide the classes of all dates together, by the layers
-    beside the maps; prior: see change_joint.PriorRule. Maps lie on the grid of the first by nearest neighbour. Memory:
-    some windows of 2 million pixels; with rules.min_area strips of 4 million and about 50 bytes for each patch of
-    change. Raises ConfigError, DataError, GridError (no overlap, no CRS on one side), LabelError, ModelError,
-    OutputError.
+    a share or the assessment.json of `assess`. probabilities: read the layers beside the maps, for the probability of
+    change; prior: by it the classes of all dates are decided together, see change_joint.PriorRule. Maps lie on the grid
+    of the first by nearest neighbour. Memory: some windows of 2 million pixels; with rules.min_area strips of 4 million
+    and about 50 bytes for each patch of change. Raises ConfigError, DataError, GridError (no overlap, no CRS on one
+    side), LabelError, ModelError, OutputError.
     """
     rules, out = rules or ChangeRules(), Path(out)
     _require_probabilities(rules, prior, probabilities=probabilities or model is not None)
     shares, own = _accuracies(accuracy, len(maps)), [read_crosswalk(path) for path in crosswalks]
-    if target is not None:
-        find_target(target, tuple(way.target for way in own))  # said before images are mapped
+    files = _Files.of(out, len(maps))
+    _require_images(legends, bands, of_model=model is not None)
     mapped: MappedDates | None = None
     if model is not None:
-        from covermap.verbs.change_model import map_dates  # brings torch along, which maps need not
+        from covermap.verbs.change_model import dates_to_map  # brings torch along, which maps need not
 
-        parts = part_of(on_progress, 1, 2)
+        planned = dates_to_map(model, maps, out, rules, prior, target=target, own=own, bands=bands)
+        with no_empty(planned.folder, planned.folder.parent):
+            files.claim(planned.paths, joint=True, overwrite=overwrite)  # of OUT_maps predict does so
+            mapped = planned.map(overwrite=overwrite, on_progress=part_of(on_progress, 1, 2))
         on_progress = part_of(on_progress, 2, 2)
-        images = [split_date(str(each))[0] for each in maps]  # what they stand for in OUT_maps predict checks
-        _Files.of(out, len(maps)).claim(images, joint=True, overwrite=overwrite)
-        mapped = map_dates(
-            model, maps, out, rules, prior, own_legend=target is None and not own, overwrite=overwrite,
-            on_progress=parts,
-        )  # fmt: skip
         maps, probabilities = mapped.maps, mapped.probability is None
     pairs, notes = _pairs(maps, legends, target, own, rules)
     if mapped is not None:
-        layer = ChangeProbability(mapped.probability) if mapped.probability else None
-        pairs, notes = [replace(pair, probability=layer) for pair in pairs], (*notes, *mapped.notes)
+        pairs, notes = _of_images(pairs, mapped), (*notes, *mapped.notes)
     joint = None
     if probabilities:
         forbidden = rules.forbidden(pairs[0].legend)
-        joint = Joint.of(pairs, PriorRule(prior or ESTIMATED), forbidden, rules.tolerance)
-    files = _Files.of(out, len(maps))
+        joint = Joint.of(pairs, PriorRule(prior or NO_PRIOR), forbidden, rules.tolerance)
     files.claim(_inputs(pairs, prior), joint=joint is not None, overwrite=overwrite)
     done = _compare(pairs, files, rules, joint, shares, overwrite=overwrite, on_progress=on_progress)
     found = replace(done, notes=(*notes, *done.notes), more_files=(*done.more_files, *(mapped.files if mapped else ())))
     if files.series is not None:
         write_text(files.series, json.dumps(plain(found.to_dict()), indent=2) + "\n")
+    if mapped is not None:
+        mapped.close()
     return found
+
+
+def _of_images(pairs: Sequence[Pair], mapped: MappedDates) -> list[Pair]:
+    """Pairs of maps by a model, with the images they are of and its own probability of change."""
+    layer = ChangeProbability(mapped.probability) if mapped.probability else None
+    names, steps = mapped.images, steps_of(len(mapped.images))
+    return [
+        replace(pair, probability=layer, images=(names[i], names[j])) for pair, (i, j) in zip(pairs, steps, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,10 @@ class _Files:
     @staticmethod
     def of(out: Path, num_dates: int) -> _Files:
         if num_dates <= 2:
+            if out.is_dir():
+                raise OutputError(
+                    f"{out} is a folder, the change between two dates is a map", fix=f"name it: {out / 'change.tif'}"
+                )
             return _Files((out,), (layer_beside(out, "before"), layer_beside(out, "after")))
         if out.suffix or out.is_file():
             raise ConfigError(
@@ -182,12 +194,12 @@ def _compare(
     before = [before_decision(pair) if joint else None for pair in pairs]
     with tempfile.TemporaryDirectory(dir=files.changes[0].parent, prefix=".change.") as folder:
         if joint is not None:
-            alone = find_trajectories(*_maps_and_ways(pairs), forbidden)
+            alone = None if joint.apart else find_trajectories(*_maps_and_ways(pairs), forbidden)
             joint = decide_together(joint, files.dates, Path(folder), on_progress=part_of(on_progress, 1, parts))
             pairs, more, notes = joint.pairs, [*joint.files, *files.priors], joint.notes(rules.confidence)
             told = {"maps": files.dates, "prior_tables": files.priors}
             decision = {key: [*map(str, paths)] for key, paths in told.items()}
-            decision |= {**joint.to_dict(), "alone": alone.rates}
+            decision |= {**joint.to_dict(), **({"alone": alone.rates} if alone else {})}
             for path, prior in zip(files.priors, joint.priors, strict=True):
                 write_text(path, prior.csv(joint.legend))
         with only_with(*more):
@@ -247,10 +259,21 @@ def _require_probabilities(rules: ChangeRules, prior: str | None, *, probabiliti
         )
 
 
+def _require_images(legends: Sequence[str], bands: Sequence[str] | None, *, of_model: bool) -> None:
+    """Raise ConfigError for what is of maps where a model maps images, or the other way round."""
+    if of_model and legends:
+        raise ConfigError("--legend does not go with --model: its maps are of its own legend", fix="leave it out")
+    if bands and not of_model:
+        raise ConfigError("--bands are of images that a model maps", fix="name the model: --model, or leave them out")
+
+
 def _accuracies(given: Sequence[str | float], num_maps: int) -> list[float]:
     """One for each map, or none."""
     if given and len(given) != num_maps:
-        raise ConfigError(f"{len(given)} accuracies for {num_maps} maps", fix="give one for each map")
+        raise ConfigError(
+            f"{len(given)} {'accuracy' if len(given) == 1 else 'accuracies'} for {num_maps} maps",
+            fix="give one for each map, with commas: 0.9,0.85 or a/assessment.json,b/assessment.json",
+        )
     return [_accuracy(each) for each in given]
 
 
@@ -259,6 +282,11 @@ def _accuracy(given: str | float) -> float:
     try:
         value = float(given)
     except ValueError:
+        if not Path(str(given)).is_file():
+            raise ConfigError(
+                f"{given!r} is no share, and there is no such file",
+                fix="write shares with commas, 0.9,0.85, or name the assessment.json of each map by covermap assess",
+            ) from None
         try:
             value = float(json.loads(Path(str(given)).read_text(encoding="utf-8"))["overall"]["value"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -271,14 +299,21 @@ def _accuracy(given: str | float) -> float:
     return value
 
 
+def _is_copied(opened: Sequence[ClassMap]) -> bool:
+    """Whether two maps that are one file each have the same bytes."""
+    files = [each.files[0] for each in opened if len(each.files) == 1]
+    local = [file for file in files if Path(file).is_file()]
+    return any(filecmp.cmp(one, other, shallow=False) for one, other in combinations(local, 2))
+
+
 def _notes(opened: Sequence[ClassMap], dates: Sequence[str | None], *, by_number: bool) -> tuple[str, ...]:
     """What is to be known of the maps together."""
-    found = []
+    found = [note for each in opened for note in each.notes]
     if by_number:
         found.append("no map says what its codes mean: the same number is taken for the same class")
     if None in dates:
         found.append("not every map has a date: they are taken to be in the order of time")
     contents = [each.tags.get("COVERMAP_CONTENT") for each in opened]
-    if any(each and contents.count(each) > 1 for each in contents):
+    if any(each and contents.count(each) > 1 for each in contents) or _is_copied(opened):
         found.append("two of the maps hold the very same pixels: is one a copy of the other?")
     return tuple(found)

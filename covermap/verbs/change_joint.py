@@ -1,7 +1,7 @@
 """The classes of several dates decided together, from the layers of probabilities beside maps: what `change` compares.
 
 Two passes: a sample of windows for the prior of transitions, then all windows for classes and P(change). Nothing
-depends on the windows.
+depends on the windows. Without a prior the maps' own classes stay, and P(change) comes beside them.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from covermap.ml.transitions import TransitionPrior
 from covermap.verbs.transitions import ChangeProbability, Pair, sides, steps_of
 
 ESTIMATED, NO_PRIOR = "estimate", "none"
+TEMPERATURE = "COVERMAP_TEMPERATURE"
+"""Tag of maps whose model's probabilities are calibrated by one."""
 _SIDE_PX = 512
 _POSTERIOR = 1 << 23
 """Numbers of the posteriors of a window, at most."""
@@ -49,9 +51,9 @@ Shares = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class PriorRule:
-    """Where the prior of transitions comes from: estimate, none, a share of pixels that stay, or a file."""
+    """Where the prior of transitions comes from: none (each date alone), estimate, a share that stays, or a file."""
 
-    text: str = ESTIMATED
+    text: str = NO_PRIOR
 
     def read(self, legend: Legend) -> TransitionPrior | float | None:
         """The prior of a file, the share that stays, an even prior; None: to be estimated. Raises ConfigError."""
@@ -102,6 +104,16 @@ class Joint:
         return self.pairs[0].legend
 
     @property
+    def apart(self) -> bool:
+        """Whether no date says anything of another: each keeps the classes of its map."""
+        return self.prior.text == NO_PRIOR and not self.forbidden.any()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether every map tells of a temperature that its model was given on labels."""
+        return all(TEMPERATURE in side.map.tags for side in sides(self.pairs))
+
+    @property
     def grid(self) -> Grid:
         return self.pairs[0].grid
 
@@ -109,15 +121,21 @@ class Joint:
         """As it stands in change.json."""
         return {
             "prior": self.prior.text,
+            "apart": self.apart,
             "changed_by_prior": [prior.changed for prior in self.priors],
             "probabilities": [str(layer.path) for layer in self.layers],
         }
 
     def notes(self, confidence: float | None) -> list[str]:
         """What has to be known of the decision; confidence: that is asked of a change."""
-        found = [
+        together = (
             "the classes of all dates are decided together: change asks for more evidence than in maps of their own"
-        ]
+        )
+        alone = (
+            "no prior: each date has the classes of its own map; the probability of change is that of dates that tell "
+            "nothing of each other, which is too high where little changes"
+        )
+        found = [alone if self.apart else together]
         if self.prior.text == ESTIMATED:
             found.append(
                 "the prior is estimated as if errors of the dates were independent; one model errs alike on both, "
@@ -157,7 +175,7 @@ def decide_together(
     decided = [open_class_map(out) for out in outs]
     same = Crosswalk.identity(joint.legend)
     pairs = [
-        Pair(decided[i], decided[j], same, same, pair.dates, ChangeProbability(path))
+        Pair(decided[i], decided[j], same, same, pair.dates, ChangeProbability(path, joint.calibrated), pair.images)
         for (i, j), pair, path in zip(steps_of(len(outs)), joint.pairs, change, strict=True)
     ]
     return replace(joint, pairs=tuple(pairs), files=tuple(files))
@@ -201,11 +219,16 @@ def _write(joint: Joint, plain: Sequence[Path], change: Sequence[Path], on_progr
 
     def look(window: Window) -> list[npt.NDArray[Any]]:
         shares = [layer.read(window, grid) for layer in joint.layers]
+        classes: tuple[npt.NDArray[np.uint8], ...]
         if len(shares) == 2:
             pair = decide_pair(shares[0], shares[1], joint.priors[0])
-            return [legend.decode(pair.before), legend.decode(pair.after), pair.change]
-        series = decide_series(shares, joint.priors)
-        return [*(legend.decode(index) for index in series.classes), *series.change, series.overall]
+            classes, change = (pair.before, pair.after), [pair.change]
+        else:
+            series = decide_series(shares, joint.priors)
+            classes, change = tuple(series.classes), [*series.change, series.overall]
+        if joint.apart:  # shares are rounded: of two alike only the map knows which was larger
+            classes = tuple(side.way.table[side.map.read(window, grid)] for side in sides(joint.pairs))
+        return [*map(legend.decode, classes), *change]
 
     with ExitStack() as stack:
         for writer in writers:

@@ -24,7 +24,7 @@ def require_dates(given: Sequence[str], what: str = "maps") -> list[tuple[str, s
     places = [Path(path).resolve() for path, _ in stated]
     if double := next((path for (path, _), place in zip(stated, places, strict=True) if places.count(place) > 1), None):
         raise ConfigError(f"{double} is given twice", fix=f"name the {what.removesuffix('s')} of another date")
-    _require_order([path for path, _ in stated], [date for _, date in stated])
+    require_order([path for path, _ in stated], [date for _, date in stated], what)
     return stated
 
 
@@ -43,7 +43,7 @@ def open_maps(maps: Sequence[str | Path], legends: Sequence[str]) -> tuple[list[
             fix="state the legend: --legend NAME (or a file), once for all maps or once for each",
         )
     dates = [date or each.date for (_, date), each in zip(stated, opened, strict=True)]
-    _require_order(paths, dates)
+    require_order(paths, dates)
     return opened, dates
 
 
@@ -70,17 +70,17 @@ def _open_one(path: str, legend: str | None) -> ClassMap:
         raise
 
 
-def _require_order(paths: Sequence[str], dates: Sequence[str | None]) -> None:
+def require_order(paths: Sequence[str], dates: Sequence[str | None], what: str = "maps") -> None:
     """Raise ConfigError where the dates that are known do not rise."""
     known = [(path, date, parse_date(date)) for path, date in zip(paths, dates, strict=True) if date]
     for (path, date, span), (other, later, then) in pairwise(known):
         if span == then:
             raise ConfigError(
                 f"{path} and {other} are both of {date}",
-                fix="give maps of two dates, or state the right ones: A.tif@2018 B.tif@2022; two maps of one date are "
-                "compared by: covermap compare",
+                fix=f"give {what} of two dates, or state the right ones: A.tif@2018 B.tif@2022"
+                + ("; two maps of one date are compared by: covermap compare" if what == "maps" else ""),
             )
         if span > then:
             raise ConfigError(
-                f"{path} is of {date}, after {other} of {later}", fix="give the maps in the order of their dates"
+                f"{path} is of {date}, after {other} of {later}", fix=f"give the {what} in the order of their dates"
             )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from covermap.card import ModelCard
 from covermap.core.config import ImageConfig
-from covermap.core.errors import ConfigError, ModelError
+from covermap.core.crosswalk import Crosswalk
+from covermap.core.errors import ConfigError, ModelError, OutputError
 from covermap.core.progress import Tick, unseen
 from covermap.core.train_config import PredictConfig
+from covermap.data.class_map import require_same_ground
+from covermap.data.one_legend import legend_to_compare_in
+from covermap.geo.patches import MappingUnit
 from covermap.geo.products import layer_beside
 from covermap.hub import model_folder
+from covermap.infer import open_for
 from covermap.models import read_card
-from covermap.verbs.change_joint import ESTIMATED, PriorRule
-from covermap.verbs.change_maps import require_dates
+from covermap.verbs.change_joint import NO_PRIOR, PriorRule
+from covermap.verbs.change_maps import require_dates, require_order
 from covermap.verbs.change_rules import ChangeRules
+from covermap.verbs.map_job import work_beside
 from covermap.verbs.predict import predict_dates
 
 SEMANTIC = "semantic_change"
@@ -28,12 +35,57 @@ _FITTING = {
 
 @dataclass(frozen=True)
 class MappedDates:
-    """A map of each date; probability: the layer of P(change) of a model that decides both dates itself."""
+    """A map of each date, PATH@DATE where it was stated, and the image that it is of; probability: the layer of
+    P(change) of a model that decides both dates itself.
+    """
 
-    maps: tuple[Path, ...]
+    maps: tuple[str, ...]
+    images: tuple[str, ...]
     probability: Path | None
     files: tuple[Path, ...]
     notes: tuple[str, ...]
+    works: tuple[Path, ...]
+
+    def close(self) -> None:
+        """Forget that the maps are there: a call that fails before is gone on with by the next one."""
+        for work in self.works:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class DatesToMap:
+    """Images that fit a model and each other. groups: those of a map. outs: the maps that `predict` writes of them."""
+
+    model: Path
+    paths: tuple[str, ...]
+    groups: tuple[tuple[ImageConfig, ...], ...]
+    outs: tuple[Path, ...]
+    semantic: bool
+
+    @property
+    def folder(self) -> Path:
+        return self.outs[0].parent
+
+    def map(self, *, overwrite: bool = False, on_progress: Tick = unseen) -> MappedDates:
+        """Write date_1.tif, date_2.tif, ... as `predict` does, with probabilities where they are used.
+
+        An interrupted call is continued by the same one, and maps that are finished stay until `close`. Raises as
+        `predict`.
+        """
+        settings = PredictConfig(probabilities=not self.semantic)
+        done = predict_dates(
+            self.model, self.groups, self.outs, settings=settings, overwrite=overwrite, keep=True,
+            on_progress=on_progress,
+        )  # fmt: skip
+        maps = (layer_beside(self.outs[0], "before"), self.outs[0]) if self.semantic else self.outs
+        dates = [image.date for group in self.groups for image in group]
+        return MappedDates(
+            tuple(f"{path}@{date}" if date else str(path) for path, date in zip(maps, dates, strict=True)), self.paths,
+            layer_beside(self.outs[0], "change") if self.semantic else None,
+            tuple(file for one in done for file in one.files),
+            tuple(dict.fromkeys(note for one in done for note in one.notes)),
+            tuple(map(work_beside, self.outs)),
+        )  # fmt: skip
 
 
 def maps_folder(out: Path, num_dates: int) -> Path:
@@ -41,43 +93,55 @@ def maps_folder(out: Path, num_dates: int) -> Path:
     return out.with_name(f"{out.stem}_maps") if num_dates == 2 else out / "maps"
 
 
-def map_dates(
+def dates_to_map(
     model: str | Path, given: Sequence[str | Path], out: Path, rules: ChangeRules, prior: str | None = None, *,
-    own_legend: bool = True, overwrite: bool = False, on_progress: Tick = unseen,
-) -> MappedDates:  # fmt: skip
-    """Write date_1.tif, date_2.tif, ... into `maps_folder` as `predict` does, with probabilities where they are used.
+    target: str | None = None, own: Sequence[Crosswalk] = (), bands: Sequence[str] | None = None,
+) -> DatesToMap:  # fmt: skip
+    """The images, after all is refused that can be before one is mapped.
 
-    given: images, PATH@DATE states a date. rules, prior: what is asked of the maps, refused before any work where they
-    are to be compared in the model's own legend. An interrupted call is continued by the same one. Raises ConfigError,
-    ModelError, and as `predict`.
+    given: images, PATH@DATE states a date. rules, prior, target, own: what is asked of the maps. Raises ConfigError,
+    ModelError, LabelError, GridError, OutputError, and as opening images does.
     """
     stated = require_dates([str(each) for each in given], "images")
     where = model_folder(model)
     card = read_card(where)
-    _require_classes(card, model, [path for path, _ in stated])
+    paths = [path for path, _ in stated]
+    _require_classes(card, model, paths)
     semantic = card.task.name == SEMANTIC
-    if own_legend:
-        goal = rules.merged(card.legend).target
-        rules.asked(goal), rules.forbidden(goal), PriorRule(prior or ESTIMATED).read(goal)
+    goal = rules.merged(legend_to_compare_in(card.legend, target=target, own=own)).target
+    rules.asked(goal), rules.forbidden(goal), PriorRule(prior or NO_PRIOR).read(goal)
     if semantic and prior is not None:
         raise ConfigError(f"{model} decides both dates itself: a prior has no effect", fix="leave --prior out")
-    images = [ImageConfig(path=path, date=date) for path, date in stated]
-    folder = maps_folder(out, len(images))
-    if semantic and len(images) > 2:
+    folder = maps_folder(out, len(paths))
+    if semantic and len(paths) > 2:
         raise ConfigError(
-            f"{model} tells change between two dates, {len(images)} images are given",
+            f"{model} tells change between two dates, {len(paths)} images are given",
             fix="map each step by a call of its own",
         )
-    groups = [images] if semantic else [[image] for image in images]
-    outs = [folder / f"date_{number}.tif" for number in ((2,) if semantic else range(1, len(images) + 1))]
-    settings = PredictConfig(probabilities=not semantic)
-    done = predict_dates(where, groups, outs, settings=settings, overwrite=overwrite, on_progress=on_progress)
-    files = tuple(file for one in done for file in one.files)
-    notes = tuple(dict.fromkeys(note for one in done for note in one.notes))
-    if not semantic:
-        return MappedDates(tuple(outs), None, files, notes)
-    maps = layer_beside(outs[0], "before"), outs[0]
-    return MappedDates(maps, layer_beside(outs[0], "change"), files, notes)
+    if folder.is_file():
+        raise OutputError(
+            f"{folder} is a file: the maps of the images go into a folder of that name",
+            fix=f"move it, or choose another name than {out.name}",
+        )
+    images = tuple(ImageConfig(path=path, date=date, bands=[*bands] if bands else None) for path, date in stated)
+    groups = (images,) if semantic else tuple((image,) for image in images)
+    _require_place(card, groups, paths, rules)
+    numbers = (2,) if semantic else range(1, len(images) + 1)
+    return DatesToMap(where, tuple(paths), groups, tuple(folder / f"date_{number}.tif" for number in numbers), semantic)
+
+
+def _require_place(
+    card: ModelCard, groups: Sequence[Sequence[ImageConfig]], paths: Sequence[str], rules: ChangeRules
+) -> None:  # fmt: skip
+    """Raise where images do not fit the model, do not overlap, are in disorder, or have too large pixels."""
+    scenes = [open_for(card.spec, group, any_gsd=False) for group in groups]
+    first = scenes[0].grid
+    if len(scenes) > 1:  # where both dates are one scene, opening it looks at their ground, and predict at their order
+        for scene, path in zip(scenes[1:], paths[1:], strict=True):
+            require_same_ground(first, paths[0], scene.grid, path)
+        require_order(paths, [next(filter(None, scene.dates), None) for scene in scenes], "images")
+    if rules.min_area:
+        MappingUnit.parse(rules.min_area).on(first)
 
 
 def _require_classes(card: ModelCard, model: str | Path, paths: Sequence[str]) -> None:

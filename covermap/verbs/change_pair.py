@@ -84,7 +84,7 @@ def compare_pair(
                 made.last, out, found.mapped.pixels, found.mapped.hectares, FromTo(pair.legend), content,
                 compared=found.matrix.total, num_nodata=num_nodata, binary=rules.binary,
                 date=pair.span, derived_from=[Path(file).name for m in (pair.first, pair.other) for file in m.files],
-                tables=csvs, rules=rules.to_dict(), layers=layers,
+                tables=csvs, rules=rules.to_dict(), layers=layers, answers=rules.answers(pair.legend),
             )  # fmt: skip
             found = replace(found, files=(*files, *layers.values(), tables["change"]))
             write_json(found, tables["change"])

@@ -15,12 +15,15 @@ import yaml
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import Legend
+from covermap.geo.change_product import UNASKED
 from covermap.geo.patches import MappingUnit, require_connectivity
 from covermap.geo.registration import halo
 
 Chosen = npt.NDArray[np.bool_]
 """Transitions (K, K): rows before, columns after."""
 _ANY = "*"
+_NAMED = 4
+"""Classes that the name of an answer lists."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class ChangeRules:
 
     origins, goals: only transitions from and to these classes are in the map; empty: all. impossible: `water>built`
     (`*` for any class), or files (CSV with from and to, YAML with a list). min_area: least area of a patch of one
-    transition. binary: the map has the codes 1 unchanged and 2 changed. tolerance: change that a shift by so many px
+    transition. binary: the map has the codes 1 unchanged and 2 changed, or with
+    origins or goals 1 "not to built" and 2 "to built". tolerance: change that a shift by so many px
     explains is none. confidence: change of a lower probability is none. Raises ConfigError.
     """
 
@@ -81,6 +85,13 @@ class ChangeRules:
         found[np.ix_(*(list(side) for side in sides))] = True
         return found & ~np.eye(len(legend), dtype=bool)
 
+    def answers(self, legend: Legend) -> tuple[str, str]:
+        """What the map calls the ground that is not what is asked for, and in a binary map that which is."""
+        sides = (("from", self.origins), ("to", self.goals))
+        words = [f"{side} {_few([legend.names[i] for i in find_classes(legend, of)])}" for side, of in sides if of]
+        asked = " ".join(words)
+        return (f"not {asked}", asked) if asked else UNASKED
+
     def forbidden(self, legend: Legend) -> Chosen:
         """The transitions that cannot be; raises ConfigError, LabelError."""
         found = np.zeros((len(legend), len(legend)), bool)
@@ -114,6 +125,13 @@ def find_classes(legend: Legend, given: Sequence[str]) -> list[int]:
     if not found:
         raise LabelError(f"{', '.join(given)!r} names no class", fix=f"classes: {', '.join(legend.names)}")
     return list(dict.fromkeys(found))
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names as one; of many the first, and how many others."""
+    shown = names if len(names) <= _NAMED else names[: _NAMED - 1]
+    more = f" and {len(names) - len(shown)} others" if len(shown) < len(names) else ""
+    return ", ".join(shown) + more
 
 
 def _index(legend: Legend, text: str) -> int | None:

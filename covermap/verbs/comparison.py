@@ -96,7 +96,12 @@ class Comparison:
             rule = f"the other map is finer: compared {where}, each pixel cut into {self.parts} x {self.parts} parts"
         else:
             rule = f"compared {where}; the other map by nearest neighbour"
-        found = [rule, "agreement is not accuracy: neither map is the truth, and both may be wrong"]
+        found = [
+            *self.first.notes,
+            *self.other.notes,
+            rule,
+            "agreement is not accuracy: neither map is the truth, and both may be wrong",
+        ]
         both = self.hectares[:-1, :-1].sum()
         share = 1 - self.matrix.sum() / both
         if share > MANY_LOST and self.legend.name != "ipcc":

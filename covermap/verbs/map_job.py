@@ -50,6 +50,11 @@ _FINISHED = "finished"
 Arrays = dict[str, npt.NDArray[Any]]
 
 
+def work_beside(out: Path) -> Path:
+    """The folder of blocks of a map at work."""
+    return out.with_name(out.name + ".work")
+
+
 class Layer(NamedTuple):
     """A raster beside the map: its key in a finished block, its bands, and what a step of its numbers means."""
 
@@ -101,7 +106,7 @@ class MapJob:
         self.first = [self._open(images, None) for images in request.first]
         self.area: Area | None = read_area(request.aoi, self.scene.grid) if request.aoi else None
         self.windows = Lattice.of(self.scene, self.card, self.settings)
-        self.work = self.out.with_name(self.out.name + ".work")
+        self.work = work_beside(self.out)
         self.finished = False
 
     def _open(self, images: Sequence[ImageConfig], statistics: OwnStatistics | None) -> Any:
@@ -377,6 +382,8 @@ class MapJob:
         legend = self.card.legend
         if any(self.card.task.offsets):
             tags["COVERMAP_SHIFTED"] = "probabilities after decision.adjust or threshold"
+        if self.card.task.temperature != 1:
+            tags["COVERMAP_TEMPERATURE"] = f"{self.card.task.temperature:.4g}"
         made: dict[str, Path] = {}
         for name, layer in self.layers.items():
             plain = self._join(layer.key, layer.bands, dtype=layer.dtype, nodata=layer.nodata, scale=layer.scale)

@@ -136,10 +136,11 @@ def predict_scenes(
 
 def predict_dates(
     model: str | Path, images: Sequence[Sequence[ImageConfig]], outs: Sequence[Path], *, settings: PredictConfig,
-    overwrite: bool = False, on_progress: Tick = unseen,
+    overwrite: bool = False, keep: bool = False, on_progress: Tick = unseen,
 ) -> list[Prediction]:  # fmt: skip
     """Write a map of each of several scenes of one place, whatever they overlap; those that an interrupted call has
-    finished stay. model: of maps. Raises as `predict`, and for every scene before any work.
+    finished stay. model: of maps. keep: the work folders stay, too, by which the same call finds the finished maps
+    again. Raises as `predict`, and for every scene before any work.
     """
     settings = ready_settings(settings)
     where = model_folder(model)
@@ -148,7 +149,7 @@ def predict_dates(
         _request(where, card, each, out, settings, sums=sums, aoi=None, any_gsd=False)
         for each, out in zip(images, outs, strict=True)
     ]
-    found = list(_work_off(requests, overwrite=overwrite, dry_run=False, on_progress=on_progress))
+    found = list(_work_off(requests, overwrite=overwrite, dry_run=False, keep=keep, on_progress=on_progress))
     return sorted(found, key=lambda done: list(outs).index(done.path))  # they come as they are finished
 
 
@@ -183,6 +184,7 @@ def _work_off(
     part: str | None = None,
     overwrite: bool,
     dry_run: bool,
+    keep: bool = False,
     on_progress: Tick,
     say: Say = silent,
 ) -> Iterator[Prediction]:
@@ -212,6 +214,8 @@ def _work_off(
             yield from _part(jobs, mine, model, started, on_progress)
         else:
             yield from _whole(jobs, mine, model, before, started, on_progress)
+            for job in jobs if not keep else ():
+                job.close()
 
 
 def _opened(requests: Sequence[MapRequest]) -> list[MapJob]:
@@ -253,8 +257,6 @@ def _whole(
         for job in jobs:
             job.give_up()
         raise
-    for job in jobs:
-        job.close()
 
 
 def _part(

@@ -26,11 +26,15 @@ _BLOCK_PX = 1024
 
 @dataclass(frozen=True)
 class Reclassified:
-    """The map that was written, the crosswalk, and the pixels of each class that has no counterpart and is nodata."""
+    """The map that was written, the crosswalk, and the pixels of each class that has no counterpart and is nodata.
+
+    notes: of the map that was read.
+    """
 
     summary: MapSummary
     crosswalk: Crosswalk
     lost: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
 
 @small_cache()
@@ -74,7 +78,7 @@ def reclassify(
         summary = finish_map(
             plain, out, wanted, date=date or given.date, derived_from=origin, tags=tags, overwrite=True
         )
-    return Reclassified(summary, way, lost)
+    return Reclassified(summary, way, lost, tuple(given.notes))
 
 
 def _write(given: ClassMap, way: Crosswalk, plain: Path, on_progress: Tick) -> npt.NDArray[np.int64]:

@@ -29,6 +29,10 @@ from covermap.verbs.change_rules import ChangeRules
 
 MANY_LOST = 0.1
 """Share of the ground without a counterpart from which on a note proposes a coarser legend."""
+NOT_CALIBRATED = (
+    "the probabilities are not calibrated: P(change), the errors to be expected and a decision of all dates together "
+    "cannot be relied on (of a model of classes: train with decision: {temperature: true} and predict again)"
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,13 @@ class Amount:
 
 @dataclass(frozen=True)
 class ChangeProbability:
-    """A raster of P(change) on the grid of a pair: floats, NaN where unknown, or whole percent, 255 where unknown."""
+    """A raster of P(change) on the grid of a pair: floats, NaN where unknown, or whole percent, 255 where unknown.
+
+    calibrated: whether a temperature was fitted to what it is made of.
+    """
 
     path: Path
+    calibrated: bool = False
 
     def read(self, window: Window) -> npt.NDArray[np.float32]:
         """(H, W)."""
@@ -82,6 +90,13 @@ class Pair:
     two: Crosswalk
     dates: tuple[str | None, str | None] = (None, None)
     probability: ChangeProbability | None = None
+    images: tuple[str, str] | None = None
+    """What the maps are of, where `change` made them itself."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What a user knows both dates by."""
+        return self.images or (self.first.name, self.other.name)
 
     @property
     def legend(self) -> Legend:
@@ -266,16 +281,30 @@ class Change:
         """
         if self.errors is None:
             return None
-        mapped_ha, false_ha = self.mapped.total["area_ha"], self.errors.false_change
+        mapped_ha, false_ha, missed_ha = self.mapped.total["area_ha"], *self.errors[:2]
         part = f" ({false_ha / mapped_ha:.0%})" if mapped_ha else ""
+        alone = self.is_apart
+        dates = "the dates told nothing of each other" if alone else "errors of the dates are independent"
+        certain = "the probabilities are calibrated" if self.is_calibrated else "the probabilities were calibrated"
         says = (
             f"of the {mapped_ha:,.1f} ha mapped as change about {false_ha:,.1f} ha{part} are expected to be errors of "
-            "the maps, if errors of the dates are independent and the probabilities calibrated"
+            f"the maps, and {missed_ha:,.1f} ha of change not to be in the map, if {dates} and {certain}"
+            + ("; without a prior less comes out as false than is, and more as missed" if alone else "")
         )
         return {
-            "mapped_ha": mapped_ha, "false_ha": false_ha, "missed_ha": self.errors.missed_change,
-            "known_ha": self.errors.known, "in_words": says,
+            "mapped_ha": mapped_ha, "false_ha": false_ha, "missed_ha": missed_ha, "known_ha": self.errors.known,
+            "calibrated": self.is_calibrated, "in_words": says,
         }  # fmt: skip
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether P(change) is that of dates which tell nothing of each other."""
+        return self.decision is not None and bool(self.decision["apart"])
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether P(change) comes of probabilities that were calibrated."""
+        return self.pair.probability is not None and self.pair.probability.calibrated
 
     @property
     def lost(self) -> dict[str, list[dict[str, Any]]]:
@@ -319,11 +348,13 @@ class Change:
             found.append(f"set aside as unchanged: {px:,} px, {ha:,.1f} ha, {reason}")
         if (asked := self.rules.asked(self.legend)) is not None:
             found.append(f"the map shows {int(asked.sum()):,} of {asked.size - len(asked):,} transitions; tables, all")
-        if self.expected is None and self.errors is None:
+        if self.expected is None and (self.errors is None or self.is_apart or not self.is_calibrated):
             found.append(
                 "errors of both maps add up, and all look like change: --accuracy 0.9,0.85 tells how much of it they "
                 "may make; the area of change with its interval comes from points: covermap sample, covermap assess"
             )
+        if self.pair.probability is not None and not self.is_calibrated:
+            found.append(NOT_CALIBRATED)
         if None in self.pair.dates:
             found.append("no STAC item was written: a date is not known (state it: A.tif@2018 B.tif@2022)")
         return found
@@ -341,6 +372,7 @@ class Change:
             "map": None if self.path is None else str(self.path),
             **{
                 key: {"path": side.name, "legend": side.legend.name, "date": self.pair.dates[n],
+                      **({"image": self.pair.images[n]} if self.pair.images else {}),
                       "route": list(way.route), "content": side.tags.get("COVERMAP_CONTENT")}
                 for key, side, way, n in sides
             },

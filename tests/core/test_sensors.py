@@ -68,3 +68,18 @@ def test_spellings_of_stac_catalogues_are_known():
     names = {"nir08": "nir_narrow", "nir09": "water_vapour", "rededge071": "rededge1", "rededge075": "rededge2",
              "rededge078": "rededge3", "swir16": "swir1", "swir22": "swir2"}  # fmt: skip
     assert {name: common_name(name) for name in names} == names
+
+
+def test_bands_of_sentinel2_are_none_of_landsat() -> None:
+    """B02 is blue of the one and green of the other: read by number, all bands would be wrong without a word."""
+    own = [f"B{number:02d}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12)]
+    for names in (own, ["B2", "B8A"], ["B02_blue", "B12_swir"]):
+        for sensor in ("landsat7", "landsat8", "planetscope"):
+            with pytest.raises(BandError, match="these are of Sentinel-2") as caught:
+                name_bands(names, sensor=find_sensor(sensor), where="imgs_1")
+            assert "name the bands: " in caught.value.fix
+    name_bands([*own, "B8A"], sensor=find_sensor("sentinel2"), where="imgs_1")
+    name_bands(["B02", "B8A", "B12"], sensor=None, where="imgs_1")
+    real = ["SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B7"]
+    assert name_bands(real, sensor=find_sensor("landsat7"), where="x")[0] == "blue"
+    assert name_bands([f"B{n}" for n in (*range(1, 8), 10, 11)], sensor=find_sensor("landsat8"), where="x")[4] == "nir"

@@ -258,7 +258,7 @@ def test_a_matrix_is_read_by_class_names(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(error, match=message):
             TransitionPrior.read(tmp_path / name, LEGEND)
-    with pytest.raises(ConfigError, match="no matrix of transitions"):
+    with pytest.raises(ConfigError, match="there is no file"):
         TransitionPrior.read(tmp_path / "nothing.csv", LEGEND)
 
 

@@ -252,6 +252,50 @@ def test_other_legends_need_a_crosswalk(write_tif, tmp_path: Path) -> None:
     assert done.legend.name == "ipcc"
 
 
+def test_legends_that_only_do_not_collide_are_not_one(write_tif, tmp_path: Path) -> None:
+    corine = np.array(load_legend("corine").codes[:6], np.uint16)
+    first, other = patches(WORLD, (40, 40), 7), patches(corine, (40, 40), 8)
+    paths = write_tif("a.tif", first, nodata=255), write_tif("b.tif", other, nodata=0)
+    legends = ["dynamic_world", "corine"]
+    with pytest.raises(LabelError, match=r"of different legends: .*'dynamic_world'.*'corine'") as caught:
+        change(paths, tmp_path / "c.tif", legends=legends)
+    assert "--as dynamic_world" in caught.value.fix
+    change(paths, tmp_path / "c.tif", legends=legends, target="ipcc")
+
+
+def test_a_stated_legend_against_that_of_the_map_is_told(covermap, write_tif, tmp_path: Path) -> None:
+    paths = [write_tif(f"{n}.tif", np.full((8, 8), 10 * n, np.uint8), nodata=0) for n in (1, 2)]
+    for path in paths:
+        with rasterio.open(path, "r+") as dataset:
+            own = {"name": "mine", "classes": [{"code": 10, "name": "Water"}, {"code": 20, "name": "shrubland"}]}
+            dataset.update_tags(COVERMAP_LEGEND=json.dumps(own))
+    done = change(paths, tmp_path / "c.tif", **WC)
+    notes = [note for note in done.notes if "says itself that its codes mean 10 Water; " in note]
+    assert len(notes) == 2
+    assert "they are read as 10 Tree cover (legend 'esa_worldcover')" in notes[0]
+    assert not any("says itself" in note for note in change(paths, tmp_path / "d.tif").notes)
+    few = tmp_path / "few.yaml"
+    few.write_text("name: few\nclasses: [{code: 10, name: Forest}]\n")
+    with pytest.raises(LabelError, match="does not know: 20") as caught:
+        change(paths, tmp_path / "f.tif", legends=[str(few)])
+    assert "leave --legend out: the map says itself" in caught.value.fix
+    for call in (
+        ("compare", *paths, "--other-legend", "esa_worldcover", "--as", "ipcc"),
+        ("legend", "apply", paths[0], tmp_path / "e.tif", "--to", "ipcc"),
+    ):
+        code, out, err = covermap(*call, "--legend", "esa_worldcover")
+        assert code == 0, err
+        assert "says itself that its codes mean 10 Water; " in " ".join(out.split())
+
+
+def test_a_copy_of_a_map_is_told(two, tmp_path: Path) -> None:
+    copied = tmp_path / "copy.tif"
+    copied.write_bytes(Path(two[2][0]).read_bytes())
+    done = change([two[2][0], copied], tmp_path / "c.tif", **WC)
+    assert any("is one a copy of the other" in note for note in done.notes)
+    assert not any("is one a copy of the other" in note for note in change(two[2], tmp_path / "d.tif", **WC).notes)
+
+
 def test_merges_come_first_and_questions_leave_the_tables_whole(two, tmp_path: Path) -> None:
     first, other, paths = two
     rules = ChangeRules(merge=("Woody=Tree cover,20,95",), goals=("Built-up,Woody",), origins=("40,30",))
@@ -277,6 +321,17 @@ def test_merges_come_first_and_questions_leave_the_tables_whole(two, tmp_path: P
     with rasterio.open(tmp_path / "b2.tif") as file:
         assert (file.dtypes[0], file.nodata) == ("uint8", 0)
         np.testing.assert_array_equal(file.read(1), np.where(codes == 65535, 0, np.where(asked, 2, 1)))
+    asked_for = "from Cropland, Grassland to Built-up, Woody"
+    for name in ("b2", "c"):
+        known = legend_of_map(tmp_path / f"{name}.tif")
+        assert known.names[0] == f"not {asked_for}"
+        assert f"not {asked_for}" in (tmp_path / f"{name}.tif.aux.xml").read_text()
+    assert legend_of_map(tmp_path / "b2.tif").names[1] == asked_for
+    assert rules.answers(load_legend("esa_worldcover").merge({"Woody": ["Tree cover"]}))[0] == f"not {asked_for}"
+    assert ChangeRules(goals=("10,20,30,40,50",)).answers(load_legend("esa_worldcover")) == (
+        "not to Tree cover, Shrubland, Grassland and 2 others", "to Tree cover, Shrubland, Grassland and 2 others"
+    )  # fmt: skip
+    assert ChangeRules().answers(legend) == ("unchanged", "changed")
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
@@ -348,12 +403,16 @@ def test_expected_false_change_stands_beside_the_measured(two, tmp_path: Path) -
     assert told["could_be_false"] == pytest.approx(min(1, expected / measured))
     assert "could be false" in told["in_words"]
     assert not any("--accuracy" in note for note in done.notes)
-    with pytest.raises(ConfigError, match="1 accuracies for 2 maps"):
+    with pytest.raises(ConfigError, match="1 accuracy for 2 maps") as caught:
         change(paths, tmp_path / "d.tif", accuracy=[0.9], **WC)
+    assert "with commas: 0.9,0.85" in caught.value.fix
     with pytest.raises(ConfigError, match="an accuracy of 90"):
         change(paths, tmp_path / "d.tif", accuracy=[90, 80], **WC)
-    with pytest.raises(ConfigError, match="neither a share nor"):
+    with pytest.raises(ConfigError, match=r"'gone\.json' is no share, and there is no such file"):
         change(paths, tmp_path / "d.tif", accuracy=["0.9", "gone.json"], **WC)
+    (tmp_path / "odd.json").write_text("{}")
+    with pytest.raises(ConfigError, match="neither a share nor"):
+        change(paths, tmp_path / "d.tif", accuracy=["0.9", str(tmp_path / "odd.json")], **WC)
 
 
 def test_tiles_are_one_map(write_tif, tmp_path: Path) -> None:
@@ -392,6 +451,9 @@ def test_refusals(write_tif, tmp_path: Path) -> None:
         change([f"{a}@2022", f"{b}@2022"], out, **WC)
     with pytest.raises(OutputError, match="is an input"):
         change([a, b], b, overwrite=True, **WC)
+    (tmp_path / "folder.tif").mkdir()
+    with pytest.raises(OutputError, match=r"folder\.tif is a folder, the change between two dates is a map"):
+        change([a, b], tmp_path / "folder.tif", overwrite=True, **WC)
     with pytest.raises(OutputError, match=r"does not end in \.tif"):
         change([a, b], tmp_path / "out", **WC)
     far = write_tif("far.tif", patches(COVER, (20, 20), 1), nodata=0, origin=(600_000, 5_000_000))

@@ -159,20 +159,43 @@ def test_a_pair_is_that_of_a_loop(pair, tmp_path: Path, monkeypatch, windows: in
 
 def test_no_prior_is_each_date_alone(pair, tmp_path: Path) -> None:
     shares, maps = pair
-    change(maps, tmp_path / "c.tif", probabilities=True, prior="none")
+    done = change(maps, tmp_path / "c.tif", probabilities=True)
+    change(maps, tmp_path / "plain.tif")
+    np.testing.assert_array_equal(read(tmp_path / "c.tif"), read(tmp_path / "plain.tif"))
     for path, of in zip((tmp_path / "c_before.tif", tmp_path / "c_after.tif"), maps, strict=True):
-        same = read(path) == read(of)
-        assert same.mean() > 0.99  # of equal shares, one that stays wins
+        np.testing.assert_array_equal(read(path), read(of))
+    assert done.pairs[0].decision["prior"] == "none"
+    assert "without a prior less comes out as false than is" in done.pairs[0].expected_errors["in_words"]
+    assert done.alone is None
     one, other = (evidence(each) for each in shares)
     one, other = one / one.sum(0), other / other.sum(0)
     p, said = 1 - (one * other).sum(0), read(tmp_path / "c_probability.tif")
     assert np.abs(said - 100 * p)[said != 255].max() <= 0.5 + 1e-3
 
 
+def test_probabilities_without_a_temperature_are_not_trusted(covermap, pair, tmp_path: Path) -> None:
+    maps = pair[1]
+    for number, certain in enumerate((False, True)):
+        if certain:
+            for path in maps:
+                with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+                    dataset.update_tags(COVERMAP_TEMPERATURE="1.7")
+        out = tmp_path / str(number) / "change.tif"
+        code, text, err = covermap("change", *maps, out, "--probabilities", "--prior", "estimate")
+        assert code == 0, err
+        told = json.loads(out.with_name("change.json").read_text())
+        assert told["expected_errors"]["calibrated"] == certain
+        assert f"{told['expected_errors']['missed_ha']:,.1f} ha of change not to be in the map" in " ".join(
+            text.split()
+        )
+        for said in (" ".join(text.split()), " ".join(told["notes"])):
+            assert ("not calibrated: P(change)" in said) != certain
+
+
 def test_estimated_and_persistent_priors(pair, tmp_path: Path) -> None:
     maps = pair[1]
     rules = ChangeRules(impossible=("town>*",))
-    done = change(maps, tmp_path / "c.tif", rules=rules, probabilities=True)
+    done = change(maps, tmp_path / "c.tif", rules=rules, probabilities=True, prior="estimate")
     truth = truths(2)
     true_share = (truth[0] != truth[1]).mean()
     prior = TransitionPrior.read(tmp_path / "c.prior.csv", LEGEND)
@@ -186,13 +209,13 @@ def test_estimated_and_persistent_priors(pair, tmp_path: Path) -> None:
     done = change(maps, tmp_path / "p.tif", probabilities=True, prior="0.95")
     assert done.pairs[0].decision["changed_by_prior"] == [pytest.approx(0.05, abs=1e-6)]
     # What a shift explains says nothing of the prior.
-    strict = change(maps, tmp_path / "t.tif", rules=ChangeRules(tolerance=1), probabilities=True)
+    strict = change(maps, tmp_path / "t.tif", rules=ChangeRules(tolerance=1), probabilities=True, prior="estimate")
     assert strict.pairs[0].decision["changed_by_prior"] != done.pairs[0].decision["changed_by_prior"]
 
 
 def test_the_prior_that_is_written_decides_the_same(pair, tmp_path: Path) -> None:
     rules = ChangeRules(impossible=("town>*",))
-    change(pair[1], tmp_path / "c.tif", rules=rules, probabilities=True)
+    change(pair[1], tmp_path / "c.tif", rules=rules, probabilities=True, prior="estimate")
     change(pair[1], tmp_path / "d.tif", probabilities=True, prior=str(tmp_path / "c.prior.csv"))
     for layer in ("before", "after", "probability"):
         np.testing.assert_array_equal(read(tmp_path / f"c_{layer}.tif"), read(tmp_path / f"d_{layer}.tif"), layer)
@@ -200,10 +223,10 @@ def test_the_prior_that_is_written_decides_the_same(pair, tmp_path: Path) -> Non
 
 def test_the_estimate_does_not_depend_on_windows(pair, tmp_path: Path, monkeypatch) -> None:
     maps, rules = pair[1], ChangeRules(tolerance=1, confidence=0.8, min_area="4px")
-    change(maps, tmp_path / "a" / "change.tif", rules=rules, probabilities=True)
+    change(maps, tmp_path / "a" / "change.tif", rules=rules, probabilities=True, prior="estimate")
     monkeypatch.setattr(module, "_SIDE_PX", 32)
     monkeypatch.setattr(change_pair, "WINDOW_PX", (16, 32))
-    change(maps, tmp_path / "b" / "change.tif", rules=rules, probabilities=True)
+    change(maps, tmp_path / "b" / "change.tif", rules=rules, probabilities=True, prior="estimate")
     for path in sorted((tmp_path / "a").iterdir()):
         if path.name != "change.json":
             assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
@@ -227,7 +250,7 @@ def test_errors_are_as_many_as_expected(tmp_path: Path) -> None:
     """Of calibrated probabilities: false and missed change in hectares, against the truth."""
     truth = [np.kron(each, np.ones((4, 4), int)) for each in truths(2)]
     maps = [write_date(tmp_path, f"{n}.tif", shares_of(each, n, 2.5)) for n, each in enumerate(truth)]
-    found = change(maps, tmp_path / "c.tif", probabilities=True).pairs[0]
+    found = change(maps, tmp_path / "c.tif", probabilities=True, prior="estimate").pairs[0]
     codes, really = read(tmp_path / "c.tif"), truth[0] != truth[1]
     known = codes != 65535
     false, missed = (codes > 0) & known & ~really, (codes == 0) & really
@@ -238,10 +261,10 @@ def test_errors_are_as_many_as_expected(tmp_path: Path) -> None:
 
 
 def test_a_confidence_that_layers_cannot_give_is_told(pair, tmp_path: Path) -> None:
-    done = change(pair[1], tmp_path / "c.tif", rules=ChangeRules(confidence=1.0), probabilities=True)
+    done = change(pair[1], tmp_path / "c.tif", rules=ChangeRules(confidence=1.0), probabilities=True, prior="estimate")
     assert any("no change of two dates can be more probable than" in note for note in done.notes)
     assert done.pairs[0].mapped.total["pixels"] == 0
-    done = change(pair[1], tmp_path / "d.tif", rules=ChangeRules(confidence=0.5), probabilities=True)
+    done = change(pair[1], tmp_path / "d.tif", rules=ChangeRules(confidence=0.5), probabilities=True, prior="estimate")
     assert not any("can be more probable" in note for note in done.notes)
 
 
@@ -360,8 +383,15 @@ def test_what_is_refused(pair, write_tif, tmp_path: Path) -> None:
     wrong.write_text("before,forest,field\nforest,0.5,0.5\nfield,0,1\n")
     with pytest.raises(ConfigError, match="not one row for each class of mine: water, town"):
         change([a, b], out, probabilities=True, prior=str(wrong))
-    with pytest.raises(ConfigError, match="holds no matrix"):
+    with pytest.raises(ConfigError, match=r"there is no file .*none\.csv"):
         change([a, b], out, probabilities=True, prior=str(tmp_path / "none.csv"))
+    wrong.write_text("what")
+    with pytest.raises(ConfigError, match="not one row for each class"):
+        change([a, b], out, probabilities=True, prior=str(wrong))
+    wrong.write_text("from \\ to,class 1,class 2,total\nclass 1,5,1,6\nclass 2,0,4,4\ntotal,5,5,10\n")
+    with pytest.raises(LabelError, match=r"by number only \(class 1\)") as caught:
+        change([a, b], out, probabilities=True, prior=str(wrong))
+    assert "--legend FILE.yaml" in caught.value.fix
     for text in ("estimat", "1.5", "0", "nan", "-1"):
         with pytest.raises(ConfigError, match=r"is no prior|stays cannot be"):
             change([a, b], out, probabilities=True, prior=text)
@@ -384,7 +414,7 @@ def test_what_is_read_is_not_written_over(pair, tmp_path: Path) -> None:
 
 def test_a_plain_map_leaves_nothing_of_a_joint_one(pair, tmp_path: Path) -> None:
     out = tmp_path / "out" / "c.tif"
-    change(pair[1], out, probabilities=True)
+    change(pair[1], out, probabilities=True, prior="estimate")
     plain = {path.name for path in change(pair[1], tmp_path / "plain" / "c.tif").files}
     inputs = [out.with_name("c_before.tif"), out.with_name("c_after.tif")]
     change(inputs, out, overwrite=True)
@@ -401,7 +431,8 @@ def test_a_plain_map_leaves_nothing_of_a_joint_one(pair, tmp_path: Path) -> None
 
 def test_binary_maps_of_a_question(covermap, pair, tmp_path: Path) -> None:
     maps = pair[1]
-    options = ("--probabilities", "--binary", "--to", "town", "--tolerance", "1", "--confidence", "0.7")
+    options = ("--probabilities", "--prior", "estimate", "--binary", "--to", "town", "--tolerance", "1")
+    options = (*options, "--confidence", "0.7")
     code, out, err = covermap("change", *maps, tmp_path / "b.tif", *options)
     assert code == 0, err
     for words in ("expected errors: of the", "maps on their own", "decided together", "b_probability.tif"):
@@ -429,7 +460,7 @@ def test_ground_without_a_counterpart_stays_unknown(pair, tmp_path: Path) -> Non
     way = {"target": "ipcc", "crosswalks": [own]}
     done = change(maps, tmp_path / "c.tif", probabilities=True, prior="none", **way)
     for path, of in zip((tmp_path / "c_before.tif", tmp_path / "c_after.tif"), shares, strict=True):
-        lost = (of[2] > of[[0, 1, 3]].max(0)) & (of[0] != 255)
+        lost = (of.argmax(0) == 2) & (of[0] != 255)
         np.testing.assert_array_equal(read(path) == 0, lost | (of[0] == 255))
     plain = change(maps, tmp_path / "p.tif", **way)
     told, alone = done.to_dict(), plain.to_dict()
