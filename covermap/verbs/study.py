@@ -190,7 +190,7 @@ def _work(loaded: Loaded, found: Study, engine: StudyEngine, workers: int | None
         if code == 0:
             found.finished.append(name)
         else:
-            found.failed[name] = _why(Path(path), code)
+            found.failed[name] = why(Path(path), code)
         done = len(found.skipped) + len(found.finished) + len(found.failed)
         say(f"{done}/{total} {name}: {found.failed.get(name, 'done').splitlines()[0]}")
         on_progress(done, total)
@@ -237,7 +237,8 @@ def in_own_process(path: str) -> int:
         return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
 
 
-def _why(path: Path, code: int) -> str:
+def why(path: Path, code: int) -> str:
+    """The message of a job that failed."""
     told = path.with_suffix(".failed.json")
     if code > 0 and told.is_file():
         return str(json.loads(told.read_text(encoding="utf-8"))["message"])

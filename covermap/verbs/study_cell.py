@@ -59,7 +59,8 @@ class Watch:
                 return
             window = one.window or one.chip or one.block
             assert window is not None
-            self.km2[name] += window.height * window.width * self.areas[one.scene]
+            answered = np.nan_to_num(one.answers).any(0).mean()  # windows without labels are not computed
+            self.km2[name] += float(answered) * window.height * window.width * self.areas[one.scene]
             yield one
 
 
@@ -75,6 +76,9 @@ def do_cell(job: Mapping[str, Any]) -> None:
         run = train(config, resume=there, say=_say)
         log = run.read_log()
         costs = {"train_seconds": sum(row["seconds"] for row in log), "steps": log[-1]["step"] if log else 0}
+    if not job.get("test", True):
+        run.write_json("cell.json", {"costs": {"network": {**costs, **peak_memory()}}, "log": run.read_log()})
+        return
     watch = Watch(run.config)
     result = evaluate(run, say=_say, watch=watch)
     found: dict[str, Any] = {"costs": {}}
