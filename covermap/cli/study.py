@@ -71,12 +71,13 @@ def _as_dict(found: Study) -> dict[str, Any]:
 def _tell(found: Study) -> None:
     """Print the means of the main scores, what they tell, and where it stands."""
     summary = found.summary
-    if summary:
+    if "means" in summary:
         own = ("learner", "class", "score", "mean", "sd", "low", "high", "seeds", "values")
         axes = [key for key in summary["means"][0] if key not in own]
         rows = [row for row in summary["means"] if not row["class"] and row["score"] == summary["scores"][0]]
         head = [*axes, "learner", "mean", "sd", "low", "high", "seeds"]
         show.table([[row[key] for key in head] for row in rows], head, title=f"{summary['scores'][0]} (95 % interval)")
+    if "conclusion" in summary:
         typer.echo(summary["conclusion"])
     for name, message in found.failed.items():
         typer.echo(f"failed: {name}: {message}")

@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -46,7 +46,7 @@ _OF_NETWORKS = ("model", "train", "decision")
 class UsableConfig(Section):
     """When a class can still be told at a pixel size: its score is at least this share of its best one."""
 
-    score: str = Field("f1", description="A score of classes, as in metrics.json: f1, iou, producers, users.")
+    score: Literal["f1", "iou", "producers", "users"] = Field("f1", description="A score of classes.")
     share_of_best: float = Field(0.9, gt=0, le=1)
 
 

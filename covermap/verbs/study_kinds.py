@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from covermap.core.errors import ConfigError
+from covermap.core.study_plan import Loaded
 from covermap.metrics.intervals import Interval, over_seeds
 from covermap.report import study_figures
 from covermap.report.figures import tradeoff_curves
@@ -331,6 +333,23 @@ KINDS: Mapping[str, Callable[[Table], list[Section]]] = {
     "merges": merges,
 }  # fmt: skip
 """Kinds of grids of runs; see study.py for kinds that are no such grid."""
+
+
+def require_axes(loaded: Loaded) -> None:
+    """Raise ConfigError where the axes do not give what a kind is about."""
+    kind, axes = loaded.plan.kind, loaded.axes
+    numbers = [axis for axis in axes if loaded.numbers(axis) is not None]
+    needed = {
+        "gsd": (bool(numbers) and all(cell.config.data.gsd_m for cell in loaded.cells),
+                "an axis {setting: data.gsd_m, values: [10, 20]}, so that all cells have a pixel size"),
+        "data_reduction": (bool(numbers), "an axis of numbers, {setting: split.budget, values: [1.0, 0.5]}"),
+        "fusion": (any("+" in level for levels in axes.values() for level in levels),
+                   "levels that are sets of sensors: s1, s2, s1+s2"),
+        "cross_region": (len(axes) == 1, "one axis, whose levels are regions"),
+    }  # fmt: skip
+    ok, what = needed.get(kind, (True, ""))
+    if not ok:
+        raise ConfigError(f"{loaded.source}: kind {kind} needs {what}", fix="change the axes, or use kind: grid")
 
 
 _SENTENCES: Mapping[str, Callable[[Table], str]] = {"cross_region": travelled, "fusion": gains_told}

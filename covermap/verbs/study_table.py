@@ -21,6 +21,8 @@ from covermap.verbs.several import Setting, difference
 
 NETWORK, FOREST = "network", "random forest"
 MINORITY = "minority_recall"
+MOST_NAMED = 6
+"""Settings of one verdict that a conclusion names."""
 Levels = tuple[str, ...]
 
 
@@ -212,8 +214,13 @@ def conclusion(table: Table) -> str:
         span = f", {low:+.3f} to {high:+.3f} by {by}" if low == low else ", no interval"
         groups[told].append(f"{row['setting']} ({value:+.3f}{span})")
     words = {"better": "better with", "worse": "worse with", "open": "not told apart with"}
-    said = [f"{words[key]} {', '.join(names)}" for key, names in groups.items() if names]
+    said = [f"{words[key]} {_listed(names)}" for key, names in groups.items() if names]
     text = f"Against {other}, {table.main} is {'; '.join(said)}."
     if len(table.loaded.plan.all_seeds) < 3:
         text += " Fewer than three seeds do not tell how much training varies."
     return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

@@ -164,6 +164,9 @@ def test_everything_unknown_is_refused_before_the_first_run(plan, tmp_path, here
         ({"judged": "unet"}, "merges"),
         ({"axes": {"m": {"a": {"train.lr": 0.1}}}, "against": {}}, "resample"),
         ({"seeds": [1, 1]}, "twice"),
+        ({"kind": "cross_region"}, "one axis"),
+        ({"kind": "gsd"}, "data.gsd_m"),
+        ({"kind": "fusion"}, "sets of sensors"),
     ]  # fmt: skip
     for change, words in cases:
         with pytest.raises(ConfigError, match=words):
