@@ -249,6 +249,7 @@ def in_own_process(path: str) -> int:
             return process.wait()
         except BaseException:
             process.send_signal(signal.SIGINT)
+            process.wait()
             raise
         finally:
             _AT_WORK.discard(process)

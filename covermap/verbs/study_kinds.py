@@ -63,7 +63,8 @@ def _gain(row: Mapping[str, Any]) -> list[str]:
 
     mark = {"better": "▲ ", "worse": "▼ ", "open": ""}[verdict(row)[0]]
     by_blocks = span(row.get("blocks_low", nan), row.get("blocks_high", nan))
-    return [f"{mark}{row['mean']:+.3f} ({span(row['low'], row['high'])})", by_blocks]
+    by_seeds = f" ({span(row['low'], row['high'])})" if row["low"] == row["low"] else ""
+    return [f"{mark}{row['mean']:+.3f}{by_seeds}", by_blocks]
 
 
 def spread(found: Interval) -> str:
@@ -155,12 +156,12 @@ def data_reduction(table: Table) -> list[Section]:
         return found
     values: dict[str, dict[int, list[float]]] = {}
     for row in rows:
+        if row["score"] != key:
+            continue
         levels = tuple(str(row[a]) for a in table.axes)
         name = table.name_of(levels, without=[axis] if axis else [])
         values.setdefault(name, {}).setdefault(row["step"], []).append(row["value"])
-    series = {
-        name: [(step, *_pair(over_seeds(each))) for step, each in one.items()] for name, one in sorted(values.items())
-    }
+    series = {name: [(step, *_pair(over_seeds(each))) for step, each in one.items()] for name, one in values.items()}
     figure = study_figures.band_lines(series, x="training steps", y=key)
     text = f"With {axis} {most}." if most else ""
     caption = f"{key} against training steps: mean over seeds, band one standard deviation either way."

@@ -43,9 +43,10 @@ class Finished:
             return None
         run = Run.open(cell.config.folder)
         metrics = run.read_json("metrics.json")
+        more = run.read_json("cell.json")
         for result in metrics["models"].values():
-            result["scores"][MINORITY] = minority_recall(result)
-        return Finished(cell, run, metrics, run.read_json("cell.json"))
+            result["scores"][MINORITY] = minority_recall(result, more.get("trained_px"))
+        return Finished(cell, run, metrics, more)
 
     @property
     def main(self) -> str:
@@ -75,9 +76,13 @@ class Finished:
                     yield about | {"step": row["step"], "epoch": row["epoch"], "score": key, "value": value}
 
 
-def minority_recall(result: Mapping[str, Any]) -> float | None:
-    """Recall of the class with the fewest labelled pixels (chips) of the part, of those that have any."""
-    present = [row for row in result.get("per_class", ()) if row.get("reference_px")]
+def minority_recall(result: Mapping[str, Any], trained: Mapping[str, int] | None = None) -> float | None:
+    """Recall of the class with the fewest labelled pixels (chips) of the part, of those that it and train have.
+
+    trained: {class: labelled pixels of train}.
+    """
+    known = trained or {}
+    present = [row for row in result.get("per_class", ()) if row.get("reference_px") and known.get(row.get("class"), 1)]
     return min(present, key=lambda row: row["reference_px"])["producers"] if present else None
 
 
