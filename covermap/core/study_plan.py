@@ -184,6 +184,11 @@ def _text(value: Any) -> str:
 
 def _require_apart(axes: Mapping[str, Mapping[str, Any]], where: str) -> None:
     """Two axes may not set the same, and a forest needs axes that it can see; raises ConfigError."""
+    for key in ("name", "output", "train.seed", "split.budget_seed"):
+        if any(key in one for levels in axes.values() for one in levels.values() if one != FOREST):
+            raise ConfigError(
+                f"{where}: an axis cannot set {key}, which each cell has of its own", fix="use seeds: [...]"
+            )
     sets = {axis: {key for one in levels.values() if one != FOREST for key in one} for axis, levels in axes.items()}
     for (a, mine), (b, theirs) in itertools.combinations(sets.items(), 2):
         for key in sorted(mine):

@@ -36,22 +36,24 @@ def main_rows(table: Table) -> tuple[list[str], list[list[str]]]:
     against = {tuple(row["levels"]): row for row in table.differences if row["score"] == table.main}
     costs = [key for key in COSTS if any(row["score"] == key for row in table.rows)]
     head = [*table.axes, *table.scores]
-    head += [f"{table.main} gained, 95 % by seeds", "by blocks"] if against else []
+    ground = any("blocks_low" in row and row["blocks_low"] == row["blocks_low"] for row in against.values())
+    gained = [f"{table.main} gained, 95 % by seeds", *(["by blocks"] if ground else [])] if against else []
+    head += gained
     rows = []
     for levels in table.settings:
         row = [*levels, *(spread(table.mean(levels, key)) for key in table.scores)]
-        row += (_gain(against[levels]) if levels in against else ["", ""]) if against else []
+        row += _gain(against[levels])[: len(gained)] if levels in against else [""] * len(gained)
         rows.append(row + [_cost(table.mean(levels, key)) for key in costs])
-    return head + [COSTS[key] for key in costs], rows + _forest_rows(table, bool(against), costs)
+    return head + [COSTS[key] for key in costs], rows + _forest_rows(table, len(gained), costs)
 
 
-def _forest_rows(table: Table, gained: bool, costs: Sequence[str]) -> list[list[str]]:
+def _forest_rows(table: Table, gained: int, costs: Sequence[str]) -> list[list[str]]:
     """The forests beside the networks: one row, where all are the same."""
     found: dict[tuple[str, ...], tuple[Levels, list[str]]] = {}
     for levels in table.settings if table.has_beside else ():
         scores = [spread(table.mean(levels, key, model=FOREST)) for key in table.scores]
         told = [_cost(table.mean(levels, key, model=FOREST)) for key in costs]
-        found.setdefault(tuple(scores), (levels, [*scores, *(["", ""] if gained else []), *told]))
+        found.setdefault(tuple(scores), (levels, [*scores, *[""] * gained, *told]))
     if len(found) == 1:
         return [[FOREST, *[DASH] * (len(table.axes) - 1), *row] for _, row in found.values()]
     return [[f"{levels[0]}: {FOREST}", *levels[1:], *row] for levels, row in found.values()]

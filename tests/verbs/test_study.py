@@ -155,6 +155,7 @@ def test_everything_unknown_is_refused_before_the_first_run(plan, tmp_path, here
         ({"axes": {"m": {"a": {"train.loss": "fokal"}}}}, "focal"),
         ({"axes": {"m": {"a": "forrest"}}}, "forest"),
         ({"axes": {"m": {"a": {"train.lr": 1}}, "n": {"b": {"train.lr": 2}}}}, "train.lr"),
+        ({"axes": {"m": {"a": {"train.seed": 1}}}}, "cannot set train.seed"),
         ({"axes": {"score": {"a": {"train.lr": 1}}}}, "cannot be called"),
         ({"axes": {"m": {"f": "forest", "u": {}}, "loss": {"a": {"train.loss": "dice"}}}}, "does not see"),
         ({"scores": ["mio"]}, "miou"),
