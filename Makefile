@@ -9,7 +9,7 @@ OUT ?= demo
 # --no-compile halves the time: Python compiles what is imported, when it is imported, a fraction of what is installed.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[ml,track,stac,parquet,onnx,ray,dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[ml,track,stac,parquet,onnx,ray,hpo,dev]'
 	touch $@
 
 demo: $(VENV)/installed

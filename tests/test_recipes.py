@@ -6,8 +6,10 @@ import pytest
 
 from covermap.core.config_file import load_config
 from covermap.core.registry import find
+from covermap.core.study_plan import load_plan
 from covermap.verbs.check import check
 from covermap.verbs.evaluate import evaluate
+from covermap.verbs.study import scores_of_plan
 from covermap.verbs.train import train
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.yaml"))
@@ -31,6 +33,20 @@ def test_recipes_fit_the_real_data(path, shared):
     found = check(config)
     assert sum(row["train"] for row in found["classes"]) > 0
     assert sum(row["test"] for row in found["classes"]) > 0
+
+
+STUDIES = sorted((Path(__file__).resolve().parent.parent / "recipes/studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_plans_of_studies_build_all_their_cells_and_state_their_command(path, tmp_path):
+    loaded = load_plan(path, tmp_path)
+    assert len(loaded.cells) >= 20
+    assert scores_of_plan(loaded)
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"covermap study run recipes/studies/{path.name}" in line for line in header)
+    for key in ("hardware:", "time:", "expect:"):
+        assert any(line.startswith(f"# {key}") for line in header), f"{path.name} does not state its {key}"
 
 
 CHANGE = ("second", "levir", "wusu", "hrscd", "hiucd", "dynamicearthnet", "oscd_change")

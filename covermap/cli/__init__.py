@@ -44,6 +44,7 @@ from covermap.cli import (
     smooth,
     study,
     train,
+    tune,
 )  # fmt: skip
 from covermap.cli import schema as schema_
 from covermap.core.errors import CovermapError, suggest, within_memory
@@ -101,6 +102,7 @@ app.command()(report.report)
 app.add_typer(study.app, name="study")
 app.add_typer(legend.app, name="legend")
 app.command()(export.export)
+app.command()(tune.tune)
 app.command()(run.run)
 app.command()(schema_.schema)
 app.command()(demo.demo)

@@ -74,12 +74,13 @@ def _tell(found: Study) -> None:
     if "table" in summary:
         show.table(summary["table"]["rows"], summary["table"]["head"])
         typer.echo(summary["conclusion"])
-    elif summary:
+    elif "means" in summary:
         own = ("learner", "class", "score", "mean", "sd", "low", "high", "seeds", "values")
         axes = [key for key in summary["means"][0] if key not in own]
         rows = [row for row in summary["means"] if not row["class"] and row["score"] == summary["scores"][0]]
         head = [*axes, "learner", "mean", "sd", "low", "high", "seeds"]
         show.table([[row[key] for key in head] for row in rows], head, title=f"{summary['scores'][0]} (95 % interval)")
+    if "conclusion" in summary:
         typer.echo(summary["conclusion"])
     for name, message in found.failed.items():
         typer.echo(f"failed: {name}: {message}")

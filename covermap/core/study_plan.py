@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -46,7 +46,7 @@ _OF_NETWORKS = ("model", "train", "decision")
 class UsableConfig(Section):
     """When a class can still be told at a pixel size: its score is at least this share of its best one."""
 
-    score: str = Field("f1", description="A score of classes, as in metrics.json: f1, iou, producers, users.")
+    score: Literal["f1", "iou", "producers", "users"] = Field("f1", description="A score of classes.")
     share_of_best: float = Field(0.9, gt=0, le=1)
 
 
@@ -184,6 +184,11 @@ def _text(value: Any) -> str:
 
 def _require_apart(axes: Mapping[str, Mapping[str, Any]], where: str) -> None:
     """Two axes may not set the same, and a forest needs axes that it can see; raises ConfigError."""
+    for key in ("name", "output", "train.seed", "split.budget_seed"):
+        if any(key in one for levels in axes.values() for one in levels.values() if one != FOREST):
+            raise ConfigError(
+                f"{where}: an axis cannot set {key}, which each cell has of its own", fix="use seeds: [...]"
+            )
     sets = {axis: {key for one in levels.values() if one != FOREST for key in one} for axis, levels in axes.items()}
     for (a, mine), (b, theirs) in itertools.combinations(sets.items(), 2):
         for key in sorted(mine):

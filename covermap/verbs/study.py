@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 
 from covermap.core.config_file import parse_config, read_settings
-from covermap.core.engine import map_unordered, over_ray
+from covermap.core.engine import cores, map_unordered, over_ray
 from covermap.core.errors import ConfigError, OutputError, suggest
 from covermap.core.output import at_work, replacing, write_text, writing
 from covermap.core.progress import Say, Tick, silent, unseen
@@ -38,15 +39,16 @@ from covermap.nn.losses.expression import make_loss
 from covermap.report.scored import shown_of
 from covermap.report.study_page import write_study_page
 from covermap.start import starting_weights
-from covermap.verbs.study_kinds import KINDS, conclude
+from covermap.verbs.study_kinds import KINDS, conclude, require_axes
 from covermap.verbs.study_log import write_log
 from covermap.verbs.study_merges import OWN, in_same_classes
 from covermap.verbs.study_table import MINORITY, Finished, Table
 
 StudyEngine = Literal["serial", "processes", "ray"]
-OTHERS: Mapping[str, str] = {"label_budget": "covermap.verbs.label_budget"}
-"""Kinds that are no grid of runs: {kind: module with a function of that name}."""
+OTHERS: Mapping[str, str] = {"label_budget": "covermap.verbs.label_budget:label_budget"}
+"""Kinds that are no grid of runs: kind -> module:function, which takes and returns what `study` does."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_AT_WORK: set[subprocess.Popen[bytes]] = set()
 _MEMORY = "the process of the cell was killed (signal {}): most often the machine ran out of memory"
 
 
@@ -76,14 +78,15 @@ def study(
     options: dict[str, Any] = {"engine": engine, "workers": workers, "overwrite": overwrite}
     kind = (plan if isinstance(plan, Mapping) else read_settings(Path(plan), what="plan")).get("kind", "grid")
     if kind in OTHERS:
-        work = getattr(import_module(OTHERS[kind]), kind)
-        found: Study = work(plan, out, **options, dry_run=dry_run, say=say, on_progress=on_progress)
-        return found
+        module, _, name = OTHERS[kind].partition(":")
+        work = getattr(import_module(module), name)
+        return cast(Study, work(plan, out, **options, dry_run=dry_run, say=say, on_progress=on_progress))
     if kind not in KINDS:
         raise ConfigError(f"there is no kind of study {kind!r}", fix=suggest(str(kind), [*KINDS, *OTHERS]))
     out = Path(out)
     loaded = load_plan(plan, out)
     require_parts(loaded)
+    require_axes(loaded)
     scores = scores_of_plan(loaded)
     found = Study(out, [cell.name for cell in loaded.cells])
     _require_same_plan(loaded, out, overwrite=overwrite)
@@ -179,7 +182,9 @@ def _work(loaded: Loaded, found: Study, engine: StudyEngine, workers: int | None
     folder = found.out / "jobs"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    single = engine == "serial" or (engine == "processes" and (workers or 1) == 1)
+    if engine == "processes":
+        workers = workers or cores()
+    single = engine == "serial" or workers == 1
     paths = []
     for cell in todo:
         paths.append(str(folder / f"{cell.name}.json"))
@@ -192,7 +197,7 @@ def _work(loaded: Loaded, found: Study, engine: StudyEngine, workers: int | None
         if code == 0:
             found.finished.append(name)
         else:
-            found.failed[name] = _why(Path(path), code)
+            found.failed[name] = why(Path(path), code)
         done = len(found.skipped) + len(found.finished) + len(found.failed)
         say(f"{done}/{total} {name}: {found.failed.get(name, 'done').splitlines()[0]}")
         on_progress(done, total)
@@ -227,7 +232,7 @@ def _results(engine: StudyEngine, workers: int | None, paths: Sequence[str]) -> 
         return
     at_once = 1 if engine == "serial" else workers or 1
     # A thread for each process: it only waits.
-    yield from map_unordered(lambda path: (path, in_own_process(path)), paths, workers=at_once)
+    yield from map_unordered(lambda path: (path, in_own_process(path)), paths, workers=at_once, stop=_stop)
 
 
 def in_own_process(path: str) -> int:
@@ -235,11 +240,29 @@ def in_own_process(path: str) -> int:
     threads = json.loads(Path(path).read_text(encoding="utf-8"))["threads"]
     environment = os.environ | (dict.fromkeys(_THREADS, str(threads)) if threads else {})
     command = [sys.executable, "-m", "covermap.verbs.study_cell", path]
-    with open(Path(path).with_suffix(".log"), "w", encoding="utf-8") as log:
-        return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
+    with (
+        open(Path(path).with_suffix(".log"), "w", encoding="utf-8") as log,
+        subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment) as process,
+    ):
+        _AT_WORK.add(process)
+        try:
+            return process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+        finally:
+            _AT_WORK.discard(process)
 
 
-def _why(path: Path, code: int) -> str:
+def _stop() -> None:
+    """Tell all processes at work to stop, as Ctrl-C does; they go on with the next call."""
+    for process in list(_AT_WORK):
+        process.send_signal(signal.SIGINT)
+
+
+def why(path: Path, code: int) -> str:
+    """The message of a job that failed."""
     told = path.with_suffix(".failed.json")
     if code > 0 and told.is_file():
         return str(json.loads(told.read_text(encoding="utf-8"))["message"])

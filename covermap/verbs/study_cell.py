@@ -22,6 +22,7 @@ from covermap.core.errors import CovermapError
 from covermap.core.legend import IGNORE
 from covermap.core.output import at_work, write_text, writing
 from covermap.core.run import Run
+from covermap.core.task import KINDS as TASKS
 from covermap.data.make_split import make_split
 from covermap.data.reference import with_reference
 from covermap.data.scene import open_scenes
@@ -59,7 +60,8 @@ class Watch:
                 return
             window = one.window or one.chip or one.block
             assert window is not None
-            self.km2[name] += window.height * window.width * self.areas[one.scene]
+            answered = np.nan_to_num(one.answers).any(0).mean()  # windows without labels are not computed
+            self.km2[name] += float(answered) * window.height * window.width * self.areas[one.scene]
             yield one
 
 
@@ -75,6 +77,9 @@ def do_cell(job: Mapping[str, Any]) -> None:
         run = train(config, resume=there, say=_say)
         log = run.read_log()
         costs = {"train_seconds": sum(row["seconds"] for row in log), "steps": log[-1]["step"] if log else 0}
+    if not job.get("test", True):
+        run.write_json("cell.json", {"costs": {"network": {**costs, **peak_memory()}}, "log": run.read_log()})
+        return
     watch = Watch(run.config)
     result = evaluate(run, say=_say, watch=watch)
     found: dict[str, Any] = {"costs": {}}
@@ -85,6 +90,10 @@ def do_cell(job: Mapping[str, Any]) -> None:
             mine |= {key: facts[key] for key in ("parameters", "trainable_parameters")}
         mine |= {"test_seconds": watch.seconds[name], "test_km2": watch.km2[name]}
         found["costs"][name] = mine
+    if TASKS[result["task"]].takes == "classes":
+        scenes, _ = with_reference(open_scenes(run.config.data), run.config)
+        trained = part_counts(Split.load(run.path("split.csv")), scenes)["train"]
+        found["trained_px"] = dict(zip(result["classes"], trained.tolist(), strict=True))
     main = next(iter(result["models"]))
     if others := job.get("across"):
         found["across"] = {name: _elsewhere(run, main, raw) for name, raw in others.items()}

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from covermap.core.errors import ConfigError
+from covermap.core.study_plan import Loaded
 from covermap.metrics.intervals import Interval, over_seeds
 from covermap.report import study_figures
 from covermap.report.figures import tradeoff_curves
@@ -34,22 +36,24 @@ def main_rows(table: Table) -> tuple[list[str], list[list[str]]]:
     against = {tuple(row["levels"]): row for row in table.differences if row["score"] == table.main}
     costs = [key for key in COSTS if any(row["score"] == key for row in table.rows)]
     head = [*table.axes, *table.scores]
-    head += [f"{table.main} gained, 95 % by seeds", "by blocks"] if against else []
+    ground = any("blocks_low" in row and row["blocks_low"] == row["blocks_low"] for row in against.values())
+    gained = [f"{table.main} gained, 95 % by seeds", *(["by blocks"] if ground else [])] if against else []
+    head += gained
     rows = []
     for levels in table.settings:
         row = [*levels, *(spread(table.mean(levels, key)) for key in table.scores)]
-        row += (_gain(against[levels]) if levels in against else ["", ""]) if against else []
+        row += _gain(against[levels])[: len(gained)] if levels in against else [""] * len(gained)
         rows.append(row + [_cost(table.mean(levels, key)) for key in costs])
-    return head + [COSTS[key] for key in costs], rows + _forest_rows(table, bool(against), costs)
+    return head + [COSTS[key] for key in costs], rows + _forest_rows(table, len(gained), costs)
 
 
-def _forest_rows(table: Table, gained: bool, costs: Sequence[str]) -> list[list[str]]:
+def _forest_rows(table: Table, gained: int, costs: Sequence[str]) -> list[list[str]]:
     """The forests beside the networks: one row, where all are the same."""
     found: dict[tuple[str, ...], tuple[Levels, list[str]]] = {}
     for levels in table.settings if table.has_beside else ():
         scores = [spread(table.mean(levels, key, model=FOREST)) for key in table.scores]
         told = [_cost(table.mean(levels, key, model=FOREST)) for key in costs]
-        found.setdefault(tuple(scores), (levels, [*scores, *(["", ""] if gained else []), *told]))
+        found.setdefault(tuple(scores), (levels, [*scores, *[""] * gained, *told]))
     if len(found) == 1:
         return [[FOREST, *[DASH] * (len(table.axes) - 1), *row] for _, row in found.values()]
     return [[f"{levels[0]}: {FOREST}", *levels[1:], *row] for levels, row in found.values()]
@@ -61,7 +65,8 @@ def _gain(row: Mapping[str, Any]) -> list[str]:
 
     mark = {"better": "▲ ", "worse": "▼ ", "open": ""}[verdict(row)[0]]
     by_blocks = span(row.get("blocks_low", nan), row.get("blocks_high", nan))
-    return [f"{mark}{row['mean']:+.3f} ({span(row['low'], row['high'])})", by_blocks]
+    by_seeds = f" ({span(row['low'], row['high'])})" if row["low"] == row["low"] else ""
+    return [f"{mark}{row['mean']:+.3f}{by_seeds}", by_blocks]
 
 
 def spread(found: Interval) -> str:
@@ -153,12 +158,12 @@ def data_reduction(table: Table) -> list[Section]:
         return found
     values: dict[str, dict[int, list[float]]] = {}
     for row in rows:
+        if row["score"] != key:
+            continue
         levels = tuple(str(row[a]) for a in table.axes)
         name = table.name_of(levels, without=[axis] if axis else [])
         values.setdefault(name, {}).setdefault(row["step"], []).append(row["value"])
-    series = {
-        name: [(step, *_pair(over_seeds(each))) for step, each in one.items()] for name, one in sorted(values.items())
-    }
+    series = {name: [(step, *_pair(over_seeds(each))) for step, each in one.items()] for name, one in values.items()}
     figure = study_figures.band_lines(series, x="training steps", y=key)
     text = f"With {axis} {most}." if most else ""
     caption = f"{key} against training steps: mean over seeds, band one standard deviation either way."
@@ -331,6 +336,23 @@ KINDS: Mapping[str, Callable[[Table], list[Section]]] = {
     "merges": merges,
 }  # fmt: skip
 """Kinds of grids of runs; see study.py for kinds that are no such grid."""
+
+
+def require_axes(loaded: Loaded) -> None:
+    """Raise ConfigError where the axes do not give what a kind is about."""
+    kind, axes = loaded.plan.kind, loaded.axes
+    numbers = [axis for axis in axes if loaded.numbers(axis) is not None]
+    needed = {
+        "gsd": (bool(numbers) and all(cell.config.data.gsd_m for cell in loaded.cells),
+                "an axis {setting: data.gsd_m, values: [10, 20]}, so that all cells have a pixel size"),
+        "data_reduction": (bool(numbers), "an axis of numbers, {setting: split.budget, values: [1.0, 0.5]}"),
+        "fusion": (any("+" in level for levels in axes.values() for level in levels),
+                   "levels that are sets of sensors: s1, s2, s1+s2"),
+        "cross_region": (len(axes) == 1, "one axis, whose levels are regions"),
+    }  # fmt: skip
+    ok, what = needed.get(kind, (True, ""))
+    if not ok:
+        raise ConfigError(f"{loaded.source}: kind {kind} needs {what}", fix="change the axes, or use kind: grid")
 
 
 _SENTENCES: Mapping[str, Callable[[Table], str]] = {"cross_region": travelled, "fusion": gains_told}

@@ -21,7 +21,7 @@ _BLOCK = re.compile(r"<!-- generated (\w+): (\w+) -->\n(.*?)\n?<!-- end -->", re
 
 def write_log(path: Path, table: Table, failed: int, notes: list[str]) -> Path:
     """Write LOG.md, or renew what is generated in the one that is there."""
-    return keep_log(path, table.loaded.plan.title, _blocks(table, failed, notes))
+    return keep_log(path, table.loaded.plan.title, _blocks(path.parent, table, failed, notes))
 
 
 def keep_log(path: Path, title: str, blocks: Mapping[str, str]) -> Path:
@@ -56,7 +56,7 @@ def _checksum(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _blocks(table: Table, failed: int, notes: list[str]) -> dict[str, str]:
+def _blocks(out: Path, table: Table, failed: int, notes: list[str]) -> dict[str, str]:
     loaded, plan = table.loaded, table.loaded.plan
     first = loaded.cells[0].config
     images = [str(image.path) for image in first.data.images] or [str(first.data.root)]
@@ -65,10 +65,10 @@ def _blocks(table: Table, failed: int, notes: list[str]) -> dict[str, str]:
         for axis, levels in loaded.axes.items()
     ]
     again = " and the labels' share" if plan.resample else ""
-    cpus = f"- command: `covermap study run {shlex.quote(loaded.source)} OUT`"
+    command = f"- command: `covermap study run {shlex.quote(loaded.source)} {shlex.quote(str(out))}`"
     method = [
         "What varies:", *varied, "", f"- data: {', '.join(images[:3])}{' ...' if len(images) > 3 else ''}",
-        f"- seeds of training{again}: {', '.join(map(str, plan.all_seeds))}; val and test are the same in all", cpus,
+        f"- seeds of training{again}: {', '.join(map(str, plan.all_seeds))}; val and test are the same in all", command,
     ]  # fmt: skip
     head, rows = main_rows(table)
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]

@@ -21,6 +21,8 @@ from covermap.verbs.several import Setting, difference
 
 NETWORK, FOREST = "network", "random forest"
 MINORITY = "minority_recall"
+MOST_NAMED = 6
+"""Settings of one verdict that a conclusion names."""
 Levels = tuple[str, ...]
 
 
@@ -41,9 +43,10 @@ class Finished:
             return None
         run = Run.open(cell.config.folder)
         metrics = run.read_json("metrics.json")
+        more = run.read_json("cell.json")
         for result in metrics["models"].values():
-            result["scores"][MINORITY] = minority_recall(result)
-        return Finished(cell, run, metrics, run.read_json("cell.json"))
+            result["scores"][MINORITY] = minority_recall(result, more.get("trained_px"))
+        return Finished(cell, run, metrics, more)
 
     @property
     def main(self) -> str:
@@ -73,9 +76,13 @@ class Finished:
                     yield about | {"step": row["step"], "epoch": row["epoch"], "score": key, "value": value}
 
 
-def minority_recall(result: Mapping[str, Any]) -> float | None:
-    """Recall of the class with the fewest labelled pixels (chips) of the part, of those that have any."""
-    present = [row for row in result.get("per_class", ()) if row.get("reference_px")]
+def minority_recall(result: Mapping[str, Any], trained: Mapping[str, int] | None = None) -> float | None:
+    """Recall of the class with the fewest labelled pixels (chips) of the part, of those that it and train have.
+
+    trained: {class: labelled pixels of train}.
+    """
+    known = trained or {}
+    present = [row for row in result.get("per_class", ()) if row.get("reference_px") and known.get(row.get("class"), 1)]
     return min(present, key=lambda row: row["reference_px"])["producers"] if present else None
 
 
@@ -212,8 +219,13 @@ def conclusion(table: Table) -> str:
         span = f", {low:+.3f} to {high:+.3f} by {by}" if low == low else ", no interval"
         groups[told].append(f"{row['setting']} ({value:+.3f}{span})")
     words = {"better": "better with", "worse": "worse with", "open": "not told apart with"}
-    said = [f"{words[key]} {', '.join(names)}" for key, names in groups.items() if names]
+    said = [f"{words[key]} {_listed(names)}" for key, names in groups.items() if names]
     text = f"Against {other}, {table.main} is {'; '.join(said)}."
     if len(table.loaded.plan.all_seeds) < 3:
         text += " Fewer than three seeds do not tell how much training varies."
     return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

@@ -40,6 +40,8 @@ VERBS = [
     "schema",
     "demo",
     "check-plugin",
+    "study",
+    "tune",
 ]
 
 
@@ -56,7 +58,9 @@ def test_help_lists_all_verbs_and_each_has_examples(covermap):
     assert code == 0
     assert all(re.search(rf"\b{verb}\b", out) for verb in VERBS)
     for verb in VERBS:
-        arguments = {"models": ["models", "show"], "legend": ["legend", "show"]}.get(verb, [verb])
+        arguments = {"models": ["models", "show"], "legend": ["legend", "show"], "study": ["study", "run"]}.get(
+            verb, [verb]
+        )
         code, out, _ = covermap(*arguments, "--help")
         assert code == 0
         assert re.search(r"Examples?:", out), verb

@@ -155,6 +155,7 @@ def test_everything_unknown_is_refused_before_the_first_run(plan, tmp_path, here
         ({"axes": {"m": {"a": {"train.loss": "fokal"}}}}, "focal"),
         ({"axes": {"m": {"a": "forrest"}}}, "forest"),
         ({"axes": {"m": {"a": {"train.lr": 1}}, "n": {"b": {"train.lr": 2}}}}, "train.lr"),
+        ({"axes": {"m": {"a": {"train.seed": 1}}}}, "cannot set train.seed"),
         ({"axes": {"score": {"a": {"train.lr": 1}}}}, "cannot be called"),
         ({"axes": {"m": {"f": "forest", "u": {}}, "loss": {"a": {"train.loss": "dice"}}}}, "does not see"),
         ({"scores": ["mio"]}, "miou"),
@@ -164,6 +165,9 @@ def test_everything_unknown_is_refused_before_the_first_run(plan, tmp_path, here
         ({"judged": "unet"}, "merges"),
         ({"axes": {"m": {"a": {"train.lr": 0.1}}}, "against": {}}, "resample"),
         ({"seeds": [1, 1]}, "twice"),
+        ({"kind": "cross_region"}, "one axis"),
+        ({"kind": "gsd"}, "data.gsd_m"),
+        ({"kind": "fusion"}, "sets of sensors"),
     ]  # fmt: skip
     for change, words in cases:
         with pytest.raises(ConfigError, match=words):
@@ -227,3 +231,41 @@ def test_levels_are_numbers_or_names_and_forests_read_no_network(plan, tmp_path)
     assert not next(cell for cell in loaded.cells if not cell.forest).config.baseline
     assert [cell.config.split.budget_seed for cell in loaded.cells[:4]] == [None, None, 0, 1]
     assert np.array_equal([cell.config.train.seed for cell in loaded.cells[:4]], [0, 1, 0, 1])
+
+
+def test_all_pixel_sizes_test_on_the_same_ground(plan, tmp_path, here):
+    plan |= {"kind": "gsd", "resample": False, "seeds": [0], "against": {}}
+    plan["axes"] = {"gsd_m": {"setting": "data.gsd_m", "values": [10, 20]}}
+    plan["settings"] = {"data.align": "mode", "train.size_px": 16, "predict.size_px": 16, "split.buffer_px": 0}
+    plan["config"]["baseline"] = False
+    found = study(plan, tmp_path / "out")
+    assert not found.failed
+    fine, coarse = (Split.load(tmp_path / f"out/runs/{size}-s0/split.csv") for size in (10, 20))
+    ground = [
+        {tuple(s * x for x in tile.window) for tile in split.tiles if tile.part == "test"}
+        for split, s in ((fine, 10), (coarse, 20))
+    ]
+    assert ground[0] == ground[1]
+    km2 = [float(row["value"]) for row in rows_of(tmp_path) if row["score"] == "test_km2"]
+    assert km2[0] <= 96 * 128 * 1e-4
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Lowest usable pixel size" in page
+    assert "seconds per km2" in page or "What a pixel size costs" in page
+
+
+def test_a_model_is_scored_on_the_test_blocks_of_every_region(plan, tmp_path, here):
+    image = plan["config"]["data"].pop("image")
+    plan["axes"] = {
+        "region": {
+            name: {"data.image": [{"path": image, "bounds": [left, 4_999_040, left + 640, 5_000_000]}]}
+            for name, left in (("west", 500_000), ("east", 500_640))
+        }
+    }
+    plan |= {"kind": "cross_region", "resample": False, "seeds": [0], "against": {}}
+    plan["settings"] = {"data.align": "nearest"}
+    found = study(plan, tmp_path / "out")
+    assert not found.failed
+    scores = Run.open(tmp_path / "out/runs/west-s0").read_json("cell.json")["across"]["east"]
+    home = Run.open(tmp_path / "out/runs/east-s0").read_json("metrics.json")["models"]["network"]["scores"]
+    assert scores["num_pixels"] == home["num_pixels"]  # the same ground
+    assert "scored on (columns)" in (tmp_path / "out/report.html").read_text()

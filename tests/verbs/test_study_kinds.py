@@ -86,6 +86,10 @@ def test_learning_is_shown_by_step_of_the_largest_budget(tmp_path, monkeypatch):
         {"cell": "", "budget": b, "seed": s, "step": step, "epoch": 1, "score": "val_miou", "value": v}
         for b, s, step, v in (("1", 0, 5, 0.2), ("1", 1, 5, 0.4), ("1", 0, 10, 0.5), ("0.25", 0, 5, 0.9))
     ]
+    made.steps += [
+        {**made.steps[0], "score": "val_loss", "value": 7.0},
+        {**made.steps[0], "score": "loss", "value": 8.0},
+    ]
     drawn = []
     monkeypatch.setattr(kinds.study_figures, "band_lines", lambda series, **k: drawn.append(series) or "")
     assert len(kinds.data_reduction(made)) == 2
@@ -219,3 +223,5 @@ def test_minority_recall_is_that_of_the_class_with_fewest_labels():
     ]  # fmt: skip
     assert minority_recall({"per_class": rows}) == 0.4
     assert minority_recall({}) is None
+    named = [{"class": "a", **rows[0]}, {"class": "b", **rows[1]}]
+    assert minority_recall({"per_class": named}, {"a": 50, "b": 0}) == 0.9  # nobody could have learnt b
