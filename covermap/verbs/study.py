@@ -328,7 +328,7 @@ def _notes(table: Table) -> list[str]:
         found.append(f"{pairs} differences: about one in twenty intervals misses 0 by chance alone.")
     if table.loaded.plan.resample:
         found.append("Each seed draws its own share of the labels; val and test are the same in all runs.")
-    found.append("Memory is the peak of a run's own process, with training and scoring; times include validation.")
+    found.append("Memory is the peak of a run's own process until training ends; times include validation.")
     return found
 
 

@@ -71,14 +71,17 @@ def do_cell(job: Mapping[str, Any]) -> None:
     if fine := job.get("fine_gsd_m"):
         config = _on_same_ground(config, fine)
     there = (config.folder / "config.yaml").is_file()
+    peak: dict[str, float] = {}
     if job["forest"]:
         run, costs = _train_forest(config)
     else:
-        run = train(config, resume=there, say=_say)
+        # By the last step: the forest beside the network, which comes then, is none of its cost.
+        run = train(config, resume=there, say=_say, on_progress=lambda done, total: peak.update(peak_memory()))
         log = run.read_log()
         costs = {"train_seconds": sum(row["seconds"] for row in log), "steps": log[-1]["step"] if log else 0}
+    costs |= peak or peak_memory()
     if not job.get("test", True):
-        run.write_json("cell.json", {"costs": {"network": {**costs, **peak_memory()}}, "log": run.read_log()})
+        run.write_json("cell.json", {"costs": {"network": costs}, "log": run.read_log()})
         return
     watch = Watch(run.config)
     result = evaluate(run, say=_say, watch=watch)
@@ -99,7 +102,6 @@ def do_cell(job: Mapping[str, Any]) -> None:
         found["across"] = {name: _elsewhere(run, main, raw) for name, raw in others.items()}
     if job.get("tradeoff") and result["task"] == "segmentation":
         found["tradeoff"] = _tradeoff(run, main)
-    found["costs"][main] |= peak_memory()
     run.write_json("cell.json", found)
 
 
