@@ -27,6 +27,8 @@ from covermap.verbs.map_job import work_beside
 from covermap.verbs.predict import predict_dates
 
 SEMANTIC = "semantic_change"
+_OF_PREDICT = "no STAC item was written"
+"""A note whose remedy is an option of predict; change says the same with its own."""
 _FITTING = {
     "change": "map the change: covermap predict {model} {first} OUT.tif --add {sensor}={second}",
     "hazard": "map what was hit: covermap event {first} {second} OUT.tif --model {model}",
@@ -83,7 +85,7 @@ class DatesToMap:
             tuple(f"{path}@{date}" if date else str(path) for path, date in zip(maps, dates, strict=True)), self.paths,
             layer_beside(self.outs[0], "change") if self.semantic else None,
             tuple(file for one in done for file in one.files),
-            tuple(dict.fromkeys(note for one in done for note in one.notes)),
+            tuple(dict.fromkeys(note for one in done for note in one.notes if not note.startswith(_OF_PREDICT))),
             tuple(map(work_beside, self.outs)),
         )  # fmt: skip
 

@@ -181,6 +181,24 @@ def test_a_map_without_change_and_a_mask_alone_are_shown(run):
     assert not [caption for caption in page.tables if caption.startswith("Transitions")]
 
 
+def test_expected_errors_and_what_they_rest_on_are_told(run):
+    found = json.loads(run.path("change.json").read_text())
+    said = "of the 6.0 ha mapped as change about 2.0 ha are expected to be errors of the maps"
+    found |= {"expected_errors": {"in_words": said}, "notes": ["the probabilities are not calibrated"]}
+    run.path("change.json").write_text(json.dumps(found))
+    text = squeezed(page_of(run).sections["change"])
+    assert f"O{said[1:]}." in text
+    assert "The probabilities are not calibrated." in text
+
+
+def test_a_question_has_its_estimate_by_the_names_of_its_answers(changed, run):
+    compare(run, "changed.tif", ChangeRules(goals=("built-up",), binary=True))
+    found = assessed(run, changed[1], "changed.tif", ("to built-up", "not to built-up"))
+    assert [row["name"] for row in found["areas"]] == ["not to built-up", "to built-up"]
+    _, row = page_of(run).table("Change in hectares, by 200 points of changed.tif")
+    assert float(row[2]) == pytest.approx(found["areas"][1]["area_ha"], rel=0.05)
+
+
 def test_names_cannot_write_html(run):
     found = json.loads(run.path("change.json").read_text())
     for row in found["transitions"]:

@@ -248,6 +248,11 @@ def test_bands_of_images_that_do_not_name_them(covermap, segmentation, place, tm
     code, out, err = covermap("change", *paths, tmp_path / "c.tif", *options)
     assert code == 0, err
     assert f"{tmp_path / '0.tif'} > {tmp_path / '1.tif'} in legend" in " ".join(out.split())
+    undated = [path.split("@")[0] for path in paths]
+    code, out, _ = covermap("change", *undated, tmp_path / "d.tif", *options)
+    assert code == 0
+    assert "state it: A.tif@2018 B.tif@2022" in " ".join(out.split())
+    assert "--date" not in out
 
 
 def test_what_is_refused(segmentation, place, write_tif, tmp_path: Path, monkeypatch) -> None:
