@@ -275,21 +275,20 @@ class Change:
 
     @property
     def expected_errors(self) -> dict[str, Any] | None:
-        """How much of the map probabilities expect to be errors; None where there are none.
+        """How much of the map probabilities expect to be errors; None where there are none, or dates are unrelated.
 
+        Without a prior it would be far off: on the demo 216 ha of 950 false where 566 are, 2,892 missed where 39 are.
         missed_ha is of all that the map does not show, also of what was not asked for.
         """
-        if self.errors is None:
+        if self.errors is None or self.is_apart:
             return None
         mapped_ha, false_ha, missed_ha = self.mapped.total["area_ha"], *self.errors[:2]
         part = f" ({false_ha / mapped_ha:.0%})" if mapped_ha else ""
-        alone = self.is_apart
-        dates = "the dates told nothing of each other" if alone else "errors of the dates are independent"
         certain = "the probabilities are calibrated" if self.is_calibrated else "the probabilities were calibrated"
         says = (
             f"of the {mapped_ha:,.1f} ha mapped as change about {false_ha:,.1f} ha{part} are expected to be errors of "
-            f"the maps, and {missed_ha:,.1f} ha of change not to be in the map, if {dates} and {certain}"
-            + ("; without a prior less comes out as false than is, and more as missed" if alone else "")
+            f"the maps, and {missed_ha:,.1f} ha of change not to be in the map, if errors of the dates are "
+            f"independent and {certain}"
         )
         return {
             "mapped_ha": mapped_ha, "false_ha": false_ha, "missed_ha": missed_ha, "known_ha": self.errors.known,
