@@ -52,6 +52,16 @@ def png_uri(rgb: npt.NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
+def named_rows(axes: Any, names: Sequence[str]) -> None:
+    """Names at the rows of a bar chart, and rules across."""
+    axes.set_yticks(np.arange(len(names)), names, color=INK)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=RULE, lw=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
 def class_bars(
     names: Sequence[str], colours: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str = "IoU"
 ) -> str:
@@ -72,12 +82,7 @@ def class_bars(
             text = "absent" if value is None else f"{value:.2f}"
             axes.text(end + 0.015, row, text, va="center", color=MUTED if value is None else INK)
         axes.set(xlim=(0, 1.06), ylim=(len(names) - 0.4, -0.6), xlabel=title, xticks=np.linspace(0, 1, 6))
-        axes.set_yticks(rows, short, color=INK)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", color=RULE, lw=0.7)
-        axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        named_rows(axes, short)
         return _svg_uri(figure)
 
 

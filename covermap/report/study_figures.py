@@ -23,6 +23,7 @@ from covermap.report.figures import (
     _style,
     _svg_uri,
     _width_in,
+    named_rows,
 )
 
 Mean = tuple[float, float]
@@ -78,12 +79,7 @@ def whisker_bars(values: Mapping[str, Mean], *, y: str, baseline: Mapping[str, M
                       label="random forest beside it")  # fmt: skip
             axes.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.01, 1), borderpad=0)
         axes.set(ylim=(len(values) - 0.4, -0.6), xlabel=_SCORES.get(y, y))
-        axes.set_yticks(rows, short, color=INK)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", color=RULE, lw=0.7)
-        axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        named_rows(axes, short)
         return _svg_uri(figure)
 
 
