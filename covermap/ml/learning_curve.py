@@ -77,7 +77,7 @@ class HeldOut:
 
 
 def _right_elsewhere(margins: Floats, right: Floats, weights: Floats, elsewhere: Floats) -> Floats:
-    """Share (B,) of candidates (M,) that is expected to be right, by logistic fits to chips (n,) with weights (B, n)."""
+    """Share (B,) of candidates (M,) that is expected to be right: logistic fits to chips (n,) with weights (B, n)."""
     features, beta = np.stack([np.ones_like(margins), margins]), np.zeros((len(weights), 2))
     for _ in range(12):
         told = 1 / (1 + np.exp(-np.clip(beta @ features, -30, 30)))

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.errors import ConfigError, DataError, suggest
-from covermap.ml.probes import fit_probe, one_hot
+from covermap.ml.probes import one_hot
 from covermap.ml.ridge import Floats, RidgePath, Values
 
 Ints = npt.NDArray[np.intp]
@@ -53,10 +53,9 @@ def clusters(units: Singles, count: int, seed: int = 0) -> Ints:
     centres = known[_first_centres(known, min(count, len(known)), random)]
     for _ in range(_ROUNDS):
         told = _nearest(known, centres)
-        sums = np.zeros(centres.shape)
-        np.add.at(sums, told, known)
-        size = np.bincount(told, minlength=len(centres))[:, None]
-        moved = np.where(size > 0, sums / np.maximum(size, 1), centres).astype(np.float32)
+        there, first, size = np.unique(np.sort(told), return_index=True, return_counts=True)
+        moved = centres.copy()
+        moved[there] = np.add.reduceat(known[np.argsort(told, kind="stable")], first) / size[:, None]
         if np.array_equal(moved, centres):
             break
         centres = moved
