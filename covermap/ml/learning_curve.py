@@ -28,7 +28,7 @@ SHARES = (0.3, 0.45, 0.65, 1.0)
 EXPONENTS = np.linspace(0.2, 1, 17)
 LEAST = 10
 """Chips from which a curve can be told at all."""
-_LIMITS = 49
+_LIMITS = 193
 _FLOOR = 1e-3
 """Least error that a limit is looked for at."""
 _JITTER = 1.0
@@ -169,12 +169,13 @@ def _margins(scores: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Curve:
-    """Curves limit - drop n^-exponent, all (G,), and the weight of each; weights sum to 1."""
+    """Curves limit - drop n^-exponent, all (G,), and the weights of each, 1 in all. best: a, b, c of the nearest."""
 
     limits: Floats
     drops: Floats
     exponents: Floats
     weights: Floats
+    best: tuple[float, float, float]
 
     def at(self, size: float) -> float:
         """The score to be expected from so many labels."""
@@ -188,12 +189,6 @@ class Curve:
     def limit(self) -> float:
         """The score that the curve promises for labels without end."""
         return float(self.weights @ self.limits)
-
-    @property
-    def best(self) -> tuple[float, float, float]:
-        """a, b, c of the likeliest curve."""
-        i = int(self.weights.argmax())
-        return float(self.limits[i]), float(self.drops[i]), float(self.exponents[i])
 
     def size_for(self, score: float, most: float = 1e6) -> float:
         """The least number of labels that is expected to reach a score; inf beyond `most`."""
@@ -221,7 +216,20 @@ def fit_curve(sizes: Floats, scores: Floats, spread: float) -> Curve:
     square = (weight * errors**2).sum(2)
     fits = np.exp(-(square - square.min()) / (2 * max(spread, 1e-9) ** 2))
     each = np.broadcast_arrays(limits[:, None], drops, EXPONENTS[None, :], fits / fits.sum())
-    return Curve(*(np.ravel(one) for one in each))
+    return Curve(*(np.ravel(one) for one in each), _nearest(x, scores, weight))
+
+
+def _nearest(x: Floats, scores: Floats, weight: Floats) -> tuple[float, float, float]:
+    """a, b, c by weighted least squares over sizes^-c (C, S), a at most 1 and b at least 0."""
+    share = weight / weight.sum()
+    mean, level = x @ share, float(scores @ share)
+    about = x - mean[:, None]
+    b = np.maximum(0, -((about * (scores - level)) @ share) / ((about**2) @ share))
+    a = level + b * mean
+    b = np.where(a > 1, (x * (1 - scores)) @ share / ((x**2) @ share), b)
+    a = np.minimum(a, 1)
+    i = int((((scores - a[:, None] + b[:, None] * x) ** 2) @ share).argmin())
+    return float(a[i]), float(b[i]), float(EXPONENTS[i])
 
 
 @dataclass(frozen=True)

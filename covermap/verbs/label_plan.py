@@ -113,17 +113,22 @@ def plan_labels(
     require_no_input([out, beside], [*paths, *labels])
     for path in (out, beside):
         claim(path, overwrite=overwrite)
-    chips, notes = _chips(Embeddings.read_all(paths), labels, settings)
-    with one_thread():
-        found = _plan(chips, settings, notes)
+    found = plan_chips(Embeddings.read_all(paths), settings, labels=labels)
     found.files = (out, beside)
-    shapes = _shapes(paths, chips, found.rows, out)
+    shapes = _shapes(paths, found.rows, out)
     facts = {key: value for key, value in asdict(found).items() if key not in ("files", "rows")}
     asked = {**asdict(settings), "strategy": found.strategy, "embeddings": {str(p): checksum(p) for p in paths}}
     write_text(beside, json.dumps(plain({"settings": asked, **facts}), indent=2) + "\n")
     with only_with(beside):
         _write(out, found.rows, shapes)
     return found
+
+
+def plan_chips(found: Embeddings, settings: LabelPlanSettings, *, labels: Sequence[str | Path] = ()) -> LabelPlan:
+    """The plan of embeddings in memory, not written; `number` of its rows: of the chip. Raises as plan_labels does."""
+    chips, notes = _chips(found, labels, settings)
+    with one_thread():
+        return _plan(chips, settings, notes)
 
 
 def _chips(
@@ -255,9 +260,7 @@ def _tell_score(found: LabelPlan, held: HeldOut, settings: LabelPlanSettings) ->
     found.curve = {"a": a, "b": b, "c": c, "points": points}
 
 
-def _shapes(
-    paths: Sequence[str | Path], chips: _Chips, rows: list[dict[str, Any]], out: Path
-) -> npt.NDArray[np.object_] | None:  # fmt: skip
+def _shapes(paths: Sequence[str | Path], rows: list[dict[str, Any]], out: Path) -> npt.NDArray[np.object_] | None:
     """Footprints of the chosen chips, or their centres, in WGS 84; takes the number of its chip off each row.
 
     None for a CSV. Raises DataError where a chip has no place.
