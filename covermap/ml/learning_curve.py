@@ -23,8 +23,8 @@ from covermap.ml.probes import Answers, fit_probe
 from covermap.ml.ridge import Floats, Values
 
 Ints = npt.NDArray[np.intp]
-SHARES = (0.3, 0.45, 0.65, 1.0)
-"""Parts of the train chips of a fold; smaller ones say little of what comes after all of them."""
+SHARES = (0.45, 0.6, 0.8, 1.0)
+"""Parts of the train chips of a fold: smaller ones, on the steep of a curve, say too little of what comes after."""
 EXPONENTS = np.linspace(0.2, 1, 17)
 LEAST = 10
 """Chips from which a curve can be told at all."""

@@ -65,7 +65,7 @@ def test_scores_are_those_of_probes_on_chips_held_out():
     assert np.isnan(alone.worth[:, one]).all()
     assert held.scores()[-1] == pytest.approx(held.worth[-1].mean())
     assert held.scores()[0] < held.scores()[-1]
-    assert held.sizes.tolist() == [16, 24, 35, 54]
+    assert held.sizes.tolist() == [24, 32, 43, 54]
 
 
 def test_a_pilot_that_is_easier_than_the_candidates_is_told():
