@@ -215,8 +215,9 @@ def fit_curve(sizes: Floats, scores: Floats, spread: float) -> Curve:
     errors = scores - (limits[:, None, None] - drops[:, :, None] * x)
     square = (weight * errors**2).sum(2)
     fits = np.exp(-(square - square.min()) / (2 * max(spread, 1e-9) ** 2))
-    each = np.broadcast_arrays(limits[:, None], drops, EXPONENTS[None, :], fits / fits.sum())
-    return Curve(*(np.ravel(one) for one in each), _nearest(x, scores, weight))
+    grid = np.broadcast_arrays(limits[:, None], drops, EXPONENTS[None, :], fits / fits.sum())
+    a, b, c, weights = (np.ravel(one) for one in grid)
+    return Curve(a, b, c, weights, _nearest(x, scores, weight))
 
 
 def _nearest(x: Floats, scores: Floats, weight: Floats) -> tuple[float, float, float]:
