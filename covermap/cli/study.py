@@ -145,7 +145,13 @@ def _tell_plan(found: LabelPlan, budget: int) -> None:
             f"({told.low:.2f} to {told.high:.2f}); now {now.score:.2f} ({now.low:.2f} to {now.high:.2f})"
         )
         enough = "more than a million labels" if found.enough is None else f"{found.enough:,} more labels"
+        if found.enough is not None and found.enough > found.num_candidates:
+            enough += f", more than the {found.num_candidates:,} candidates"
         typer.echo(f"95 % of what labels without end promise ({name} {found.limit:.2f}) take {enough}")
+        if found.strategy in ("mixed", "uncertainty"):
+            typer.echo(
+                "that holds for labels drawn as the pilot was; chips chosen by doubt usually bring somewhat more"
+            )
     for note in found.notes:
         typer.echo(f"note: {note}")
     typer.echo(
