@@ -31,8 +31,8 @@ LEAST = 10
 _LIMITS = 193
 _FLOOR = 1e-3
 """Least error that a limit is looked for at."""
-_JITTER = 1.0
-"""How far points lie off their curve, in standard errors of the score: an error that all points share is not seen."""
+_JITTER = {"classes": 1.0, "numbers": 0.2}
+"""How far points lie off their curve, in standard errors of the score; points of R2 share most of their error."""
 _DRAWS = 400
 _MOST_TIMES = 2.0
 """Errors on candidates are at most so many times those on the pilot, or as much fewer."""
@@ -51,6 +51,7 @@ class HeldOut:
     sizes: Floats
     worth: Floats
     blocks: Ints
+    classes: bool = True
     margins: Floats | None = None
     elsewhere: Floats | None = None
 
@@ -128,7 +129,7 @@ def hold_out(
             "the labelled chips lie so near each other that none can be held out", fix="label chips farther apart"
         )
     often = np.where(times, times, np.nan)
-    found = HeldOut(np.mean(used, axis=0), worth / often, blocks)
+    found = HeldOut(np.mean(used, axis=0), worth / often, blocks, num_classes is not None)
     if num_classes is None or candidates is None:
         return found
     return replace(found, margins=margins / often, elsewhere=elsewhere / len(used))
@@ -244,7 +245,7 @@ class Expected:
 
 def curve_of(held: HeldOut) -> Curve:
     """The curve of what was held out."""
-    return fit_curve(held.sizes, held.scores(), _spread(held.scores(_DRAWS)))
+    return fit_curve(held.sizes, held.scores(), _spread(held, held.scores(_DRAWS)))
 
 
 def expect(held: HeldOut, size: int, *, seed: int = 0) -> Expected:
@@ -253,7 +254,7 @@ def expect(held: HeldOut, size: int, *, seed: int = 0) -> Expected:
     Interval: over draws of blocks of ground, for repeats share the chips, and of each draw's curves one by its weight.
     """
     drawn = held.scores(_DRAWS, seed)
-    spread, random, found = _spread(drawn), np.random.default_rng([seed, 1]), np.empty(len(drawn))
+    spread, random, found = _spread(held, drawn), np.random.default_rng([seed, 1]), np.empty(len(drawn))
     for i, scores in enumerate(drawn):
         curve = fit_curve(held.sizes, scores, spread)
         chosen = min(int(np.searchsorted(np.cumsum(curve.weights), random.random())), len(curve.weights) - 1)
@@ -263,6 +264,6 @@ def expect(held: HeldOut, size: int, *, seed: int = 0) -> Expected:
     return Expected(value, min(float(low), value), max(float(high), value))
 
 
-def _spread(drawn: Floats) -> float:
+def _spread(held: HeldOut, drawn: Floats) -> float:
     """How far points lie off their curve."""
-    return max(_JITTER * float(drawn[:, -1].std()), 1e-3)
+    return max(_JITTER["classes" if held.classes else "numbers"] * float(drawn[:, -1].std()), 1e-3)
