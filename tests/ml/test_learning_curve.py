@@ -84,7 +84,9 @@ def test_numbers_are_scored_by_r2_of_all_targets():
     held = held_out(x[:80], y[:80], classes=None)
     told = fit_probe("ridge", x[:80], y[:80]).answers(x[80:])
     true = 1 - ((told - y[80:]) ** 2).sum() / ((y[80:] - y[80:].mean(0)) ** 2).sum()
-    assert expect(held, 80).score == pytest.approx(true, abs=0.1)
+    now = expect(held, 80)
+    assert now.low <= true <= now.high
+    assert held.scores()[-1] == pytest.approx(true, abs=0.15)
 
 
 def test_intervals_hold_the_score_and_narrow_with_the_pilot():
