@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from covermap.cli import show
 
 if TYPE_CHECKING:
+    from covermap.verbs.label_plan import LabelPlan
     from covermap.verbs.study import Study
 
 app = typer.Typer(help="Studies: many runs of one plan, compared with intervals.", no_args_is_help=True)
@@ -86,3 +87,75 @@ def _tell(found: Study) -> None:
         typer.echo(f"failed: {name}: {message}")
     if found.files:
         typer.echo("wrote\n  " + "\n  ".join(str(file) for file in found.files))
+
+
+@app.command("plan")
+def plan_(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Embeddings of one encoder, then the chips to label.", metavar="EMBEDDINGS.parquet OUT.gpkg"
+        ),
+    ],
+    budget: Annotated[int, typer.Option(help="Chips to label next.")] = 300,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="stratified, uncertainty, diversity or mixed; default mixed, without a pilot stratified."),
+    ] = None,
+    target: Annotated[
+        Literal["auto", "shares", "majority", "label", "values"], typer.Option(help="What is told of a chip.")
+    ] = "auto",
+    labels: Annotated[
+        list[str] | None, typer.Option(help="A former plan with its column reference filled in. Repeat it.")
+    ] = None,
+    block: Annotated[int, typer.Option(help="Side of the blocks that are held out, in chips.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of clusters, draws and folds.")] = 0,
+    overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+) -> None:
+    """Plan labels: which chips to label next, and what accuracy to expect of them, from the labels that there are.
+
+    Chips with a target are the pilot, those without are candidates. Fill the column reference in QGIS, and give the
+    file back with --labels.
+
+    Examples: covermap study plan chips.parquet next.gpkg --budget 300 --target majority ·
+    covermap study plan chips.parquet then.gpkg --labels next.gpkg
+    """
+    from covermap.core.errors import ConfigError
+    from covermap.verbs.label_plan import LabelPlanSettings, plan_labels
+
+    if len(files) < 2:
+        raise ConfigError("the file for the chips is missing", fix="covermap study plan EMBEDDINGS.parquet OUT.gpkg")
+    settings = LabelPlanSettings(budget, strategy, target, block, seed)
+    found = plan_labels(files[:-1], files[-1], settings, labels=labels or (), overwrite=overwrite)
+    if as_json:
+        from dataclasses import asdict
+
+        show.as_json({**asdict(found), "files": [str(file) for file in found.files]})
+    else:
+        _tell_plan(found, budget)
+
+
+def _tell_plan(found: LabelPlan, budget: int) -> None:
+    """Print what to expect, how many labels are enough, and where the chips stand."""
+    name = "accuracy" if found.score == "accuracy" else "R2"
+    if found.expected and found.now and found.limit is not None:
+        told, now = found.expected, found.now
+        typer.echo(
+            f"with {budget:,} more labels ({found.num_pilot + budget:,} in all) expect {name} {told.score:.2f} "
+            f"({told.low:.2f} to {told.high:.2f}); now {now.score:.2f} ({now.low:.2f} to {now.high:.2f})"
+        )
+        enough = "more than a million labels" if found.enough is None else f"{found.enough:,} more labels"
+        if found.enough is not None and found.enough > found.num_candidates:
+            enough += f", more than the {found.num_candidates:,} candidates"
+        typer.echo(f"95 % of what labels without end promise ({name} {found.limit:.2f}) take {enough}")
+        if found.strategy in ("mixed", "uncertainty"):
+            typer.echo(
+                "that holds for labels drawn as the pilot was; chips chosen by doubt usually bring somewhat more"
+            )
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(
+        f"{budget:,} of {found.num_candidates:,} candidates, strategy {found.strategy}\nwrote "
+        + ", ".join(str(file) for file in found.files)
+    )

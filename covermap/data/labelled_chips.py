@@ -54,7 +54,7 @@ class LabelledChips:
     @staticmethod
     def of(found: Embeddings, *, target: Kind = "auto", areas: Areas = "none") -> LabelledChips:
         """Chips of embeddings that have a target; raises DataError where none has, or areas are not known."""
-        targets, names, classes, notes = _targets(found, target)
+        targets, names, classes, notes = targets_of(found, target)
         keep = (targets >= 0) if classes else np.isfinite(targets).all(1)
         odd = ~np.isfinite(found.values).all(1)
         if (lost := int((~keep).sum())) and keep.any():
@@ -71,7 +71,7 @@ class LabelledChips:
             given = np.array([role.get(part, LEFT_OUT) for part in found.part], np.intp)[keep]
         return LabelledChips(
             found.values[keep], None if found.raw is None else found.raw[keep], targets[keep], names, classes,
-            area[keep], names_of_areas, _ground(found)[keep], given, tuple(notes),
+            area[keep], names_of_areas, ground_of(found)[keep], given, tuple(notes),
         )  # fmt: skip
 
     def roles(self, *, share: float, block: int, seed: int, folds: int | None = None, fold: int = 0) -> (
@@ -87,7 +87,7 @@ class LabelledChips:
         role = np.full(len(self), TRAIN, np.intp)
         for number, name in enumerate(self.areas):
             of = np.flatnonzero(self.area == number)
-            blocks = np.unique(self._blocks(of, block), axis=0, return_inverse=True)[1].reshape(-1)
+            blocks = np.unique(self.blocks(of, block), axis=0, return_inverse=True)[1].reshape(-1)
             count = int(blocks.max(initial=-1)) + 1
             if count < (folds or 2):
                 raise DataError(
@@ -104,7 +104,7 @@ class LabelledChips:
         role[self._beside_test(role)] = LEFT_OUT
         return role
 
-    def _blocks(self, of: npt.NDArray[np.intp], block: int) -> npt.NDArray[np.int64]:
+    def blocks(self, of: npt.NDArray[np.intp], block: int) -> npt.NDArray[np.int64]:
         """(n, 3): the block of ground of chips; where it is not known each is its own."""
         ground = self.ground[of]
         found = np.stack([ground[:, 0], ground[:, 1] // block, ground[:, 2] // block], 1)
@@ -122,8 +122,11 @@ class LabelledChips:
         return np.asarray(np.array(beside, bool) & (role == TRAIN))
 
 
-def _targets(found: Embeddings, target: Kind) -> tuple[npt.NDArray[Any], tuple[str, ...], bool, list[str]]:
-    """Numbers (N, T), NaN where not known, or class indices (N,), -1; names; whether classes; notes."""
+def targets_of(found: Embeddings, target: Kind) -> tuple[npt.NDArray[Any], tuple[str, ...], bool, list[str]]:
+    """Numbers (N, T), NaN where not known, or class indices (N,), -1; names; whether classes; notes.
+
+    Raises DataError where the embeddings have no labels, ConfigError where they have none of this kind.
+    """
     if target == "auto":
         there = {"values": found.numbers, "label": found.labels, "shares": found.class_pixels}
         chosen = next((name for name, values in there.items() if values is not None), None)
@@ -175,7 +178,7 @@ def _areas(found: Embeddings, areas: Areas) -> tuple[tuple[str, ...], npt.NDArra
     return tuple(names), np.array([at[name] for name in told], np.intp)
 
 
-def _ground(found: Embeddings) -> npt.NDArray[np.int64]:
+def ground_of(found: Embeddings) -> npt.NDArray[np.int64]:
     """(N, 3): number of the scene, row and column in chips; -1 where the place in the scene is not known."""
     at = {name: number for number, name in enumerate(sorted(set(found.scene)))}
     scene = np.array([at[name] for name in found.scene], np.int64)

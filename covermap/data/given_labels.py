@@ -1,0 +1,70 @@
+"""Labels that a person gave to chips of embeddings: tables with the columns id and reference."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.errors import ConfigError, DataError, LabelError
+from covermap.data.embeddings import Embeddings
+from covermap.data.labelled_chips import Kind, targets_of
+from covermap.geo.vector import read_table
+
+
+def with_labels(
+    found: Embeddings, paths: Sequence[str | Path], target: Kind = "auto"
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:  # fmt: skip
+    """Class indices (N,) of chips, -1 where not known, and the names of classes: the tables' before the embeddings'.
+
+    A reference is a code or a name of the legend; without a legend all names of the tables are classes. Raises
+    ConfigError for targets that are numbers, DataError for ids that no chip has, LabelError for unknown classes.
+    """
+    if target in ("shares", "values"):
+        raise ConfigError(f"--labels tells classes, --target {target} is numbers", fix="--target label, or majority")
+    told = [(str(path), *one) for path in paths for one in _references(Path(path))]
+    if found.labels is not None or found.class_pixels is not None:
+        kind: Kind = target if target != "auto" else "label" if found.labels is not None else "majority"
+        old, names, _, _ = targets_of(found, kind)
+    else:
+        old, names = np.full(len(found), -1, np.int64), tuple(sorted({text for _, _, text in told}))
+    known = {name.lower(): i for i, name in enumerate(names)}
+    if found.legend is not None:
+        known |= {str(code): i for i, code in enumerate(found.legend.codes)}
+    at = {name: i for i, name in enumerate(found.ids)}
+    targets = np.asarray(old, np.int64).copy()
+    for path, name, text in told:
+        if name not in at:
+            raise DataError(f"{path} labels {name}, which is no chip of {found.source}", fix="give its own plan")
+        if text.lower() not in known:
+            raise LabelError(f"{path} labels a chip {text!r}, which is no class", fix=f"use one of: {', '.join(names)}")
+        targets[at[name]] = known[text.lower()]
+    return targets, names
+
+
+def _references(path: Path) -> Iterator[tuple[str, str]]:
+    """Ids with their references, of rows that have one."""
+    if path.suffix.lower() == ".csv":
+        try:
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read as a table ({error})", fix="give the CSV of a plan") from error
+        columns = list(rows[0]) if rows else []
+    else:
+        table = read_table(path)
+        columns = [str(name) for name in table.columns]
+        rows = table.drop(columns=table.geometry.name).to_dict("records")
+    if not {"id", "reference"} <= set(columns):
+        raise DataError(
+            f"{path} has the columns {', '.join(map(str, columns)) or 'none'}, not id and reference",
+            fix="give the table that covermap study plan wrote, with its column reference filled",
+        )
+    for row in rows:
+        text = "" if row["reference"] is None or row["reference"] != row["reference"] else str(row["reference"]).strip()
+        if text:
+            yield str(row["id"]), text.removesuffix(".0")
