@@ -10,18 +10,15 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from covermap.core.config import RunConfig
-from covermap.core.config_file import override, parse_config, parse_section, read_settings
-from covermap.core.section import Section
+from covermap.core.config_file import override, parse_config
+from covermap.core.plan_file import Plan, read_plan
 
 
-class LabelBudgetPlan(Section):
+class LabelBudgetPlan(Plan):
     """What is embedded, how it is probed, and when more labels are no longer worth it."""
 
-    title: str
     kind: Literal["label_budget"] = "label_budget"
     hypothesis: str = Field("", description="What is expected, for the experiment log.")
-    config: str | dict[str, Any] = Field(description="The config whose scenes are embedded: a file, or inline.")
-    settings: dict[str, Any] = Field(default={}, description="Settings of all encoders, by dotted keys.")
     encoders: dict[str, dict[str, Any]] = Field(min_length=1, description="{name: settings by dotted keys}.")
     size_px: int | None = Field(None, ge=1, description="Side of a chip; default: that of embed.")
     areas: Literal["place", "scene"] = Field("scene", description="What is an area: learnt from, or elsewhere.")
@@ -55,19 +52,11 @@ class LabelBudget(NamedTuple):
 
 def load_label_budget(path: str | Path | Mapping[str, Any]) -> LabelBudget:
     """Read a plan (a file, or its values) and the config of each encoder; raises ConfigError for anything unknown."""
-    if isinstance(path, Mapping):
-        raw, base, where = dict(path), Path.cwd(), "plan"
-    else:
-        raw, base, where = read_settings(Path(path), what="plan"), Path(path).parent, str(path)
-    plan = parse_section(LabelBudgetPlan, raw, where=where)
-    if isinstance(plan.config, str):
-        start, base = read_settings(base / plan.config), (base / plan.config).parent
-    else:
-        start = plan.config
+    plan, start, base, where = read_plan(path, LabelBudgetPlan, fix="write title, config, encoders and budgets")
     configs = {}
     for name, settings in plan.encoders.items():
         here, own = f"{where}: encoder {name}", copy.deepcopy(start)
-        for key, value in {**plan.settings, **settings}.items():
+        for key, value in settings.items():
             override(own, key, value, where=here)
         configs[name] = parse_config(own, where=here, base=base)
     return LabelBudget(plan, configs, where)

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from covermap.core.config import RunConfig
-from covermap.core.config_file import override, parse_config, parse_section, read_settings
+from covermap.core.config_file import override, parse_config
 from covermap.core.errors import ConfigError, suggest
+from covermap.core.plan_file import Plan, read_plan
 from covermap.core.section import Section
 from covermap.core.train_config import DecisionConfig, ForestConfig, ModelConfig, TrainConfig
 
@@ -50,14 +51,11 @@ class UsableConfig(Section):
     share_of_best: float = Field(0.9, gt=0, le=1)
 
 
-class StudyPlan(Section):
+class StudyPlan(Plan):
     """What is varied, over which seeds, and what it is compared with."""
 
-    title: str
     kind: str = Field("grid", description="Which tables and figures are made of the runs.")
     hypothesis: str = Field("", description="What is expected, for the experiment log.")
-    config: str | dict[str, Any] = Field(description="The config that all cells start from: a file, or inline.")
-    settings: dict[str, Any] = Field(default={}, description="Settings of all cells, by dotted keys.")
     seeds: Annotated[int, Field(ge=1)] | list[int] = Field(3, description="How many, from 0 on; or a list of them.")
     resample: bool = Field(
         False, description="Also draw the share that split.budget leaves anew for each seed; val and test stay."
@@ -127,19 +125,9 @@ def load_plan(path: str | Path | Mapping[str, Any], out: str | Path) -> Loaded:
 
     Relative paths count from the plan's folder. Raises ConfigError for anything unknown, also inside of a level.
     """
-    if isinstance(path, Mapping):
-        raw, base, where = dict(path), Path.cwd(), "plan"
-    else:
-        raw, base, where = read_settings(Path(path), what="plan", fix=_WRITE), Path(path).parent, str(path)
-    plan = parse_section(StudyPlan, raw, where=where)
+    plan, start, base, where = read_plan(path, StudyPlan, fix=_WRITE)
     axes = {name: _levels(name, levels, where) for name, levels in plan.axes.items()}
     _require_apart(axes, where)
-    if isinstance(plan.config, str):
-        start, base = read_settings(base / plan.config), (base / plan.config).parent
-    else:
-        start = plan.config
-    for key, value in plan.settings.items():
-        override(start := copy.deepcopy(start), key, value, where=f"{where}: settings")
     cells = [
         _cell(plan, start, base, Path(out), dict(zip(axes, chosen, strict=True)), axes, seed, where)
         for chosen in itertools.product(*axes.values())

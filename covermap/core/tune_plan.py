@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from covermap.core.config import RunConfig
-from covermap.core.config_file import override, parse_config, parse_section, read_settings
+from covermap.core.config_file import override, parse_config, parse_section
 from covermap.core.errors import ConfigError
+from covermap.core.plan_file import Plan, read_plan
 from covermap.core.section import Section
 
 
@@ -34,12 +35,10 @@ class Between(Section):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
-class TunePlan(Section):
+class TunePlan(Plan):
     """What is searched for the best score of the val part; the test part is never looked at."""
 
     title: str = "Search for settings"
-    config: str | dict[str, Any] = Field(description="The config that all trials start from: a file, or inline.")
-    settings: dict[str, Any] = Field(default={}, description="Settings of all trials, by dotted keys.")
     space: dict[str, Between | list[Any]] = Field(
         min_length=1,
         description="{setting: [choices]}, [low, high, log], or {low: 1e-4, high: 1e-2, log: true}, by dotted keys.",
@@ -69,17 +68,7 @@ class Search(NamedTuple):
 def load_search(path: str | Path | Mapping[str, Any]) -> Search:
     """Read a plan and try both ends, and all choices, of each setting; raises ConfigError for anything unknown."""
     fix = "write title, config and space: {train.lr: [1e-4, 1e-2, log]}"
-    given = isinstance(path, Mapping)
-    raw = dict(path) if given else read_settings(Path(str(path)), what="plan", fix=fix)  # type: ignore[arg-type]
-    base, where = (Path.cwd(), "plan") if given else (Path(str(path)).parent, str(path))
-    plan = parse_section(TunePlan, raw, where=where)
-    start: dict[str, Any]
-    if isinstance(plan.config, str):
-        start, base = read_settings(base / plan.config), (base / plan.config).parent
-    else:
-        start = copy.deepcopy(plan.config)
-    for key, value in plan.settings.items():
-        override(start, key, value, where=f"{where}: settings")
+    plan, start, base, where = read_plan(path, TunePlan, fix=fix)
     search = Search(plan, {key: _spelled(key, value, where) for key, value in plan.space.items()}, start, base, where)
     for key, values in search.space.items():
         for value in (values.low, values.high) if isinstance(values, Between) else values:
