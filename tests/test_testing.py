@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from covermap.core.errors import ConfigError, CovermapError
-from covermap.core.types import Features
+from covermap.core.types import Features, InputSpec, SensorInput
 from covermap.nn.model import Backbone, stack_inputs
 from covermap.testing import check_backbone, require_conforming, suitable_spec
 
@@ -31,6 +31,14 @@ def failed(kind):
 @pytest.mark.parametrize("name", ["unet", "galileo_nano", "presto", "vit_tiny"])
 def test_ours_pass(name):
     assert [outcome.failure for outcome in check_backbone(name) if outcome.failure] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"own_blocks": 2, "class_token": True}, {"own_blocks": 4}])
+def test_sensor_vit_passes_with_several_sensors(options):
+    parts = (("sentinel2", ("blue", "red", "nir")), ("sentinel1", ("vv", "vh")), ("dem", ("elevation",)))
+    spec = InputSpec(tuple(SensorInput(name, b, (0.0,) * len(b), (1.0,) * len(b)) for name, b in parts), 10, 32)
+    outcomes = check_backbone("sensor_vit_nano", spec=spec, options={"patch_px": 8, **options})
+    assert [outcome.failure for outcome in outcomes if outcome.failure] == []
 
 
 @pytest.mark.slow

@@ -53,6 +53,16 @@ class Groups:
     def _has(self, bands: Sequence[str]) -> bool:
         return any(band in self._at for band in bands) or (bands == ("ndvi",) and self._pair is not None)
 
+    def bands(self, group: str) -> tuple[tuple[str, int], ...]:
+        """Sensor and position of each band of a group that the data has."""
+        found = (self._at.get(band) for band in BANDS[group])
+        return tuple((channel.sensor, channel.position) for channel in found if channel is not None)
+
+    def sensors_of(self, group: str) -> tuple[str, ...]:
+        """What a group is made of."""
+        pair = [channel.sensor for channel in self._pair or ()] if group == "NDVI" else []
+        return tuple(dict.fromkeys([*(sensor for sensor, _ in self.bands(group)), *pair]))
+
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """{group: (B, T, C, H, W)} of the sensors that the batch has."""
         found = {}

@@ -18,10 +18,11 @@ from torch.nn import functional
 from covermap.core.errors import ConfigError
 from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, PatchBackbone, Trunk, attention_mask, embed_patches
+from covermap.nn.backbones.vit import BlockShape, TokenBackbone, Trunk, attention_mask, embed_patches
 from covermap.nn.coordinates import locations, months, unit_sphere
 from covermap.nn.groups import MODALITIES, GroupedBackbone
 from covermap.nn.published import Published, Variant
+from covermap.nn.tokens import Group, Tokens, lay_out, patches_there
 from covermap.nn.weights import Layout, Report, Tensors, load
 
 SPACE_TIME = {"S1": 2, "S2_RGB": 3, "S2_Red_Edge": 3, "S2_NIR_10m": 1, "S2_NIR_20m": 1, "S2_SWIR": 2, "NDVI": 1}
@@ -102,32 +103,48 @@ class GalileoEncoder(nn.Module):
         first = next(iter(groups.values()))
         batch, dates = first.shape[:2]
         rows, cols = first.shape[-2] // patch_px, first.shape[-1] // patch_px
-        place = position_table(rows, cols, self.date_code.shape[1], patch_px * gsd_m / BASE_GSD_M).to(first)
-        tokens, masks = [], []
-        for name, x in groups.items():
-            patches = self._patches(self.embed[name], x.flatten(0, 1), patch_px)
-            patches = patches.view(batch, dates, rows * cols, -1)
-            patches = patches + self._codes(list(SPACE_TIME).index(name), months, place)
-            tokens.append(patches.flatten(1, 2))
-            masks.append(
-                patches.new_ones(batch, dates * rows * cols, dtype=torch.bool) if seen is None else seen.flatten(1)
-            )
-        if elevation is not None:
-            patches = self._patches(self.elevation_embed, elevation, patch_px)
-            empty = place.new_zeros(place.shape[0], 2 * place.shape[1])
-            code = torch.cat([self.elevation_code[:1].expand(len(place), -1), empty, place], 1)
-            tokens.append(patches + code)
-            masks.append(patches.new_ones(batch, rows * cols, dtype=torch.bool))
+        tokens = self.patches(groups, months=months, patch_px=patch_px, gsd_m=gsd_m, elevation=elevation)
+        masks = [
+            each.new_ones(each.shape[:2], dtype=torch.bool) if seen is None or i >= len(groups) else seen.flatten(1)
+            for i, each in enumerate(tokens)
+        ]
         if location is not None:
-            code = functional.pad(self.location_code[1], (0, 3 * place.shape[1]))
-            tokens.append((self.location_embed(location.nan_to_num()) + code)[:, None])
-            masks.append(~location.isnan().any(1, keepdim=True))
+            token, known = self.location_token(location)
+            tokens.append(token)
+            masks.append(known)
         mask = torch.cat(masks, 1)
         outputs = self.trunk(torch.cat(tokens, 1), layers, mask=attention_mask(mask))
         shape = (batch, len(groups), dates, rows, cols, -1)
         length = len(groups) * dates * rows * cols
         split = [out[:, :length].reshape(shape).unbind(1) for out in outputs]
         return [dict(zip(groups, parts, strict=True)) for parts in split]
+
+    def patches(
+        self, groups: Mapping[str, Tensor], *, months: Tensor, patch_px: int, gsd_m: float, elevation: Tensor | None
+    ) -> list[Tensor]:
+        """Tokens of each group (B, T h w, D), and of elevation (B, h w, D) where it is given."""
+        first = next(iter(groups.values()))
+        batch, dates = first.shape[:2]
+        rows, cols = first.shape[-2] // patch_px, first.shape[-1] // patch_px
+        place = position_table(rows, cols, self.date_code.shape[1], patch_px * gsd_m / BASE_GSD_M).to(first)
+        tokens = []
+        for name, x in groups.items():
+            patches = self._patches(self.embed[name], x.flatten(0, 1), patch_px)
+            patches = patches.view(batch, dates, rows * cols, -1)
+            patches = patches + self._codes(list(SPACE_TIME).index(name), months, place)
+            tokens.append(patches.flatten(1, 2))
+        if elevation is not None:
+            patches = self._patches(self.elevation_embed, elevation, patch_px)
+            empty = place.new_zeros(place.shape[0], 2 * place.shape[1])
+            tokens.append(patches + torch.cat([self.elevation_code[:1].expand(len(place), -1), empty, place], 1))
+        return tokens
+
+    def location_token(self, location: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3) -> its token (B, 1, D), and whether it is known (B, 1)."""
+        quarter = self.location_code.shape[1]
+        code = functional.pad(self.location_code[1], (0, 3 * quarter))
+        token = (self.location_embed(location.nan_to_num()) + code)[:, None]
+        return token, ~location.isnan().any(1, keepdim=True)
 
     def _patches(self, layer: nn.Module, x: Tensor, patch_px: int) -> Tensor:
         assert isinstance(layer, nn.Conv2d)
@@ -182,7 +199,7 @@ def _pseudo_inverse(old_px: int, new_px: int) -> Tensor:
     return inverse.float()
 
 
-class GalileoBackbone(GroupedBackbone, PatchBackbone):
+class GalileoBackbone(GroupedBackbone, TokenBackbone):
     """All dates (24 at most) and sensors go through together; maps for each date, the mean of the groups present.
 
     patch_px: 1 to 8; a smaller patch gives a finer map and costs with the square of the number of patches.
@@ -211,24 +228,52 @@ class GalileoBackbone(GroupedBackbone, PatchBackbone):
         self.elevation = "SRTM" in self.groups.names
         self.encoder = GalileoEncoder(names, width=width, depth=depth, heads=heads, elevation=self.elevation)
         self.announce(layers, depth=depth, width=width, patch_px=patch_px)
+        bands = self.groups.bands
+        self.token_groups = tuple(
+            Group(name, bands(name), self.groups.sensors_of(name))
+            for name in (*names, *(["SRTM"] if self.elevation else []))
+        )
 
     def forward(self, batch: Batch) -> Features:
         """-> maps (B, T, D, H / p, W / p), one for each layer."""
+        groups, elevation = self._inputs(batch)
+        seen = functional.max_pool2d(batch.valid.float(), self.patch_px) > 0
+        seen |= ~seen.flatten(1).any(1)[:, None, None, None]  # attention has to look at something
+        outputs = self.encoder(
+            groups, self.layers, months=months(batch), patch_px=self.patch_px, gsd_m=self.gsd_m, seen=seen,
+            elevation=elevation, location=unit_sphere(locations(batch)),
+        )  # fmt: skip
+        maps = (torch.stack(list(out.values())).mean(0).permute(0, 1, 4, 2, 3) for out in outputs)
+        return Features(tuple(maps), self.strides)
+
+    def _inputs(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Groups as the encoder takes them (B, T, C, H, W), and elevation (B, 2, H, W) where the batch has it."""
         groups = {name: x if name == "NDVI" else x / 4 + 0.5 for name, x in self.groups(batch).items()}
         elevation = groups.pop("SRTM", None)
         if not groups:  # elevation alone: the first group counts as its mean everywhere
             name = next(iter(self.encoder.embed))
             shape = (*batch.valid.shape[:2], SPACE_TIME[name], *batch.valid.shape[2:])
             groups = {name: torch.full(shape, 0.5, device=batch.valid.device)}
-        seen = functional.max_pool2d(batch.valid.float(), self.patch_px) > 0
-        seen |= ~seen.flatten(1).any(1)[:, None, None, None]  # attention has to look at something
-        outputs = self.encoder(
-            groups, self.layers, months=months(batch), patch_px=self.patch_px, gsd_m=self.gsd_m, seen=seen,
-            elevation=None if elevation is None else elevation[:, 0],
-            location=unit_sphere(locations(batch)),
+        return groups, None if elevation is None else elevation[:, 0]
+
+    def tokenise(self, batch: Batch) -> Tokens:
+        """NDVI has tokens, but no bands of its own unless the data has it as one."""
+        groups, elevation = self._inputs(batch)
+        px, dates = self.patch_px, batch.valid.shape[1]
+        grid = (batch.valid.shape[-2] // px, batch.valid.shape[-1] // px)
+        parts = self.encoder.patches(
+            groups, months=months(batch), patch_px=px, gsd_m=self.gsd_m, elevation=elevation
         )  # fmt: skip
-        maps = (torch.stack(list(out.values())).mean(0).permute(0, 1, 4, 2, 3) for out in outputs)
-        return Features(tuple(maps), self.strides)
+        number = {group.name: i for i, group in enumerate(self.token_groups)}
+        names = [*groups, *([] if elevation is None else ["SRTM"])]
+        there = [
+            patches_there(batch, self.token_groups[number[name]].sensors, px, 1 if name == "SRTM" else dates)
+            for name in names
+        ]
+        extra, known = self.encoder.location_token(unit_sphere(locations(batch)))
+        numbered = [(number[name], part) for name, part in zip(names, parts, strict=True)]
+        static = tuple(name == "SRTM" for name in names)
+        return lay_out(numbered, there, grid, static=static, extra=extra, extra_there=known)
 
     def load(self, path: str | Path) -> Report:
         """Published weights of the groups in use."""

@@ -19,7 +19,7 @@ from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
 from covermap.nn.backbones.vit import (
     BlockShape,
-    PatchBackbone,
+    TokenBackbone,
     Trunk,
     embed_patches,
     resize_table,
@@ -29,6 +29,7 @@ from covermap.nn.backbones.vit import (
 from covermap.nn.coordinates import day_codes, locations
 from covermap.nn.model import stack_by_date
 from covermap.nn.published import Modality, Published, Variant, match, select, statistics, unit_notes
+from covermap.nn.tokens import Group, Tokens, lay_out, patches_there
 from covermap.nn.weights import Layout, Report, Tensors, adapt_bands, load
 
 
@@ -77,6 +78,14 @@ class PrithviEncoder(nn.Module):
         self, x: Tensor, layers: Sequence[int], *, temporal: Tensor | None = None, location: Tensor | None = None
     ) -> list[Tensor]:
         """temporal (B, T, 2): year, day of year 1-366; location (B, 2): latitude, longitude; NaN where not known."""
+        first, tokens = self.embed(x, temporal=temporal, location=location)
+        found: list[Tensor] = self.trunk(torch.cat([first, tokens], 1), layers)
+        return found
+
+    def embed(
+        self, x: Tensor, *, temporal: Tensor | None = None, location: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Before the first block: the class token (B, 1, D) and those of patches (B, T h w, D)."""
         batch, _, frames = x.shape[:3]
         height, width = x.shape[3] // self.patch_px, x.shape[4] // self.patch_px
         layer = self.patch_embed
@@ -84,21 +93,39 @@ class PrithviEncoder(nn.Module):
         tokens = tokens.view(batch, frames * height * width, self.width)
         table = self._positions(frames, height, width).to(tokens)
         tokens = tokens + table[1:]
-        if self.temporal_scale is not None and temporal is not None:
-            code = _coordinate_code(temporal.reshape(-1, 2), self.width).view(batch, frames, -1).to(tokens)
-            tokens = tokens + self.temporal_scale * code.repeat_interleave(height * width, 1)
-        if self.location_scale is not None and location is not None:
-            tokens = tokens + self.location_scale * _coordinate_code(location, self.width)[:, None].to(tokens)
-        first = (self.cls_token + table[:1]).expand(batch, -1, -1)
-        found: list[Tensor] = self.trunk(torch.cat([first, tokens], 1), layers)
-        return found
+        codes = coordinate_codes(
+            temporal, location, self.temporal_scale, self.location_scale, self.width, height * width
+        )
+        for code in codes:
+            tokens = tokens + code.to(tokens)
+        return (self.cls_token + table[:1]).expand(batch, -1, -1), tokens
 
     def _positions(self, frames: int, height: int, width: int) -> Tensor:
         """(1 + T h w, D): the table of the base grid, each frame interpolated to the grid of this input."""
-        base = self.pos_embed if frames == self.num_frames else position_table(self.width, frames, self.base, self.base)
-        grid = base[0, 1:].view(frames, self.base, self.base, self.width).float()
-        sized = torch.stack([resize_table(frame, (height, width), align_corners=True) for frame in grid])
-        return torch.cat([base[0, :1].float(), sized.reshape(-1, self.width)])
+        return sized_table(self.pos_embed, self.num_frames, self.base, (frames, height, width))
+
+
+def sized_table(table: Tensor, num_frames: int, base: int, size: tuple[int, int, int]) -> Tensor:
+    """A table (1, 1 + frames base^2, D) -> (1 + T h w, D) float32: anew for other frames, interpolated to the grid."""
+    frames, height, width = size
+    table = table if frames == num_frames else position_table(table.shape[-1], frames, base, base).to(table.device)
+    grid = table[0, 1:].view(frames, base, base, -1).float()
+    sized = torch.stack([resize_table(frame, (height, width), align_corners=True) for frame in grid])
+    return torch.cat([table[0, :1].float(), sized.reshape(-1, table.shape[-1])])
+
+
+def coordinate_codes(
+    temporal: Tensor | None, location: Tensor | None, temporal_scale: Tensor | None, location_scale: Tensor | None,
+    width: int, cells: int,
+) -> list[Tensor]:  # fmt: skip
+    """What TL models add to patches of `cells` places, as far as it is known: (B, T cells, D) and (B, 1, D)."""
+    codes = []
+    if temporal_scale is not None and temporal is not None:
+        code = _coordinate_code(temporal.reshape(-1, 2), width).view(*temporal.shape[:2], -1).to(temporal_scale)
+        codes.append(temporal_scale * code.repeat_interleave(cells, 1))
+    if location_scale is not None and location is not None:
+        codes.append(location_scale * _coordinate_code(location, width)[:, None].to(location_scale))
+    return codes
 
 
 def position_table(width: int, frames: int, rows: int, cols: int) -> Tensor:
@@ -117,10 +144,11 @@ def _coordinate_code(pairs: Tensor, width: int) -> Tensor:
     return torch.where(pairs.isnan().any(1, keepdim=True), torch.zeros_like(code), code)
 
 
-class PrithviBackbone(PatchBackbone):
+class PrithviBackbone(TokenBackbone):
     """All dates go through together; maps for each date at one stride. TL models also take date and location."""
 
     dates = "each"
+    has_class_token = True
 
     def __init__(
         self,
@@ -145,6 +173,8 @@ class PrithviBackbone(PatchBackbone):
             width=width, depth=depth, num_bands=len(self.selection.channels), eps=eps, **sizes
         )  # fmt: skip
         self.announce(layers, depth=depth, width=width, patch_px=self.encoder.patch_px)
+        bands = tuple((channel.sensor, channel.position) for channel in self.selection.channels)
+        self.token_groups = (Group("HLS", bands, tuple(dict.fromkeys(sensor for sensor, _ in bands))),)
 
     def forward(self, batch: Batch) -> Features:
         """-> maps (B, T, D, H / p, W / p), one for each layer."""
@@ -154,6 +184,13 @@ class PrithviBackbone(PatchBackbone):
         maps = (token_map(t, (num_dates * grid[0], grid[1]), skip=1) for t in tokens)
         by_date = (x.view(len(x), -1, num_dates, *grid).transpose(1, 2) for x in maps)
         return Features(tuple(by_date), self.strides)
+
+    def tokenise(self, batch: Batch) -> Tokens:
+        x = stack_by_date(batch, self.selection.channels).transpose(1, 2)
+        grid = (x.shape[3] // self.encoder.patch_px, x.shape[4] // self.encoder.patch_px)
+        first, tokens = self.encoder.embed(x, temporal=day_codes(batch), location=locations(batch))
+        there = patches_there(batch, self.token_groups[0].sensors, self.encoder.patch_px, x.shape[2])
+        return lay_out([(0, tokens)], [there], grid, extra=first)
 
     def load(self, path: str | Path) -> Report:
         """Published weights, the first layer brought to the bands of the data."""

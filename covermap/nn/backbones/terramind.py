@@ -19,7 +19,7 @@ from covermap.core.registry import register
 from covermap.core.types import Batch, Features, InputSpec
 from covermap.nn.backbones.vit import (
     BlockShape,
-    PatchBackbone,
+    TokenBackbone,
     Trunk,
     embed_patches,
     resize_table,
@@ -38,6 +38,7 @@ from covermap.nn.published import (
     statistics,
     unit_notes,
 )
+from covermap.nn.tokens import Group, Tokens, lay_out, patches_there
 from covermap.nn.weights import Layout, Report, Tensors, adapt_bands, load
 
 PATCH_PX, BASE = 16, 14
@@ -129,7 +130,7 @@ def position_table(width: int) -> Tensor:
     return torch.cat([row, col], 1).float()[None]
 
 
-class TerraMindBackbone(PatchBackbone):
+class TerraMindBackbone(TokenBackbone):
     """One date at a time; every sensor is a modality with tokens of its own, and any of them may be absent.
 
     modalities: {sensor: modality} where the choice by bands is not right, such as {sentinel1: S1RTC}. merge: how the
@@ -181,17 +182,32 @@ class TerraMindBackbone(PatchBackbone):
         self.encoder = TerraMindEncoder(counts, width=width, depth=depth, heads=heads, gated=gated)
         times = len(counts) if merge == "concat" else 1
         self.announce(layers, depth=depth, width=width * times, patch_px=PATCH_PX)
+        self.token_groups = tuple(
+            Group(name, tuple((c.sensor, c.position) for c in selection.channels), tuple(owners[name]))
+            for name, selection in self.selections.items()
+        )
 
     def forward(self, batch: Batch) -> Features:
         """-> maps (B, 1, D, H / 16, W / 16), one for each layer; D times the number of modalities with concat."""
-        images = {
+        images = self._images(batch)
+        grid = (batch.valid.shape[-2] // PATCH_PX, batch.valid.shape[-1] // PATCH_PX)
+        tokens = self.encoder(images, self.layers)
+        return Features(tuple(self._merged(each, tuple(images), grid) for each in tokens), self.strides)
+
+    def _images(self, batch: Batch) -> dict[str, Tensor]:
+        """{modality: (B, C, H, W)} of those that the batch has."""
+        return {
             name: stack_by_date(batch, selection.channels)[:, 0]
             for name, selection in self.selections.items()
             if selection.channels[0].sensor in batch.image
         }
+
+    def tokenise(self, batch: Batch) -> Tokens:
+        images, number = self._images(batch), {group.name: i for i, group in enumerate(self.token_groups)}
         grid = (batch.valid.shape[-2] // PATCH_PX, batch.valid.shape[-1] // PATCH_PX)
-        tokens = self.encoder(images, self.layers)
-        return Features(tuple(self._merged(each, tuple(images), grid) for each in tokens), self.strides)
+        parts = [(number[name], self.encoder.embeddings[name](x)) for name, x in images.items()]
+        there = [patches_there(batch, self.token_groups[i].sensors, PATCH_PX, 1) for i, _ in parts]
+        return lay_out(parts, there, grid)
 
     def _merged(self, tokens: Tensor, names: Sequence[str], grid: tuple[int, int]) -> Tensor:
         parts = [token_map(part, grid) for part in tokens.chunk(len(names), 1)]

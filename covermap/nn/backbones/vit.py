@@ -6,6 +6,7 @@ norms, gated MLPs) is a field of `BlockShape`. Tokens are (B, N, D).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from covermap.core.errors import ConfigError
+from covermap.core.registry import find, names
+from covermap.core.types import Batch
 from covermap.nn.model import Backbone
+from covermap.nn.tokens import Group, Tokens
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(shape) for _ in range(depth))
         self.norm = nn.LayerNorm(shape.width, eps=shape.eps)
-        self.depth = depth
+        self.depth, self.width = depth, shape.width
         self.apply(_initialise)
 
     def trim(self, last: int) -> None:
@@ -127,6 +131,52 @@ class PatchBackbone(Backbone):
         """Take out the blocks after the last chosen one."""
         for trunk in [module for module in self.modules() if isinstance(module, Trunk)]:
             trunk.trim(self.layers[-1])
+
+
+class TokenBackbone(PatchBackbone):
+    """A PatchBackbone of which any part of the tokens passes through its blocks.
+
+    token_groups: what its tokens stand for. has_class_token: whether the first extra token is one of the class.
+    """
+
+    token_groups: tuple[Group, ...]
+    has_class_token: bool = False
+
+    @abstractmethod
+    def tokenise(self, batch: Batch) -> Tokens:
+        """Batch whose sides are multiples -> all tokens before the first block; absent sensors have none."""
+
+    def contextualise(self, tokens: Tokens, layers: Sequence[int]) -> list[Tensor]:
+        """All tokens or a part -> (B, P + k, D) after each of the given blocks, the extra tokens first.
+
+        Tokens that are not there are not looked at; what stands in their place then means nothing.
+        """
+        found: list[Tensor] = self.trunk_of_tokens(
+            torch.cat([tokens.extra, tokens.x], 1), layers, mask=attention_mask(tokens.seen)
+        )
+        return found
+
+    @property
+    def trunk_of_tokens(self) -> Trunk:
+        """The blocks that all tokens pass."""
+        return next(module for module in self.modules() if isinstance(module, Trunk))
+
+    @property
+    def token_width(self) -> int:
+        """Numbers of a token."""
+        return self.trunk_of_tokens.width
+
+
+def require_tokens(backbone: Backbone, purpose: str) -> TokenBackbone:
+    """The backbone as one of tokens; raises ConfigError that names those which are."""
+    if isinstance(backbone, TokenBackbone):
+        return backbone
+    kinds = {name: getattr(find("backbone", name), "kind", find("backbone", name)) for name in names("backbone")}
+    able = [name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, TokenBackbone)]
+    raise ConfigError(
+        f"{purpose} needs a backbone made of tokens, {type(backbone).__name__} gives none",
+        fix=f"one of {', '.join(able)}",
+    )
 
 
 def _initialise(module: nn.Module) -> None:
