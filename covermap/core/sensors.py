@@ -141,6 +141,7 @@ _ALIASES = {
     "re2": "rededge2", "re3": "rededge3", "dem": "elevation", "height": "elevation", "altitude": "elevation",
 }  # fmt: skip
 _SENTINEL2_ALONE = {"b8a", "b12"}
+_BACKSCATTER = ("vv", "vh", "hh", "hv")
 VOCABULARY: tuple[str, ...] = (
     *dict.fromkeys(band.name for sensor in SENSORS.values() for band in sensor.bands),
     *("hh", "hv", "slope", "ndvi"),
@@ -233,3 +234,9 @@ def band_in_file_name(stem: str, sensor: Sensor | None) -> str:
         if name != part.lower() or (sensor and name in sensor.band_names):
             return part
     return parts[-1] if len(parts) > 1 else stem
+
+
+def backscatter_bands(sensor: str, bands: Sequence[str]) -> tuple[int, ...]:
+    """0-based positions of a sensor's bands that hold radar backscatter in dB."""
+    in_db = sensor in SENSORS and SENSORS[sensor].unit == "dB"
+    return tuple(i for i, band in enumerate(bands) if in_db and band in _BACKSCATTER)

@@ -11,12 +11,11 @@ import torch
 
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
-from covermap.core.sensors import SENSORS
+from covermap.core.sensors import backscatter_bands
 from covermap.core.train_config import AugmentConfig
 from covermap.core.types import InputSpec, Sample, SensorInput, mask_for
 
 Images = dict[str, npt.NDArray[np.float32]]
-_BACKSCATTER = ("vv", "vh", "hh", "hv")
 _TOUCH = 1e-4
 """A pixel that is not valid and weighs less than this in an interpolated one is only rounding."""
 
@@ -157,8 +156,7 @@ def vary(
 
 def backscatter(entry: SensorInput) -> tuple[int, ...]:
     """Positions of a sensor's bands that hold backscatter in dB."""
-    in_db = entry.sensor in SENSORS and SENSORS[entry.sensor].unit == "dB"
-    return tuple(i for i, band in enumerate(entry.bands) if in_db and band in _BACKSCATTER)
+    return backscatter_bands(entry.sensor, entry.bands)
 
 
 def _speckled(

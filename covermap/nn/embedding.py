@@ -19,17 +19,26 @@ def encode(backbone: Backbone, batch: Batch) -> Features:
 
 
 def cells(backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
-    """A batch of any size -> the deepest map (B, D, h, w), and the valid share of each of its cells (B, h, w).
+    """A batch of any size -> the deepest map (B, D, h, w), and the valid share of each of its cells (B, h, w)."""
+    features, share = merged(backbone, batch, levels=1)
+    return features.maps[-1], share
 
-    Of several dates the mean of those that hold something.
+
+def merged(backbone: Backbone, batch: Batch, *, levels: int | None = None) -> tuple[Features, Tensor]:
+    """A batch of any size -> its last `levels` maps (B, C, h, w), and the valid share of the deepest one's cells.
+
+    Of several dates the mean of those that hold something. Maps may reach beyond the windows, at the lower right.
     """
     padded = pad_to_multiple(batch, backbone.multiple)
-    features = encode(backbone, padded)
-    x, stride = features.maps[-1], features.strides[-1]
-    if x.dim() == 5:
-        x = MergeDates("mean", x.shape[1], [x.shape[2]])(Features((x,), (stride,)), padded.valid).maps[0]
+    whole = encode(backbone, padded)
+    first = 0 if levels is None else len(whole.maps) - levels
+    features = Features(whole.maps[first:], whole.strides[first:])
+    if features.maps[-1].dim() == 5:
+        widths = [x.shape[2] for x in features.maps]
+        features = MergeDates("mean", features.maps[-1].shape[1], widths)(features, padded.valid)
+    x = features.maps[-1]
     there = padded.valid.any(1).to(x.dtype)[:, None]
-    return x, functional.adaptive_avg_pool2d(there, (x.shape[-2], x.shape[-1]))[:, 0]
+    return features, functional.adaptive_avg_pool2d(there, (x.shape[-2], x.shape[-1]))[:, 0]
 
 
 def mean_of_cells(x: Tensor, share: Tensor) -> Tensor:
