@@ -15,6 +15,7 @@ import typer
 from covermap import __version__
 from covermap.cli import (
     assess,
+    attention,
     change,
     change_study,
     check,
@@ -87,6 +88,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(embed.embed)
 app.command()(similar.similar)
+app.command()(attention.attention)
 app.command()(event.event)
 app.command()(rank.rank)
 app.command()(sieve.sieve)

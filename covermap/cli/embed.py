@@ -76,7 +76,7 @@ def embed(
         raise ConfigError(f"--format {form} is not known", fix="cog or tessera")
     if pool not in (None, "mean", "max"):
         raise ConfigError(f"--pool {pool} is not known", fix="mean or max")
-    shown, images = _source(source, rest, settings, _of_image(sensor, bands, add, clouds, any_gsd))
+    shown, images = source_and_images(source, rest, settings, of_image(sensor, bands, add, clouds, any_gsd))
     chosen: Any = {"size_px": size, "pool": pool, "valid": valid, "dtype": dtype, "tessera": form == "tessera"}
     with show.progress("embedding", quiet=quiet or as_json) as tick:
         done = work(
@@ -97,13 +97,14 @@ def embed(
     show.say(f"{done.seconds:.1f} s, {done.count / max(done.seconds, 1e-9):,.0f} a second")
 
 
-def _of_image(
+def of_image(
     sensor: str | None, bands: str | None, add: list[str] | None, clouds: str, any_gsd: bool
 ) -> dict[str, Any]:  # fmt: skip
+    """What was said of the image of a model."""
     return {"sensor": sensor, "bands": show.listed(bands), "add": add or [], "clouds": clouds, "any_gsd": any_gsd}
 
 
-def _source(
+def source_and_images(
     source: str, rest: list[str], settings: list[str] | None, options: dict[str, Any]
 ) -> tuple[RunConfig | str, list[ImageConfig]]:
     """A config, or a model and its images; raises ConfigError for options and arguments of the other."""

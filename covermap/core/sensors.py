@@ -107,6 +107,7 @@ SENSORS: dict[str, Sensor] = {
             "as in the files",
         ),
         Sensor("sentinel1_pairs", "Sentinel-1 interferograms, bands by pair of dates", (), 1.0, "as in the files"),
+        Sensor("attention", "What heads of a transformer look at (covermap attention)", (), 1.0, "1: uniform"),
         Sensor("dem", "Elevation model", _bands(("elevation", "DEM", 0, 30)), 1.0, "m"),
         Sensor(
             "era5",

@@ -77,6 +77,11 @@ class PixelJob:
 
     def compute(self, block: Window) -> npt.NDArray[Any]:
         """Unit vectors (D, h, w) of a block as they are stored; nodata where too little is valid."""
+        held, known = self.blended(block)
+        return encode(np.where(known >= self.valid, unit(held), np.float32(np.nan)), self.dtype)
+
+    def blended(self, block: Window) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """What all windows say of a block (D, h, w), and the valid share of each cell (h, w)."""
         held = np.zeros((self.encoder.dimensions, block.height, block.width), np.float32)
         known = np.zeros(held.shape[1:], np.float32)
         for part in self._batches(block):
@@ -94,7 +99,7 @@ class PixelJob:
             raise DataError(
                 f"scene {self.scene.name}: embeddings are no numbers", fix="check the weights, and nodata of the image"
             )
-        return encode(np.where(known >= self.valid, unit(held), np.float32(np.nan)), self.dtype)
+        return held, known
 
     def _batches(self, block: Window) -> Iterator[list[tuple[int, int, Window]]]:
         """Windows that touch a block: their numbers in the lattice, and places in cells."""
@@ -120,7 +125,8 @@ def embed_pixels(
     started: float, overwrite: bool, on_progress: Tick,
 ) -> Embedded:  # fmt: skip
     """Write OUT.tif, or a folder of one for each scene, or of TESSERA's cells; raises as `embed`."""
-    jobs = [_job(shown, scene, size_px, valid, "float32" if tessera else dtype) for scene in shown.scenes]
+    kept = "float32" if tessera else dtype
+    jobs = [job_of(PixelJob, shown.encoder, scene, size_px, valid, kept) for scene in shown.scenes]
     outs = _outs(shown, out, tessera=tessera, overwrite=overwrite)
     notes = [*shown.notes, f"a cell is {shown.encoder.stride} px: {jobs[0].grid.gsd_m:.4g} m"]
     files: list[Path] = []
@@ -142,8 +148,10 @@ def embed_pixels(
     )  # fmt: skip
 
 
-def _job(shown: Shown, scene: Scene, size_px: int | None, valid: float, dtype: str) -> PixelJob:
-    encoder = shown.encoder
+def job_of(
+    kind: type[PixelJob], encoder: Encoder, scene: Scene, size_px: int | None, valid: float, dtype: str
+) -> PixelJob:  # fmt: skip
+    """The job of a scene; raises ConfigError for windows that are no whole number of patches."""
     side = max(encoder.side, encoder.stride)
     if size_px is not None and (size_px < side or size_px % side):
         raise ConfigError(
@@ -151,7 +159,7 @@ def _job(shown: Shown, scene: Scene, size_px: int | None, valid: float, dtype: s
             fix=f"--size {max(1, round(size_px / side)) * side}",
         )
     size = size_px or max(1, encoder.spec.size_px // side) * side
-    return PixelJob(encoder, scene, size, valid, dtype)
+    return kind(encoder, scene, size, valid, dtype)
 
 
 def _outs(shown: Shown, out: Path, *, tessera: bool, overwrite: bool) -> list[Path]:
@@ -196,19 +204,12 @@ def _one(
 ) -> tuple[list[Path], int, list[str]]:  # fmt: skip
     """One scene: blocks, then the files of them, the number of cells with data, and notes."""
     ledger = Ledger(target, "npy", job.made_of)
-
-    def compute(block: Window) -> None:
-        with replacing(ledger.path(_key(block)), lasting=False) as partial, open(partial, "wb") as file:
-            np.save(file, job.compute(block))
-
     with ledger.at_work(overwrite=overwrite):
-        todo = [block for block in job.blocks if not ledger.is_done(_key(block))]
-        with within_memory("embedding", fix="use fewer --workers, or a smaller --size"):
-            work_off(compute, todo, total=len(job.blocks), workers=workers, on_progress=on_progress)
+        compute_blocks(job, ledger, step="embedding", workers=workers, on_progress=on_progress)
         plain, known = ledger.folder / "plain.tif", 0
         with small_cache(), plain_writer(plain, job.grid, job.encoder.dimensions, job.dtype) as writer:
             for block in job.blocks:
-                stored = np.load(ledger.path(_key(block)))
+                stored = np.load(ledger.path(part_key(block)))
                 known += int((np.isfinite(stored[0]) if stored.dtype.kind == "f" else stored[0] != -128).sum())
                 writer.write(block, stored)
         if not known:
@@ -222,7 +223,20 @@ def _one(
         return [target, *([item] if item else [])], known, said
 
 
-def _key(block: Window) -> str:
+def compute_blocks(job: PixelJob, ledger: Ledger, *, step: str, workers: int, on_progress: Tick) -> None:
+    """Compute the blocks that a ledger lacks, in threads."""
+
+    def compute(block: Window) -> None:
+        with replacing(ledger.path(part_key(block)), lasting=False) as partial, open(partial, "wb") as file:
+            np.save(file, job.compute(block))
+
+    todo = [block for block in job.blocks if not ledger.is_done(part_key(block))]
+    with within_memory(step, fix="use fewer --workers, or a smaller --size"):
+        work_off(compute, todo, total=len(job.blocks), workers=workers, on_progress=on_progress)
+
+
+def part_key(block: Window) -> str:
+    """Name of a block in the ledger."""
     return f"{block.row}_{block.col}"
 
 

@@ -35,6 +35,7 @@ VERBS = [
     "legend",
     "embed",
     "similar",
+    "attention",
     "export",
     "run",
     "schema",
