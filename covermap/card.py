@@ -26,6 +26,10 @@ MODEL_FILES = ("config.json", "model.safetensors", "README.md", "item.stac.json"
 """All that a model folder may hold; the first two are needed."""
 
 
+ENCODER = "encoder"
+"""Kind of a folder that holds a backbone alone, as pre-training leaves it."""
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """config.json of a model folder."""
@@ -57,6 +61,13 @@ def card_text(card: ModelCard) -> str:
     """README.md of a model folder, as model hubs show it."""
     bands = "; ".join(f"{s.sensor}: {', '.join(s.bands)}" for s in card.spec.sensors)
     facts = "\n".join(f"- {key}: {value}" for key, value in card.facts.items())
+    if card.kind == ENCODER:
+        return (
+            "---\nlibrary_name: covermap\npipeline_tag: image-feature-extraction\ntags: [earth-observation]\n---\n"
+            f"# Backbone learnt without labels ({card.architecture})\n\n"
+            f"- bands: {bands}\n{_dates(card)}- pixel size: {card.spec.gsd_m:.4g} m\n{facts}\n\n"
+            "Use: `model: {backbone: THIS_FOLDER}` in a config, or `covermap embed THIS_FOLDER IMAGE.tif OUT.parquet`\n"
+        )
     takes, chips, names = card.task.kind.takes, card.task.kind.chips, card.legend.names
     outputs = [f"{n} ({u})" if u else n for n, u in zip(names, card.task.units or ("",) * len(names), strict=True)]
     pipeline = "image-classification" if chips else "image-segmentation"
@@ -86,7 +97,7 @@ def _further(card: ModelCard) -> str:
 def card_item(card: ModelCard, folder: Path) -> str:
     """item.stac.json of a model folder whose other files are there; ground and dates are those of training, or now."""
     facts, now = card.facts, datetime.now(UTC)
-    network = card.kind == "network"
+    network = card.kind in ("network", ENCODER)
     source = facts.get("run") or Path(str(facts.get("imported_from", "model"))).stem
     name = re.sub(r"[^0-9A-Za-z_.]+", "-", f"covermap-{source}" + ("" if network else f"-{card.kind}")).rstrip("-_.")
     framework, package = ("PyTorch", "torch") if network else ("scikit-learn", "scikit-learn")
@@ -94,10 +105,12 @@ def card_item(card: ModelCard, folder: Path) -> str:
     built = {"size_px": card.spec.size_px, "trees": facts.get("trees"), **card.build, "extra": facts.get("extra_from")}
     known = {
         "gsd": round(card.spec.gsd_m, 3) or None, "bands": bands,
-        "mlm:name": name, "mlm:architecture": card.architecture, "mlm:tasks": _tasks(card.task),
+        "mlm:name": name, "mlm:architecture": card.architecture,
+        "mlm:tasks": ["similarity-search"] if card.kind == ENCODER else _tasks(card.task),
         "mlm:framework": framework, "mlm:framework_version": _version(package),
         "mlm:total_parameters": facts.get("parameters"),
-        "mlm:input": [_input(entry, card) for entry in card.spec.sensors], "mlm:output": [_output(card.task)],
+        "mlm:input": [_input(entry, card) for entry in card.spec.sensors],
+        "mlm:output": [_vectors(card) if card.kind == ENCODER else _output(card.task)],
         "mlm:hyperparameters": {key: value for key, value in built.items() if value},
     }  # fmt: skip
     properties = {
@@ -183,6 +196,17 @@ def _output(task: Task) -> dict[str, Any]:
         "name": name, "tasks": _tasks(task), "classification:classes": classes, "description": told,
         "result": _array([task.num_answers, *space], "class", space=bool(space)),
     }  # fmt: skip
+
+
+def _vectors(card: ModelCard) -> dict[str, Any]:
+    """Features for each cell of a backbone."""
+    result = _array([card.facts.get("dimensions", -1), -1, -1], "feature")
+    return {
+        "name": "features",
+        "tasks": ["similarity-search"],
+        "description": "features of each cell",
+        "result": result,
+    }
 
 
 def _array(shape: Sequence[int], *axes: str, space: bool = True) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from accelerate import init_empty_weights
 from torch import Tensor
 
-from covermap.card import ModelCard
+from covermap.card import ENCODER, ModelCard
 from covermap.core.config import RunConfig
 from covermap.core.errors import BandError, GridError, ModelError
 from covermap.core.task import KINDS, SIAMESE, Task
@@ -25,6 +25,7 @@ from covermap.nn.build import build_model
 from covermap.nn.hybrid import Extra
 from covermap.nn.model import Model
 from covermap.nn.weights import read_tensors
+from covermap.pretrained import with_pretrained
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Earlier:
         folder = model_folder(name)
         card = read_card(folder)
         if card.kind != "network":
-            raise ModelError(f"{setting}: {name} holds a {card.kind}", fix="give the folder model/ of a run")
+            other = "name it as model.backbone" if card.kind == ENCODER else "give the folder model/ of a run"
+            raise ModelError(f"{setting}: {name} holds a {card.kind}", fix=other)
         return Earlier(name, weights_path(folder), card)
 
     @property
@@ -163,7 +165,11 @@ class Earlier:
 
 
 def with_earlier_parts(config: RunConfig) -> RunConfig:
-    """The config with parts of the network that it does not name taken from model.start; raises ModelError."""
+    """The config with what it does not name taken from model.start, or from a pre-trained backbone's folder.
+
+    Raises ModelError, ConfigError.
+    """
+    config = with_pretrained(config)
     if config.model.start is None:
         return config
     build, named = Earlier.open(config.model.start, setting="model.start").card.build, config.model.model_fields_set

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from covermap.card import ModelCard, card_item, card_text
+from covermap.card import ENCODER, ModelCard, card_item, card_text
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, GridError, ModelError
 from covermap.core.legend import Legend
 from covermap.core.output import replacing, write_text
@@ -127,7 +127,7 @@ class NetworkModel(LandModel):
 
         super().__init__(spec, task, {**facts, "parameters": sum(p.numel() for p in network.parameters())})
         self.device, self.half = torch.device(device), precision_of(precision, device) == "bf16"
-        self._network = network
+        self.network = network
         self.forward = channels_last(fold_norms(network)).to(self.device)
 
     def answers(self, batch: Batch) -> npt.NDArray[np.float32]:
@@ -141,7 +141,7 @@ class NetworkModel(LandModel):
         return found
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {name: value.detach().cpu().contiguous().numpy() for name, value in self._network.state_dict().items()}
+        return {name: value.detach().cpu().contiguous().numpy() for name, value in self.network.state_dict().items()}
 
 
 def save_model(model: LandModel, folder: str | Path, *, build: Mapping[str, Any] | None = None) -> Path:
@@ -209,6 +209,10 @@ def load_model(folder: str | Path, *, device: str = "cpu", precision: str = "flo
     precision: of a network's sums, auto, float32 or bf16.
     """
     card, path = read_card(folder), weights_path(folder)
+    if card.kind == ENCODER:
+        raise ModelError(
+            f"{folder} is a backbone without classes", fix=f"train on it: model: {{backbone: {folder}}}, or embed"
+        )
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:

@@ -17,6 +17,8 @@ from accelerate import init_empty_weights
 
 from covermap.core.config import RunConfig, parse_date
 from covermap.core.errors import ConfigError, DataError, LabelError
+from covermap.core.progress import Say
+from covermap.core.run import RunFolder
 from covermap.core.task import KINDS, SIAMESE, Task
 from covermap.core.train_config import ModelConfig
 from covermap.core.types import InputSpec
@@ -29,7 +31,7 @@ from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split, part_counts
 from covermap.data.stats import input_spec, target_statistics, with_own_statistics, with_statistics
 from covermap.data.transitions import contradictions
-from covermap.earlier import Earlier
+from covermap.earlier import Earlier, with_earlier_parts
 from covermap.geo.grid import Window
 from covermap.hub import checkpoint_sum, place_of, require_file
 from covermap.nn.adapt import adapt, load_adapter
@@ -37,6 +39,8 @@ from covermap.nn.build import backbone_names, build_model
 from covermap.nn.losses.expression import LossSum, make_loss
 from covermap.nn.model import Model
 from covermap.nn.published import published_of
+from covermap.nn.weights import Report
+from covermap.pretrained import Pretrained
 
 
 @dataclass
@@ -95,6 +99,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
 
     resume: the run has weights of its own, so the published ones need not be here any more.
     """
+    config = with_earlier_parts(config)
     if config.data.labels is None and config.data.source is None and config.data.target is None:
         raise LabelError("the config names no labels", fix="set data.labels to a raster, polygons or points")
     weights = starting_weights(config.model, required=not resume)
@@ -118,8 +123,8 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
     spec, wishes = measured_inputs(config, scenes, split, build, task, size_px, published=bool(weights))
     if extra:
         extra.require_gsd(spec.gsd_m)
+    spec = known_inputs(spec, config, earlier, weights)
     if earlier:
-        spec = earlier.inputs(spec, keep=config.train.normalise == "auto")
         task = earlier.units_of(task)
     scenes = with_own_statistics(scenes, spec)
     require_effect(config.train.augment, spec)
@@ -145,6 +150,17 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
         ready.notes.append("there is no val part: the model of the last epoch is kept")
     _require_positives(ready, config)
     return ready
+
+
+def known_inputs(
+    spec: InputSpec, config: RunConfig, earlier: Earlier | None, weights: Mapping[str, Path]
+) -> InputSpec:  # fmt: skip
+    """The data's inputs in the numbers that an earlier model, or a backbone of our own, learnt; raises BandError."""
+    keep = config.train.normalise == "auto"
+    if earlier:
+        return earlier.inputs(spec, keep=keep)
+    own = [found for path in weights.values() if (found := Pretrained.of_weights(path))]
+    return own[0].inputs(spec, keep=keep) if own else spec
 
 
 def _require_positives(ready: Prepared, config: RunConfig) -> None:
@@ -195,6 +211,28 @@ def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str,
         if published is not None and published.repo:
             found[name] = require_file(name, published) if required else place_of(name, published)
     return found
+
+
+def origin_of(reports: Sequence[Report]) -> dict[str, str]:
+    """Facts about the files that backbones started from."""
+    files = [report.path for report in reports]
+    return {
+        "started_from": ", ".join(Path(file).name for file in files),
+        "started_from_sha256": ", ".join(checkpoint_sum(file) for file in files),
+    }
+
+
+def keep_reports(run: RunFolder, reports: Sequence[Report], facts: Mapping[str, Any], say: Say) -> None:
+    """Write weights.json: facts about the weights that a run started from, and what became of every tensor."""
+    rows = [
+        {"tensor": row.name, "shape": row.shape, "fate": row.fate, "note": row.note}
+        for report in reports
+        for row in report.rows
+    ]
+    summaries = [report.summary() for report in reports]
+    run.write_json("weights.json", {"facts": facts, "summary": "; ".join(summaries), "tensors": rows})
+    for line in summaries:
+        say(f"weights: {line}")
 
 
 def build_arguments(run: RunConfig, earlier: Earlier | None, extra: Earlier | None) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from covermap.cli import (
     polygonize,
     predict,
     prepare,
+    pretrain,
     probe,
     rank,
     report,
@@ -84,6 +85,7 @@ app.add_typer(models.app, name="models")
 app.command()(fetch.fetch)
 app.command()(prepare.prepare)
 app.command()(train.train)
+app.command()(pretrain.pretrain)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(embed.embed)

@@ -43,7 +43,7 @@ def read_settings(path: Path, *, what: str = "config", fix: str = _INIT) -> dict
 def parse_config(raw: dict[str, Any], *, where: str = "config", base: Path | None = None) -> RunConfig:
     """Check plain values against the schema; with `base`, relative paths count from there. Raises ConfigError."""
     config = parse_section(RunConfig, raw, where=where)
-    return _resolve(config, base) if base is not None else config
+    return resolved(config, base) if base is not None else config
 
 
 def parse_section(kind: type[S], raw: Mapping[str, Any], *, where: str) -> S:
@@ -128,8 +128,8 @@ def _sections_of(annotation: Any) -> list[type[BaseModel]]:
     return [section for part in getattr(annotation, "__args__", ()) for section in _sections_of(part)]
 
 
-def _resolve(config: RunConfig, base: Path) -> RunConfig:
-    """Relative paths count from the config's folder."""
+def resolved(config: RunConfig, base: Path) -> RunConfig:
+    """The same with relative paths counted from a folder."""
 
     def at(path: str) -> str:
         return (
@@ -173,6 +173,8 @@ def _resolve(config: RunConfig, base: Path) -> RunConfig:
     # Only what changes: a setting that was left out stays one.
     named = {"backbone": model.backbone, "decoder": model.decoder}
     there |= {key: plug_in(text) for key, text in named.items() if ".py:" in text}
+    if "/" in model.backbone and ".py:" not in model.backbone:  # the folder of one that was pre-trained
+        there["backbone"] = at(model.backbone)
     if config.data.source:
         changes["source"] = plug_in(config.data.source)
     model, train = model.model_copy(update=there), config.train

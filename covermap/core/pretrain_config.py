@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from covermap.core.config import DataConfig, SplitConfig
+from covermap.core.config import DataConfig, RunConfig, SplitConfig
+from covermap.core.config_file import override, parse_option, parse_section, read_settings, resolved
 from covermap.core.section import Section
+from covermap.core.train_config import ModelConfig, TrainConfig
 
 _Share = Annotated[float, Field(ge=0, le=1)]
+_WRITE = "write one: data: {image: ...}, model: {backbone: vit_tiny}, method: mae"
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
@@ -161,3 +165,38 @@ class PretrainConfig(Section):
     def folder(self) -> Path:
         """Where the run writes."""
         return Path(self.output) / self.name
+
+    @property
+    def run(self) -> RunConfig:
+        """The same data, split and encoder as the config of a run, which opens them."""
+        return RunConfig(
+            name=self.name, output=self.output, data=self.data, split=self.split,
+            model=ModelConfig(**self.model.model_dump(), decoder="linear"),
+            train=TrainConfig(size_px=self.train.size_px, seed=self.train.seed, normalise=self.train.normalise),
+        )  # fmt: skip
+
+
+def load_pretrain_config(path: str | Path, overrides: Sequence[str] = ()) -> PretrainConfig:
+    """Read a YAML config, apply `a.b=c` overrides; paths count from its folder. Raises ConfigError."""
+    path = Path(path)
+    raw = read_settings(path, what="recipe", fix=_WRITE)
+    for text in overrides:
+        set_in_recipe(raw, *parse_option(text), where="--set")
+    return parse_pretrain_config(raw, where=str(path), base=path.parent)
+
+
+def set_in_recipe(raw: dict[str, Any], key: str, value: Any, *, where: str) -> None:
+    """Set `a.b` in plain values of a recipe, in place, also of a method that is only named; raises ConfigError."""
+    if key.startswith("method.") and isinstance(raw.get("method"), str):
+        raw["method"] = {"name": raw["method"]}
+    override(raw, key, value, where=where)
+
+
+def parse_pretrain_config(raw: Mapping[str, Any], *, where: str, base: Path) -> PretrainConfig:
+    """Check plain values against the schema; relative paths count from `base`. Raises ConfigError."""
+    config = parse_section(PretrainConfig, raw, where=where)
+    found = resolved(config.run, base)
+    model = config.model.model_copy(update={"backbone": found.model.backbone, "weights": found.model.weights})
+    return config.model_copy(
+        update={"data": found.data, "split": found.split, "output": found.output, "model": model}
+    )  # fmt: skip

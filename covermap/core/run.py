@@ -49,11 +49,77 @@ _WRITTEN = (
 _PACKAGES = ("covermap", "torch", "numpy", "rasterio", "accelerate", "transformers", "scikit-learn")
 
 
-class Run:
+class RunFolder:
+    """The folder of a run: its files, its log, and the inputs that it was made of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        """A file of the run."""
+        return self.folder / name
+
+    def write_json(self, name: str, values: Any) -> Path:
+        """Write values as JSON, whole or not at all; NaN becomes null."""
+        return write_text(self.path(name), json.dumps(plain(values), indent=2) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run; raises DataError when it is not there."""
+        if not self.path(name).is_file():
+            raise DataError(
+                f"{self.folder} has no {name} yet", fix="run the step that writes it: train, evaluate or predict"
+            )
+        return json.loads(self.path(name).read_text(encoding="utf-8"))
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Add a row to log.jsonl and log.csv."""
+        with writing(self.path("log.jsonl")), open(self.path("log.jsonl"), "a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(row)) + "\n")
+        rows = self.read_log()
+        columns = list(dict.fromkeys(key for one in rows for key in one))
+        with writing(self.path("log.csv")), open(self.path("log.csv"), "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All rows logged so far; a last line cut by a crash is left out."""
+        if not self.path("log.jsonl").is_file():
+            return []
+        rows = []
+        for line in self.path("log.jsonl").read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def keep_log_until(self, last: int, key: str = "epoch") -> None:
+        """Drop rows after an epoch (or step), which a resumed run writes again."""
+        rows = [row for row in self.read_log() if row[key] <= last]
+        write_text(self.path("log.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
+
+    def record_inputs(self, paths: Iterable[str]) -> None:
+        """Checksums of all local input files into inputs.json, so that a changed input is noticed later."""
+        self.write_json("inputs.json", {path: checksum(path) for path in paths if Path(path).is_file()})
+
+    def require_inputs(self, paths: Iterable[str]) -> None:
+        """Refuse to go on when a file is no longer the one that the run was trained with; raises DataError."""
+        before = self.read_json("inputs.json")
+        now = {path: checksum(path) for path in paths if Path(path).is_file()}
+        changed = sorted(path for path in before.keys() | now if before.get(path) != now.get(path))
+        if changed:
+            raise DataError(
+                f"{', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''} changed since {self.folder} was trained",
+                fix="put the old file back, or train again: covermap train CONFIG --overwrite",
+            )
+
+
+class Run(RunFolder):
     """A run's folder. `Run.create` starts one, `Run.open` reads a finished or interrupted one."""
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.config = config
 
     @staticmethod
@@ -120,10 +186,6 @@ class Run:
         folder = folder.parent if folder.name == "maps" else folder
         return Path(path).is_file() and all((folder / name).is_file() for name in ("config.yaml", "versions.json"))
 
-    def path(self, name: str) -> Path:
-        """A file of the run."""
-        return self.folder / name
-
     def map_path(self, scene: str, num_scenes: int) -> Path:
         """Where the map of a scene lies: `map.tif`, or `maps/SCENE.tif` in a run of several scenes."""
         return self.path("map.tif" if num_scenes == 1 else f"maps/{scene}.tif")
@@ -133,61 +195,6 @@ class Run:
         """All maps and their layers that are there."""
         alone = [path for name in _MAPS if (path := self.path(name)).is_file()]
         return [*alone, *sorted(self.folder.glob("maps/*.tif"))]
-
-    def write_json(self, name: str, values: Any) -> Path:
-        """Write values as JSON, whole or not at all; NaN becomes null."""
-        return write_text(self.path(name), json.dumps(plain(values), indent=2) + "\n")
-
-    def read_json(self, name: str) -> Any:
-        """Read a JSON file of the run; raises DataError when it is not there."""
-        if not self.path(name).is_file():
-            raise DataError(
-                f"{self.folder} has no {name} yet", fix="run the step that writes it: train, evaluate or predict"
-            )
-        return json.loads(self.path(name).read_text(encoding="utf-8"))
-
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Add a row to log.jsonl and log.csv."""
-        with writing(self.path("log.jsonl")), open(self.path("log.jsonl"), "a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(row)) + "\n")
-        rows = self.read_log()
-        columns = list(dict.fromkeys(key for one in rows for key in one))
-        with writing(self.path("log.csv")), open(self.path("log.csv"), "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-
-    def read_log(self) -> list[dict[str, Any]]:
-        """All rows logged so far; a last line cut by a crash is left out."""
-        if not self.path("log.jsonl").is_file():
-            return []
-        rows = []
-        for line in self.path("log.jsonl").read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return rows
-
-    def keep_log_until(self, epoch: int) -> None:
-        """Drop rows after `epoch`, which a resumed run writes again."""
-        rows = [row for row in self.read_log() if row["epoch"] <= epoch]
-        write_text(self.path("log.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
-
-    def record_inputs(self, paths: Iterable[str]) -> None:
-        """Checksums of all local input files into inputs.json, so that a changed input is noticed later."""
-        self.write_json("inputs.json", {path: checksum(path) for path in paths if Path(path).is_file()})
-
-    def require_inputs(self, paths: Iterable[str]) -> None:
-        """Refuse to go on when a file is no longer the one that the run was trained with; raises DataError."""
-        before = self.read_json("inputs.json")
-        now = {path: checksum(path) for path in paths if Path(path).is_file()}
-        changed = sorted(path for path in before.keys() | now if before.get(path) != now.get(path))
-        if changed:
-            raise DataError(
-                f"{', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''} changed since {self.folder} was trained",
-                fix="put the old file back, or train again: covermap train CONFIG --overwrite",
-            )
 
 
 def checksum(path: str | Path, *, whole_below: int = 1 << 28) -> str:

@@ -110,16 +110,15 @@ def _tells_of(scene: Scene, window: Window, task: Task) -> npt.NDArray[np.bool_]
 
 
 class HeldScene:
-    """A scene whose pixels and part labels are held in memory once read; same `read` as Scene."""
+    """A scene whose pixels, and labels (H, W) if any, are held in memory once read; same `read` as Scene."""
 
-    def __init__(self, scene: Scene, split: Split, part: str) -> None:
+    def __init__(self, scene: Scene, label: npt.NDArray[np.uint8] | None = None) -> None:
         self.name, self.grid = scene.name, scene.grid
-        whole = scene.grid.window
-        self._sample = replace(scene.read(whole), label=split.labels(scene, whole, part))
+        self._sample = replace(scene.read(scene.grid.window), label=label)
         self._scene = scene
 
     def read(self, window: Window) -> Sample:
-        """Sample with labels; pixels outside of the scene are not valid."""
+        """Sample with the labels; pixels outside of the scene are not valid."""
         inside, whole = window.intersect(self.grid.window), self._sample
         at = inside.within(window)
         after = (window.height - at.row - at.height, window.width - at.col - at.width)
@@ -130,10 +129,9 @@ class HeldScene:
             around = ((0, 0),) * (values.ndim - 2) + margins
             return part if inside == window else np.pad(part, around, constant_values=fill)
 
-        assert whole.label is not None
         return replace(
             whole, image={key: cut(values) for key, values in whole.image.items()}, valid=cut(whole.valid),
-            label=cut(whole.label, IGNORE), location=self.grid.lat_lon(window),
+            label=None if whole.label is None else cut(whole.label, IGNORE), location=self.grid.lat_lon(window),
             key=f"{self.name}:{window.row},{window.col}",
         )  # fmt: skip
 
@@ -177,7 +175,9 @@ class TrainWindows(Dataset[dict[str, Any]]):
         self._held: dict[int, HeldScene] = {}
         self._order: Order | None = None
         if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
-            self._held = {i: HeldScene(scene, split, "train") for i, scene in enumerate(scenes)}
+            self._held = {
+                i: HeldScene(scene, split.labels(scene, scene.grid.window, "train")) for i, scene in enumerate(scenes)
+            }
         elif not chip_px:
             places = [(cell.scene, cell.window) for cell in cells]
             self._order = plan_order(scenes, places, self._sampling.weights, size_px=max(config.sizes_px))

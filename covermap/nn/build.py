@@ -18,6 +18,7 @@ from covermap.nn.heads import Pool
 from covermap.nn.hybrid import Extra, Hybrid
 from covermap.nn.model import Backbone, Model, PixelExpert
 from covermap.nn.necks import make_neck
+from covermap.nn.own import is_own, load_backbone
 from covermap.nn.siamese import Compare, Siamese, pixel_experts
 
 Weights = str | Path | Mapping[str, Path] | None
@@ -136,7 +137,10 @@ def make_backbone(
     with init_empty_weights(include_buffers=False) if weights else nullcontext():
         encoder: Backbone = make_part("backbone", name, options, spec.one_date() if kind.dates == "one" else spec)
     if weights:
-        encoder.reports = [encoder.load(weights)]
+        own = is_own(weights)
+        encoder.reports = [
+            load_backbone(encoder, weights, [e.sensor for e in spec.sensors]) if own else encoder.load(weights)
+        ]
         empty = [key for key, value in encoder.named_parameters() if value.is_meta]
         assert not empty, f"{name}: load() left {empty[:3]} without values"
     encoder.trim()

@@ -29,7 +29,7 @@ from covermap.geo.products import finish_cog, small_cache
 from covermap.geo.writer import RasterWriter
 from covermap.models import device_of
 from covermap.nn.attention import Query, attention_maps, chosen
-from covermap.nn.backbones.vit import TokenBackbone, require_tokens
+from covermap.nn.backbones.vit import require_tokens
 from covermap.nn.model import pad_to_multiple
 from covermap.verbs.embed import PIXEL_SUFFIXES
 from covermap.verbs.embed_pixels import PixelJob, compute_blocks, job_of, part_key
@@ -78,15 +78,13 @@ class AttentionEncoder(Encoder):
         """Names in the order of the cells' numbers."""
         return tuple(f"block{layer}_head{head}" for layer in self.layers for head in self.heads)
 
-    @property
-    def backbone(self) -> TokenBackbone:
-        return require_tokens(self.network.backbone, "attention")
-
     def cells(self, batch: Batch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """A normalised batch -> attention (B, L H, h, w), 1: uniform, and the valid share of each cell (B, h, w)."""
         with torch.inference_mode():
             padded = pad_to_multiple(batch.to(self.device), self.side)
-            maps = attention_maps(self.backbone, padded, self.layers, self.heads, self.query)
+            maps = attention_maps(
+                require_tokens(self.backbone, "attention"), padded, self.layers, self.heads, self.query
+            )
             there = padded.valid.any(1).float()[:, None]
             share = functional.adaptive_avg_pool2d(there, (maps.shape[-2], maps.shape[-1]))[:, 0]
             share = share * maps[:, 0].isfinite()
@@ -136,9 +134,9 @@ def attention(
     if len(shown.scenes) != 1:
         raise OutputError(f"there are {len(shown.scenes)} scenes, and one file {out}", fix="name one image at a time")
     plain = shown.encoder
-    backbone = require_tokens(plain.network.backbone, "attention")
+    backbone = require_tokens(plain.backbone, "attention")
     layers, heads, query = chosen(backbone, settings.layers, settings.heads, settings.query)
-    encoder = AttentionEncoder(plain.network, plain.spec, plain.facts, device, layers, heads, query)
+    encoder = AttentionEncoder(backbone, plain.spec, plain.facts, device, layers, heads, query)
     job = job_of(AttentionJob, encoder, shown.scenes[0], settings.size_px, 1.0, "float32")
     workers = settings.workers or (cores() if device == "cpu" else 1)
     cells = _write(job, encoder, out, workers, overwrite, on_progress)

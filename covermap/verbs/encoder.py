@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
+from covermap.card import ENCODER, ModelCard
 from covermap.core.config import ImageConfig, RunConfig
 from covermap.core.errors import ConfigError, ModelError
 from covermap.core.task import KINDS, Task
-from covermap.core.types import Batch, Features, InputSpec
+from covermap.core.types import Batch, InputSpec
 from covermap.data.embedding_rows import Told
 from covermap.data.make_split import make_split
 from covermap.data.reference import KNOWN, side_of_windows, with_reference
@@ -30,12 +30,12 @@ from covermap.data.stats import with_own_statistics
 from covermap.earlier import Earlier, with_earlier_parts
 from covermap.hub import checkpoint_sum, model_folder
 from covermap.infer import open_all_for
-from covermap.models import NetworkModel, load_model, read_card
-from covermap.nn.build import build_model
-from covermap.nn.dates import MergeDates
+from covermap.models import NetworkModel, load_model, read_card, weights_path
+from covermap.nn.build import build_model, make_backbone
+from covermap.nn.embedding import cells
 from covermap.nn.layers import channels_last, fold_norms
-from covermap.nn.model import Model, pad_to_multiple
-from covermap.start import build_arguments, measured_inputs, starting_weights
+from covermap.nn.model import Backbone, Model
+from covermap.start import build_arguments, known_inputs, measured_inputs, starting_weights
 
 RANDOM = "random initialisation"
 
@@ -44,7 +44,7 @@ RANDOM = "random initialisation"
 class Encoder:
     """A backbone for inference. facts: all that tells one encoder from another."""
 
-    network: Model
+    backbone: Backbone
     spec: InputSpec
     facts: Mapping[str, Any]
     device: str = "cpu"
@@ -52,12 +52,12 @@ class Encoder:
     @property
     def dimensions(self) -> int:
         """Numbers of an embedding."""
-        return int(self.network.backbone.channels[-1])
+        return int(self.backbone.channels[-1])
 
     @property
     def stride(self) -> int:
         """Side of a cell of the deepest map, px; raises ModelError where that is no whole number."""
-        stride = self.network.backbone.strides[-1]
+        stride = self.backbone.strides[-1]
         if stride != int(stride):
             raise ModelError(
                 f"{self.facts['backbone']} has cells of {stride:g} px: they lie on no grid of pixels",
@@ -68,7 +68,7 @@ class Encoder:
     @property
     def side(self) -> int:
         """Smallest side of a chip, px."""
-        return int(self.network.backbone.multiple)
+        return int(self.backbone.multiple)
 
     def cells(self, batch: Batch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """A normalised batch -> features (B, D, h, w) of the deepest map, and the valid share of each cell (B, h, w).
@@ -76,15 +76,8 @@ class Encoder:
         Of several dates the mean of those that hold something.
         """
         with torch.inference_mode():
-            padded = pad_to_multiple(batch.to(self.device), self.side)
-            features = self.network.encode(padded)
-            x, stride = features.maps[-1], features.strides[-1]
-            if x.dim() == 5:
-                merge = MergeDates("mean", x.shape[1], [x.shape[2]])
-                x = merge(Features((x,), (stride,)), padded.valid).maps[0]
-            there = padded.valid.any(1).float()[:, None]
-            share = functional.adaptive_avg_pool2d(there, (x.shape[-2], x.shape[-1]))[:, 0]
-            return x.float().cpu().numpy(), share.cpu().numpy()
+            x, share = cells(self.backbone, batch.to(self.device))
+            return x.float().cpu().numpy(), share.float().cpu().numpy()
 
 
 def pooled(
@@ -137,8 +130,7 @@ def shown_by_config(config: RunConfig, *, device: str) -> Shown:
         build = {key: value for key, value in build.items() if key not in ("pool", "siamese")}
         split = Split(tuple(Tile(s.name, s.grid.window, "train") for s in scenes), 0)
     spec, notes = measured_inputs(config, scenes, split, build, task, size, published=bool(weights))
-    if earlier:
-        spec = earlier.inputs(spec, keep=config.train.normalise == "auto")
+    spec = known_inputs(spec, config, earlier, weights)
     torch.manual_seed(config.train.seed)
     network = build_model(spec, task.num_channels, **build, weights=weights or None)
     if earlier:
@@ -157,7 +149,7 @@ def shown_by_config(config: RunConfig, *, device: str) -> Shown:
     scenes = with_own_statistics(scenes, spec)
     told = Told.of(scenes[0], split if labelled else None)
     return Shown(
-        Encoder(_ready(network, device), spec, facts, device), scenes, told, size if kind.chips else CHIP_PX,
+        Encoder(_ready(network.backbone, device), spec, facts, device), scenes, told, size if kind.chips else CHIP_PX,
         kind.chips, config.task_section.name if labelled else "none", notes,
     )  # fmt: skip
 
@@ -166,26 +158,34 @@ def shown_by_model(model: str | Path, images: Sequence[ImageConfig], *, any_gsd:
     """The encoder of a trained model and the scenes of its images; raises ModelError for a forest, as predict else."""
     folder = model_folder(model)
     card = read_card(folder)
-    if card.kind != "network":
+    if card.kind not in ("network", ENCODER):
         raise ModelError(
             f"{model} is a {card.kind}: it has no encoder", fix="give a network, the folder model/ of a run"
         )
-    loaded = load_model(folder, device=device)
-    assert isinstance(loaded, NetworkModel)
+    backbone = _trained(folder, card, device)
     scenes = with_own_statistics(open_all_for(card.spec, images, any_gsd=any_gsd), card.spec)
-    arrays = {name[9:]: array for name, array in loaded.arrays().items() if name.startswith("backbone.")}
+    arrays = {name: value.detach().cpu().numpy() for name, value in backbone.state_dict().items()}
     facts = {
         "backbone": str(card.build["backbone"]), "weights": f"trained: {card.facts.get('run', folder.name)}",
         "options": dict(card.build.get("backbone_options") or {}), "normalise": "as trained",
         "parameters_sha256": _sum_of(arrays),
     }  # fmt: skip
     notes = list(dict.fromkeys(note for scene in scenes for note in scene.notes))
-    network: Any = loaded.forward
-    size = card.spec.size_px if card.task.kind.chips else CHIP_PX
-    return Shown(
-        Encoder(network, card.spec, facts, device), scenes, Told(), size, card.task.kind.chips, "none", notes,
-        folder / "item.stac.json",
-    )  # fmt: skip
+    chips = card.task.kind.chips
+    size = card.spec.size_px if chips or card.kind == ENCODER else CHIP_PX
+    encoder = Encoder(_ready(backbone, device), card.spec, facts, device)
+    return Shown(encoder, scenes, Told(), size, chips, "none", notes, folder / "item.stac.json")
+
+
+def _trained(folder: Path, card: ModelCard, device: str) -> Backbone:
+    """The backbone of a trained network, or of a pre-training."""
+    if card.kind == ENCODER:
+        build = card.build
+        return make_backbone(build["backbone"], card.spec, build["backbone_options"], weights=weights_path(folder))
+    loaded = load_model(folder, device=device)
+    assert isinstance(loaded, NetworkModel)
+    found: Backbone = loaded.network.backbone
+    return found
 
 
 def _encoder_alone(config: RunConfig) -> RunConfig:
@@ -223,6 +223,6 @@ def _sum_of(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     return content.hexdigest()
 
 
-def _ready(network: Model, device: str) -> Model:
-    ready: Any = channels_last(fold_norms(network)).to(device)
+def _ready(backbone: Backbone, device: str) -> Backbone:
+    ready: Any = channels_last(fold_norms(backbone)).to(device)
     return ready  # type: ignore[no-any-return]

@@ -45,7 +45,10 @@ from covermap.verbs.study_merges import OWN, in_same_classes
 from covermap.verbs.study_table import MINORITY, Finished, Table
 
 StudyEngine = Literal["serial", "processes", "ray"]
-OTHERS: Mapping[str, str] = {"label_budget": "covermap.verbs.label_budget:label_budget"}
+OTHERS: Mapping[str, str] = {
+    "label_budget": "covermap.verbs.label_budget:label_budget",
+    "pretraining": "covermap.verbs.pretraining_study:pretraining_study",
+}
 """Kinds that are no grid of runs: kind -> module:function, which takes and returns what `study` does."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _AT_WORK: set[subprocess.Popen[bytes]] = set()
@@ -98,7 +101,8 @@ def study(
             shutil.rmtree(out / "runs", ignore_errors=True)
             shutil.rmtree(out / "jobs", ignore_errors=True)
         _keep_plan(loaded, out)
-        _work(loaded, found, engine, workers, say, on_progress)
+        jobs = {cell.name: _job(cell, loaded) for cell in loaded.cells}
+        work(jobs, found, out / "runs", engine, workers, say=say, on_progress=on_progress)
         write_results(loaded, scores, found)
     return found
 
@@ -173,12 +177,16 @@ def _keep_plan(loaded: Loaded, out: Path) -> None:
     write_text(out / "plan.json", json.dumps({"plan": raw, "cells": kept}, indent=1) + "\n")
 
 
-def _work(loaded: Loaded, found: Study, engine: StudyEngine, workers: int | None, say: Say, on_progress: Tick) -> None:
-    """Make all cells that are not finished."""
-    found.skipped = [cell.name for cell in loaded.cells if is_finished(cell)]
-    todo = [cell for cell in loaded.cells if not is_finished(cell)]
-    if found.skipped:
-        say(f"{len(found.skipped)} of {len(loaded.cells)} cells are finished already")
+def work(
+    jobs: Mapping[str, Mapping[str, Any]], found: Study, runs: Path, engine: StudyEngine, workers: int | None, *,
+    say: Say, on_progress: Tick,
+) -> None:  # fmt: skip
+    """Do all jobs, {cell: what its process is told}, that have not left runs/CELL/cell.json; tells `found` which."""
+    before = [name for name in jobs if (runs / name / "cell.json").is_file()]
+    todo = {name: job for name, job in jobs.items() if name not in before}
+    found.skipped += before
+    if before:
+        say(f"{len(before)} of {len(jobs)} cells are finished already")
     folder = found.out / "jobs"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,10 +194,10 @@ def _work(loaded: Loaded, found: Study, engine: StudyEngine, workers: int | None
         workers = workers or cores()
     single = engine == "serial" or workers == 1
     paths = []
-    for cell in todo:
-        paths.append(str(folder / f"{cell.name}.json"))
-        write_text(paths[-1], json.dumps({**_job(cell, loaded), "threads": 0 if single else 1}) + "\n")
-    total = len(loaded.cells)
+    for cell, job in todo.items():
+        paths.append(str(folder / f"{cell}.json"))
+        write_text(paths[-1], json.dumps({**job, "threads": 0 if single else 1}) + "\n")
+    done, total = len(before), len(jobs)
     for path, code in _results(engine, workers, paths):
         name = Path(path).stem
         if code == 3:
@@ -198,7 +206,7 @@ def _work(loaded: Loaded, found: Study, engine: StudyEngine, workers: int | None
             found.finished.append(name)
         else:
             found.failed[name] = why(Path(path), code)
-        done = len(found.skipped) + len(found.finished) + len(found.failed)
+        done += 1
         say(f"{done}/{total} {name}: {found.failed.get(name, 'done').splitlines()[0]}")
         on_progress(done, total)
 

@@ -21,6 +21,7 @@ from covermap.core.config_file import parse_config
 from covermap.core.errors import CovermapError
 from covermap.core.legend import IGNORE
 from covermap.core.output import at_work, write_text, writing
+from covermap.core.pretrain_config import parse_pretrain_config
 from covermap.core.run import Run
 from covermap.core.task import KINDS as TASKS
 from covermap.data.make_split import make_split
@@ -33,6 +34,7 @@ from covermap.models import LandModel, device_of, load_model, read_card
 from covermap.start import prepare_run
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.evaluate import MODELS, evaluate
+from covermap.verbs.pretrain import pretrain
 from covermap.verbs.score import Compared, compare, score
 from covermap.verbs.stages import scaled_split
 from covermap.verbs.train import train
@@ -67,6 +69,9 @@ class Watch:
 
 def do_cell(job: Mapping[str, Any]) -> None:
     """Train and score what a job says; resumes what is there. Raises what training raises."""
+    if job.get("pretrain"):
+        _pretrain(job["config"])
+        return
     config = parse_config(dict(job["config"]))
     if fine := job.get("fine_gsd_m"):
         config = _on_same_ground(config, fine)
@@ -103,6 +108,15 @@ def do_cell(job: Mapping[str, Any]) -> None:
     if job.get("tradeoff") and result["task"] == "segmentation":
         found["tradeoff"] = _tradeoff(run, main)
     run.write_json("cell.json", found)
+
+
+def _pretrain(raw: Mapping[str, Any]) -> None:
+    """A backbone that learns without labels."""
+    config = parse_pretrain_config(raw, where="job", base=Path())
+    run = pretrain(config, resume=(config.folder / "config.yaml").is_file(), say=_say)
+    log = run.read_log()
+    costs = {"train_seconds": sum(row.get("seconds", 0) for row in log), "steps": log[-1]["step"], **peak_memory()}
+    run.write_json("cell.json", {"costs": {"network": costs}, "log": log})
 
 
 def peak_memory() -> dict[str, float]:

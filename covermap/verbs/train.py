@@ -31,7 +31,6 @@ from covermap.core.types import Batch
 from covermap.data.augment import variations
 from covermap.data.chips import TrainWindows, collate
 from covermap.earlier import with_earlier_parts
-from covermap.hub import checkpoint_sum
 from covermap.models import NetworkModel, device_of, precision_of, save_model
 from covermap.nn.adapt import has_lora, merge_lora, save_adapter
 from covermap.nn.feature_cache import FeatureCache, require_cacheable
@@ -40,7 +39,7 @@ from covermap.nn.layers import channels_last
 from covermap.nn.model import Model
 from covermap.nn.optimiser import make_optimiser, make_schedule
 from covermap.nn.published import published_of
-from covermap.start import Prepared, build_loss, build_network, prepare_run
+from covermap.start import Prepared, build_loss, build_network, keep_reports, origin_of, prepare_run
 from covermap.verbs.applicability import fit_applicability
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.decide import decide
@@ -393,13 +392,9 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
         kept = ("licence_of_weights", "extra_from", "extra_from_sha256", "extra_licence_of_weights")
         facts |= {key: known[key] for key in kept if key in known}  # a run from scratch has none
     elif reports:
-        files = [report.path for report in reports]
         published = [published_of(name) if section.weights == "auto" else None for name in ready.weights]
-        facts = {
-            "started_from": ", ".join(Path(file).name for file in files),
-            "started_from_sha256": ", ".join(checkpoint_sum(file) for file in files),
-            "licence_of_weights": ", ".join(each.licence if each else "not known" for each in published),
-        }
+        licences = ", ".join(each.licence if each else "not known" for each in published)
+        facts = {**origin_of(reports), "licence_of_weights": licences}
     elif run.path("weights.json").is_file():
         return dict(run.read_json("weights.json")["facts"])
     else:
@@ -408,17 +403,8 @@ def _origin(run: Run, network: Model, ready: Prepared, say: Say) -> dict[str, An
         facts |= {"extra_from": extra.name, "extra_from_sha256": extra.checksum}
         if "licence_of_weights" in extra.card.facts:
             facts["extra_licence_of_weights"] = extra.card.facts["licence_of_weights"]
-    if not facts:
-        return facts
-    rows = [
-        {"tensor": row.name, "shape": row.shape, "fate": row.fate, "note": row.note}
-        for report in reports
-        for row in report.rows
-    ]
-    summaries = [report.summary() for report in reports]
-    run.write_json("weights.json", {"facts": facts, "summary": "; ".join(summaries), "tensors": rows})
-    for line in summaries:
-        say(f"weights: {line}")
+    if facts:
+        keep_reports(run, reports, facts, say)
     return facts
 
 

@@ -468,7 +468,7 @@ def test_a_forest_has_no_encoder_and_strides_must_be_whole(config, tmp_path, mon
     with pytest.raises(ModelError, match="is a forest: it has no encoder"):
         embed(folder, tmp_path / "e.tif", images=[ImageConfig(path=config["data"]["image"][0]["path"])], settings=ONE)
     shown = shown_by_config(parsed(config), device="cpu")
-    shown.encoder.network.backbone.strides = (1.75, 3.5)
+    shown.encoder.backbone.strides = (1.75, 3.5)
     with pytest.raises(ModelError, match=r"cells of 3\.5 px"):
         _ = shown.encoder.stride
 

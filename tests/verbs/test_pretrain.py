@@ -1,0 +1,203 @@
+"""`pretrain`: what stops it, what it leaves, and that interrupted and shared runs equal whole ones."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from covermap.core.config_file import parse_config
+from covermap.core.errors import BandError, ConfigError, CovermapError, OutputError
+from covermap.core.pretrain_config import load_pretrain_config, parse_pretrain_config
+from covermap.nn.weights import read_tensors
+from covermap.verbs import pretrain as verb
+from covermap.verbs.pretrain import pretrain
+from covermap.verbs.train import train
+
+MAE = {"name": "mae", "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
+VIT = {"backbone": "sensor_vit_nano", "backbone_options": {"patch_px": 8}}
+
+
+def recipe(tiny, **changes):
+    """Plain values of a recipe on the scene of `tiny`; changes by section."""
+    raw = {
+        "name": "ssl", "output": tiny["output"], "data": tiny["data"], "split": {"block_px": 16, "buffer_px": 0, "val": 0.0, "test": 0.3}, "model": VIT,
+        "method": MAE, "train": {
+            "steps": 6, "batch_size": 8, "size_px": 16, "watch_every": 3, "save_every": 2, "device": "cpu",
+        },
+    }  # fmt: skip
+    for key, value in changes.items():
+        raw[key] = raw[key] | value if key == "train" else value
+    return raw
+
+
+def parsed(raw):
+    return parse_pretrain_config(json.loads(json.dumps(raw)), where="recipe", base=Path())
+
+
+def tensors(run):
+    return read_tensors(run.path("model/model.safetensors"))
+
+
+def test_a_run_leaves_a_backbone_that_learns_on(tiny):
+    run = pretrain(parsed(recipe(tiny)))
+    rows = run.read_log()
+    assert [row["step"] for row in rows] == [0, 3, 6]
+    assert {"loss", "spread", "effective_rank", "probe_r2", "lr", "seconds"} <= set(rows[1])
+    assert "probe_r2_raw" in rows[0]
+    assert run.path("reconstruction.png").is_file()
+    tiny["model"] = {"backbone": str(run.folder), "decoder": "linear"}
+    tuned = train(parse_config(json.loads(json.dumps(tiny))))
+    told = tuned.read_json("weights.json")
+    assert len(told["tensors"]) == len(tensors(run))
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(tiny, monkeypatch):
+    whole = pretrain(parsed(recipe(tiny, name="whole")))
+    config = parsed(recipe(tiny, name="parts"))
+    step = verb.Loop._step
+
+    def stop(self, drawn):
+        if self.step == 5:
+            raise KeyboardInterrupt
+        step(self, drawn)
+
+    monkeypatch.setattr(verb.Loop, "_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config)
+    monkeypatch.undo()
+    parts = pretrain(config, resume=True)
+    for a, b in zip(whole.read_log(), parts.read_log(), strict=True):
+        a.pop("seconds", 0), b.pop("seconds", 0)
+        assert a == b
+    assert all(torch.equal(value, tensors(parts)[name]) for name, value in tensors(whole).items())
+
+
+def test_workers_change_nothing(tiny):
+    alone = pretrain(parsed(recipe(tiny, name="alone", train={"steps": 2})))
+    read = pretrain(parsed(recipe(tiny, name="read", train={"steps": 2, "workers": 1})))
+    assert all(torch.equal(value, tensors(read)[name]) for name, value in tensors(alone).items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["mae", "simclr"])
+def test_two_processes_learn_what_one_does_from_twice_the_batch(tiny, tmp_path, method):
+    losses = {}
+    for name, size, count in (("one", 8, 1), ("two", 4, 2)):
+        raw = recipe(
+            tiny, name=name, method=MAE if method == "mae" else {"name": "simclr"},
+            train={"steps": 20, "watch_every": 1, "batch_size": size, "lr": 1e-3},
+        )  # fmt: skip
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(raw))
+        launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"] if count > 1 else []
+        command = [sys.executable, *launch, "-m", "covermap", "pretrain", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        log = Path(tiny["output"], name, "log.jsonl").read_text().splitlines()
+        losses[name] = [json.loads(line)["loss"] for line in log[1:]]
+    assert len(losses["one"]) == 20
+    assert losses["two"] == pytest.approx(losses["one"], abs=1e-4)
+
+
+def test_what_holds_a_run_is_not_written_over(tiny):
+    config = parsed(recipe(tiny, train={"steps": 2}))
+    pretrain(config)
+    with pytest.raises(OutputError, match="holds a run already"):
+        pretrain(config)
+    other = parsed(recipe(tiny, train={"steps": 2, "lr": 0.5}))
+    with pytest.raises(OutputError, match="other settings in train"):
+        pretrain(other, resume=True)
+    assert pretrain(other, overwrite=True).read_log()[-1]["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"model": {"backbone": "unet", "backbone_options": {"widths": [8, 16]}}}, ConfigError, "token"),
+        ({"inputs": ["sentinel7"]}, ConfigError, "no sensor 'sentinel7'"),
+        ({"method": {"name": "simclr", "elevation": "dem"}}, ConfigError, "method.elevation: the data has no sensor"),
+        ({"method": {"name": "simclr"}, "train": {"batch_size": 1}}, ConfigError, "a batch of one window"),
+    ],
+)
+def test_bad_input_is_refused_in_words(tiny, changes, error, says):
+    with pytest.raises(error, match=says):
+        pretrain(parsed(recipe(tiny, **changes)))
+
+
+@pytest.mark.parametrize("mask", [0, 1, -0.1])
+def test_a_mask_of_nothing_or_all_is_refused(tiny, mask):
+    with pytest.raises(ConfigError, match=r"method.*mask"):
+        parsed(recipe(tiny, method=MAE | {"mask": mask}))
+
+
+def test_settings_are_named_where_they_are_unknown(tiny):
+    with pytest.raises(ConfigError, match=r"unknown key method.mae.masc"):
+        parsed(recipe(tiny, method={"name": "mae", "masc": 0.5}))
+    with pytest.raises(ConfigError, match="moe"):
+        parsed(recipe(tiny, method="moe"))
+    with pytest.raises(ConfigError, match=r"alpha has no effect without method\.elevation"):
+        parsed(recipe(tiny, method={"name": "simclr", "alpha": 0.3}))
+
+
+def test_collapse_stops_and_says_so(tiny, monkeypatch):
+    from covermap.nn.embedding import vectors
+    from covermap.nn.ssl.mae import MaskedAutoencoder
+
+    monkeypatch.setattr(
+        MaskedAutoencoder, "embed", lambda self, batch: torch.ones_like(vectors(self.encoder, batch)) + 1e-7
+    )
+    with pytest.raises(CovermapError, match="collapsed") as told:
+        pretrain(parsed(recipe(tiny)))
+    assert "lower train.lr" in told.value.fix
+
+
+def test_a_loss_that_is_no_number_stops(tiny, monkeypatch):
+    from covermap.nn.ssl.mae import MaskedAutoencoder
+
+    forward = MaskedAutoencoder.forward
+    monkeypatch.setattr(
+        MaskedAutoencoder, "forward",
+        lambda self, batch, seeds: {"loss": forward(self, batch, seeds)["loss"] * math.nan},
+    )  # fmt: skip
+    with pytest.raises(CovermapError, match="no longer a number in step 1"):
+        pretrain(parsed(recipe(tiny)))
+
+
+def test_a_recipe_is_read_with_its_overrides(tiny, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(recipe(tiny) | {"method": "mae", "output": "there"}))
+    found = load_pretrain_config(path, ["method.mask=0.5", "train.steps=7"])
+    assert (found.method.mask, found.train.steps) == (0.5, 7)
+    assert found.output == str(tmp_path / "there")
+
+
+def test_the_command_says_what_comes_next(tiny, tmp_path, covermap):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(recipe(tiny, train={"steps": 1})))
+    code, out, err = covermap("pretrain", path)
+    assert code == 0
+    assert out.strip().endswith("ssl")
+    assert "model.backbone" in err
+    assert covermap("pretrain", path)[0] == 1
+
+
+def test_bands_of_another_backbone_are_told(tiny, tmp_path):
+    run = pretrain(parsed(recipe(tiny, train={"steps": 1})))
+    tiny["data"]["use"] = ["green", "nir"]
+    tiny["model"] = {"backbone": str(run.folder), "decoder": "linear"}
+    with pytest.raises(BandError, match="pre-trained on"):
+        train(parse_config(json.loads(json.dumps(tiny))))
+
+
+def test_it_goes_on_from_an_earlier_pretraining(tiny):
+    first = pretrain(parsed(recipe(tiny, name="first", train={"steps": 1})))
+    second = pretrain(parsed(recipe(tiny, name="second", model={"backbone": str(first.folder)}, train={"steps": 1})))
+    assert second.read_json("weights.json")
