@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ class LabelledChips:
     ground: npt.NDArray[np.int64]
     given: npt.NDArray[np.intp] | None
     notes: tuple[str, ...]
+    _drawn: dict[object, npt.NDArray[np.intp]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -69,6 +70,11 @@ class LabelledChips:
         if areas == "none" and "test" in found.part:
             role = {"train": TRAIN, "val": TRAIN, "test": TEST}
             given = np.array([role.get(part, LEFT_OUT) for part in found.part], np.intp)[keep]
+            if not (given == TEST).any():
+                raise DataError(
+                    f"{found.source}: no chip of the test part has a target: nothing can be scored",
+                    fix="embed with labels in the test part, or with a split without one",
+                )
         return LabelledChips(
             found.values[keep], None if found.raw is None else found.raw[keep], targets[keep], names, classes,
             area[keep], names_of_areas, ground_of(found)[keep], given, tuple(notes),
@@ -84,6 +90,12 @@ class LabelledChips:
         """
         if self.given is not None:
             return self.given
+        asked = share, block, seed, folds, fold
+        if asked not in self._drawn:
+            self._drawn[asked] = self._draw(share, block, seed, folds, fold)
+        return self._drawn[asked]
+
+    def _draw(self, share: float, block: int, seed: int, folds: int | None, fold: int) -> npt.NDArray[np.intp]:
         role = np.full(len(self), TRAIN, np.intp)
         for number, name in enumerate(self.areas):
             of = np.flatnonzero(self.area == number)
@@ -102,6 +114,7 @@ class LabelledChips:
                 held = drawn < max(1, min(count - 1, round(share * count)))
             role[of[held[blocks]]] = TEST
         role[self._beside_test(role)] = LEFT_OUT
+        role.setflags(write=False)
         return role
 
     def blocks(self, of: npt.NDArray[np.intp], block: int) -> npt.NDArray[np.int64]:
