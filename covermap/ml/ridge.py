@@ -63,8 +63,8 @@ class RidgePath:
         n, d = x.shape
         if n <= d:
             gram = x @ x.T
-            # Twice the sum of all eigenvalues on the constant direction sets it apart from each, so that it can be taken
-            # out; no more than that, which would drown them.
+            # Twice the sum of all eigenvalues on the constant direction sets it apart from each, so that it can be
+            # taken out; no more than that, which would drown them.
             gram += (2 * float(np.trace(gram)) or 1.0) / n
             eigenvalues, left = np.linalg.eigh(gram)
             others = np.arange(n) != np.argmax(np.abs(left.sum(0)))

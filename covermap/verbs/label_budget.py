@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,8 +91,11 @@ def label_budget(
         return study
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+        for folder in ("embeddings", "probes") if overwrite else ():
+            # Before the plan is written: what is left of another one is not gone on with when this call is stopped.
+            shutil.rmtree(out / folder, ignore_errors=True)
     write_text(out / "plan.json", _fingerprint(loaded))
-    notes, curves = list[str](), list[Curve]()
+    notes, curves, areas = list[str](), list[Curve](), tuple[str, ...]()
     matrix: dict[str, dict[tuple[str, str], tuple[float, float]]] = {}
     count, undefined = 0, 0
     for number, (name, config) in enumerate(loaded.configs.items()):
@@ -105,13 +109,18 @@ def label_budget(
                 made = embed(config, paths[name], settings=settings, overwrite=overwrite)
                 notes += [f"{name}: {note}" for note in made.notes]
             say(f"probing {name}")
-            names = ("ridge", "knn") if curves else ("ridge", "knn", *BASELINES)
-            asked = _asked(loaded, names)
+            asked = _asked(loaded, ("ridge", "knn", *BASELINES))
             found = probe([paths[name]], out / "probes" / _file(name), asked, workers=workers, overwrite=overwrite)
+            own, told = _curves(loaded, name, found.out / "scores.parquet", found.areas)
+            if curves:
+                first = curves[0].encoder
+                _require_alike(name, first, (found.areas, own[0].here.shape), (areas, curves[0].here.shape))
+                own = [curve for curve in own if curve.probe not in BASELINES]
+                if _places(paths[name]) != _places(paths[first]):
+                    notes.append(f"{name} and {first} have other chips: differences between them are not paired")
             count, undefined = count + found.num_fits, undefined + found.num_undefined
             notes += [note for note in found.notes if note not in notes]
-            own, matrix[name] = _curves(loaded, name, found.out / "scores.parquet", found.areas)
-            curves += own
+            curves, areas, matrix[name] = curves + own, found.areas, told
         except CovermapError as error:
             study.failed[name] = error.message
             say(f"{name} failed: {error.message}")
@@ -122,13 +131,30 @@ def label_budget(
     if short := loaded.plan.budgets[curves[0].here.shape[2] :]:
         notes.append(f"not every area has chips for budgets of {', '.join(map(str, short))}: they are left out")
     if undefined:
-        notes.append(f"{undefined:,} of {count:,} correlations are undefined: the class is constant where it is scored")
+        notes.append(
+            f"{undefined:,} of {count:,} correlations are undefined: the class is constant where it is learnt or scored"
+        )
     if loaded.plan.labels:
         notes.insert(0, f"labels: {loaded.plan.labels}")
     study.finished = [name for name in paths if name not in study.failed and name not in before]
     study.summary = _summary(loaded, curves, count, undefined, notes, study.failed)
     study.files = _write(loaded, out, curves, matrix, study.summary)
     return study
+
+
+def _require_alike(name: str, first: str, own: tuple[Any, Any], others: tuple[Any, Any]) -> None:
+    """Raise DataError where areas, or the budgets that all of them hold, are not those of the first encoder."""
+    if own != others:
+        (areas, shape), (known, before) = own, others
+        raise DataError(
+            f"{name} has chips for {shape[2]} budgets in {len(areas)} areas, {first} for {before[2]} in {len(known)}",
+            fix="leave out the largest budgets, or the images that one of them finds too little in",
+        )
+
+
+def _places(path: Path) -> Any:
+    """Scene and pixels of all chips of a file, in its order."""
+    return parquet().read_table(path, columns=["scene", "pixel_bbox"]).replace_schema_metadata(None)
 
 
 def _file(name: str) -> str:
@@ -256,7 +282,10 @@ def answer(loaded: LabelBudget, curves: Sequence[Curve]) -> str:
         said.append("Neither tells more than the mean of what is scored: nothing of this can be relied on.")
         return " ".join(said)
     if np.isinf(pays.count):
-        said.append(f"Up to {budgets[last]:,} labels here are not worth more than those elsewhere: train elsewhere.")
+        sure = f" (95 % interval from {_count(pays.low)} on)" if np.isfinite(pays.low) else ""
+        said.append(
+            f"Up to {budgets[last]:,} labels here are not worth more than those elsewhere{sure}: train elsewhere."
+        )
     elif pays.high <= budgets[0]:
         said.append(f"Already {budgets[0]} labels here are worth more: label here.")
     else:
