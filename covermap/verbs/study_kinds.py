@@ -282,7 +282,7 @@ def cross_region(table: Table) -> list[Section]:
     """Trained on one region, scored on the test part of every one."""
     axis = next(iter(table.axes))
     names, values = table.axes[axis], across_values(table)
-    means = {pair: over_seeds(each) for pair, each in values.items()}
+    means = {pair: over_seeds(list(each.values())) for pair, each in values.items()}
     figure = study_figures.level_heat(
         names, names, {pair: _pair(found) for pair, found in means.items()}, down="trained on", across="scored on"
     )
@@ -297,8 +297,11 @@ def travelled(table: Table) -> str:
     """How much a model loses away from its region, in a sentence."""
     values = across_values(table)
     homes = {name: values[name, name] for name in table.axes[next(iter(table.axes))] if (name, name) in values}
-    lost = {pair: over_seeds([x - y for x, y in zip(each, homes[pair[1]], strict=False)])
-            for pair, each in values.items() if pair[0] != pair[1] and pair[1] in homes}  # fmt: skip
+    lost = {
+        pair: over_seeds([value - homes[pair[1]][seed] for seed, value in each.items() if seed in homes[pair[1]]])
+        for pair, each in values.items() if pair[0] != pair[1] and pair[1] in homes
+    }  # fmt: skip
+    lost = {pair: found for pair, found in lost.items() if found.count}
     if not lost:
         return "Nothing can be compared yet."
     worst = min(lost, key=lambda pair: sign_of(table.main) * lost[pair].value)
@@ -319,14 +322,15 @@ def gains_told(table: Table) -> str:
     return f"{table.main}: {'; '.join(said)}." if said else conclusion(table)
 
 
-def across_values(table: Table) -> dict[tuple[str, str], list[float]]:
-    """{(trained on, scored on): the main score of each seed}."""
+def across_values(table: Table) -> dict[tuple[str, str], dict[int, float]]:
+    """{(trained on, scored on): {seed: the main score}}."""
     axis, found = next(iter(table.axes)), {}  # type: ignore[var-annotated]
     for one in table.done:
         home = one.cell.levels[axis]
         scores = {home: one.metrics["models"][one.main]["scores"]} | one.more.get("across", {})
         for name, each in scores.items():
-            found.setdefault((home, name), []).append(nan if each.get(table.main) is None else each[table.main])
+            value = nan if each.get(table.main) is None else each[table.main]
+            found.setdefault((home, name), {})[one.cell.seed] = value
     return found
 
 
