@@ -89,35 +89,25 @@ def label_budget(
     study = Study(out, [*paths], skipped=before)
     if dry_run:
         return study
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        for folder in ("embeddings", "probes") if overwrite else ():
-            # Before the plan is written: what is left of another one is not gone on with when this call is stopped.
-            shutil.rmtree(out / folder, ignore_errors=True)
-    write_text(out / "plan.json", _fingerprint(loaded))
+    _begin(loaded, out, overwrite=overwrite)
     notes, curves, areas = list[str](), list[Curve](), tuple[str, ...]()
     matrix: dict[str, dict[tuple[str, str], tuple[float, float]]] = {}
     count, undefined = 0, 0
     for number, (name, config) in enumerate(loaded.configs.items()):
         on_progress(number, len(paths))
         try:
-            with writing(out / "embeddings"):
-                (out / "embeddings").mkdir(exist_ok=True)
             if name not in before:
                 say(f"embedding with {name}")
                 settings = EmbedSettings(size_px=loaded.plan.size_px)
-                made = embed(config, paths[name], settings=settings, overwrite=overwrite)
+                made = embed(config, paths[name], settings=settings)
                 notes += [f"{name}: {note}" for note in made.notes]
             say(f"probing {name}")
             asked = _asked(loaded, ("ridge", "knn", *BASELINES))
-            found = probe([paths[name]], out / "probes" / _file(name), asked, workers=workers, overwrite=overwrite)
+            found = probe([paths[name]], out / "probes" / _file(name), asked, workers=workers)
             own, told = _curves(loaded, name, found.out / "scores.parquet", found.areas)
             if curves:
-                first = curves[0].encoder
-                _require_alike(name, first, (found.areas, own[0].here.shape), (areas, curves[0].here.shape))
+                notes += _compared(name, paths, (found.areas, own[0].here.shape), curves[0], areas)
                 own = [curve for curve in own if curve.probe not in BASELINES]
-                if _places(paths[name]) != _places(paths[first]):
-                    notes.append(f"{name} and {first} have other chips: differences between them are not paired")
             count, undefined = count + found.num_fits, undefined + found.num_undefined
             notes += [note for note in found.notes if note not in notes]
             curves, areas, matrix[name] = curves + own, found.areas, told
@@ -142,14 +132,32 @@ def label_budget(
     return study
 
 
-def _require_alike(name: str, first: str, own: tuple[Any, Any], others: tuple[Any, Any]) -> None:
-    """Raise DataError where areas, or the budgets that all of them hold, are not those of the first encoder."""
-    if own != others:
-        (areas, shape), (known, before) = own, others
+def _begin(loaded: LabelBudget, out: Path, *, overwrite: bool) -> None:
+    """Make the folder, and keep the plan."""
+    with writing(out):
+        for folder in ("embeddings", "probes") if overwrite else ():
+            # Before the plan is written: what is left of another one is not gone on with when this call is stopped.
+            shutil.rmtree(out / folder, ignore_errors=True)
+        (out / "embeddings").mkdir(parents=True, exist_ok=True)
+    write_text(out / "plan.json", _fingerprint(loaded))
+
+
+def _compared(
+    name: str, paths: Mapping[str, Path], own: tuple[Sequence[str], tuple[int, ...]], first: Curve, areas: Sequence[str]
+) -> list[str]:  # fmt: skip
+    """What has to be known beside the first encoder; own: areas, and the shape of scores.
+
+    Raises DataError where areas, or the budgets that all of them hold, are not those of the first.
+    """
+    if own != (areas, first.here.shape):
         raise DataError(
-            f"{name} has chips for {shape[2]} budgets in {len(areas)} areas, {first} for {before[2]} in {len(known)}",
+            f"{name} has chips for {own[1][2]} budgets in {len(own[0])} areas, {first.encoder} for "
+            f"{first.here.shape[2]} in {len(areas)}",
             fix="leave out the largest budgets, or the images that one of them finds too little in",
         )
+    if _places(paths[name]) == _places(paths[first.encoder]):
+        return []
+    return [f"{name} and {first.encoder} have other chips: differences between them are not paired"]
 
 
 def _places(path: Path) -> Any:

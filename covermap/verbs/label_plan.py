@@ -107,8 +107,8 @@ def plan_labels(
         raise OutputError(f"{out} does not end in {', '.join(TABLE_SUFFIXES)}", fix="name it next.gpkg")
     if settings.strategy is not None:
         require_strategy(settings.strategy)
-    if settings.budget < 1 or settings.block < 1:
-        raise ConfigError("a budget and a block count from 1", fix="--budget 300 --block 4")
+    if settings.budget < 1 or settings.block < 1 or settings.seed < 0:
+        raise ConfigError("a budget and a block count from 1, a seed from 0", fix="--budget 300 --block 4 --seed 0")
     require_no_input([out, beside], [*paths, *labels])
     for path in (out, beside):
         claim(path, overwrite=overwrite)
@@ -253,6 +253,10 @@ def _tell_score(found: LabelPlan, held: HeldOut, settings: LabelPlanSettings) ->
     found.now = expect(held, pilot, seed=settings.seed)
     found.expected = expect(held, pilot + settings.budget, seed=settings.seed)
     found.limit = curve.limit
+    if (times := 1 + settings.budget / pilot) > 2:
+        found.notes.append(
+            f"that is {times:.1f} times the pilot: expectations have been tried out up to twice as many labels only"
+        )
     if curve.limit > 0 and np.isfinite(size := curve.size_for(_SHARE * curve.limit)):
         found.enough = max(0, int(size) - pilot)
     points = [{"labels": float(n), "score": float(s)} for n, s in zip(held.sizes, held.scores(), strict=True)]
