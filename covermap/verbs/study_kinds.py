@@ -86,9 +86,11 @@ def _pair(found: Interval) -> tuple[float, float]:
     return found.value, found.sd
 
 
-def numeric_axis(table: Table) -> str | None:
-    """The last axis of two or more levels that are all numbers."""
-    return next((a for a in reversed(table.axes) if len(table.axes[a]) > 1 and table.loaded.numbers(a)), None)
+def numeric_axis(table: Table, setting: str = "") -> str | None:
+    """The last axis of two or more levels that are all numbers; of several the one that sets what a kind is about."""
+    found = [a for a in reversed(table.axes) if len(table.axes[a]) > 1 and table.loaded.numbers(a)]
+    about = [a for a in found if any(setting in settings for settings in table.loaded.axes[a].values())]
+    return next(iter([*(about if setting else []), *found]), None)
 
 
 def _figure(table: Table) -> tuple[str, str]:
@@ -149,7 +151,7 @@ def merges(table: Table) -> list[Section]:
 
 def data_reduction(table: Table) -> list[Section]:
     """Bands over the budget, and how fast each learns with the largest one."""
-    found, axis = grid(table), numeric_axis(table)
+    found, axis = grid(table), numeric_axis(table, "split.budget")
     most = max(table.axes[axis], key=float) if axis else None
     rows = [row for row in table.steps if axis is None or row[axis] == most]
     keys = [f"val_{table.main}", *sorted({row["score"] for row in rows if row["score"].startswith("val_")})]
@@ -194,7 +196,7 @@ def losses(table: Table) -> list[Section]:
 
 def gsd(table: Table) -> list[Section]:
     """What larger pixels lose and save: the coarsest usable one of each class by the plan's rule, and the cost."""
-    found, axis, rule = grid(table), numeric_axis(table), table.loaded.plan.usable
+    found, axis, rule = grid(table), numeric_axis(table, "data.gsd_m"), table.loaded.plan.usable
     if axis is None:
         return found
     per_km2: dict[str, list[tuple[float, float, float]]] = {}
