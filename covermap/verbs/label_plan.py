@@ -22,7 +22,16 @@ from covermap.core.output import claim, only_with, require_no_input, write_text
 from covermap.core.run import checksum, plain
 from covermap.data.embeddings import Embeddings, parquet
 from covermap.data.given_labels import with_labels
-from covermap.data.labelled_chips import EVERYWHERE, TEST, TRAIN, Kind, LabelledChips, ground_of, targets_of
+from covermap.data.labelled_chips import (
+    EVERYWHERE,
+    TEST,
+    TRAIN,
+    Kind,
+    LabelledChips,
+    ground_of,
+    places_of,
+    targets_of,
+)
 from covermap.geo.polygon_file import TABLE_SUFFIXES, write_table
 from covermap.ml.learning_curve import Expected, HeldOut, curve_of, expect, hold_out, require_pilot
 from covermap.ml.next_labels import NEED_PILOT, choose, doubts_of_classes, doubts_of_numbers, require_strategy
@@ -224,7 +233,8 @@ def _held_out(chips: _Chips, of: npt.NDArray[np.intp], settings: LabelPlanSettin
     """Held-out scores of the pilot, by blocks of ground with their neighbours left out."""
     targets = chips.targets[of]
     pilot = LabelledChips(chips.values[of], None, targets, chips.names, chips.classes, np.zeros(len(of), np.intp),
-                          (EVERYWHERE,), chips.ground[of], None, ())  # fmt: skip
+                          (EVERYWHERE,), chips.ground[of], None, (),
+                          places_of(chips.found, chips.rows[of]))  # fmt: skip
     side = settings.block
     everyone = np.arange(len(of))
     while True:

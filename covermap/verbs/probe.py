@@ -196,8 +196,9 @@ def _pools(
     found = {name: np.flatnonzero(train & (chips.area == i)) for i, name in enumerate(chips.areas)}
     if settings.areas != "none":
         for i, name in enumerate(chips.areas):
-            # All chips elsewhere: none of them is near the area that is scored.
-            found[f"{ELSEWHERE} of {name}"] = np.flatnonzero(chips.area != i)
+            # All chips elsewhere, but those that touch what is scored: scenes may share ground.
+            scored = (roles == TEST) & (chips.area == i)
+            found[f"{ELSEWHERE} of {name}"] = np.flatnonzero((chips.area != i) & ~chips.beside(scored))
     return found
 
 

@@ -11,7 +11,7 @@ from covermap.core.errors import ConfigError, CovermapError, DataError, OutputEr
 from covermap.data.embeddings import Embeddings
 from covermap.data.labelled_chips import LEFT_OUT, TEST, TRAIN, LabelledChips
 from covermap.ml.probes import PROBES, fit_probe
-from covermap.verbs.probe import ProbeSettings, probe
+from covermap.verbs.probe import ProbeSettings, _pools, probe
 
 pyarrow = pytest.importorskip("pyarrow")
 NAMES = ("water", "trees", "bare")
@@ -152,6 +152,28 @@ def test_held_out_blocks_have_no_neighbour_to_learn_from(tmp_path):
         assert 0.2 < len(test) / of.sum() < 0.4
     folds = [chips.roles(share=0.3, block=2, seed=0, folds=4, fold=fold) == TEST for fold in range(4)]
     assert (np.sum(folds, 0) == 1).all()
+
+
+@pytest.mark.parametrize("areas", ["none", "scene"])
+def test_two_scenes_of_the_same_ground_do_not_tell_each_other_s_test_chips(tmp_path, areas):
+    import pyarrow.parquet
+
+    path = write(tmp_path / "e.parquet", places=2)  # of two dates
+    table = pyarrow.parquet.read_table(path)
+    box = np.array(table["pixel_bbox"].to_pylist())
+    facts = json.loads(table.schema.metadata[b"covermap"]) | {"gsd_m": 10}
+    for name, degrees in (("centre_lat", 50 - box[:, 1] / 11120), ("centre_lon", 10 + box[:, 0] / 7150)):
+        table = table.append_column(name, pyarrow.array(degrees, pyarrow.float32()))
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"covermap": json.dumps(facts)}), path)
+    chips, asked = LabelledChips.of(Embeddings.read(path), areas=areas), ProbeSettings(areas=areas, block=2)
+    role = chips.roles(share=0.3, block=2, seed=0)
+    cells = chips.ground[:, 1:]
+    apart = abs(cells[role == TEST][:, None] - cells[role == TRAIN][None]).max(2)
+    assert apart.min() > 1
+    if areas == "scene":
+        pool = _pools(chips, role, asked)["elsewhere of scene 0"]
+        test = cells[(role == TEST) & (chips.area == 0)]
+        assert abs(test[:, None] - cells[pool][None]).max(2).min() == 2
 
 
 def test_the_split_of_the_config_counts(tmp_path):
