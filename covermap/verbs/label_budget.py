@@ -28,12 +28,14 @@ from covermap.core.output import write_text, writing
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import plain
 from covermap.data.embeddings import parquet
+from covermap.data.scene import open_scenes
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.intervals import over_seeds
 from covermap.metrics.label_budget import Floats, Labels, break_even, enough
 from covermap.report.study_figures import band_lines, level_heat
 from covermap.report.study_page import Section, write_study_page
 from covermap.verbs.embed import EmbedSettings, embed
+from covermap.verbs.ledger import state_of
 from covermap.verbs.probe import ALL_TARGETS, ELSEWHERE, ProbeSettings, probe
 from covermap.verbs.study import Study
 from covermap.verbs.study_log import keep_log
@@ -96,7 +98,9 @@ def label_budget(
     for number, (name, config) in enumerate(loaded.configs.items()):
         on_progress(number, len(paths))
         try:
-            if name not in before:
+            if name in before:
+                _require_fresh(config, paths[name])
+            else:
                 say(f"embedding with {name}")
                 settings = EmbedSettings(size_px=loaded.plan.size_px)
                 made = embed(config, paths[name], settings=settings)
@@ -140,6 +144,14 @@ def _begin(loaded: LabelBudget, out: Path, *, overwrite: bool) -> None:
             shutil.rmtree(out / folder, ignore_errors=True)
         (out / "embeddings").mkdir(parents=True, exist_ok=True)
     write_text(out / "plan.json", _fingerprint(loaded))
+
+
+def _require_fresh(config: RunConfig, path: Path) -> None:
+    """Raise DataError for embeddings that are older than what they were made of."""
+    made_at = path.stat().st_mtime_ns
+    files = [file for scene in open_scenes(config.data) for file in scene.files]
+    if newer := [file for file, _, changed in state_of(files) if changed > made_at]:
+        raise DataError(f"{newer[0]} has changed since {path} was made", fix=f"remove {path}, or --overwrite")
 
 
 def _compared(

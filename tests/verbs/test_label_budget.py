@@ -94,6 +94,9 @@ def test_the_same_call_goes_on_and_encoders_may_be_added(plan, tmp_path):
         study(write(plan, tmp_path, repeats=5), tmp_path / "out")
     with pytest.raises(OutputError, match="encoder network"):
         study(write(plan, tmp_path, encoders={"network": UNET | {"train.seed": 3}}), tmp_path / "out")
+    (tmp_path / "labels/a.tif").touch()
+    with pytest.raises(DataError, match=r"labels/a\.tif has changed since"):
+        study(write(plan, tmp_path, encoders=more), tmp_path / "out")
 
 
 def test_an_encoder_that_fails_is_recorded_and_the_others_go_on(plan, tmp_path):
