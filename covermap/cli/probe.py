@@ -103,7 +103,7 @@ def _penalty(text: str) -> Penalty:
 
 
 def _tell(found: Probed) -> None:
-    from covermap.verbs.probe import ALL_TARGETS
+    from covermap.verbs.probe import ALL_TARGETS, ELSEWHERE
 
     rows = [row for row in found.rows if row["target"] == ALL_TARGETS]
     scores = [key[:-5] for key in rows[0] if key.endswith("_mean")]
@@ -115,7 +115,7 @@ def _tell(found: Probed) -> None:
             return "-"
         return f"{mean:.3f}" + ("" if spread is None else f" ±{spread:.3f}")
 
-    shown = rows if not several else [row for row in rows if row["test"] in row["area"]]
+    shown = rows if not several else [r for r in rows if r["area"] in (r["test"], f"{ELSEWHERE} of {r['test']}")]
     head = [*(["learnt from", "scored in"] if several else []), "model", "labels", *scores]
     cells = [
         [*([row["area"], row["test"]] if several else []), row["probe"], row["n"], *(cell(row, s) for s in scores)]

@@ -37,7 +37,7 @@ def similar(
 
     with show.progress("searching", quiet=quiet or as_json) as tick:
         done = work(source, out, like, unlike=unlike or (), top=top, overwrite=overwrite, on_progress=tick)
-    rows = [{key: value for key, value in row.items() if key != "geometry"} for row in done.rows]
+    rows = done.rows
     if as_json:
         show.as_json({"file": str(done.path), "rows": rows, "notes": list(done.notes)})
         return

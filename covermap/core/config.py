@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import glob
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -420,6 +421,14 @@ def parse_date(date: str) -> tuple[datetime.datetime, datetime.datetime]:
     if len(spans) > 2 or spans[-1][1] < spans[0][0]:
         raise ConfigError(f"{date!r} is no period", fix="write first/last, for example 2019-04-01/2019-08-31")
     return spans[0][0], spans[-1][1]
+
+
+def whole_period(dates: Sequence[str]) -> str:
+    """The date of all, or first/last of them, whatever periods they are; raises ConfigError."""
+    if len(set(dates)) == 1:
+        return dates[0]
+    first, last = min(dates, key=lambda d: parse_date(d)[0]), max(dates, key=lambda d: parse_date(d)[1])
+    return f"{first.split('/')[0].strip()}/{last.split('/')[-1].strip()}"
 
 
 def split_date(text: str) -> tuple[str, str | None]:

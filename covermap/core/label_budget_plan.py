@@ -30,7 +30,7 @@ class LabelBudgetPlan(Plan):
     penalty: Literal["loo", "once"] | float = Field("loo", description="Of ridge, as in covermap probe.")
     score: Literal["r", "r2"] = Field("r2", description="Of all targets together.")
     close: float = Field(0.02, gt=0, description="Score that the largest budget may still add to a recommended one.")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     labels: str = Field(
         "", description="What has to be known of the labels, such as: made by a model, no ground truth."
     )

@@ -80,6 +80,8 @@ class StudyPlan(Plan):
                 raise ValueError(f"{key} goes with kind {kind}, not with {self.kind}")
         if isinstance(self.seeds, list) and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
             raise ValueError(f"seeds {self.seeds} are none, or one twice")
+        if isinstance(self.seeds, list) and min(self.seeds) < 0:
+            raise ValueError(f"seeds {self.seeds} are not all 0 or more")
         return self
 
     @property

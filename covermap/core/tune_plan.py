@@ -44,7 +44,7 @@ class TunePlan(Plan):
         description="{setting: [choices]}, [low, high, log], or {low: 1e-4, high: 1e-2, log: true}, by dotted keys.",
     )
     sampler: Literal["tpe", "random"] = Field("tpe", description="tpe learns from trials; random does not.")
-    seed: int = Field(0, description="Of what is drawn; training has train.seed.")
+    seed: int = Field(0, ge=0, description="Of what is drawn; training has train.seed.")
 
 
 class Search(NamedTuple):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import shapely
 from pyproj import Transformer
 
+from covermap.core.config import whole_period
 from covermap.core.errors import MissingExtra
 from covermap.core.legend import IGNORE, Legend
 from covermap.data.labels import ChipLabels, Labels
@@ -249,7 +250,7 @@ def _from_degrees(code: int) -> Transformer:
 def _timestamp(scene: Scene) -> str | None:
     """The date of a scene, first/last of several; None where none is known."""
     days = [day for day in scene.dates if day]
-    return None if not days else days[0] if len(set(days)) == 1 else f"{min(days)}/{max(days)}"
+    return whole_period(days) if days else None
 
 
 def _product(scene: Scene) -> str:

@@ -87,10 +87,20 @@ class Embeddings:
 
     @staticmethod
     def read_all(paths: Sequence[str | Path]) -> Embeddings:
-        """The chips of several files, one after the other; raises DataError where these are of different encoders."""
+        """The chips of several files, one after the other.
+
+        Raises DataError where these are of different encoders, or have chips in common: a copy of a test chip would be
+        learnt from.
+        """
         found = [Embeddings.read(path) for path in paths]
-        for other in found[1:]:
+        for number, other in enumerate(found[1:], 1):
             _require_alike(found[0], other)
+            for one in found[:number]:
+                if both := set(one.ids) & set(other.ids):
+                    raise DataError(
+                        f"{len(both):,} chips of {one.source} stand in {other.source} too: {min(both)}",
+                        fix="give each chip once; of files without unique_id each needs a name of its own",
+                    )
         if len(found) < 2:
             return found[0]
         joined = {field.name: _joined([getattr(each, field.name) for each in found], field.name, found)

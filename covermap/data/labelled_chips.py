@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,6 +21,9 @@ _LABELLED = 0.5
 """Share of a chip's pixels that has a label, at least."""
 _MOST = 0.5
 """Share of a chip's labelled pixels that the class of a chip has, at least."""
+_BESIDE = 1.5
+"""Sides of a chip between the centres of two that touch, at most: corner to corner it is 1.41."""
+_EARTH_M = 6_371_000.0
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,9 @@ class LabelledChips:
     """N chips with a target each, of embeddings (N, d) and raw statistics (N, r).
 
     targets: numbers (N, T) of `names`, or class indices (N,) of `names` where `classes`. area: the index of each in
-    `areas`. place: block of ground (N, 3), scene, row and column in chips, -1 where not known. given: TRAIN, TEST or
-    LEFT_OUT by the embeddings' own split; None without a test part. notes: what was left out.
+    `areas`. ground (N, 3): scene, row and column in chips, -1 where not known. given: TRAIN, TEST or LEFT_OUT by the
+    embeddings' own split; None without a test part. notes: what was left out. places (N, 3): on the globe, in chips,
+    NaN where not known.
     """
 
     values: npt.NDArray[np.float32]
@@ -42,6 +46,8 @@ class LabelledChips:
     ground: npt.NDArray[np.int64]
     given: npt.NDArray[np.intp] | None
     notes: tuple[str, ...]
+    places: npt.NDArray[np.float64] | None = None
+    _drawn: dict[object, npt.NDArray[np.intp]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -69,9 +75,14 @@ class LabelledChips:
         if areas == "none" and "test" in found.part:
             role = {"train": TRAIN, "val": TRAIN, "test": TEST}
             given = np.array([role.get(part, LEFT_OUT) for part in found.part], np.intp)[keep]
+            if not (given == TEST).any():
+                raise DataError(
+                    f"{found.source}: no chip of the test part has a target: nothing can be scored",
+                    fix="embed with labels in the test part, or with a split without one",
+                )
         return LabelledChips(
             found.values[keep], None if found.raw is None else found.raw[keep], targets[keep], names, classes,
-            area[keep], names_of_areas, ground_of(found)[keep], given, tuple(notes),
+            area[keep], names_of_areas, ground_of(found)[keep], given, tuple(notes), places_of(found, keep),
         )  # fmt: skip
 
     def roles(self, *, share: float, block: int, seed: int, folds: int | None = None, fold: int = 0) -> (
@@ -84,6 +95,12 @@ class LabelledChips:
         """
         if self.given is not None:
             return self.given
+        asked = share, block, seed, folds, fold
+        if asked not in self._drawn:
+            self._drawn[asked] = self._draw(share, block, seed, folds, fold)
+        return self._drawn[asked]
+
+    def _draw(self, share: float, block: int, seed: int, folds: int | None, fold: int) -> npt.NDArray[np.intp]:
         role = np.full(len(self), TRAIN, np.intp)
         for number, name in enumerate(self.areas):
             of = np.flatnonzero(self.area == number)
@@ -101,7 +118,8 @@ class LabelledChips:
             else:
                 held = drawn < max(1, min(count - 1, round(share * count)))
             role[of[held[blocks]]] = TEST
-        role[self._beside_test(role)] = LEFT_OUT
+        role[self.beside(role == TEST) & (role == TRAIN)] = LEFT_OUT
+        role.setflags(write=False)
         return role
 
     def blocks(self, of: npt.NDArray[np.intp], block: int) -> npt.NDArray[np.int64]:
@@ -112,14 +130,32 @@ class LabelledChips:
         found[unknown, 1:] = np.stack([np.full(int(unknown.sum()), -1), of[unknown]], 1)
         return found
 
-    def _beside_test(self, role: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    def beside(self, some: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Chips (N,) that touch some of them, or are these, in the same scene or in another one of the same ground."""
+        key = some.tobytes()
+        if key not in self._drawn:
+            self._drawn[key] = (self._beside_in_scene(some) | self._beside_on_globe(some)).astype(np.intp)
+        return self._drawn[key].astype(bool)
+
+    def _beside_in_scene(self, some: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         known = self.ground[:, 1] >= 0
         near = set()
-        for scene, row, col in self.ground[known & (role == TEST)].tolist():
+        for scene, row, col in self.ground[known & some].tolist():
             near |= {(scene, row + i, col + j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
         places = self.ground.tolist()
-        beside = [bool(k) and (s, r, c) in near for (s, r, c), k in zip(places, known, strict=True)]
-        return np.asarray(np.array(beside, bool) & (role == TRAIN))
+        return np.array([bool(k) and (s, r, c) in near for (s, r, c), k in zip(places, known, strict=True)], bool)
+
+    def _beside_on_globe(self, some: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        found = np.zeros(len(self), bool)
+        if self.places is None or len(np.unique(self.ground[:, 0])) < 2:
+            return found
+        from scipy.spatial import cKDTree
+
+        known = np.flatnonzero((self.ground[:, 1] >= 0) & np.isfinite(self.places).all(1))
+        if some[known].any():
+            away = cKDTree(self.places[known[some[known]]]).query(self.places[known], distance_upper_bound=_BESIDE)[0]
+            found[known] = away < _BESIDE
+        return found
 
 
 def targets_of(found: Embeddings, target: Kind) -> tuple[npt.NDArray[Any], tuple[str, ...], bool, list[str]]:
@@ -187,3 +223,14 @@ def ground_of(found: Embeddings) -> npt.NDArray[np.int64]:
     row, col = (np.where(box[:, 0] >= 0, box[:, i] // side, -1) for i in (1, 0))
     alone = len(at) == len(found)  # chips that are files of their own say nothing of their neighbours
     return np.stack([scene, np.full_like(scene, -1) if alone else row, col], 1)
+
+
+def places_of(found: Embeddings, of: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
+    """(n, 3): centres of some chips on the globe, in sides of a chip; None where they, or its side, are not known."""
+    side_m = found.encoder.get("size_px", 0) * (found.encoder.get("gsd_m") or 0)
+    if found.centre is None or not side_m:
+        return None
+    lat, lon = np.radians(found.centre[of]).T
+    return np.asarray(
+        np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1) * _EARTH_M / side_m
+    )

@@ -1,21 +1,27 @@
-"""Polygons and points as a file: GeoPackage or GeoParquet, with CRS and origin; it appears whole or not at all."""
+"""Polygons, points and tables as a file, with CRS and origin; it appears whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from covermap.core.errors import ConfigError, MissingExtra
-from covermap.core.output import replacing
+import numpy as np
+import numpy.typing as npt
+
+from covermap.core.errors import ConfigError, DataError, MissingExtra
+from covermap.core.output import replacing, write_text
+from covermap.geo.legend_files import csv_text
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 SUFFIXES = (".gpkg", ".parquet")
+TABLE_SUFFIXES = (".gpkg", ".geojson", ".csv")
+"""Of tables whose rows may have a shape."""
 
 
 def require_writer(path: Path) -> None:
@@ -44,6 +50,30 @@ def write_points(table: gpd.GeoDataFrame, path: Path) -> Path:
     """Write a table of points as a GeoPackage; replaces the file. Raises OutputError."""
     with _writing(path) as partial:
         _write_gpkg(table, partial, path.stem, "Point", {})
+    return path
+
+
+def write_table(
+    rows: Sequence[Mapping[str, Any]], shapes: Sequence[Any] | npt.NDArray[np.object_], path: Path
+) -> Path:  # fmt: skip
+    """Write rows as CSV, or with their shapes (WGS 84, None where not known) as GeoPackage or GeoJSON; replaces it.
+
+    Raises DataError for a row without a shape where shapes are drawn, OutputError.
+    """
+    if path.suffix.lower() == ".csv":
+        head = list(rows[0]) if rows else []
+        return write_text(
+            path, csv_text(head, [["" if row[key] is None else row[key] for key in head] for row in rows])
+        )
+    import geopandas as gpd
+    import pyogrio
+
+    if any(shape is None for shape in shapes):
+        raise DataError("chips without a place cannot be drawn: their images have no CRS", fix="name OUT.csv")
+    table = gpd.GeoDataFrame([dict(row) for row in rows], geometry=list(shapes), crs=4326)
+    driver = "GPKG" if path.suffix.lower() == ".gpkg" else "GeoJSON"
+    with _writing(path) as partial:
+        pyogrio.write_dataframe(table, partial, layer=path.stem, driver=driver)
     return path
 
 

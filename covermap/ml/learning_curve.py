@@ -236,7 +236,7 @@ def _nearest(x: Floats, scores: Floats, weight: Floats) -> tuple[float, float, f
 
 @dataclass(frozen=True)
 class Expected:
-    """A score with its 95 % interval."""
+    """A score with its 95 % interval, which held 82 to 86 % of scores when it was tried out (benchmarks/planner.py)."""
 
     score: float
     low: float

@@ -63,8 +63,9 @@ class RidgePath:
         n, d = x.shape
         if n <= d:
             gram = x @ x.T
-            # A large weight on the constant direction sets it apart from all others, so that it can be taken out.
-            gram += max(1.0, float(np.trace(gram))) / n
+            # Twice the sum of all eigenvalues on the constant direction sets it apart from each, so that it can be
+            # taken out; no more than that, which would drown them.
+            gram += (2 * float(np.trace(gram)) or 1.0) / n
             eigenvalues, left = np.linalg.eigh(gram)
             others = np.arange(n) != np.argmax(np.abs(left.sum(0)))
             eigenvalues, left = np.maximum(eigenvalues[others], 0), left[:, others]

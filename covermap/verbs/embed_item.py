@@ -13,7 +13,7 @@ from typing import Any
 
 import shapely
 
-from covermap.core.config import parse_date
+from covermap.core.config import whole_period
 from covermap.core.output import write_text
 from covermap.core.stac_item import stac_dates, stac_file, stac_item
 from covermap.data.scene import Scene
@@ -71,12 +71,7 @@ def pixel_item(shown: Shown, scene: Scene, out: Path, grid: Grid, dtype: str) ->
 def period(scenes: list[Scene]) -> dict[str, str | None] | None:
     """STAC's datetime of all scenes whose date is known; None where none is."""
     days = [day for scene in scenes for day in scene.dates if day]
-    if not days:
-        return None
-    if len(set(days)) == 1:
-        return stac_dates(days[0])
-    first, last = min(days, key=lambda day: parse_date(day)[0]), max(days, key=lambda day: parse_date(day)[1])
-    return stac_dates(f"{first}/{last}" if "/" not in first + last else f"{first.split('/')[0]}/{last.split('/')[-1]}")
+    return stac_dates(whole_period(days)) if days else None
 
 
 def _about(shown: Shown, kind: str, dimensions: int) -> dict[str, Any]:

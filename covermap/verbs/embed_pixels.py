@@ -192,7 +192,9 @@ def _is_there(job: PixelJob, target: Path) -> bool:
     """Whether an earlier call has finished this raster; raises OutputError for another one in its place."""
     if not target.exists():
         return False
-    if open_dataset(str(target)).tags().get("COVERMAP_MADE_OF") == _tags(job)["COVERMAP_MADE_OF"]:
+    made_at = target.stat().st_mtime_ns
+    newer = any(changed > made_at for _, _, changed in state_of(job.scene.files))
+    if not newer and open_dataset(str(target)).tags().get("COVERMAP_MADE_OF") == _tags(job)["COVERMAP_MADE_OF"]:
         return True
     raise OutputError(
         f"{target} exists already, of another encoder or image", fix="choose another folder or add --overwrite"
@@ -242,7 +244,10 @@ def part_key(block: Window) -> str:
 
 def _tags(job: PixelJob) -> dict[str, str]:
     facts = job.encoder.facts
-    made_of = repr([value for key, value in sorted(job.made_of.items()) if key != "inputs"])
+    # Images by name and size, not by time of change: a copy of the same images makes the same bytes.
+    files = [(Path(file).name, size) for file, size, _ in state_of(job.scene.files)]
+    inputs = {"inputs": files, "grid": (str(job.grid.crs), tuple(job.grid.transform), job.grid.height, job.grid.width)}
+    made_of = repr(sorted((job.made_of | inputs).items()))
     return {
         "COVERMAP_MADE_OF": hashlib.sha256(made_of.encode()).hexdigest()[:16],
         "COVERMAP_BACKBONE": str(facts["backbone"]), "COVERMAP_WEIGHTS": str(facts["weights"]),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +28,14 @@ from covermap.core.output import write_text, writing
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import plain
 from covermap.data.embeddings import parquet
+from covermap.data.scene import open_scenes
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.intervals import over_seeds
 from covermap.metrics.label_budget import Floats, Labels, break_even, enough
 from covermap.report.study_figures import band_lines, level_heat
 from covermap.report.study_page import Section, write_study_page
 from covermap.verbs.embed import EmbedSettings, embed
+from covermap.verbs.ledger import state_of
 from covermap.verbs.probe import ALL_TARGETS, ELSEWHERE, ProbeSettings, probe
 from covermap.verbs.study import Study
 from covermap.verbs.study_log import keep_log
@@ -88,30 +91,30 @@ def label_budget(
     study = Study(out, [*paths], skipped=before)
     if dry_run:
         return study
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "plan.json", _fingerprint(loaded))
-    notes, curves = list[str](), list[Curve]()
+    _begin(loaded, out, overwrite=overwrite)
+    notes, curves, areas = list[str](), list[Curve](), tuple[str, ...]()
     matrix: dict[str, dict[tuple[str, str], tuple[float, float]]] = {}
     count, undefined = 0, 0
     for number, (name, config) in enumerate(loaded.configs.items()):
         on_progress(number, len(paths))
         try:
-            with writing(out / "embeddings"):
-                (out / "embeddings").mkdir(exist_ok=True)
-            if name not in before:
+            if name in before:
+                _require_fresh(config, paths[name])
+            else:
                 say(f"embedding with {name}")
                 settings = EmbedSettings(size_px=loaded.plan.size_px)
-                made = embed(config, paths[name], settings=settings, overwrite=overwrite)
+                made = embed(config, paths[name], settings=settings)
                 notes += [f"{name}: {note}" for note in made.notes]
             say(f"probing {name}")
-            names = ("ridge", "knn") if curves else ("ridge", "knn", *BASELINES)
-            asked = _asked(loaded, names)
-            found = probe([paths[name]], out / "probes" / _file(name), asked, workers=workers, overwrite=overwrite)
+            asked = _asked(loaded, ("ridge", "knn", *BASELINES))
+            found = probe([paths[name]], out / "probes" / _file(name), asked, workers=workers)
+            own, told = _curves(loaded, name, found.out / "scores.parquet", found.areas)
+            if curves:
+                notes += _compared(name, paths, (found.areas, own[0].here.shape), curves[0], areas)
+                own = [curve for curve in own if curve.probe not in BASELINES]
             count, undefined = count + found.num_fits, undefined + found.num_undefined
             notes += [note for note in found.notes if note not in notes]
-            own, matrix[name] = _curves(loaded, name, found.out / "scores.parquet", found.areas)
-            curves += own
+            curves, areas, matrix[name] = curves + own, found.areas, told
         except CovermapError as error:
             study.failed[name] = error.message
             say(f"{name} failed: {error.message}")
@@ -122,13 +125,56 @@ def label_budget(
     if short := loaded.plan.budgets[curves[0].here.shape[2] :]:
         notes.append(f"not every area has chips for budgets of {', '.join(map(str, short))}: they are left out")
     if undefined:
-        notes.append(f"{undefined:,} of {count:,} correlations are undefined: the class is constant where it is scored")
+        notes.append(
+            f"{undefined:,} of {count:,} correlations are undefined: the class is constant where it is learnt or scored"
+        )
     if loaded.plan.labels:
         notes.insert(0, f"labels: {loaded.plan.labels}")
     study.finished = [name for name in paths if name not in study.failed and name not in before]
     study.summary = _summary(loaded, curves, count, undefined, notes, study.failed)
     study.files = _write(loaded, out, curves, matrix, study.summary)
     return study
+
+
+def _begin(loaded: LabelBudget, out: Path, *, overwrite: bool) -> None:
+    """Make the folder, and keep the plan."""
+    with writing(out):
+        for folder in ("embeddings", "probes") if overwrite else ():
+            # Before the plan is written: what is left of another one is not gone on with when this call is stopped.
+            shutil.rmtree(out / folder, ignore_errors=True)
+        (out / "embeddings").mkdir(parents=True, exist_ok=True)
+    write_text(out / "plan.json", _fingerprint(loaded))
+
+
+def _require_fresh(config: RunConfig, path: Path) -> None:
+    """Raise DataError for embeddings that are older than what they were made of."""
+    made_at = path.stat().st_mtime_ns
+    files = [file for scene in open_scenes(config.data) for file in scene.files]
+    if newer := [file for file, _, changed in state_of(files) if changed > made_at]:
+        raise DataError(f"{newer[0]} has changed since {path} was made", fix=f"remove {path}, or --overwrite")
+
+
+def _compared(
+    name: str, paths: Mapping[str, Path], own: tuple[Sequence[str], tuple[int, ...]], first: Curve, areas: Sequence[str]
+) -> list[str]:  # fmt: skip
+    """What has to be known beside the first encoder; own: areas, and the shape of scores.
+
+    Raises DataError where areas, or the budgets that all of them hold, are not those of the first.
+    """
+    if own != (areas, first.here.shape):
+        raise DataError(
+            f"{name} has chips for {own[1][2]} budgets in {len(own[0])} areas, {first.encoder} for "
+            f"{first.here.shape[2]} in {len(areas)}",
+            fix="leave out the largest budgets, or the images that one of them finds too little in",
+        )
+    if _places(paths[name]) == _places(paths[first.encoder]):
+        return []
+    return [f"{name} and {first.encoder} have other chips: differences between them are not paired"]
+
+
+def _places(path: Path) -> Any:
+    """Scene and pixels of all chips of a file, in its order."""
+    return parquet().read_table(path, columns=["scene", "pixel_bbox"]).replace_schema_metadata(None)
 
 
 def _file(name: str) -> str:
@@ -256,7 +302,10 @@ def answer(loaded: LabelBudget, curves: Sequence[Curve]) -> str:
         said.append("Neither tells more than the mean of what is scored: nothing of this can be relied on.")
         return " ".join(said)
     if np.isinf(pays.count):
-        said.append(f"Up to {budgets[last]:,} labels here are not worth more than those elsewhere: train elsewhere.")
+        sure = f" (95 % interval from {_count(pays.low)} on)" if np.isfinite(pays.low) else ""
+        said.append(
+            f"Up to {budgets[last]:,} labels here are not worth more than those elsewhere{sure}: train elsewhere."
+        )
     elif pays.high <= budgets[0]:
         said.append(f"Already {budgets[0]} labels here are worth more: label here.")
     else:

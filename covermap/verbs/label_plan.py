@@ -18,17 +18,25 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.errors import ConfigError, DataError, OutputError
-from covermap.core.output import claim, only_with, replacing, require_no_input, write_text
+from covermap.core.output import claim, only_with, require_no_input, write_text
 from covermap.core.run import checksum, plain
 from covermap.data.embeddings import Embeddings, parquet
 from covermap.data.given_labels import with_labels
-from covermap.data.labelled_chips import EVERYWHERE, TEST, TRAIN, Kind, LabelledChips, ground_of, targets_of
-from covermap.geo.legend_files import csv_text
+from covermap.data.labelled_chips import (
+    EVERYWHERE,
+    TEST,
+    TRAIN,
+    Kind,
+    LabelledChips,
+    ground_of,
+    places_of,
+    targets_of,
+)
+from covermap.geo.polygon_file import TABLE_SUFFIXES, write_table
 from covermap.ml.learning_curve import Expected, HeldOut, curve_of, expect, hold_out, require_pilot
 from covermap.ml.next_labels import NEED_PILOT, choose, doubts_of_classes, doubts_of_numbers, require_strategy
 from covermap.ml.ridge_bank import one_thread
 
-SUFFIXES = (".gpkg", ".geojson", ".csv")
 WHY = {"stratum": "stands for its cluster", "doubt": "the model is in doubt", "far": "unlike all that is labelled"}
 _SHARE = 0.95
 _SAMPLE = 500
@@ -104,12 +112,12 @@ def plan_labels(
     """
     settings, out = settings or LabelPlanSettings(), Path(out)
     beside = out.with_suffix(".plan.json")
-    if out.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{out} does not end in {', '.join(SUFFIXES)}", fix="name it next.gpkg")
+    if out.suffix.lower() not in TABLE_SUFFIXES:
+        raise OutputError(f"{out} does not end in {', '.join(TABLE_SUFFIXES)}", fix="name it next.gpkg")
     if settings.strategy is not None:
         require_strategy(settings.strategy)
-    if settings.budget < 1 or settings.block < 1:
-        raise ConfigError("a budget and a block count from 1", fix="--budget 300 --block 4")
+    if settings.budget < 1 or settings.block < 1 or settings.seed < 0:
+        raise ConfigError("a budget and a block count from 1, a seed from 0", fix="--budget 300 --block 4 --seed 0")
     require_no_input([out, beside], [*paths, *labels])
     for path in (out, beside):
         claim(path, overwrite=overwrite)
@@ -120,7 +128,7 @@ def plan_labels(
     asked = {**asdict(settings), "strategy": found.strategy, "embeddings": {str(p): checksum(p) for p in paths}}
     write_text(beside, json.dumps(plain({"settings": asked, **facts}), indent=2) + "\n")
     with only_with(beside):
-        _write(out, found.rows, shapes)
+        write_table(found.rows, shapes, out)
     return found
 
 
@@ -225,7 +233,8 @@ def _held_out(chips: _Chips, of: npt.NDArray[np.intp], settings: LabelPlanSettin
     """Held-out scores of the pilot, by blocks of ground with their neighbours left out."""
     targets = chips.targets[of]
     pilot = LabelledChips(chips.values[of], None, targets, chips.names, chips.classes, np.zeros(len(of), np.intp),
-                          (EVERYWHERE,), chips.ground[of], None, ())  # fmt: skip
+                          (EVERYWHERE,), chips.ground[of], None, (),
+                          places_of(chips.found, chips.rows[of]))  # fmt: skip
     side = settings.block
     everyone = np.arange(len(of))
     while True:
@@ -254,22 +263,26 @@ def _tell_score(found: LabelPlan, held: HeldOut, settings: LabelPlanSettings) ->
     found.now = expect(held, pilot, seed=settings.seed)
     found.expected = expect(held, pilot + settings.budget, seed=settings.seed)
     found.limit = curve.limit
+    if (times := 1 + settings.budget / pilot) > 2:
+        found.notes.append(
+            f"that is {times:.1f} times the pilot: expectations have been tried out up to twice as many labels only"
+        )
     if curve.limit > 0 and np.isfinite(size := curve.size_for(_SHARE * curve.limit)):
         found.enough = max(0, int(size) - pilot)
     points = [{"labels": float(n), "score": float(s)} for n, s in zip(held.sizes, held.scores(), strict=True)]
     found.curve = {"a": a, "b": b, "c": c, "points": points}
 
 
-def _shapes(paths: Sequence[str | Path], rows: list[dict[str, Any]], out: Path) -> npt.NDArray[np.object_] | None:
-    """Footprints of the chosen chips, or their centres, in WGS 84; takes the number of its chip off each row.
+def _shapes(paths: Sequence[str | Path], rows: list[dict[str, Any]], out: Path) -> list[Any]:
+    """Footprints of the chosen chips, or their centres, in WGS 84, None where not known, [] for a CSV.
 
-    None for a CSV. Raises DataError where a chip has no place.
+    Takes the number of its chip off each row.
     """
     import shapely
 
     numbers = [row.pop("number") for row in rows]
     if out.suffix.lower() == ".csv":
-        return None
+        return []
     files = [parquet().ParquetFile(path) for path in paths]
     shapes: list[Any] = []
     for file in files:
@@ -282,21 +295,4 @@ def _shapes(paths: Sequence[str | Path], rows: list[dict[str, Any]], out: Path) 
     for i, row in enumerate(rows):
         if chosen[i] is None and row["lon"] is not None:
             chosen[i] = shapely.Point(row["lon"], row["lat"])
-    if any(one is None for one in chosen):
-        raise DataError("chips without a place cannot be drawn: their images have no CRS", fix="name OUT.csv")
-    return np.asarray(chosen, object)
-
-
-def _write(out: Path, rows: list[dict[str, Any]], shapes: npt.NDArray[np.object_] | None) -> None:
-    if shapes is None:
-        head = list(rows[0])
-        write_text(out, csv_text(head, [["" if row[key] is None else row[key] for key in head] for row in rows]))
-        return
-    import geopandas as gpd
-    import pyogrio
-
-    table = gpd.GeoDataFrame(rows, geometry=shapes, crs=4326)
-    with replacing(out) as partial:
-        partial.unlink(missing_ok=True)
-        driver = "GPKG" if out.suffix.lower() == ".gpkg" else "GeoJSON"
-        pyogrio.write_dataframe(table, partial, layer=out.stem, driver=driver)
+    return list(chosen)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,19 +67,23 @@ def pretraining_study(
         for folder in ("pretrained", "embeddings", "probes", "runs", "jobs") if overwrite else ():
             shutil.rmtree(out / folder, ignore_errors=True)
         jobs = {r.name: {"config": r.model_dump(mode="json"), "pretrain": True} for r in loaded.recipes.values()}
-        work(jobs, found, out / "pretrained", engine, workers, say=say, on_progress=on_progress)
+        work(jobs, found, _done(out / "pretrained", jobs), engine, workers, say=say, on_progress=on_progress)
         rows, chips, notes = _probes(loaded, found, workers, say)
         if loaded.plan.finetune is not None and chips:
             more = _finetuned(loaded, found, chips)
             jobs = {name: {"config": c.model_dump(mode="json"), "forest": False} for name, c in more.items()}
             found.cells += list(jobs)
-            work(jobs, found, out / "runs", engine, workers, say=say, on_progress=on_progress)
+            work(jobs, found, _done(out / "runs", jobs), engine, workers, say=say, on_progress=on_progress)
             rows += _scores(loaded, more)
         if not rows:
             why = next(iter(found.failed.values()), "nothing was learnt")
             raise DataError(f"no cell of {loaded.source} was finished: {why}", fix="mend the plan, and run it again")
         _write(loaded, found, rows, notes)
     return found
+
+
+def _done(runs: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if (runs / name / "cell.json").is_file()]
 
 
 def _fingerprint(loaded: Pretraining) -> str:

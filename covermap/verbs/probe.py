@@ -51,7 +51,8 @@ Penalty = Literal["loo", "once"] | float
 class ProbeSettings:
     """What is asked. budgets: numbers of labelled chips; default 25, 50, 100 ... and all. repeats: orders of the train
     chips. share, block, folds: how test chips are held out (data.labelled_chips). penalty of ridge: loo, of each target
-    and budget; once, of each area by its largest budget, and a number: for all, which banks of fits make fast.
+    and budget; once, of all budgets by the largest (and of some repeats, where these share their test chips), and a
+    number: for all, which banks of fits make fast.
     """
 
     probes: tuple[str, ...] = ("constant", "raw", "knn", "ridge")
@@ -122,11 +123,14 @@ def probe(
 
 
 def _chips(paths: tuple[str, ...], settings: ProbeSettings) -> LabelledChips:
-    return _opened(paths, settings.target, settings.areas)
+    known = [path.stat() for path in map(Path, paths) if path.exists()]  # files that were made anew are read anew
+    return _opened(paths, settings.target, settings.areas, tuple((one.st_mtime_ns, one.st_size) for one in known))
 
 
 @lru_cache(maxsize=2)
-def _opened(paths: tuple[str, ...], target: Kind, areas: Areas) -> LabelledChips:
+def _opened(
+    paths: tuple[str, ...], target: Kind, areas: Areas, state: tuple[tuple[int, int], ...]
+) -> LabelledChips:  # fmt: skip
     return LabelledChips.of(Embeddings.read_all(paths), target=target, areas=areas)
 
 
@@ -141,11 +145,18 @@ def _fitting(settings: ProbeSettings, chips: LabelledChips) -> tuple[ProbeSettin
     notes = []
     for name in settings.probes:
         require_probe(name, classes=chips.classes)
-    if "raw" in settings.probes and chips.raw is None:
-        notes.append("the embeddings have no raw statistics beside them: the baseline raw is left out")
+    if "raw" in settings.probes and (chips.raw is None or not np.isfinite(chips.raw).all()):
+        lacking = "have no raw statistics beside them" if chips.raw is None else "lack raw statistics of some sensors"
+        notes.append(f"the embeddings {lacking}: the baseline raw is left out")
         settings = _with(settings, probes=tuple(name for name in settings.probes if name != "raw"))
+    if settings.seed < 0:
+        raise ConfigError(f"seed {settings.seed} is below 0", fix="give 0 or more")
     if not settings.probes or settings.repeats < 1 or not 0 < settings.share < 1:
         raise ConfigError("a probe needs a model, a repeat, and a held-out share between 0 and 1", fix="see --help")
+    if chips.given is not None:
+        if settings.folds:
+            raise ConfigError("the embeddings have a test part of their own: --folds has no effect", fix="leave it out")
+        notes.append("test chips are those of the embeddings' own split")
     if chips.classes and settings.penalty != "loo":
         raise ConfigError("--penalty goes with numbers, the targets are classes", fix="leave it out")
     pools = _pools(chips, _roles(chips, settings, 0), settings)
@@ -185,8 +196,9 @@ def _pools(
     found = {name: np.flatnonzero(train & (chips.area == i)) for i, name in enumerate(chips.areas)}
     if settings.areas != "none":
         for i, name in enumerate(chips.areas):
-            # All chips elsewhere: none of them is near the area that is scored.
-            found[f"{ELSEWHERE} of {name}"] = np.flatnonzero(chips.area != i)
+            # All chips elsewhere, but those that touch what is scored: scenes may share ground.
+            scored = (roles == TEST) & (chips.area == i)
+            found[f"{ELSEWHERE} of {name}"] = np.flatnonzero((chips.area != i) & ~chips.beside(scored))
     return found
 
 
@@ -223,13 +235,17 @@ def _work(job: _Job) -> None:
 
     chips, settings = _chips(job.paths, job.settings), job.settings
     rows: dict[str, list[Any]] = {}
+    kept: dict[object, Moments] = {}
     with one_thread():
         penalty = None
         for repeat in range(*job.repeats):
             area = _Area.of(chips, settings, job.area, repeat)
+            if settings.folds:  # other test chips, which may not have a say in the penalty
+                penalty = None
+                kept.clear()
             if settings.penalty != "loo" and penalty is None:
                 penalty = _one_penalty(area, settings)
-            for row in _repeat(area, settings, penalty):
+            for row in _repeat(area, settings, penalty, kept):
                 for key, values in row.items():
                     rows.setdefault(key, []).append(values)
     columns = {key: np.concatenate([np.atleast_1d(v) for v in values]) for key, values in rows.items()}
@@ -274,8 +290,10 @@ def _one_penalty(area: _Area, settings: ProbeSettings) -> float:
     return float(np.median(RidgePath.of(area.chips.values[of], area.chips.targets[of]).choose()))
 
 
-def _repeat(area: _Area, settings: ProbeSettings, penalty: float | None) -> Iterator[dict[str, Any]]:
-    """Columns of rows for all probes and budgets of one repeat."""
+def _repeat(
+    area: _Area, settings: ProbeSettings, penalty: float | None, kept: dict[object, Moments]
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Columns of rows for all probes and budgets of one repeat; kept: moments of test chips that others have too."""
     chips, budgets = area.chips, _budgets(area, settings)
     for name in settings.probes:
         values = chips.raw if name == "raw" else chips.values
@@ -284,7 +302,13 @@ def _repeat(area: _Area, settings: ProbeSettings, penalty: float | None) -> Iter
             for n in budgets:
                 yield from _classes(area, name, values, n, settings.seed)
             continue
-        moments = {test: Moments.of(values[of], chips.targets[of]) for test, of in area.tests.items() if len(of)}
+        moments = {}
+        for test, of in area.tests.items():
+            key = name == "raw", test, of.tobytes()
+            if key not in kept and len(of):
+                kept[key] = Moments.of(values[of], chips.targets[of])
+            if len(of):
+                moments[test] = kept[key]
         if name == "ridge" and penalty is not None:
             pool = Pool.of(values[area.order], chips.targets[area.order])
             fits = pool.fit(np.arange(len(area.order)), budgets, penalty)

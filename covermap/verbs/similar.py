@@ -17,20 +17,19 @@ import rasterio
 import shapely
 
 from covermap.core.errors import ConfigError, DataError, OutputError, UnreadableError
-from covermap.core.output import claim, replacing, require_no_input, require_tif, write_text
+from covermap.core.output import claim, require_no_input, require_tif
 from covermap.core.progress import Tick, unseen
 from covermap.data.embedding_pixels import read_pixels, require_vectors
 from covermap.data.embeddings import centres_of, parquet, vectors_of
 from covermap.geo.embedding_codes import decode, unit
 from covermap.geo.grid import partition
-from covermap.geo.legend_files import csv_text
+from covermap.geo.polygon_file import TABLE_SUFFIXES, write_table
 from covermap.geo.products import finish_cog, small_cache
 from covermap.geo.raster import grid_of
 from covermap.geo.vector import read_table
 from covermap.geo.writer import RasterWriter
 from covermap.verbs.embed import PIXEL_SUFFIXES
 
-SUFFIXES = (".gpkg", ".geojson", ".csv")
 _KEPT = ("unique_id", "scene", "place", "part", "timestamp", "product_id", "source_url", "date", "grid_cell")
 Vector = npt.NDArray[np.float32]
 
@@ -67,8 +66,8 @@ def similar(
     if source.suffix.lower() in PIXEL_SUFFIXES:
         require_tif(out)
         return _map(source, claim(out, overwrite=overwrite), wanted, against, on_progress)
-    if out.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{out} does not end in {', '.join(SUFFIXES)}", fix="name it similar.gpkg")
+    if out.suffix.lower() not in TABLE_SUFFIXES:
+        raise OutputError(f"{out} does not end in {', '.join(TABLE_SUFFIXES)}", fix="name it similar.gpkg")
     if top < 1:
         raise ConfigError(f"--top {top} lists nothing", fix="--top 1 or more")
     return _list(source, claim(out, overwrite=overwrite), wanted, against, top, on_progress)
@@ -104,6 +103,8 @@ def query(wanted: Vector, against: Vector | None) -> Vector:
     found = unit(wanted, 1).mean(0)
     if against is not None and len(against):
         found = found - unit(against, 1).mean(0)
+    if not np.isfinite(found).all():
+        raise DataError("an example has an embedding that is no number", fix="--like other")
     if not np.linalg.norm(found) > 1e-6:
         raise DataError(
             "the examples and counter-examples are the same: nothing is left to look for", fix="--like other"
@@ -176,10 +177,12 @@ def _list(
     others, counter = chips.find(against) if against else (None, set())
     sought = query(liked, others)
     best: list[tuple[float, int, dict[str, Any]]] = []
-    groups = chips.file.num_row_groups
+    groups, broken = chips.file.num_row_groups, 0
     for number, (first, table) in enumerate(chips.groups()):
         score = unit(vectors_of(table, str(source)), 1) @ sought
-        for i in np.argsort(-score, kind="stable")[: top + len(own) + len(counter)].tolist():
+        known = np.isfinite(score)
+        broken += int((~known).sum())
+        for i in np.argsort(-score, kind="stable")[: min(top + len(own) + len(counter), known.sum())].tolist():
             entry = (float(score[i]), -(first + i))
             if first + i in own or first + i in counter or (len(best) == top and entry <= best[0][:2]):
                 continue
@@ -188,9 +191,11 @@ def _list(
         on_progress(number + 1, groups)
     ranked = sorted(best, key=lambda entry: entry[:2], reverse=True)
     rows = [{"rank": rank, "similarity": round(score, 6), **row} for rank, (score, _, row) in enumerate(ranked, 1)]
-    _write(out, rows)
+    shapes = [row.pop("geometry") for row in rows]
+    write_table(rows, [None if shape is None else shapely.from_wkb(shape) for shape in shapes], out)
     told = f"examples: {len(own)}" + (f", counter-examples: {len(counter)}" if counter else "")
-    return Similar(out, tuple(rows), (f"{told}; they are not listed",))
+    lost = [f"{broken:,} chips have embeddings that are no numbers: they are not listed"] if broken else []
+    return Similar(out, tuple(rows), (f"{told}; they are not listed", *lost))
 
 
 def _row(table: Any, i: int) -> dict[str, Any]:
@@ -199,25 +204,6 @@ def _row(table: Any, i: int) -> dict[str, Any]:
     found["lon"], found["lat"] = (None, None) if centre is None else (float(centre[0, 1]), float(centre[0, 0]))
     found["geometry"] = table.column("geometry")[i].as_py() if "geometry" in table.column_names else None
     return found
-
-
-def _write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
-    if out.suffix.lower() == ".csv":
-        names = [name for name in rows[0] if name != "geometry"] if rows else []
-        write_text(out, csv_text(names, [["" if row[n] is None else row[n] for n in names] for row in rows]))
-        return
-    import geopandas as gpd
-    import pyogrio
-
-    if any(row["geometry"] is None for row in rows):
-        raise DataError("chips without a place cannot be drawn: their images have no CRS", fix="name OUT.csv")
-    shapes = shapely.from_wkb(np.array([row["geometry"] for row in rows], object))
-    plain = [{key: value for key, value in row.items() if key != "geometry"} for row in rows]
-    table = gpd.GeoDataFrame(plain, geometry=shapes, crs=4326)
-    with replacing(out) as partial:
-        partial.unlink(missing_ok=True)
-        driver = "GPKG" if out.suffix.lower() == ".gpkg" else "GeoJSON"
-        pyogrio.write_dataframe(table, partial, layer=out.stem, driver=driver)
 
 
 def _map(

@@ -51,6 +51,7 @@ OTHERS: Mapping[str, str] = {
 }
 """Kinds that are no grid of runs: kind -> module:function, which takes and returns what `study` does."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_RESULTS = ("cells.csv", "steps.csv", "cells.parquet", "study.json", "report.html")
 _AT_WORK: set[subprocess.Popen[bytes]] = set()
 _MEMORY = "the process of the cell was killed (signal {}): most often the machine ran out of memory"
 
@@ -80,12 +81,12 @@ def study(
     """
     options: dict[str, Any] = {"engine": engine, "workers": workers, "overwrite": overwrite}
     kind = (plan if isinstance(plan, Mapping) else read_settings(Path(plan), what="plan")).get("kind", "grid")
+    if not isinstance(kind, str) or kind not in (*KINDS, *OTHERS):
+        raise ConfigError(f"there is no kind of study {kind!r}", fix=suggest(str(kind), [*KINDS, *OTHERS]))
     if kind in OTHERS:
         module, _, name = OTHERS[kind].partition(":")
-        work = getattr(import_module(module), name)
-        return cast(Study, work(plan, out, **options, dry_run=dry_run, say=say, on_progress=on_progress))
-    if kind not in KINDS:
-        raise ConfigError(f"there is no kind of study {kind!r}", fix=suggest(str(kind), [*KINDS, *OTHERS]))
+        other = getattr(import_module(module), name)
+        return cast(Study, other(plan, out, **options, dry_run=dry_run, say=say, on_progress=on_progress))
     out = Path(out)
     loaded = load_plan(plan, out)
     require_parts(loaded)
@@ -94,22 +95,29 @@ def study(
     found = Study(out, [cell.name for cell in loaded.cells])
     _require_same_plan(loaded, out, overwrite=overwrite)
     if dry_run:
-        found.skipped = [cell.name for cell in loaded.cells if is_finished(cell) and not overwrite]
+        found.skipped = [cell.name for cell in loaded.cells if is_finished(cell, loaded) and not overwrite]
         return found
     with at_work(out, alone=True):
         if overwrite:
             shutil.rmtree(out / "runs", ignore_errors=True)
             shutil.rmtree(out / "jobs", ignore_errors=True)
+            for name in _RESULTS:
+                (out / name).unlink(missing_ok=True)
         _keep_plan(loaded, out)
         jobs = {cell.name: _job(cell, loaded) for cell in loaded.cells}
-        work(jobs, found, out / "runs", engine, workers, say=say, on_progress=on_progress)
+        before = [cell.name for cell in loaded.cells if is_finished(cell, loaded)]
+        work(jobs, found, before, engine, workers, say=say, on_progress=on_progress)
         write_results(loaded, scores, found)
     return found
 
 
-def is_finished(cell: Cell) -> bool:
-    """Whether a cell has been trained and scored."""
-    return (cell.config.folder / "cell.json").is_file()
+def is_finished(cell: Cell, loaded: Loaded) -> bool:
+    """Whether a cell has been trained and scored, also on regions that the plan has been given since."""
+    path = cell.config.folder / "cell.json"
+    if not path.is_file():
+        return False
+    done = json.loads(path.read_text(encoding="utf-8")).get("across", {})
+    return all(name in done for name in _job(cell, loaded).get("across", {}))
 
 
 def require_parts(loaded: Loaded) -> None:
@@ -153,7 +161,16 @@ def _require_same_plan(loaded: Loaded, out: Path, *, overwrite: bool) -> None:
     path = out / "plan.json"
     if overwrite or not path.is_file():
         return
-    before = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    before = kept["cells"]
+    sizes = [raw["config"]["data"]["gsd_m"] for raw in before.values()]
+    ground = _finest_m(kept["plan"]["kind"], sizes)
+    if ground != (mine := _finest_m(loaded.plan.kind, [cell.config.data.gsd_m for cell in loaded.cells])):
+        told = [f"that of pixels of {size:g} m" if size else "each cell's own" for size in (ground, mine)]
+        raise OutputError(
+            f"{out}: its cells are tested on other ground ({told[0]}) than this plan's ({told[1]})",
+            fix="give another folder, or --overwrite to start again",
+        )
     now = {cell.name: cell for cell in loaded.cells}
     fix = "give another folder, or --overwrite to start again; cells may be added"
     if gone := [name for name in before if name not in now]:
@@ -164,6 +181,11 @@ def _require_same_plan(loaded: Loaded, out: Path, *, overwrite: bool) -> None:
         cell = now[name]
         if raw["forest"] != cell.forest or _fingerprint(parse_config(raw["config"])) != _fingerprint(cell.config):
             raise OutputError(f"{out}: cell {name} was begun with other settings", fix=fix)
+
+
+def _finest_m(kind: str, sizes: Sequence[float | None]) -> float | None:
+    """The pixel size, m, whose ground all cells of kind gsd are tested on; None of other kinds."""
+    return min((size for size in sizes if size), default=None) if kind == "gsd" else None
 
 
 def _fingerprint(config: Any) -> dict[str, Any]:
@@ -178,11 +200,10 @@ def _keep_plan(loaded: Loaded, out: Path) -> None:
 
 
 def work(
-    jobs: Mapping[str, Mapping[str, Any]], found: Study, runs: Path, engine: StudyEngine, workers: int | None, *,
-    say: Say, on_progress: Tick,
+    jobs: Mapping[str, Mapping[str, Any]], found: Study, before: Sequence[str], engine: StudyEngine,
+    workers: int | None, *, say: Say, on_progress: Tick,
 ) -> None:  # fmt: skip
-    """Do all jobs, {cell: what its process is told}, that have not left runs/CELL/cell.json; tells `found` which."""
-    before = [name for name in jobs if (runs / name / "cell.json").is_file()]
+    """Do all jobs, {cell: what its process is told}, but those that were done before; tells `found` which."""
     todo = {name: job for name, job in jobs.items() if name not in before}
     found.skipped += before
     if before:
@@ -196,6 +217,7 @@ def work(
     paths = []
     for cell, job in todo.items():
         paths.append(str(folder / f"{cell}.json"))
+        Path(paths[-1]).with_suffix(".failed.json").unlink(missing_ok=True)
         write_text(paths[-1], json.dumps({**job, "threads": 0 if single else 1}) + "\n")
     done, total = len(before), len(jobs)
     for path, code in _results(engine, workers, paths):
@@ -216,9 +238,9 @@ def _job(cell: Cell, loaded: Loaded) -> dict[str, Any]:
     job: dict[str, Any] = {"config": cell.config.model_dump(mode="json"), "forest": cell.forest}
     kind = loaded.plan.kind
     if kind == "gsd":
-        sizes = [each.config.data.gsd_m for each in loaded.cells if each.config.data.gsd_m]
-        if sizes and cell.config.data.gsd_m not in (None, min(sizes)):
-            job["fine_gsd_m"] = min(sizes)
+        fine = min(_mates(cell, loaded), key=lambda each: each.config.data.gsd_m or 0)
+        if fine.config.data.gsd_m != cell.config.data.gsd_m:
+            job["fine"] = fine.config.model_dump(mode="json")
     if kind == "losses" and not cell.forest:
         job["tradeoff"] = True
     if kind == "cross_region":
@@ -231,6 +253,13 @@ def _job(cell: Cell, loaded: Loaded) -> dict[str, Any]:
             and same == {key: level for key, level in other.levels.items() if key != axis}
         }  # fmt: skip
     return job
+
+
+def _mates(cell: Cell, loaded: Loaded) -> list[Cell]:
+    """The cells that differ from one in the levels that set the pixel size alone."""
+    sizes = {axis for axis, levels in loaded.axes.items() if any("data.gsd_m" in told for told in levels.values())}
+    same = {axis: level for axis, level in cell.levels.items() if axis not in sizes}
+    return [c for c in loaded.cells if c.seed == cell.seed and all(c.levels[a] == same[a] for a in same)]
 
 
 def _results(engine: StudyEngine, workers: int | None, paths: Sequence[str]) -> Iterator[tuple[str, int]]:

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from covermap.core.output import at_work, write_text, writing
 from covermap.core.pretrain_config import parse_pretrain_config
 from covermap.core.run import Run
 from covermap.core.task import KINDS as TASKS
+from covermap.core.task import Task
 from covermap.data.make_split import make_split
-from covermap.data.reference import with_reference
-from covermap.data.scene import open_scenes
+from covermap.data.reference import side_of_windows, with_reference
+from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split, part_counts
 from covermap.data.stats import with_own_statistics
 from covermap.metrics.tradeoff import tradeoff
@@ -73,8 +74,12 @@ def do_cell(job: Mapping[str, Any]) -> None:
         _pretrain(job["config"])
         return
     config = parse_config(dict(job["config"]))
-    if fine := job.get("fine_gsd_m"):
-        config = _on_same_ground(config, fine)
+    if fine := job.get("fine"):
+        config = _on_same_ground(config, parse_config(dict(fine)))
+    if (config.folder / "cell.json").is_file():  # finished, but for regions that came later
+        run = Run.open(config.folder)
+        run.write_json("cell.json", run.read_json("cell.json") | {"across": _across(run, job.get("across", {}))})
+        return
     there = (config.folder / "config.yaml").is_file()
     peak: dict[str, float] = {}
     if job["forest"]:
@@ -102,11 +107,10 @@ def do_cell(job: Mapping[str, Any]) -> None:
         scenes, _ = with_reference(open_scenes(run.config.data), run.config)
         trained = part_counts(Split.load(run.path("split.csv")), scenes)["train"]
         found["trained_px"] = dict(zip(result["classes"], trained.tolist(), strict=True))
-    main = next(iter(result["models"]))
     if others := job.get("across"):
-        found["across"] = {name: _elsewhere(run, main, raw) for name, raw in others.items()}
+        found["across"] = _across(run, others)
     if job.get("tradeoff") and result["task"] == "segmentation":
-        found["tradeoff"] = _tradeoff(run, main)
+        found["tradeoff"] = _tradeoff(run, next(iter(result["models"])))
     run.write_json("cell.json", found)
 
 
@@ -148,22 +152,33 @@ def _train_forest(config: RunConfig) -> tuple[Run, dict[str, float]]:
     return run, {"train_seconds": time.perf_counter() - start}
 
 
-def _on_same_ground(config: RunConfig, fine_gsd_m: float) -> RunConfig:
-    """The config with the split of the finest pixels, scaled to its own: all pixel sizes test on one ground."""
-    size_px = max(config.train.sizes_px)
-    fine = open_scenes(config.data.model_copy(update={"gsd_m": fine_gsd_m}))
-    split = make_split(fine, config.split, size_px=size_px)
+def _on_same_ground(config: RunConfig, fine: RunConfig) -> RunConfig:
+    """The config with the split of the cell of the finest pixels, scaled to its own: all test on one ground."""
+    opened = open_scenes(fine.data)
+    split = _split(fine, *with_reference(opened, fine))
     path = config.folder / "ground.csv"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    scaled_split(split, fine, open_scenes(config.data)).save(path)
+    scaled_split(split, opened, open_scenes(config.data)).save(path)
     section = type(config.split)(method="csv", path=str(path))
     return config.model_copy(update={"split": section})
+
+
+def _split(config: RunConfig, scenes: Sequence[Scene], task: Task) -> Split:
+    """As a run of the config makes it."""
+    return make_split(scenes, config.split, size_px=side_of_windows(scenes, config), chips=task.kind.chips)
 
 
 def _model(run: Run, name: str) -> LandModel:
     settings = run.config.predict
     return load_model(run.path(MODELS[name]), device=device_of(settings.device), precision=settings.precision)
+
+
+def _across(run: Run, others: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of a run's model on the test parts of other configs, with those that it has already."""
+    known = run.read_json("cell.json").get("across", {}) if run.path("cell.json").is_file() else {}
+    main = next(iter(run.read_json("metrics.json")["models"]))
+    return known | {name: _elsewhere(run, main, raw) for name, raw in others.items() if name not in known}
 
 
 def _elsewhere(run: Run, name: str, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +190,7 @@ def _elsewhere(run: Run, name: str, raw: Mapping[str, Any]) -> dict[str, Any]:
             f"the regions have other classes: {', '.join(model.task.legend.names)} and {', '.join(task.legend.names)}",
             fix="give both the same legend",
         )
-    split = make_split(scenes, config.split, size_px=max(config.train.sizes_px), chips=task.kind.chips)
+    split = _split(config, scenes, task)
     scenes = with_own_statistics(scenes, model.spec)
     return score(model, scenes, split, "test", settings=config.predict).scores()
 

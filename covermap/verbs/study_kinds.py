@@ -86,9 +86,11 @@ def _pair(found: Interval) -> tuple[float, float]:
     return found.value, found.sd
 
 
-def numeric_axis(table: Table) -> str | None:
-    """The last axis of two or more levels that are all numbers."""
-    return next((a for a in reversed(table.axes) if len(table.axes[a]) > 1 and table.loaded.numbers(a)), None)
+def numeric_axis(table: Table, setting: str = "") -> str | None:
+    """The last axis of two or more levels that are all numbers; of several the one that sets what a kind is about."""
+    found = [a for a in reversed(table.axes) if len(table.axes[a]) > 1 and table.loaded.numbers(a)]
+    about = [a for a in found if any(setting in settings for settings in table.loaded.axes[a].values())]
+    return next(iter([*(about if setting else []), *found]), None)
 
 
 def _figure(table: Table) -> tuple[str, str]:
@@ -149,7 +151,7 @@ def merges(table: Table) -> list[Section]:
 
 def data_reduction(table: Table) -> list[Section]:
     """Bands over the budget, and how fast each learns with the largest one."""
-    found, axis = grid(table), numeric_axis(table)
+    found, axis = grid(table), numeric_axis(table, "split.budget")
     most = max(table.axes[axis], key=float) if axis else None
     rows = [row for row in table.steps if axis is None or row[axis] == most]
     keys = [f"val_{table.main}", *sorted({row["score"] for row in rows if row["score"].startswith("val_")})]
@@ -194,7 +196,7 @@ def losses(table: Table) -> list[Section]:
 
 def gsd(table: Table) -> list[Section]:
     """What larger pixels lose and save: the coarsest usable one of each class by the plan's rule, and the cost."""
-    found, axis, rule = grid(table), numeric_axis(table), table.loaded.plan.usable
+    found, axis, rule = grid(table), numeric_axis(table, "data.gsd_m"), table.loaded.plan.usable
     if axis is None:
         return found
     per_km2: dict[str, list[tuple[float, float, float]]] = {}
@@ -282,7 +284,7 @@ def cross_region(table: Table) -> list[Section]:
     """Trained on one region, scored on the test part of every one."""
     axis = next(iter(table.axes))
     names, values = table.axes[axis], across_values(table)
-    means = {pair: over_seeds(each) for pair, each in values.items()}
+    means = {pair: over_seeds(list(each.values())) for pair, each in values.items()}
     figure = study_figures.level_heat(
         names, names, {pair: _pair(found) for pair, found in means.items()}, down="trained on", across="scored on"
     )
@@ -297,8 +299,11 @@ def travelled(table: Table) -> str:
     """How much a model loses away from its region, in a sentence."""
     values = across_values(table)
     homes = {name: values[name, name] for name in table.axes[next(iter(table.axes))] if (name, name) in values}
-    lost = {pair: over_seeds([x - y for x, y in zip(each, homes[pair[1]], strict=False)])
-            for pair, each in values.items() if pair[0] != pair[1] and pair[1] in homes}  # fmt: skip
+    lost = {
+        pair: over_seeds([value - homes[pair[1]][seed] for seed, value in each.items() if seed in homes[pair[1]]])
+        for pair, each in values.items() if pair[0] != pair[1] and pair[1] in homes
+    }  # fmt: skip
+    lost = {pair: found for pair, found in lost.items() if found.count}
     if not lost:
         return "Nothing can be compared yet."
     worst = min(lost, key=lambda pair: sign_of(table.main) * lost[pair].value)
@@ -319,14 +324,15 @@ def gains_told(table: Table) -> str:
     return f"{table.main}: {'; '.join(said)}." if said else conclusion(table)
 
 
-def across_values(table: Table) -> dict[tuple[str, str], list[float]]:
-    """{(trained on, scored on): the main score of each seed}."""
+def across_values(table: Table) -> dict[tuple[str, str], dict[int, float]]:
+    """{(trained on, scored on): {seed: the main score}}."""
     axis, found = next(iter(table.axes)), {}  # type: ignore[var-annotated]
     for one in table.done:
         home = one.cell.levels[axis]
         scores = {home: one.metrics["models"][one.main]["scores"]} | one.more.get("across", {})
         for name, each in scores.items():
-            found.setdefault((home, name), []).append(nan if each.get(table.main) is None else each[table.main])
+            value = nan if each.get(table.main) is None else each[table.main]
+            found.setdefault((home, name), {})[one.cell.seed] = value
     return found
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 import yaml
 
-from covermap.core.config import RunConfig, expand
+from covermap.core.config import RunConfig, expand, whole_period
 from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import ConfigError
 
@@ -150,3 +150,9 @@ def test_recipes_survive_being_kept(pytestconfig):
         config = load_config(path)
         kept = config.model_dump(mode="json")
         assert parse_config(kept).model_dump(mode="json") == kept, path.name
+
+
+def test_the_period_of_several_dates_runs_from_the_first_to_the_last():
+    assert whole_period(["2019-07-27", "2019-07-27"]) == "2019-07-27"
+    assert whole_period(["2019-04-01/2019-06-30", "2019-01/2019-03"]) == "2019-01/2019-06-30"
+    assert whole_period(["2019", "2018-12-24"]) == "2018-12-24/2019"

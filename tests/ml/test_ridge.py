@@ -149,3 +149,26 @@ def test_one_thread_is_one_thread():
 
     with one_thread():
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+
+
+@pytest.mark.parametrize("kind", ["two samples", "one direction", "tiny", "many"])
+def test_the_constant_direction_is_told_from_all_others(kind):
+    from sklearn.linear_model import Ridge
+
+    random = np.random.default_rng(3)
+    values = {
+        "two samples": random.standard_normal((2, 50)),
+        "one direction": np.outer(np.arange(6.0), random.standard_normal(20)),
+        "tiny": 1e-7 * random.standard_normal((30, 64)),
+        "many": 1e5 * random.standard_normal((30, 64)),
+    }[kind]
+    targets = random.standard_normal((len(values), 3))
+    path = RidgePath.of(values, targets)
+    for penalty in path.penalties[::4]:
+        known = Ridge(alpha=penalty, solver="svd").fit(values, targets)
+        np.testing.assert_allclose(path.fit(penalty).predict(values), known.predict(values), atol=1e-9)
+        left_out = [
+            targets[i] - Ridge(alpha=penalty, solver="svd").fit(np.delete(values, i, 0), np.delete(targets, i, 0))
+            .predict(values[[i]])[0] for i in range(len(values))
+        ]  # fmt: skip
+        np.testing.assert_allclose(path.left_out(penalty), left_out, rtol=1e-6, atol=1e-7)

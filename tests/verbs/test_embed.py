@@ -368,6 +368,9 @@ def test_many_scenes_go_into_a_folder_and_what_is_there_stays(config, tmp_path):
     assert [file.name for file in done.files] == ["b.tif", "b.stac.json"]
     with pytest.raises(OutputError, match="of another encoder"):
         embed(parsed(config, train=config["train"] | {"seed": 3}), tmp_path / "out", settings=settings)
+    shutil.copyfile(path, tmp_path / "many/a.tif")  # another image of the same name
+    with pytest.raises(OutputError, match="of another encoder or image"):
+        embed(parsed(config), tmp_path / "out", settings=settings)
     with pytest.raises(OutputError, match="join scenes that share a cell"):
         embed(parsed(config), tmp_path / "t", settings=replace(settings, tessera=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -93,6 +94,9 @@ def test_the_same_call_goes_on_and_encoders_may_be_added(plan, tmp_path):
         study(write(plan, tmp_path, repeats=5), tmp_path / "out")
     with pytest.raises(OutputError, match="encoder network"):
         study(write(plan, tmp_path, encoders={"network": UNET | {"train.seed": 3}}), tmp_path / "out")
+    (tmp_path / "labels/a.tif").touch()
+    with pytest.raises(DataError, match=r"labels/a\.tif has changed since"):
+        study(write(plan, tmp_path, encoders=more), tmp_path / "out")
 
 
 def test_an_encoder_that_fails_is_recorded_and_the_others_go_on(plan, tmp_path):
@@ -103,6 +107,64 @@ def test_an_encoder_that_fails_is_recorded_and_the_others_go_on(plan, tmp_path):
     assert "broken failed" in (tmp_path / "out/report.html").read_text()
     with pytest.raises(DataError, match="no encoder"):
         study(write(plan, tmp_path, encoders={"broken": encoders["broken"]}), tmp_path / "none")
+
+
+def test_an_encoder_that_was_mended_does_not_change_what_is_asked_of_the_others(plan, tmp_path, monkeypatch):
+    from covermap.verbs import label_budget as module
+
+    encoders = {"mended": UNET | {"train.seed": 1}, **plan["encoders"]}
+    path, work = write(plan, tmp_path, encoders=encoders), module.embed
+
+    def fail(config, out, **more):
+        if out.stem == "mended":
+            raise DataError("no weights", fix="pull them")
+        return work(config, out, **more)
+
+    monkeypatch.setattr(module, "embed", fail)
+    assert list(study(path, tmp_path / "out").failed) == ["mended"]
+    monkeypatch.setattr(module, "embed", work)
+    found = study(path, tmp_path / "out")
+    assert not found.failed
+    told = [row["learner"] for row in found.summary["learners"]]
+    assert told == ["mended, ridge", "mended, knn", "raw", "constant", "network, ridge", "network, knn"]
+
+
+def test_nothing_is_left_of_a_plan_that_was_overwritten_and_stopped(plan, tmp_path, monkeypatch):
+    from covermap.verbs import label_budget as module
+
+    both = {"network": UNET, "other": UNET | {"train.seed": 1}}
+    study(write(plan, tmp_path, encoders=both), tmp_path / "out")
+    both["other"] = UNET | {"train.seed": 2}
+    path, work = write(plan, tmp_path, encoders=both), module.embed
+
+    def stop(config, out, **more):
+        if out.stem == "other":
+            raise KeyboardInterrupt
+        return work(config, out, **more)
+
+    monkeypatch.setattr(module, "embed", stop)
+    with pytest.raises(KeyboardInterrupt):
+        study(path, tmp_path / "out", overwrite=True)
+    monkeypatch.setattr(module, "embed", work)
+    found = study(path, tmp_path / "out")
+    assert (found.skipped, found.finished) == (["network"], ["other"])
+
+
+@pytest.mark.parametrize(("budgets", "failed"), [([5, 15], []), ([5, 15, 30], ["network"])])
+def test_encoders_with_other_chips_are_not_compared_by_position(plan, tmp_path, budgets, failed):
+    shutil.copytree(tmp_path / "images", tmp_path / "clear")
+    with rasterio.open(tmp_path / "images/a.tif", "r+") as file:
+        values = file.read()
+        values[:, :48] = np.nan
+        file.write(values)
+    clear = {"path": "clear/*.tif", "bands": ["red", "green", "blue"]}
+    encoders = {"clear": UNET | {"data.image": [clear]}} | plan["encoders"]
+    found = study(write(plan, tmp_path, encoders=encoders, budgets=budgets), tmp_path / "out")
+    assert list(found.failed) == failed
+    if failed:
+        assert "network has chips for 2 budgets in 3 areas, clear for 3 in 3" in found.failed["network"]
+    else:
+        assert "network and clear have other chips: differences" in " ".join(found.summary["notes"])
 
 
 @pytest.mark.parametrize(

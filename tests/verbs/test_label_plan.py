@@ -149,6 +149,7 @@ def test_labels_alone_are_a_pilot(tmp_path):
         ({"pilot": 9}, {"budget": 20, "strategy": "uncertainty"}, DataError, "9 chips are labelled"),
         ({"classes": 1}, {"budget": 20, "strategy": "mixed"}, DataError, "all 60 labelled chips are of one class"),
         ({}, {"budget": 0}, ConfigError, "count from 1"),
+        ({}, {"seed": -1}, ConfigError, "a seed from 0"),
         ({}, {"target": "values"}, ConfigError, "has no values"),
     ],
 )

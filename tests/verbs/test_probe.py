@@ -11,7 +11,7 @@ from covermap.core.errors import ConfigError, CovermapError, DataError, OutputEr
 from covermap.data.embeddings import Embeddings
 from covermap.data.labelled_chips import LEFT_OUT, TEST, TRAIN, LabelledChips
 from covermap.ml.probes import PROBES, fit_probe
-from covermap.verbs.probe import ProbeSettings, probe
+from covermap.verbs.probe import ProbeSettings, _pools, probe
 
 pyarrow = pytest.importorskip("pyarrow")
 NAMES = ("water", "trees", "bare")
@@ -154,6 +154,28 @@ def test_held_out_blocks_have_no_neighbour_to_learn_from(tmp_path):
     assert (np.sum(folds, 0) == 1).all()
 
 
+@pytest.mark.parametrize("areas", ["none", "scene"])
+def test_two_scenes_of_the_same_ground_do_not_tell_each_other_s_test_chips(tmp_path, areas):
+    import pyarrow.parquet
+
+    path = write(tmp_path / "e.parquet", places=2)  # of two dates
+    table = pyarrow.parquet.read_table(path)
+    box = np.array(table["pixel_bbox"].to_pylist())
+    facts = json.loads(table.schema.metadata[b"covermap"]) | {"gsd_m": 10}
+    for name, degrees in (("centre_lat", 50 - box[:, 1] / 11120), ("centre_lon", 10 + box[:, 0] / 7150)):
+        table = table.append_column(name, pyarrow.array(degrees, pyarrow.float32()))
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"covermap": json.dumps(facts)}), path)
+    chips, asked = LabelledChips.of(Embeddings.read(path), areas=areas), ProbeSettings(areas=areas, block=2)
+    role = chips.roles(share=0.3, block=2, seed=0)
+    cells = chips.ground[:, 1:]
+    apart = abs(cells[role == TEST][:, None] - cells[role == TRAIN][None]).max(2)
+    assert apart.min() > 1
+    if areas == "scene":
+        pool = _pools(chips, role, asked)["elsewhere of scene 0"]
+        test = cells[(role == TEST) & (chips.area == 0)]
+        assert abs(test[:, None] - cells[pool][None]).max(2).min() == 2
+
+
 def test_the_split_of_the_config_counts(tmp_path):
     path = write(tmp_path / "e.parquet", part=lambda col: ("train", "val", "none", "test")[min(col // 3, 3)])
     chips = LabelledChips.of(Embeddings.read(path))
@@ -188,6 +210,8 @@ def test_least_squares_warns_where_samples_are_as_many_as_features(tmp_path):
         ({}, {"budgets": (1, 5)}, "do not fit"),
         ({}, {"target": "label"}, "has no label"),
         ({}, {"share": 1.5}, "between 0 and 1"),
+        ({}, {"seed": -1}, "seed -1 is below 0"),
+        ({"part": lambda col: "test" if col > 6 else "train"}, {"folds": 3}, "--folds has no effect"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, changes, settings, said):
@@ -195,6 +219,57 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, changes,
     with pytest.raises(CovermapError, match=said):
         probe([path], tmp_path / "out", ProbeSettings(**settings))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_was_made_anew_is_read_anew(tmp_path):
+    path, asked = write(tmp_path / "e.parquet"), ProbeSettings(("ridge",), budgets=(50,), repeats=1)
+    first = probe([path], tmp_path / "one", asked, workers=1)
+    write(path, seed=1)
+    second = probe([path], tmp_path / "two", asked, workers=1)
+    assert means(first, n=50)[0]["r2_mean"] != means(second, n=50)[0]["r2_mean"]
+
+
+def test_held_out_folds_have_no_say_in_the_penalty(tmp_path, monkeypatch):
+    from covermap.verbs import probe as module
+
+    told, choose = [], module._one_penalty
+    monkeypatch.setattr(module, "_one_penalty", lambda area, settings: told.append(area) or choose(area, settings))
+    asked = ProbeSettings(("ridge",), budgets=(20,), repeats=3, folds=3, block=2, penalty="once")
+    probe([write(tmp_path / "e.parquet")], tmp_path / "out", asked, workers=1)
+    assert [area.repeat for area in told] == [0, 1, 2]
+
+
+def test_a_test_part_without_targets_is_refused(tmp_path):
+    import pyarrow.parquet
+
+    path = write(tmp_path / "e.parquet", part=lambda col: "test" if col > 6 else "train")
+    table = pyarrow.parquet.read_table(path)
+    pixels = [[0, 0, 0] if part == "test" else own for part, own in
+              zip(table["part"].to_pylist(), table["class_pixels"].to_pylist(), strict=True)]  # fmt: skip
+    at = table.column_names.index("class_pixels")
+    pyarrow.parquet.write_table(table.set_column(at, "class_pixels", pyarrow.array(pixels)), path)
+    with pytest.raises(DataError, match="no chip of the test part has a target"):
+        probe([path], tmp_path / "out")
+
+
+def test_raw_statistics_of_missing_sensors_leave_the_baseline_out(tmp_path):
+    import pyarrow.parquet
+
+    path = write(tmp_path / "e.parquet")
+    table = pyarrow.parquet.read_table(path)
+    raw = [[1.0, float("nan"), 0.0] if i == 7 else own for i, own in enumerate(table["raw_statistics"].to_pylist())]
+    at = table.column_names.index("raw_statistics")
+    table = table.set_column(at, "raw_statistics", pyarrow.array(raw, pyarrow.list_(pyarrow.float32())))
+    pyarrow.parquet.write_table(table, path)
+    found = probe([path], tmp_path / "out", ProbeSettings(("raw", "ridge"), budgets=(50,), repeats=1), workers=1)
+    assert {row["probe"] for row in found.rows} == {"ridge"}
+    assert "lack raw statistics of some sensors" in found.notes[0]
+
+
+def test_a_chip_that_is_given_twice_is_refused(tmp_path):
+    one, two = write(tmp_path / "e.parquet"), write(tmp_path / "f.parquet")
+    with pytest.raises(DataError, match="300 chips of"):
+        probe([one, two], tmp_path / "out")
 
 
 def test_embeddings_of_two_encoders_are_not_mixed(tmp_path):

@@ -185,3 +185,25 @@ def test_neighbours_of_water_are_water_in_a_real_image(tmp_path, shared):
         rows = similar(tmp_path / "e.parquet", tmp_path / f"{number}.csv", [found.ids[number]], top=5).rows
         likest = [found.ids.index(row["unique_id"]) for row in rows]
         assert (water[likest][total[likest] > 128] > 0.5).mean() >= 0.8
+
+
+def test_chips_that_are_no_numbers_are_counted_and_not_listed(chips, tmp_path):
+    path, values = chips
+    table = pq.read_table(path)
+    broken = [[float("nan")] * 5 if i % 4 == 0 else row.tolist() for i, row in enumerate(values)]
+    table = table.set_column(table.column_names.index("embedding"), "embedding", pa.array(broken))
+    pq.write_table(table, path, row_group_size=7)
+    done = similar(path, tmp_path / "o.gpkg", ["31id"], top=50)
+    score = values @ values[31]
+    expected = [i for i in np.argsort(-score).tolist() if i != 31 and i % 4]
+    assert [int(row["unique_id"][:2]) for row in done.rows] == expected
+    assert done.notes[1].startswith("15 chips have embeddings that are no numbers")
+    with pytest.raises(DataError, match="no number"):
+        similar(path, tmp_path / "other.csv", ["32id"])
+
+
+def test_a_file_that_holds_nothing_but_the_example_lists_nothing(chips, tmp_path):
+    pq.write_table(pq.read_table(chips[0]).slice(31, 1), tmp_path / "one.parquet")
+    for name in ("o.csv", "o.gpkg", "o.geojson"):
+        assert similar(tmp_path / "one.parquet", tmp_path / name, ["31id"]).rows == ()
+        assert (tmp_path / name).is_file()

@@ -165,6 +165,8 @@ def test_everything_unknown_is_refused_before_the_first_run(plan, tmp_path, here
         ({"judged": "unet"}, "merges"),
         ({"axes": {"m": {"a": {"train.lr": 0.1}}}, "against": {}}, "resample"),
         ({"seeds": [1, 1]}, "twice"),
+        ({"seeds": [-1]}, "not all 0 or more"),
+        ({"kind": ["grid"]}, "no kind of study"),
         ({"kind": "cross_region"}, "one axis"),
         ({"kind": "gsd"}, "data.gsd_m"),
         ({"kind": "fusion"}, "sets of sensors"),
@@ -253,17 +255,38 @@ def test_all_pixel_sizes_test_on_the_same_ground(plan, tmp_path, here):
     assert "seconds per km2" in page or "What a pixel size costs" in page
 
 
+def test_windows_that_go_with_the_pixel_size_change_no_ground(plan, tmp_path, here):
+    plan |= {"kind": "gsd", "resample": False, "seeds": [0], "against": {}}
+    plan["axes"] = {"gsd_m": {str(size): {"data.gsd_m": size, "train.size_px": 320 // size} for size in (10, 20)}}
+    plan["settings"] = {"data.align": "mode", "predict.size_px": 16, "split.method": "random"}
+    plan["config"]["baseline"] = False
+    assert not study(plan, tmp_path / "out").failed
+    fine, coarse = (Split.load(tmp_path / f"out/runs/{size}-s0/split.csv") for size in (10, 20))
+    ground = [
+        {tuple(s * x for x in tile.window) for tile in split.tiles if tile.part == "test"}
+        for split, s in ((fine, 10), (coarse, 20))
+    ]
+    assert ground[0] == ground[1]
+    plan["axes"]["gsd_m"]["5"] = {"data.gsd_m": 5, "train.size_px": 64}
+    with pytest.raises(OutputError, match=r"other ground \(that of pixels of 10 m\) than this plan's"):
+        study(plan, tmp_path / "out")
+
+
 def test_a_model_is_scored_on_the_test_blocks_of_every_region(plan, tmp_path, here):
     image = plan["config"]["data"].pop("image")
-    plan["axes"] = {
-        "region": {
-            name: {"data.image": [{"path": image, "bounds": [left, 4_999_040, left + 640, 5_000_000]}]}
-            for name, left in (("west", 500_000), ("east", 500_640))
-        }
+    regions = {
+        name: {"data.image": [{"path": image, "bounds": [left, 4_999_040, left + 640, 5_000_000]}]}
+        for name, left in (("west", 500_000), ("east", 500_640))
     }
+    plan["axes"] = {"region": {"west": regions["west"]}}
     plan |= {"kind": "cross_region", "resample": False, "seeds": [0], "against": {}}
     plan["settings"] = {"data.align": "nearest"}
+    study(plan, tmp_path / "out")
+    before = Run.open(tmp_path / "out/runs/west-s0").read_json("cell.json")
+    plan["axes"] = {"region": regions}  # one that came later
     found = study(plan, tmp_path / "out")
+    assert Run.open(tmp_path / "out/runs/west-s0").read_json("cell.json")["costs"] == before["costs"]
+    assert not study(plan, tmp_path / "out").finished
     assert not found.failed
     scores = Run.open(tmp_path / "out/runs/west-s0").read_json("cell.json")["across"]["east"]
     home = Run.open(tmp_path / "out/runs/east-s0").read_json("metrics.json")["models"]["network"]["scores"]

@@ -114,6 +114,17 @@ def test_the_lowest_usable_pixel_is_the_coarsest_that_keeps_the_share(tmp_path):
     assert "km2" in cost.caption
 
 
+def test_the_axis_of_pixel_sizes_is_told_from_other_numbers(tmp_path):
+    axes = {"gsd": {"setting": "data.gsd_m", "values": [1, 4]}, "rate": {"setting": "train.lr", "values": [0.1, 0.2]}}
+    values = {
+        (size, rate): {"miou": [0.5], "test_seconds": [1.0], "test_km2": [1.0], "f1:road": [0.9 if size == "1" else 0.2]}
+        for size in ("1", "4") for rate in ("0.1", "0.2")
+    }  # fmt: skip
+    made = table(tmp_path, axes, values, kind="gsd", usable={"score": "f1", "share_of_best": 0.9})
+    _, usable, _ = kinds.gsd(made)
+    assert usable.rows == [[f"rate {rate}", "road", "0.900", "1", "1", "0.900"] for rate in (0.1, 0.2)]
+
+
 def test_a_sensor_s_gain_is_paired_by_seed_with_the_set_without_it(tmp_path):
     axes = {"set": {name: {"train.lr": 0.1 + i} for i, name in enumerate(("s2", "s1", "s1+s2", "s1+s2+dem"))}}
     values = {("s2",): [0.5, 0.7], ("s1",): [0.2, 0.2], ("s1+s2",): [0.6, 0.8], ("s1+s2+dem",): [0.6, 0.7]}
@@ -151,6 +162,9 @@ def test_across_regions_the_column_says_what_is_lost(tmp_path):
     told = kinds.travelled(made)
     assert "-0.300 on average" in told  # (0.55 - 0.6 + 0.3 - 0.85) / 2
     assert "from south to north (-0.550" in told
+    del made.done[0]  # north with seed 0 failed: seed 1 is paired with seed 1
+    made.done[1].more["across"]["north"]["miou"] = 0.1
+    assert "from south to north (-0.600)" in kinds.travelled(made)
 
 
 def test_finer_classes_are_judged_as_the_merged_ones(tmp_path):
