@@ -22,14 +22,23 @@ def schema(
     Example: covermap schema -o covermap.schema.json, then put this on the config's first line:
     # yaml-language-server: $schema=covermap.schema.json
     """
+    from pydantic import BaseModel
+
     from covermap.core.config import RunConfig
     from covermap.core.label_budget_plan import LabelBudgetPlan
     from covermap.core.output import claim, write_text
     from covermap.core.study_plan import StudyPlan
     from covermap.core.tune_plan import TunePlan
 
-    kind = {"config": RunConfig, "study": StudyPlan, "label_budget": LabelBudgetPlan, "tune": TunePlan}[what]
-    text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()}, indent=2)
+    kinds: dict[str, type[BaseModel]] = {
+        "config": RunConfig,
+        "study": StudyPlan,
+        "label_budget": LabelBudgetPlan,
+        "tune": TunePlan,
+    }
+    text = json.dumps(
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", **kinds[what].model_json_schema()}, indent=2
+    )
     if out is None:
         typer.echo(text)
     else:

@@ -83,7 +83,7 @@ def _number(value: float | None) -> float:
 
 def _differences(rows: Sequence[dict[str, Any]]) -> Section:
     told = [
-        [row["setting"], row["score"], f"{row['mean']:+.3f}", _span(row["low"], row["high"]),
+        [row["setting"], row["score"], f"{row['mean']:+.3f}" if row["mean"] == row["mean"] else DASH, _span(row["low"], row["high"]),
          _span(row.get("blocks_low"), row.get("blocks_high")), f"{row['p']:.3f}" if row.get("p") == row.get("p")
          and "p" in row else DASH]
         for row in rows
