@@ -169,7 +169,7 @@ def with_earlier_parts(config: RunConfig) -> RunConfig:
 
     Raises ModelError, ConfigError.
     """
-    config = with_pretrained(config)
+    config = config.model_copy(update={"model": with_pretrained(config.model)})
     if config.model.start is None:
         return config
     build, named = Earlier.open(config.model.start, setting="model.start").card.build, config.model.model_fields_set

@@ -13,7 +13,6 @@ from typing import Any
 from accelerate import init_empty_weights
 
 from covermap.card import ENCODER, ModelCard
-from covermap.core.config import RunConfig
 from covermap.core.errors import BandError, ConfigError, ModelError
 from covermap.core.output import replacing
 from covermap.core.task import Task
@@ -79,18 +78,17 @@ class Pretrained:
         return replace(spec, sensors=tuple(sensors))
 
 
-def with_pretrained(config: RunConfig) -> RunConfig:
-    """The config with a backbone that is a folder replaced by its name, options and file; raises ModelError."""
-    name = config.model.backbone
+def with_pretrained(model: ModelConfig) -> ModelConfig:
+    """The section with a backbone that is a folder replaced by its name, options and file; raises ModelError."""
+    name = model.backbone
     if ".py:" in name or "/" not in name:
-        return config
+        return model
     found = Pretrained.open(name)
     for key, default in (("backbone_options", {}), ("weights", "auto"), ("start", None)):
-        if getattr(config.model, key) != default:
+        if getattr(model, key) != default:
             raise ConfigError(f"model.{key} has no effect with backbone: {name}, which has its own", fix="leave it out")
     build = {key: found.card.build[key] for key in ("backbone", "backbone_options")}
-    model: ModelConfig = config.model.model_copy(update={**build, "weights": str(found.weights)})
-    return config.model_copy(update={"model": model})
+    return model.model_copy(update={**build, "weights": str(found.weights)})
 
 
 def save_pretrained(

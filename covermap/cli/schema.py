@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,19 +11,33 @@ from covermap.cli import show
 
 
 def schema(
+    what: Annotated[
+        Literal["config", "study", "label_budget", "tune"], typer.Argument(help="A config, or a plan.")
+    ] = "config",
     out: Annotated[str | None, typer.Option("--output", "-o", help="File to write; default: print.")] = None,
     overwrite: show.Overwrite = False,
 ) -> None:
-    """Print the JSON Schema of the config: every key, its type, default and meaning.
+    """Print the JSON Schema of a config or plan: every key, its type, default and meaning.
 
     Example: covermap schema -o covermap.schema.json, then put this on the config's first line:
     # yaml-language-server: $schema=covermap.schema.json
     """
-    from covermap.core.config import RunConfig
-    from covermap.core.output import claim, write_text
+    from pydantic import BaseModel
 
+    from covermap.core.config import RunConfig
+    from covermap.core.label_budget_plan import LabelBudgetPlan
+    from covermap.core.output import claim, write_text
+    from covermap.core.study_plan import StudyPlan
+    from covermap.core.tune_plan import TunePlan
+
+    kinds: dict[str, type[BaseModel]] = {
+        "config": RunConfig,
+        "study": StudyPlan,
+        "label_budget": LabelBudgetPlan,
+        "tune": TunePlan,
+    }
     text = json.dumps(
-        {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunConfig.model_json_schema()}, indent=2
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", **kinds[what].model_json_schema()}, indent=2
     )
     if out is None:
         typer.echo(text)

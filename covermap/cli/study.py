@@ -74,7 +74,6 @@ def _tell(found: Study) -> None:
     summary = found.summary
     if "table" in summary:
         show.table(summary["table"]["rows"], summary["table"]["head"])
-        typer.echo(summary["conclusion"])
     elif "means" in summary:
         own = ("learner", "class", "score", "mean", "sd", "low", "high", "seeds", "values")
         axes = [key for key in summary["means"][0] if key not in own]
@@ -148,7 +147,7 @@ def _tell_plan(found: LabelPlan, budget: int) -> None:
         enough = "more than a million labels" if found.enough is None else f"{found.enough:,} more labels"
         if found.enough is not None and found.enough > found.num_candidates:
             enough += f", more than the {found.num_candidates:,} candidates"
-        typer.echo(f"95 % of what labels without end promise ({name} {found.limit:.2f}) take {enough}")
+        typer.echo(f"labels without end promise {name} {found.limit:.2f}: 95 % of that take {enough}")
         if found.strategy in ("mixed", "uncertainty"):
             typer.echo(
                 "that holds for labels drawn as the pilot was; chips chosen by doubt usually bring somewhat more"

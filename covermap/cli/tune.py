@@ -17,9 +17,9 @@ def tune(
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:
-    """Search for settings by the score of the val part (Optuna: pip install 'covermap[hpo]').
+    """Search for settings by the score of the val part (Optuna: pip install 'covermap\\[hpo]').
 
-    PLAN.yaml: config: covermap.yaml and space: {train.lr: [1e-4, 1e-2, log], model.decoder: [unet, fpn]}. The same
+    PLAN.yaml: config: covermap.yaml and space: {train.lr: \\[1e-4, 1e-2, log], model.decoder: \\[unet, fpn]}. The same
     command goes on where it was stopped; more --trials add to those that are there.
 
     Example: covermap tune plan.yaml search/ --trials 20, then covermap run search/best.yaml

@@ -85,6 +85,7 @@ def override(raw: dict[str, Any], key: str, value: Any, *, where: str) -> None:
 
 def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> ConfigError:
     lines, fixes = [], []
+    keys = f"covermap schema {getattr(kind, 'schema_name', '')}".rstrip() + " lists every key and value"
     for problem in error.errors(include_url=False):
         path = [str(p) for p in problem["loc"]]
         dotted = ".".join(
@@ -106,10 +107,10 @@ def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> Confi
             # What is wrong between the keys of a section: it says which, and what to do.
             said = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{dotted}: {said}" if dotted else said)
-            fixes.append("change one of them; covermap schema lists every key and value")
+            fixes.append(f"change one of them; {keys}")
         else:
             lines.append(f"{dotted} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}")
-    fix = "; ".join(dict.fromkeys(fixes)) or "covermap schema lists every key and value"
+    fix = "; ".join(dict.fromkeys(fixes)) or keys
     return ConfigError(f"{where}: " + "; ".join(dict.fromkeys(lines)), fix=fix)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ from covermap.core.plan_file import Plan, read_plan
 
 class LabelBudgetPlan(Plan):
     """What is embedded, how it is probed, and when more labels are no longer worth it."""
+
+    schema_name: ClassVar[str] = "label_budget"
 
     kind: Literal["label_budget"] = "label_budget"
     hypothesis: str = Field("", description="What is expected, for the experiment log.")

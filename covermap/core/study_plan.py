@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,7 @@ from covermap.core.section import Section
 from covermap.core.train_config import DecisionConfig, ForestConfig, ModelConfig, TrainConfig
 
 FOREST = "forest"
-_WRITE = "write title, config, seeds and axes: see recipes/studies/"
+WRITE = "write title, config, seeds and axes: see recipes/studies/"
 _COLUMNS = (
     "cell",
     "seed",
@@ -53,6 +53,8 @@ class UsableConfig(Section):
 
 class StudyPlan(Plan):
     """What is varied, over which seeds, and what it is compared with."""
+
+    schema_name: ClassVar[str] = "study"
 
     kind: str = Field("grid", description="Which tables and figures are made of the runs.")
     hypothesis: str = Field("", description="What is expected, for the experiment log.")
@@ -127,7 +129,7 @@ def load_plan(path: str | Path | Mapping[str, Any], out: str | Path) -> Loaded:
 
     Relative paths count from the plan's folder. Raises ConfigError for anything unknown, also inside of a level.
     """
-    plan, start, base, where = read_plan(path, StudyPlan, fix=_WRITE)
+    plan, start, base, where = read_plan(path, StudyPlan, fix=WRITE)
     axes = {name: _levels(name, levels, where) for name, levels in plan.axes.items()}
     _require_apart(axes, where)
     cells = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -37,6 +37,8 @@ class Between(Section):
 
 class TunePlan(Plan):
     """What is searched for the best score of the val part; the test part is never looked at."""
+
+    schema_name: ClassVar[str] = "tune"
 
     title: str = "Search for settings"
     space: dict[str, Between | list[Any]] = Field(

@@ -83,6 +83,8 @@ class Embeddings:
             ) from error
         except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
             raise UnreadableError(f"{path} cannot be read as Parquet ({error})", fix="make or copy it again") from error
+        if not table.num_rows:
+            raise DataError(f"{path} holds no chip", fix="make it again: covermap embed CONFIG.yaml OUT.parquet")
         return from_table(table, facts, str(path))
 
     @staticmethod

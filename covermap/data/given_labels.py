@@ -22,11 +22,15 @@ def with_labels(
     """Class indices (N,) of chips, -1 where not known, and the names of classes: the tables' before the embeddings'.
 
     A reference is a code or a name of the legend; without a legend all names of the tables are classes. Raises
-    ConfigError for targets that are numbers, DataError for ids that no chip has, LabelError for unknown classes.
+    ConfigError for targets that are numbers, DataError for ids that no chip has, LabelError for unknown classes,
+    two of one chip, and tables without any.
     """
     if target in ("shares", "values"):
         raise ConfigError(f"--labels tells classes, --target {target} is numbers", fix="--target label, or majority")
-    told = [(str(path), *one) for path in paths for one in _references(Path(path))]
+    tables = {str(path): list(_references(Path(path))) for path in paths}
+    if empty := [path for path, rows in tables.items() if not rows]:
+        raise LabelError(f"{empty[0]} has no reference in any row", fix="fill its column reference, or leave it out")
+    told = [(path, *one) for path, rows in tables.items() for one in rows]
     if found.labels is not None or found.class_pixels is not None:
         kind: Kind = target if target != "auto" else "label" if found.labels is not None else "majority"
         old, names, _, _ = targets_of(found, kind)
@@ -37,11 +41,14 @@ def with_labels(
         known |= {str(code): i for i, code in enumerate(found.legend.codes)}
     at = {name: i for i, name in enumerate(found.ids)}
     targets = np.asarray(old, np.int64).copy()
+    given: dict[str, str] = {}
     for path, name, text in told:
         if name not in at:
             raise DataError(f"{path} labels {name}, which is no chip of {found.source}", fix="give its own plan")
         if text.lower() not in known:
             raise LabelError(f"{path} labels a chip {text!r}, which is no class", fix=f"use one of: {', '.join(names)}")
+        if known[text.lower()] != known[given.setdefault(name, text).lower()]:
+            raise LabelError(f"{path} labels {name} {text!r}, and before {given[name]!r}", fix="decide for one of them")
         targets[at[name]] = known[text.lower()]
     return targets, names
 

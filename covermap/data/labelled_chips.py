@@ -19,6 +19,9 @@ EVERYWHERE = "everywhere"
 TRAIN, TEST, LEFT_OUT = 0, 1, 2
 _LABELLED = 0.5
 """Share of a chip's pixels that has a label, at least."""
+_METRES_A_DEGREE = 111_320
+_SAME_GROUND = 0.05
+"""Share of an area's chips that may lie on those of others, by the edges of scenes."""
 _MOST = 0.5
 """Share of a chip's labelled pixels that the class of a chip has, at least."""
 _BESIDE = 1.5
@@ -70,6 +73,11 @@ class LabelledChips:
         keep &= ~odd
         if not keep.any():
             raise DataError(f"{found.source}: no chip has a target", fix="embed with a config that has labels")
+        if int(keep.sum()) > 1 and (targets[keep] == targets[keep][0]).all():
+            raise DataError(
+                f"{found.source}: all {int(keep.sum()):,} chips have the same target: nothing can be told apart",
+                fix="embed a config whose labels differ from chip to chip, or give another --target",
+            )
         names_of_areas, area = _areas(found, areas)
         given = None
         if areas == "none" and "test" in found.part:
@@ -211,7 +219,33 @@ def _areas(found: Embeddings, areas: Areas) -> tuple[tuple[str, ...], npt.NDArra
             fix="give embeddings of two or more, or leave --areas out",
         )
     at = {name: number for number, name in enumerate(names)}
-    return tuple(names), np.array([at[name] for name in told], np.intp)
+    area = np.array([at[name] for name in told], np.intp)
+    _require_other_ground(found, names, area, areas)
+    return tuple(names), area
+
+
+def _require_other_ground(found: Embeddings, names: Sequence[str], area: npt.NDArray[np.intp], areas: Areas) -> None:
+    """Raise DataError where chips of two areas lie on one another: what is called elsewhere would be here."""
+    facts = found.encoder
+    if found.centre is None or not facts.get("size_px") or not facts.get("gsd_m"):
+        return
+    known = np.flatnonzero(np.isfinite(found.centre).all(1))
+    if not len(known):
+        return
+    lat, lon = found.centre[known].T
+    step = float(facts["size_px"]) * float(facts["gsd_m"]) / _METRES_A_DEGREE
+    squares = np.stack([lat / step, lon * np.cos(np.radians(np.median(lat))) / step], 1).round().astype(np.int64)
+    pairs = np.unique(np.column_stack([squares, area[known]]), axis=0)
+    square, times = np.unique(pairs[:, :2], axis=0, return_inverse=True, return_counts=True)[1:]
+    twice = times[square.reshape(-1)] > 1
+    for number, name in enumerate(names):
+        of = pairs[:, 2] == number
+        if of.any() and (share := float(twice[of].mean())) > _SAME_GROUND:
+            raise DataError(
+                f"{share:.0%} of the chips of {areas} {name} show ground that another {areas} shows as well: "
+                "what is learnt elsewhere would have seen it",
+                fix="give --areas place where places are known, or embeddings of one date or scene of each ground",
+            )
 
 
 def ground_of(found: Embeddings) -> npt.NDArray[np.int64]:

@@ -188,15 +188,37 @@ def make_part(kind: str, name: str | Callable[..., Any], options: Mapping[str, A
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError, ZeroDivisionError) as error:
         unknown = next((option for option in options or {} if f"keyword argument '{option}'" in str(error)), None)
         if unknown:
-            fix = suggest(unknown, _options_of(maker))
-            raise ConfigError(f"{kind} {name} has no option {unknown!r}", fix=fix) from error
+            raise _no_option(kind, name, unknown, maker) from error
         section = "train" if kind == "loss" else "model"
         raise ConfigError(f"{kind} {name}: {error}", fix=f"check {section}.{kind}_options") from error
 
 
+def require_options(kind: str, name: str | Callable[..., Any], options: Mapping[str, Any] | None) -> None:
+    """Raise ConfigError for an option of a part that its signature does not have; nothing is built."""
+    maker = find(kind, name)
+    takes = _arguments(maker)
+    anything = not inspect.isclass(getattr(maker, "kind", maker)) and any(one.kind is one.VAR_KEYWORD for one in takes)
+    for option in options or {}:
+        if not anything and option not in {each.name for each in takes}:
+            raise _no_option(kind, name, option, maker)
+
+
+def _no_option(kind: str, name: object, option: str, maker: Callable[..., Any]) -> ConfigError:
+    place = f"{'train' if kind == 'loss' else 'model'}.{kind}_options"
+    return ConfigError(
+        f"{kind} {name} has no option {option!r} ({place})",
+        fix=f"{suggest(option, _options_of(maker))}; where the options are those of another {kind}, set {place}: {{}}",
+    )
+
+
 def _options_of(maker: Callable[..., Any]) -> set[str]:
-    """Arguments with a default, of a class and of those that it passes the rest on to."""
+    """Arguments with a default, but for those that the name stands for."""
+    named = {each.name for each in _arguments(maker) if each.default is not each.empty}
+    return named - set(getattr(maker, "sizes", ()))
+
+
+def _arguments(maker: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Those of a class and of the classes that it passes the rest on to."""
     kind = getattr(maker, "kind", maker)
     makers = inspect.getmro(kind)[:-1] if inspect.isclass(kind) else [kind]
-    arguments = [argument for each in makers for argument in inspect.signature(each).parameters.values()]
-    return {each.name for each in arguments if each.default is not each.empty} - set(getattr(maker, "sizes", ()))
+    return [argument for each in makers for argument in inspect.signature(each).parameters.values()]

@@ -70,8 +70,12 @@ def whisker_bars(values: Mapping[str, Mean], *, y: str, baseline: Mapping[str, M
         means, sds = (np.array([pair[i] for pair in values.values()], np.float64) for i in (0, 1))
         axes.barh(rows, means, 0.62, color=RIGHT, alpha=0.85)
         axes.errorbar(means, rows, xerr=np.nan_to_num(sds), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
-        for row, (mean, sd) in enumerate(values.values()):
-            axes.annotate(f"{mean:.3f}", (mean + (sd if sd == sd else 0), row), (6, 0), textcoords="offset points",
+        reach = 0.12 * float(np.ptp(axes.get_xlim()))
+        for row, (name, (mean, sd)) in enumerate(values.items()):
+            end = mean + (sd if sd == sd else 0)
+            beside = baseline[name][0] if baseline and name in baseline else end
+            end = beside if 0 < beside - end < reach else end  # the diamond is not written over
+            axes.annotate(f"{mean:.3f}", (end, row), (6, 0), textcoords="offset points",
                           va="center", color=INK)  # fmt: skip
         if baseline:
             known = [(baseline[name][0], row) for row, name in enumerate(values) if name in baseline]

@@ -24,7 +24,8 @@ import numpy as np
 from covermap.core.config import RunConfig
 from covermap.core.errors import ConfigError, CovermapError, DataError, OutputError
 from covermap.core.label_budget_plan import LabelBudget, load_label_budget
-from covermap.core.output import write_text, writing
+from covermap.core.output import at_work, write_text, writing
+from covermap.core.plan_file import KEPT, kept_plan
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import plain
 from covermap.data.embeddings import parquet
@@ -37,7 +38,7 @@ from covermap.report.study_page import Section, write_study_page
 from covermap.verbs.embed import EmbedSettings, embed
 from covermap.verbs.ledger import state_of
 from covermap.verbs.probe import ALL_TARGETS, ELSEWHERE, ProbeSettings, probe
-from covermap.verbs.study import Study
+from covermap.verbs.study import Study, require_network
 from covermap.verbs.study_log import keep_log
 
 BASELINES = ("raw", "constant")
@@ -86,15 +87,28 @@ def label_budget(
     paths = {name: out / "embeddings" / f"{_file(name)}.parquet" for name in loaded.configs}
     if len(set(paths.values())) < len(paths):
         raise ConfigError(f"{loaded.source}: two encoders have one file name", fix="give them other names")
+    for config in loaded.configs.values():
+        require_network(config.model)
     _require_same(loaded, out, overwrite=overwrite)
     before = [name for name, path in paths.items() if path.exists() and not overwrite]
     study = Study(out, [*paths], skipped=before)
     if dry_run:
         return study
-    _begin(loaded, out, overwrite=overwrite)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with at_work(out, alone=True):
+        _begin(loaded, out, overwrite=overwrite)
+        return _work(loaded, study, paths, workers, say, on_progress)
+
+
+def _work(
+    loaded: LabelBudget, study: Study, paths: Mapping[str, Path], workers: int | None, say: Say, on_progress: Tick
+) -> Study:  # fmt: skip
+    """Embed and probe each encoder, and write what that tells."""
+    out, before = study.out, study.skipped
     notes, curves, areas = list[str](), list[Curve](), tuple[str, ...]()
     matrix: dict[str, dict[tuple[str, str], tuple[float, float]]] = {}
-    count, undefined = 0, 0
+    count, undefined, fix = 0, 0, ""
     for number, (name, config) in enumerate(loaded.configs.items()):
         on_progress(number, len(paths))
         try:
@@ -116,12 +130,14 @@ def label_budget(
             notes += [note for note in found.notes if note not in notes]
             curves, areas, matrix[name] = curves + own, found.areas, told
         except CovermapError as error:
-            study.failed[name] = error.message
+            study.failed[name], fix = error.message, error.fix
             say(f"{name} failed: {error.message}")
     on_progress(len(paths), len(paths))
     if not curves:
         why = next(iter(study.failed.values()))
-        raise DataError(f"no encoder of {loaded.source} could be probed: {why}", fix="mend the plan, and run it again")
+        raise DataError(
+            f"no encoder of {loaded.source} could be probed: {why}", fix=fix or "mend the plan, and run it again"
+        )
     if short := loaded.plan.budgets[curves[0].here.shape[2] :]:
         notes.append(f"not every area has chips for budgets of {', '.join(map(str, short))}: they are left out")
     if undefined:
@@ -143,7 +159,7 @@ def _begin(loaded: LabelBudget, out: Path, *, overwrite: bool) -> None:
             # Before the plan is written: what is left of another one is not gone on with when this call is stopped.
             shutil.rmtree(out / folder, ignore_errors=True)
         (out / "embeddings").mkdir(parents=True, exist_ok=True)
-    write_text(out / "plan.json", _fingerprint(loaded))
+    write_text(out / KEPT, _fingerprint(loaded))
 
 
 def _require_fresh(config: RunConfig, path: Path) -> None:
@@ -194,10 +210,10 @@ def _read_by_embed(config: RunConfig) -> dict[str, Any]:
 
 def _require_same(loaded: LabelBudget, out: Path, *, overwrite: bool) -> None:
     """Refuse a folder of another plan; encoders may be added."""
-    path = out / "plan.json"
-    if overwrite or not path.is_file():
+    before = kept_plan(out, "encoders")
+    if overwrite or before is None:
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(_fingerprint(loaded))
+    now = json.loads(_fingerprint(loaded))
     for each in (before, now):
         each["plan"].pop("encoders")
     gone = [name for name, own in before["encoders"].items() if now["encoders"].get(name) != own]
@@ -376,7 +392,7 @@ def _page(
         f"{score} of all targets together by number of labelled chips, mean over areas; bands: one standard deviation "
         f"over {plan.repeats} repeats. Elsewhere: learnt from all chips of all other areas. Break-even: labels here "
         "from which on they are worth more than those elsewhere; recommended: labels after which the score rises by at "
-        f"most {plan.close:g}. Intervals (95 %) over areas and repeats."
+        f"most {plan.close:g} up to the largest budget. Intervals (95 %) over areas and repeats."
     )
     head, rows = summary["table"]["head"], summary["table"]["rows"]
     sections = [

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from covermap.core.config import RunConfig
 from covermap.core.errors import CovermapError, DataError, OutputError
 from covermap.core.output import at_work, write_text, writing
+from covermap.core.plan_file import KEPT, kept_plan
 from covermap.core.pretraining_plan import RANDOM, SCRATCH, Pretraining, finetuned, load_pretraining
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import plain
@@ -63,7 +64,7 @@ def pretraining_study(
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with at_work(out, alone=True):
-        write_text(out / "plan.json", _fingerprint(loaded))
+        write_text(out / KEPT, _fingerprint(loaded))
         for folder in ("pretrained", "embeddings", "probes", "runs", "jobs") if overwrite else ():
             shutil.rmtree(out / folder, ignore_errors=True)
         jobs = {r.name: {"config": r.model_dump(mode="json"), "pretrain": True} for r in loaded.recipes.values()}
@@ -94,10 +95,9 @@ def _fingerprint(loaded: Pretraining) -> str:
 
 def _require_same(loaded: Pretraining, out: Path, *, overwrite: bool) -> None:
     """Refuse a folder of another plan; methods and seeds may be added."""
-    path = out / "plan.json"
-    if overwrite or not path.is_file():
+    before, now = kept_plan(out, "cells"), json.loads(_fingerprint(loaded))
+    if overwrite or before is None:
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(_fingerprint(loaded))
     gone = [name for name, own in before["cells"].items() if now["cells"].get(name) != own]
     if gone or before["plan"] != now["plan"]:
         what = f"method {gone[0]}" if gone else "labels, repeats, target or finetune"

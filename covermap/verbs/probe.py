@@ -159,6 +159,13 @@ def _fitting(settings: ProbeSettings, chips: LabelledChips) -> tuple[ProbeSettin
         notes.append("test chips are those of the embeddings' own split")
     if chips.classes and settings.penalty != "loo":
         raise ConfigError("--penalty goes with numbers, the targets are classes", fix="leave it out")
+    if chips.given is not None:
+        if (settings.share, settings.block, settings.folds) != (ProbeSettings.share, ProbeSettings.block, None):
+            raise ConfigError(
+                "the embeddings have a test part of their own, which is held out: a share, blocks or folds have no "
+                "effect", fix="leave --share, --block and --folds out, or embed with --set split.test=0",
+            )  # fmt: skip
+        notes.append(f"scored on the {int((chips.given == TEST).sum()):,} chips of the split's own test part")
     pools = _pools(chips, _roles(chips, settings, 0), settings)
     least = min(len(of) for of in pools.values())
     most = max(len(of) for of in pools.values())
@@ -174,6 +181,8 @@ def _fitting(settings: ProbeSettings, chips: LabelledChips) -> tuple[ProbeSettin
             f"budgets {', '.join(map(str, budgets))} do not fit the {most:,} chips there are to learn from",
             fix="give numbers of chips from 2 on, such as --budgets 25,50,100",
         )
+    if large := [f"{n:,}" for n in budgets if n > most]:
+        notes.append(f"budgets {', '.join(large)} are left out: there are {most:,} chips to learn from")
     d = chips.values.shape[1]
     worst = [n for n in budgets if near_as_many_samples(n, d)] if "ols" in settings.probes else []
     if worst:

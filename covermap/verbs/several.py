@@ -27,6 +27,10 @@ Seeds = tuple[int, int, int | None]
 """Of training, of the split and of the share that its budget leaves."""
 
 
+_LONGEST = 80
+"""Letters of a name made of settings; longer ones say less than the folder does."""
+
+
 @dataclass
 class Setting:
     """Runs with equal settings by their seeds, and what sets them apart from the others' settings.
@@ -96,7 +100,8 @@ def settings_of(runs: Sequence[Run]) -> list[Setting]:
     for one in found:
         one.differing = {key: one.settings[key] for key in sorted(different & one.settings.keys())}
         said = [f"{key}={value}" for key, value in one.differing.items()]
-        one.name = ", ".join(said) if 0 < len(said) <= 3 else next(iter(one.runs.values())).folder.name
+        short = 0 < len(said) <= 3 and len(", ".join(said)) <= _LONGEST
+        one.name = ", ".join(said) if short else next(iter(one.runs.values())).folder.name
     names = [one.name for one in found]
     for one in found:
         if names.count(one.name) > 1:

@@ -83,15 +83,18 @@ def _number(value: float | None) -> float:
 
 def _differences(rows: Sequence[dict[str, Any]]) -> Section:
     told = [
-        [row["setting"], row["score"], f"{row['mean']:+.3f}", _span(row["low"], row["high"]),
-         _span(row.get("blocks_low"), row.get("blocks_high")), f"{row['p']:.3f}" if row.get("p") == row.get("p")
-         and "p" in row else DASH]
+        [row["setting"], row["score"], _form(row["mean"], "+.3f"), _span(row["low"], row["high"]),
+         _span(row.get("blocks_low"), row.get("blocks_high")), _form(row.get("p"), ".3f")]
         for row in rows
     ]  # fmt: skip
     against = rows[0]["against"] if rows else ""
     text = f"Minus {against}: of equal seeds, and on the same blocks of ground (with the p of a permutation test)."
     head = ["", "score", "difference", "95 % by seeds", "95 % by blocks", "p"]
     return Section("Differences", text, head, told, 2)
+
+
+def _form(value: float | None, form: str) -> str:
+    return format(value, form) if value is not None and value == value else DASH
 
 
 def _span(low: float | None, high: float | None) -> str:

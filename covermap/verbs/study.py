@@ -28,14 +28,17 @@ from covermap.core.config_file import parse_config, read_settings
 from covermap.core.engine import cores, map_unordered, over_ray
 from covermap.core.errors import ConfigError, OutputError, suggest
 from covermap.core.output import at_work, replacing, write_text, writing
+from covermap.core.plan_file import KEPT, kept_plan
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.registry import find
 from covermap.core.run import plain
-from covermap.core.study_plan import Cell, Loaded, load_plan
+from covermap.core.study_plan import WRITE, Cell, Loaded, load_plan
 from covermap.core.task import KINDS as TASKS
+from covermap.core.train_config import ModelConfig
 from covermap.geo.legend_files import csv_text
-from covermap.nn.build import backbone_names
+from covermap.nn.build import backbone_names, require_options
 from covermap.nn.losses.expression import make_loss
+from covermap.pretrained import with_pretrained
 from covermap.report.scored import shown_of
 from covermap.report.study_page import write_study_page
 from covermap.start import starting_weights
@@ -80,9 +83,10 @@ def study(
     anything unknown in the plan before any run, OutputError where `out` holds runs of another plan.
     """
     options: dict[str, Any] = {"engine": engine, "workers": workers, "overwrite": overwrite}
-    kind = (plan if isinstance(plan, Mapping) else read_settings(Path(plan), what="plan")).get("kind", "grid")
+    read = plan if isinstance(plan, Mapping) else read_settings(Path(plan), what="plan", fix=WRITE)
+    kind = read.get("kind", "grid")
     if not isinstance(kind, str) or kind not in (*KINDS, *OTHERS):
-        raise ConfigError(f"there is no kind of study {kind!r}", fix=suggest(str(kind), [*KINDS, *OTHERS]))
+        raise ConfigError(f"there is no kind of study {kind!r}", fix=f"kinds: {', '.join([*KINDS, *OTHERS])}")
     if kind in OTHERS:
         module, _, name = OTHERS[kind].partition(":")
         other = getattr(import_module(module), name)
@@ -131,13 +135,23 @@ def require_parts(loaded: Loaded) -> None:
         if cell.forest or key in seen:
             continue
         seen.add(key)
-        for name in backbone_names(model.backbone):
-            find("backbone", name)
-        find("decoder", model.decoder)
+        require_network(model)
         takes = TASKS[cell.config.task_section.name].takes
         weights = torch.ones(2) if takes in ("classes", "order") else None  # their number is the data's
         make_loss(cell.config.loss, train.loss_options, class_weights=weights)
-        starting_weights(model)
+
+
+def require_network(model: ModelConfig) -> None:
+    """Raise for a backbone, decoder, option or published weights that are not there."""
+    model = with_pretrained(model)
+    names = backbone_names(model.backbone)
+    for name in names:
+        find("backbone", name)
+        options = model.backbone_options if len(names) == 1 else model.backbone_options.get(str(name))
+        require_options("backbone", name, options)
+    find("decoder", model.decoder)
+    require_options("decoder", model.decoder, model.decoder_options)
+    starting_weights(model)
 
 
 def scores_of_plan(loaded: Loaded) -> list[str]:
@@ -158,10 +172,9 @@ def scores_of_plan(loaded: Loaded) -> list[str]:
 
 def _require_same_plan(loaded: Loaded, out: Path, *, overwrite: bool) -> None:
     """Refuse a folder with cells that the plan has no more, or has with other settings; new ones may be added."""
-    path = out / "plan.json"
-    if overwrite or not path.is_file():
+    kept = kept_plan(out, "cells")
+    if overwrite or kept is None:
         return
-    kept = json.loads(path.read_text(encoding="utf-8"))
     before = kept["cells"]
     sizes = [raw["config"]["data"]["gsd_m"] for raw in before.values()]
     ground = _finest_m(kept["plan"]["kind"], sizes)
@@ -196,7 +209,7 @@ def _fingerprint(config: Any) -> dict[str, Any]:
 def _keep_plan(loaded: Loaded, out: Path) -> None:
     kept = {cell.name: {"forest": cell.forest, "config": cell.config.model_dump(mode="json")} for cell in loaded.cells}
     raw = loaded.plan.model_dump(mode="json")
-    write_text(out / "plan.json", json.dumps({"plan": raw, "cells": kept}, indent=1) + "\n")
+    write_text(out / KEPT, json.dumps({"plan": raw, "cells": kept}, indent=1) + "\n")
 
 
 def work(
@@ -365,6 +378,8 @@ def _notes(table: Table) -> list[str]:
         found.append(f"{pairs} differences: about one in twenty intervals misses 0 by chance alone.")
     if table.loaded.plan.resample:
         found.append("Each seed draws its own share of the labels; val and test are the same in all runs.")
+    if MINORITY in table.scores:
+        found.append(f"{MINORITY}: recall of the class with the fewest labelled pixels (chips) of the test part.")
     found.append("Memory is the peak of a run's own process until training ends; times include validation.")
     return found
 

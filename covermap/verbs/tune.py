@@ -16,6 +16,7 @@ import yaml
 
 from covermap.core.errors import ConfigError, MissingExtra, OutputError
 from covermap.core.output import at_work, write_text, writing
+from covermap.core.plan_file import KEPT, kept_plan
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.tune_plan import Between, Search, load_search
 from covermap.geo.legend_files import csv_text
@@ -78,18 +79,18 @@ def _begin(search: Search, out: Path, *, overwrite: bool) -> None:
     """Keep the plan; refuse a folder with another one. overwrite: start again."""
     import shutil
 
-    path = out / "plan.json"
     raw = {"plan": search.plan.model_dump(mode="json"), "base": search.raw}
     text = json.dumps(raw, indent=1, default=str) + "\n"
+    kept = kept_plan(out, "base")
     if overwrite:
         shutil.rmtree(out / "runs", ignore_errors=True)
         for file in out.glob(f"{JOURNAL}*"):
             file.unlink()
-    elif path.is_file() and path.read_text(encoding="utf-8") != text:
+    elif kept is not None and kept != json.loads(text):
         raise OutputError(
             f"{out} holds a search of another plan", fix="give another folder, or --overwrite to start again"
         )
-    write_text(path, text)
+    write_text(out / KEPT, text)
     with writing(out / "jobs"):
         (out / "jobs").mkdir(parents=True, exist_ok=True)
 

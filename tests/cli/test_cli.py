@@ -186,6 +186,8 @@ def test_schema_is_valid_and_accepts_a_config(covermap, tiny):
     jsonschema.validate(tiny, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(tiny | {"modle": 1}, schema)
+    for plan, key in (("study", "axes"), ("label_budget", "encoders"), ("tune", "space")):
+        assert key in json.loads(covermap("schema", plan)[1])["properties"]
 
 
 def test_models_are_listed_and_misspelt_ones_suggested(covermap):

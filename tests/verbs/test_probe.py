@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ def write(path, *, places=3, side=10, d=12, part=None, label=False, encoder="gen
                 pixels = np.rint(256 * share / share.sum()).astype(int)
                 truth = {"label": int(pixels.argmax())} if label else {"class_pixels": pixels.tolist()}
                 if constant:
-                    truth = {"class_pixels": [100, 100, 0]}
+                    first = 200 * int(pixels[0]) // 256
+                    truth = {"class_pixels": [200, 56, 0] if constant == "all" else [first, 200 - first, 56]}
                 box = [16 * col, 16 * row, 16 * col + 16, 16 * row + 16]
                 rows.append({
                     "unique_id": f"{place}_{row}_{col}", "embedding": values.astype(np.float32).tolist(),
@@ -186,9 +188,41 @@ def test_the_split_of_the_config_counts(tmp_path):
 def test_constant_targets_have_no_score_and_are_counted(tmp_path):
     path = write(tmp_path / "e.parquet", constant=True)
     found = probe([path], tmp_path / "out", ProbeSettings(("ridge",), budgets=(20,), repeats=1), workers=1)
-    assert found.num_undefined == found.num_fits > 0
-    assert {row["r2_mean"] for row in found.rows} == {None}
-    assert "classes without a pixel are no targets: bare" in found.notes
+    assert found.num_undefined == found.num_fits // 3 > 0
+    assert {row["r2_mean"] for row in found.rows if row["target"] == "bare"} == {None}
+
+
+def test_chips_that_are_all_alike_or_none_are_refused(tmp_path):
+    path = write(tmp_path / "e.parquet", constant="all")
+    for target in ("shares", "majority"):
+        with pytest.raises(DataError, match="all 300 chips have the same target"):
+            probe([path], tmp_path / "out", ProbeSettings(target=target), workers=1)
+    with pytest.raises(DataError, match="holds no chip"):
+        probe([write(tmp_path / "none.parquet", side=0)], tmp_path / "out", workers=1)
+
+
+def test_what_the_splits_own_test_part_overrules_is_refused_and_said(tmp_path):
+    path = write(tmp_path / "e.parquet", part=lambda col: "test" if col > 6 else "train")
+    with pytest.raises(ConfigError, match="folds have no effect"):
+        probe([path], tmp_path / "out", ProbeSettings(folds=3), workers=1)
+    found = probe([path], tmp_path / "out", ProbeSettings(("ridge",), budgets=(20, 1000), repeats=1), workers=1)
+    assert "scored on the 90 chips of the split's own test part" in found.notes
+    assert "budgets 1,000 are left out: there are 210 chips to learn from" in found.notes
+
+
+def test_scenes_of_one_ground_are_not_elsewhere(tmp_path):
+    found = Embeddings.read(write(tmp_path / "e.parquet", side=5))
+    rows = np.arange(25)
+    ground = np.stack([45 + rows // 5 * 160 / 111_320, 9 + rows % 5 * 160 / 78_700], 1)
+    apart = np.concatenate([ground, ground + 0.5, ground + 1])
+    known = {**found.encoder, "gsd_m": 10.0, "size_px": 16}
+    assert LabelledChips.of(replace(found, centre=apart, encoder=known), areas="scene").areas == tuple(
+        f"scene {i}" for i in range(3)
+    )
+    with pytest.raises(DataError, match="100% of the chips of scene scene 0"):
+        LabelledChips.of(
+            replace(found, centre=np.concatenate([ground, ground, ground + 1]), encoder=known), areas="scene"
+        )
 
 
 def test_least_squares_warns_where_samples_are_as_many_as_features(tmp_path):

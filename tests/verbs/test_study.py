@@ -14,11 +14,13 @@ import yaml
 from covermap.core.errors import ConfigError, OutputError
 from covermap.core.run import Run
 from covermap.core.study_plan import load_plan
+from covermap.core.tune_plan import load_search
 from covermap.data.split import Split
 from covermap.metrics.intervals import over_seeds
 from covermap.verbs import study as module
 from covermap.verbs import study_cell
 from covermap.verbs.study import study
+from covermap.verbs.tune import _begin
 
 
 @pytest.fixture
@@ -152,6 +154,8 @@ def test_everything_unknown_is_refused_before_the_first_run(plan, tmp_path, here
         ({"titel": "x"}, "title"),
         ({"axes": {"m": {"a": {"model.bakbone": "unet"}}}}, "backbone"),
         ({"axes": {"m": {"a": {"model.backbone": "unett"}}}}, "unet"),
+        ({"axes": {"m": {"a": {"model.backbone_options": {"wdths": [8]}}}}}, "did you mean 'widths'"),
+        ({"axes": {"m": {"a": {"model.decoder_options": {"depth": 2}}}}}, "has no option 'depth'"),
         ({"axes": {"m": {"a": {"train.loss": "fokal"}}}}, "focal"),
         ({"axes": {"m": {"a": "forrest"}}}, "forest"),
         ({"axes": {"m": {"a": {"train.lr": 1}}, "n": {"b": {"train.lr": 2}}}}, "train.lr"),
@@ -176,6 +180,25 @@ def test_everything_unknown_is_refused_before_the_first_run(plan, tmp_path, here
             study(plan | {"resample": "resample" in words, "against": {}} | change, tmp_path / "out")
     assert not here
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_other_work_is_refused_and_nothing_is_taken_away(plan, tmp_path, here):
+    kept = tmp_path / "project/runs/mine/model.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("precious")
+    search = {"config": plan["config"], "space": {"train.lr": [1e-3, 1e-2]}}
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="runs of something else"):
+            study(plan, tmp_path / "project", overwrite=overwrite)
+        with pytest.raises(OutputError, match="runs of something else"):
+            _begin(load_search(search), tmp_path / "project", overwrite=overwrite)
+    assert kept.read_text() == "precious"
+    (tmp_path / "search").mkdir()
+    for text, message in (('{"plan": {}, "base": {}}', "of another kind"), ('{"cells"', "is damaged")):
+        (tmp_path / "search/plan.json").write_text(text)
+        with pytest.raises(OutputError, match=message):
+            study(plan, tmp_path / "search")
+    assert not here
 
 
 def test_a_dry_run_names_the_cells_and_writes_nothing(plan, tmp_path, covermap):
