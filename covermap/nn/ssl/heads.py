@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from covermap.nn.losses.base import precise
+
 Norm = Literal["batch", "layer", "none"]
 _NORMS: dict[Norm, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": lambda _: nn.Identity(),
@@ -44,8 +46,10 @@ class Prototypes(nn.Module):
         self.direction = nn.Parameter(nn.init.trunc_normal_(torch.empty(prototypes, width), std=0.02))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D) -> (B, K)."""
-        return functional.linear(functional.normalize(x, dim=-1), functional.normalize(self.direction, dim=-1))
+        """(B, D) -> (B, K) in float32 at least: a temperature will multiply the errors of cosines by 25."""
+        with torch.autocast(x.device.type, enabled=False):
+            x, to = precise(x), precise(self.direction)
+            return functional.linear(functional.normalize(x, dim=-1), functional.normalize(to, dim=-1))
 
 
 def style(x: Tensor, share: Tensor) -> Tensor:
