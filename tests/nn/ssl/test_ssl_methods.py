@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.pretrain_config import ClipConfig, DinoConfig, GlcnetConfig, MaeConfig, SimclrConfig, ViewConfig
 from covermap.core.types import Batch, Features, InputSpec, SensorInput
+from covermap.nn.backbones.plain_vit import PlainViT
 from covermap.nn.build import make_backbone
 from covermap.nn.model import Backbone
 from covermap.nn.ssl.build import build_method
@@ -209,6 +211,43 @@ def test_constant_and_empty_chips_give_finite_numbers(name):
     terms = method(batch, SEEDS)
     terms["loss"].backward()
     assert all(value.isfinite() for value in terms.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+
+
+class ViTMini(PlainViT):
+    width, depth, heads = 32, 2, 2
+
+
+@pytest.mark.parametrize("name", ["simclr", "glcnet", "dino"])
+def test_several_dates_and_maps_and_sides_that_are_no_whole_patches(name):
+    size, sensors = 40, spec("sentinel2", "sentinel1", "dem").sensors
+    two = InputSpec((replace(sensors[0], num_dates=2), *sensors[1:]), 10, size)
+    config = METHODS[name]
+    if name != "dino":
+        config = config.model_copy(update={"elevation": "dem", "elevation_px": 5})
+    inputs = ("sentinel2", "sentinel1")
+    encoder = make_backbone(ViTMini, InputSpec(two.sensors[:2], 10, size), {"layers": [0, 1]})
+    method = build_method(config, ViewConfig(), encoder, two, inputs, size).train()
+    image = {e.sensor: torch.randn(4, e.num_dates, len(e.bands), size, size) for e in two.sensors}
+    batch = Batch(image, torch.ones(4, 2, size, size, dtype=torch.bool), dates=(("2020-01-01", None),) * 4)
+    batch.valid[0, 1] = False
+    terms = method(batch, SEEDS[:4])
+    terms["loss"].backward()
+    assert all(value.isfinite() for value in terms.values())
+    assert encoder.patch_embed.weight.grad.abs().sum() > 0
+    assert method.embed(batch).shape == (4, 32)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_half_precision_gives_nearly_the_same(name):
+    method = method_of(METHODS[name], ("sentinel2", "sentinel1"), backbone=TwoEyed).train()
+    batch = windows("sentinel2", "sentinel1", "dem")
+    whole = deepcopy(method)(batch, SEEDS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = method(batch, SEEDS)
+    half["loss"].backward()
+    assert half["loss"].dtype == torch.float32
+    assert float(half["loss"].detach()) == pytest.approx(float(whole["loss"].detach()), rel=0.02)
     assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
 
 
