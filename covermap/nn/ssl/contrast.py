@@ -20,6 +20,7 @@ from covermap.core.errors import ConfigError, DataError
 from covermap.core.pretrain_config import GlcnetConfig, SimclrConfig, ViewConfig
 from covermap.core.types import Batch, InputSpec
 from covermap.nn.embedding import cells, merged, vectors
+from covermap.nn.losses.base import precise
 from covermap.nn.model import Backbone
 from covermap.nn.ssl.heads import CoarseRegressor, MlpHead, region_average, style
 from covermap.nn.ssl.inputs import require_windows, seen_by
@@ -122,7 +123,7 @@ def coarse(batch: Batch, sensor: str, cells: int) -> tuple[Tensor, Tensor]:
         raise DataError(f"{sensor} has {x.shape[2]} bands, elevation is one", fix="name one band of it")
     known = mask_of(batch.valid, x) & (x != 0).flatten(1).any(1)[:, None, None, None, None]
     share = functional.adaptive_avg_pool2d(known.any(1).float(), (cells, cells))
-    seen = functional.adaptive_avg_pool2d((x.float() * known).sum(1) / known.sum(1).clamp_min(1), (cells, cells))
+    seen = functional.adaptive_avg_pool2d((precise(x) * known).sum(1) / known.sum(1).clamp_min(1), (cells, cells))
     return seen / share.clamp_min(1e-6), share > 0
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from covermap.nn.losses.base import precise
+
 Norm = Literal["batch", "layer", "none"]
 _NORMS: dict[Norm, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": lambda _: nn.Identity(),
@@ -44,12 +46,15 @@ class Prototypes(nn.Module):
         self.direction = nn.Parameter(nn.init.trunc_normal_(torch.empty(prototypes, width), std=0.02))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D) -> (B, K)."""
-        return functional.linear(functional.normalize(x, dim=-1), functional.normalize(self.direction, dim=-1))
+        """(B, D) -> (B, K) in float32 at least: a temperature will multiply the errors of cosines by 25."""
+        with torch.autocast(x.device.type, enabled=False):
+            x, to = precise(x), precise(self.direction)
+            return functional.linear(functional.normalize(x, dim=-1), functional.normalize(to, dim=-1))
 
 
 def style(x: Tensor, share: Tensor) -> Tensor:
     """(B, D, h, w) and the valid share of each cell (B, h, w) -> (B, 2 D): mean and variance over space (GLCNet)."""
+    x = precise(x)
     weight = share[:, None].to(x.dtype) / share.sum((1, 2)).clamp_min(1e-6)[:, None, None, None]
     mean = (x * weight).sum((2, 3), keepdim=True)
     variance = ((x - mean).square() * weight).sum((2, 3))
@@ -59,8 +64,10 @@ def style(x: Tensor, share: Tensor) -> Tensor:
 def region_average(x: Tensor, boxes: Tensor) -> Tensor:
     """(B, C, h, w) and boxes (B, R, 4) as left, top, right, bottom in cells -> (B, R, C), the mean over each box.
 
-    Exact for boxes that cut through cells; 0 for one that is empty or outside.
+    Exact for boxes that cut through cells; 0 for one that is empty or outside. In float32 at least: half precision
+    knows a place in a large map to a pixel or so.
     """
+    x = precise(x)
 
     def inside(low: Tensor, high: Tensor, num: int) -> Tensor:
         cell = torch.arange(num, device=x.device, dtype=x.dtype)
@@ -69,7 +76,9 @@ def region_average(x: Tensor, boxes: Tensor) -> Tensor:
     left, top, right, bottom = boxes.to(x).unbind(-1)
     across, down = inside(left, right, x.shape[-1]), inside(top, bottom, x.shape[-2])
     area = down.sum(-1) * across.sum(-1)
-    return torch.einsum("brh,bchw,brw->brc", down, x, across) / area.clamp_min(1e-6)[..., None]
+    with torch.autocast(x.device.type, enabled=False):
+        total = torch.einsum("brh,bchw,brw->brc", down, x, across)
+    return total / area.clamp_min(1e-6)[..., None]
 
 
 class CoarseRegressor(nn.Module):

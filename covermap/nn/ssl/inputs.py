@@ -19,7 +19,8 @@ def seen_by(encoder: Backbone, batch: Batch, inputs: Sequence[str]) -> Batch:
 
     Raises DataError for an input that is in no window, of any process, and that the encoder cannot do without.
     """
-    missing = [name for name, there in presence(batch, inputs).items() if not bool(gather_flags(there).any())]
+    anywhere = gather_flags(torch.stack(list(presence(batch, inputs).values()), 1)).any(0).tolist()
+    missing = [name for name, there in zip(inputs, anywhere, strict=True) if not there]
     needed = [name for name in missing if name not in encoder.optional]
     if needed or len(missing) == len(inputs):
         raise DataError(

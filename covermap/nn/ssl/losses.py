@@ -66,7 +66,7 @@ def info_nce_pairs(
     names = list(vectors)
     with _full(vectors[names[0]]):
         there = torch.stack([presence[name] for name in names], 1)
-        own = _unit(torch.stack([vectors[name] for name in names], 1), there)
+        own = _unit(torch.stack([precise(vectors[name]) for name in names], 1), there)
         others, held = gather(own), gather_flags(there)
         sharpness = torch.exp(-torch.as_tensor(log_temperature, dtype=own.dtype, device=own.device))
         positive = (torch.arange(len(own), device=own.device) + rank() * len(own))[:, None]

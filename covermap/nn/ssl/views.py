@@ -22,6 +22,7 @@ from covermap.core.errors import ConfigError, DataError
 from covermap.core.pretrain_config import ViewConfig
 from covermap.core.sensors import backscatter_bands
 from covermap.core.types import Batch, InputSpec
+from covermap.nn.losses.base import precise
 from covermap.nn.ssl.heads import region_average
 from covermap.nn.ssl.method import generators
 
@@ -89,11 +90,11 @@ def resample(batch: Batch, affine: Tensor, size_px: int) -> Batch:
     at = torch.arange(size_px, dtype=torch.float64) + 0.5
     y, x = torch.meshgrid(at, at, indexing="ij")
     place = torch.einsum("bij,hwj->bhwi", affine.cpu(), torch.stack([x, y, torch.ones_like(x)], -1))
-    grid = (2 * place / side - 1).float().to(batch.valid.device)
+    grid = (2 * place / side - 1).to(batch.valid.device)
 
     def look(stack: Tensor) -> Tensor:
-        flat = stack.flatten(1, -3).float()
-        seen = functional.grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        flat = precise(stack.flatten(1, -3))
+        seen = functional.grid_sample(flat, grid.to(flat.dtype), padding_mode="border", align_corners=False)
         return seen.view(*stack.shape[:-2], size_px, size_px)
 
     valid = look((~batch.valid).float()) < _TOUCH
@@ -122,6 +123,13 @@ class Views:
                 f"views.speckle has no effect: none of {', '.join(self.entries)} is radar backscatter in dB",
                 fix="name its sensor (sensor: sentinel1, bands vv and vh), or leave speckle out",
             )
+        for sensor, bands in self.radar.items() if config.speckle else ():
+            mean = max(self.entries[sensor][1].mean[i] for i in bands)
+            if mean > 0:  # land reflects less than it gets
+                raise ConfigError(
+                    f"views.speckle: {sensor} has a mean of {mean:.3g}, which is no backscatter in dB",
+                    fix="bring it to dB (10 log10 of the power), or leave speckle out",
+                )
         if config.drop_bands and all(len(entry.bands) == 1 for _, entry in self.entries.values()):
             raise ConfigError("views.drop_bands has no effect on images of one band", fix="leave it out")
 

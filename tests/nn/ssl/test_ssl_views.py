@@ -171,6 +171,9 @@ def test_bands_are_dropped_of_all_dates_and_one_stays():
 def test_settings_without_effect_are_refused():
     with pytest.raises(ConfigError, match="speckle has no effect"):
         Views(ViewConfig(speckle=4), SPEC, ("sentinel2",), SIZE)
+    power = InputSpec((SensorInput("sentinel1", ("vv", "vh"), (0.1, 0.02), (1.0, 1.0)),))
+    with pytest.raises(ConfigError, match=r"mean of 0\.1, which is no backscatter"):
+        Views(ViewConfig(speckle=4), power, ("sentinel1",), SIZE)
     with pytest.raises(ConfigError, match="drop_bands has no effect"):
         Views(ViewConfig(drop_bands=0.5), SPEC, ("dem",), SIZE)
     oblong = Batch({"dem": torch.zeros(1, 1, 1, 8, 16)}, torch.ones(1, 1, 8, 16, dtype=torch.bool))
