@@ -221,6 +221,7 @@ def test_sensors_that_the_backbone_does_not_see_are_predicted():
     encoder = make_backbone("sensor_vit_nano", spec(2, "sentinel2", "sentinel1"), {"patch_px": 8})
     method = MaskedAutoencoder(encoder, spec(2), MaeConfig(**SMALL))
     assert (method.inputs, method.unseen) == (("sentinel2", "sentinel1"), ("dem",))
+    assert method.notes == ("dem: predicted, and not seen by the encoder",)
     batch = random_batch(spec(2), 32, 32)
     found = method(batch, [0, 1])
     assert "mae_dem" in found

@@ -50,7 +50,7 @@ def test_it_takes_file_numbers_of_any_number_of_windows(tmp_path):
     [
         ("resnet18", "upernet"), ("segformer_b0", "segformer"), ("vit_tiny", "unet"), ("galileo_nano", "linear"),
         ("prithvi_eo_v2_tiny_tl", "fcn"), ("terramind_v1_tiny", "unet"), ("presto", "linear"), ("swin_tiny", "fpn"),
-        ("convnext_tiny", "deeplabv3plus"),
+        ("convnext_tiny", "deeplabv3plus"), ("sensor_vit_nano", "unet"),
     ],
 )  # fmt: skip
 def test_families_agree(tmp_path, backbone, decoder):
