@@ -60,6 +60,15 @@ def test_families_agree(tmp_path, backbone, decoder):
     assert "logits agree" in told[0]
 
 
+@pytest.mark.slow
+def test_sensors_with_blocks_of_their_own_agree(tmp_path):
+    parts = (("sentinel2", ("blue", "red")), ("sentinel1", ("vv", "vh")))
+    spec = InputSpec(tuple(SensorInput(name, bands, (0.0,) * 2, (1.0,) * 2) for name, bands in parts), 10, 64)
+    options = {"own_blocks": 1, "class_token": True}
+    folder = write(tmp_path / "model", spec, backbone="sensor_vit_nano", decoder="linear", options=options)
+    assert "logits agree" in export_onnx(folder, tmp_path / "model.onnx")[0]
+
+
 def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
     folder = write(tmp_path / "model", options={"widths": [8, 16]})
 
