@@ -33,6 +33,7 @@ FAMILIES = {
     "vit": (ViTMini, {"patch_px": 8, "class_token": True}),
     "prithvi": ("prithvi_eo_v2_tiny_tl", {"sizes": {**MINI, "patch_px": 8, "num_frames": 2}}),
     "terramind": ("terramind_v1_tiny", {"sizes": MINI}),
+    "clay": ("clay_v1", {"sizes": MINI}),
     "galileo": ("galileo_nano", {"sizes": MINI, "patch_px": 8}),
     "sensor_vit": ("sensor_vit_nano", {"patch_px": 8, "own_blocks": 1, "class_token": True}),
 }

@@ -130,6 +130,37 @@ def test_one_batch_is_learnt(family):
     assert losses[-1] < 0.5 * losses[0]
 
 
+def one_wave(whole, size, seed):
+    """Windows of one wave that all sensors show, so that little of it tells the rest."""
+    rng, batch = np.random.default_rng(seed), random_batch(whole, 32, 32, size=size, seed=seed)
+    row, col = np.mgrid[:32, :32] / 32 * 2 * np.pi
+    for b in range(size):
+        down, right = rng.uniform(-0.7, 0.7, 2)
+        wave = torch.from_numpy(1.5 * np.sin(down * row + right * col + rng.uniform(0, 2 * np.pi))).float()
+        for x in batch.image.values():
+            x[b] = wave * (1 - 2 * (torch.arange(x.shape[2]) % 2))[:, None, None]
+    return batch
+
+
+@pytest.mark.slow
+def test_windows_never_seen_are_predicted_better_than_by_their_mean():
+    whole = spec(1, "sentinel2", "sentinel1")
+    method = build("sensor_vit", whole, decoder_width=64, norm_pix=False)
+    optimiser = torch.optim.AdamW(method.parameters(), lr=1e-3, weight_decay=0.01)
+    for step in range(200):
+        loss = method(one_wave(whole, 16, step), range(16 * step, 16 * step + 16))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
+        optimiser.step()
+    fresh = one_wave(whole, 64, 10_000)
+    with torch.no_grad():
+        found = float(method.eval()(fresh, range(64))["loss"])
+    by_mean = float(torch.stack([x.var((1, 3, 4)).mean() for x in fresh.image.values()]).mean())
+    print(f"unseen windows: {found:.3f}, by the mean of each band {by_mean:.3f}")
+    assert found < 0.7 * by_mean
+
+
 def test_the_encoder_sees_a_quarter(monkeypatch):
     method = build()
     seen = []
@@ -221,6 +252,7 @@ def test_sensors_that_the_backbone_does_not_see_are_predicted():
     encoder = make_backbone("sensor_vit_nano", spec(2, "sentinel2", "sentinel1"), {"patch_px": 8})
     method = MaskedAutoencoder(encoder, spec(2), MaeConfig(**SMALL))
     assert (method.inputs, method.unseen) == (("sentinel2", "sentinel1"), ("dem",))
+    assert method.notes == ("dem: predicted, and not seen by the encoder",)
     batch = random_batch(spec(2), 32, 32)
     found = method(batch, [0, 1])
     assert "mae_dem" in found

@@ -72,6 +72,22 @@ def test_the_number_hidden_is_exact(share):
             np.testing.assert_array_equal(np.isin(units, hidden), mine == TARGET)
 
 
+@given(st.sampled_from(STRATEGIES), st.floats(0.01, 0.99), st.floats(0.01, 1), st.integers(0, 1000), st.floats(0, 1))
+def test_what_is_only_predicted_is_never_seen(strategy, share, predicted, seed, holes):
+    where = layout(3, 2, static=1)
+    there = np.random.default_rng(seed).random((2, len(where.group))) >= holes
+    only = where.group >= 2
+    for mine, known in zip(
+        draw(Masker(strategy, share, decode_only=(2, 3), predicted=predicted), there, where, seed), there, strict=True
+    ):
+        np.testing.assert_array_equal(mine == MISSING, ~known)
+        free = known & ~only
+        assert (mine[only & known] == TARGET).all() == (free.any() or not (only & known).any())
+        assert (mine == VISIBLE).any() == bool(free.any()) or not free.any()
+        hidden = np.isin(mine, (TARGET, TEACHER_ONLY)) & free
+        assert (mine[free] == TARGET).sum() == (max(1, int(predicted * hidden.sum())) if hidden.any() else 0)
+
+
 def test_a_block_hangs_together_and_its_inverse_leaves_one():
     where = layout(1, 1, 12, 12)
     there = np.ones((40, 144), bool)

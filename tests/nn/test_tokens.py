@@ -39,6 +39,7 @@ FAMILIES = {
     "prithvi": ("prithvi_eo_v2_tiny_tl", {"sizes": {**MINI, "patch_px": 8, "num_frames": 2}, "extra_bands": "drop"}),
     "terramind": ("terramind_v1_tiny", {"sizes": MINI, "extra_bands": "drop"}),
     "galileo": ("galileo_nano", {"sizes": MINI}),
+    "clay": ("clay_v1", {"sizes": MINI}),
     "sensor_vit": ("sensor_vit_nano", {"patch_px": 8}),
     "own_blocks": ("sensor_vit_nano", {"patch_px": 8, "own_blocks": 2, "class_token": True}),
     "towers": ("sensor_vit_nano", {"patch_px": 8, "own_blocks": 4}),
@@ -49,8 +50,11 @@ def build(family, dates=2):
     """The backbone and a batch as it takes them."""
     name, options = FAMILIES[family]
     torch.manual_seed(0)
-    backbone = make_backbone(name, spec(dates), options).eval()
-    batch = random_batch(spec(dates), 32, 48)
+    whole = spec(dates)
+    if family == "clay":  # elevation has no wavelength
+        whole = replace(whole, sensors=whole.sensors[:2])
+    backbone = make_backbone(name, whole, options).eval()
+    batch = random_batch(whole, 32, 48)
     return backbone, fold_dates(batch) if backbone.dates == "one" else batch
 
 
@@ -191,6 +195,6 @@ def test_towers_share_no_block():
 def test_backbones_without_tokens_are_refused_by_name():
     with pytest.raises(ConfigError, match="UNetEncoder gives none") as caught:
         require_tokens(make_backbone("unet", spec()), "method: mae")
-    for name in ("vit_tiny", "sensor_vit_nano", "prithvi_eo_v2_300", "terramind_v1_base", "galileo_nano"):
+    for name in ("vit_tiny", "sensor_vit_nano", "prithvi_eo_v2_300", "terramind_v1_base", "galileo_nano", "clay_v1"):
         assert name in caught.value.fix
     assert "unet" not in caught.value.fix

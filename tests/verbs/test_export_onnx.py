@@ -50,7 +50,7 @@ def test_it_takes_file_numbers_of_any_number_of_windows(tmp_path):
     [
         ("resnet18", "upernet"), ("segformer_b0", "segformer"), ("vit_tiny", "unet"), ("galileo_nano", "linear"),
         ("prithvi_eo_v2_tiny_tl", "fcn"), ("terramind_v1_tiny", "unet"), ("presto", "linear"), ("swin_tiny", "fpn"),
-        ("convnext_tiny", "deeplabv3plus"),
+        ("convnext_tiny", "deeplabv3plus"), ("sensor_vit_nano", "unet"),
     ],
 )  # fmt: skip
 def test_families_agree(tmp_path, backbone, decoder):
@@ -58,6 +58,15 @@ def test_families_agree(tmp_path, backbone, decoder):
     small = InputSpec(spec.sensors, spec.gsd_m, 32 if backbone == "presto" else 64)
     told = export_onnx(write(tmp_path / "model", small, backbone=backbone, decoder=decoder), tmp_path / "model.onnx")
     assert "logits agree" in told[0]
+
+
+@pytest.mark.slow
+def test_sensors_with_blocks_of_their_own_agree(tmp_path):
+    parts = (("sentinel2", ("blue", "red")), ("sentinel1", ("vv", "vh")))
+    spec = InputSpec(tuple(SensorInput(name, bands, (0.0,) * 2, (1.0,) * 2) for name, bands in parts), 10, 64)
+    options = {"own_blocks": 1, "class_token": True}
+    folder = write(tmp_path / "model", spec, backbone="sensor_vit_nano", decoder="linear", options=options)
+    assert "logits agree" in export_onnx(folder, tmp_path / "model.onnx")[0]
 
 
 def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):

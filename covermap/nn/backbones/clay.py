@@ -17,10 +17,11 @@ from covermap.core.errors import BandError
 from covermap.core.registry import register
 from covermap.core.sensors import SENSORS
 from covermap.core.types import Batch, Features, InputSpec
-from covermap.nn.backbones.vit import BlockShape, PatchBackbone, Trunk, embed_patches, token_map
+from covermap.nn.backbones.vit import BlockShape, TokenBackbone, Trunk, embed_patches, token_map
 from covermap.nn.coordinates import locations, week_codes
 from covermap.nn.model import stack_by_date
 from covermap.nn.published import Channel, Modality, Published, Variant, match, statistics, unit_notes
+from covermap.nn.tokens import Group, Tokens, lay_out, patches_there
 from covermap.nn.weights import Layout, Report, load
 
 LAYOUT = Layout(
@@ -53,14 +54,17 @@ class ClayEncoder(nn.Module):
 
     def forward(self, x: Tensor, waves: Tensor, layers: Sequence[int], *, gsd_m: float, meta: Tensor) -> list[Tensor]:
         """meta (B, 8): sine and cosine of week, hour, latitude, longitude; zeros where they are not known."""
+        found: list[Tensor] = self.trunk(self.embed(x, waves, gsd_m=gsd_m, meta=meta), layers)
+        return found
+
+    def embed(self, x: Tensor, waves: Tensor, *, gsd_m: float, meta: Tensor) -> Tensor:
+        """(B, 1 + h w, D) before the first block, the class token first."""
         tokens = self.patch_embedding(x, waves)
         height, width = (side // self.patch_embedding.patch_px for side in x.shape[-2:])
         table = position_table(height, width, tokens.shape[-1] - META_WIDTH, gsd_m).to(tokens)
         place = table.expand(len(x), -1, -1)
         tokens = tokens + torch.cat([place, meta[:, None].expand(-1, height * width, -1)], 2)
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1)
-        found: list[Tensor] = self.trunk(tokens, layers)
-        return found
+        return torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1)
 
 
 class WaveEmbedding(nn.Module):
@@ -117,10 +121,11 @@ def position_table(rows: int, cols: int, width: int, gsd_m: float) -> Tensor:
     return torch.cat([col.sin(), col.cos(), row.sin(), row.cos()], 1)
 
 
-class ClayBackbone(PatchBackbone):
+class ClayBackbone(TokenBackbone):
     """One date at a time; any bands whose wavelength is known. Date, hour and place are passed where they are known."""
 
     dates = "one"
+    has_class_token = True
 
     def __init__(
         self,
@@ -147,18 +152,29 @@ class ClayBackbone(PatchBackbone):
         self.gsd_m = spec.gsd_m or published.gsd_m
         self.encoder = ClayEncoder(width=width, depth=depth, heads=heads, patch_px=PATCH_PX)
         self.announce(layers, depth=depth, width=width, patch_px=PATCH_PX)
+        sensors = tuple(entry.sensor for entry in spec.sensors)
+        self.token_groups = (Group("+".join(sensors), tuple((c.sensor, c.position) for c in self.bands), sensors),)
 
     waves: Tensor
 
     def forward(self, batch: Batch) -> Features:
         """-> maps (B, D, H / 8, W / 8), one for each layer."""
+        grid = (batch.valid.shape[-2] // PATCH_PX, batch.valid.shape[-1] // PATCH_PX)
+        found = self.encoder.trunk(self._embed(batch), self.layers)
+        return Features(tuple(token_map(t, grid, skip=1) for t in found), self.strides)
+
+    def tokenise(self, batch: Batch) -> Tokens:
+        grid = (batch.valid.shape[-2] // PATCH_PX, batch.valid.shape[-1] // PATCH_PX)
+        tokens, there = self._embed(batch), patches_there(batch, self.token_groups[0].sensors, PATCH_PX, 1)
+        return lay_out([(0, tokens[:, 1:])], [there], grid, extra=tokens[:, :1])
+
+    def _embed(self, batch: Batch) -> Tensor:
+        """All tokens (B, 1 + h w, D), the class token first."""
         x = stack_by_date(batch, self.bands)[:, 0]
-        grid = (x.shape[-2] // PATCH_PX, x.shape[-1] // PATCH_PX)
         place = torch.deg2rad(locations(batch))
         place = torch.stack([place[:, 0].sin(), place[:, 0].cos(), place[:, 1].sin(), place[:, 1].cos()], 1)
         meta = torch.cat([week_codes(batch), place.nan_to_num()], 1).to(x)
-        tokens = self.encoder(x, self.waves, self.layers, gsd_m=self.gsd_m, meta=meta)
-        return Features(tuple(token_map(t, grid, skip=1) for t in tokens), self.strides)
+        return self.encoder.embed(x, self.waves, gsd_m=self.gsd_m, meta=meta)
 
     def load(self, path: str | Path) -> Report:
         """Published weights; they make the kernels of any bands."""

@@ -78,7 +78,8 @@ class MaskedAutoencoder(Method):
             backbone.token_width, self.groups, self.targets, patch_px=self.patch_px,
             width=config.decoder_width, depth=config.decoder_depth, heads=config.decoder_heads,
         )  # fmt: skip
-        self.notes: tuple[str, ...] = getattr(self.decoder, "notes", ())
+        said = f"{', '.join(self.unseen)}: predicted, and not seen by the encoder"
+        self.notes: tuple[str, ...] = (*((said,) if self.unseen else ()), *getattr(self.decoder, "notes", ()))
 
     def _require_units(self, spec: InputSpec) -> None:
         """Raise ConfigError for strategies that hide whole dates or sensors of which there is one."""
