@@ -1,0 +1,101 @@
+"""Studies of pre-training: methods beside raw statistics and random weights, with few to many labels."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+
+import pytest
+
+from covermap.core.errors import ConfigError, OutputError
+from covermap.core.pretraining_plan import load_pretraining
+from covermap.verbs.pretraining_study import FINETUNED, PROBE, RAW, conclusion, together
+from covermap.verbs.study import study
+
+pytest.importorskip("pyarrow", reason="extra [parquet]")
+
+
+@pytest.fixture
+def plan(tiny):
+    """Two methods, one seed, on the scene of `tiny`."""
+    return {
+        "title": "What does it bring?", "kind": "pretraining", "seeds": 1, "labels": [6, 12], "repeats": 2,
+        "methods": {
+            "mae": {"method": {"name": "mae", "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}},
+            "simclr": {"method": "simclr", "method.temperature": 0.5},
+        },
+        "config": {
+            "data": tiny["data"], "split": {"block_px": 16, "buffer_px": 0, "val": 0.1, "test": 0.3},
+            "model": {"backbone": "sensor_vit_nano", "backbone_options": {"patch_px": 8}},
+            "train": {"steps": 2, "batch_size": 4, "size_px": 16, "device": "cpu", "watch_every": 2},
+        },
+    }  # fmt: skip
+
+
+def rows_of(out):
+    with open(out / "rows.csv", encoding="utf-8") as file:
+        return [(row["learner"], row["way"], int(row["labels"])) for row in csv.DictReader(file)]
+
+
+def test_methods_stand_beside_raw_statistics_and_random_weights(plan, tmp_path):
+    found = study(plan, tmp_path / "out")
+    assert found.failed == {}
+    assert set(rows_of(found.out)) == {
+        (who, PROBE, n) for who in (RAW, "random", "mae", "simclr") for n in (6, 12)
+    }  # fmt: skip
+    told = json.loads((found.out / "study.json").read_text())
+    assert "against random weights: mae" in told["conclusion"]
+    page = (found.out / "report.html").read_text()
+    assert "Fewer than three seeds" in page
+    again = study(plan, tmp_path / "out")
+    assert sorted(again.skipped) == ["mae-s0", "simclr-s0"]
+    more = copy.deepcopy(plan)
+    more["methods"]["clip"] = {"method": "clip"}
+    third = study(more, tmp_path / "out")
+    assert list(third.failed) == ["clip-s0"]  # one sensor alone: recorded, and the others go on
+    assert ("mae", PROBE, 6) in rows_of(found.out)
+    plan["labels"] = [6, 10]
+    with pytest.raises(OutputError, match="begun with another plan"):
+        study(plan, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_backbones_are_fine_tuned_beside_one_from_scratch(plan, tmp_path):
+    plan["methods"].pop("simclr")
+    plan["finetune"] = {"train.epochs": 1, "train.steps_per_epoch": 2, "train.batch_size": 4, "baseline": False}
+    found = study(plan, tmp_path / "out")
+    assert found.failed == {}
+    assert {row for row in rows_of(found.out) if row[1] == FINETUNED} == {
+        (who, FINETUNED, n) for who in ("scratch", "mae") for n in (6, 12)
+    }
+
+
+def test_plans_are_checked_before_anything_is_learnt(plan, tmp_path):
+    for changes, says in (
+        ({"labels": [12, 6]}, "do not rise"),
+        ({"methods": {"random": {}}}, "cannot be called random"),
+        ({"methods": {"mae": {"method.masc": 0.5}}}, "masc"),
+        ({"metods": {}}, "unknown key metods"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            load_pretraining({**plan, **changes}, tmp_path)
+
+
+def test_r2_of_all_targets_counts_errors_of_constant_ones():
+    rows = [
+        {"num_pairs": 10, "rmse": 1.0, "r2": 0.5},
+        {"num_pairs": 10, "rmse": 2.0, "r2": 0.0},
+        {"num_pairs": 10, "rmse": 0.5, "r2": None},
+    ]
+    assert together(rows) == pytest.approx(1 - (10 + 40 + 2.5) / (20 + 40))
+
+
+def test_conclusions_are_paired_by_seed():
+    values = {
+        (RAW, PROBE): {20: {0: 0.5}}, ("random", PROBE): {20: {0: 0.1, 1: 0.3, 2: 0.2}},
+        ("mae", PROBE): {20: {2: 0.3, 0: 0.2, 1: 0.4}},
+    }  # fmt: skip
+    said = conclusion(values, [20])
+    assert "against random weights: mae +0.100, +0.100 to +0.100" in said
+    assert "raw statistics: mae -0.300, no interval" in said
