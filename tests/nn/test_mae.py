@@ -61,6 +61,16 @@ def build(family="sensor_vit", whole=None, **settings):
     return MaskedAutoencoder(encoder, whole, MaeConfig(**{**SMALL, **settings}))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_precision_learns_the_same(family):
+    method, batch = build(family, spec(2)), random_batch(spec(2), 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = method(batch, [0, 1])["loss"]
+    half.backward()
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, method(batch, [0, 1])["loss"], atol=0.05, rtol=0.05)
+
+
 def smooth(whole, size=4, px=32, seed=0):
     """Windows of a few waves: what is hidden follows from what is seen."""
     rng = np.random.default_rng(seed)

@@ -58,8 +58,12 @@ class PixelDecoder(nn.Module):
         self.mask_token = new_token(width)
         self.group_code = nn.Parameter(nn.init.trunc_normal_(torch.empty(len(groups), width), std=0.02))
         self.trunk = Trunk(BlockShape(width, heads, 4 * width, eps=eps), depth)
-        self.heads = nn.ModuleDict({t.key: nn.Linear(width, patch_px**2 * len(t.positions)) for t in targets})
         self.apply(_initialise)
+        self.heads = nn.ModuleDict({t.key: nn.Linear(width, patch_px**2 * len(t.positions)) for t in targets})
+        for head in self.heads.values():  # at first the mean is predicted, about
+            assert isinstance(head, nn.Linear)
+            nn.init.trunc_normal_(head.weight, std=0.02)
+            nn.init.zeros_(head.bias)
 
     def forward(
         self, seen: Tensor, extra: Tensor, at: Tensor, real: Tensor, tokens: Tokens, needed: Tensor, batch: Batch
