@@ -126,7 +126,7 @@ def _encoders(loaded: Pretraining, found: Study) -> dict[tuple[str, int], RunCon
 
 def _probes(loaded: Pretraining, found: Study, workers: int | None, say: Say) -> tuple[list[Row], int, list[str]]:
     """Rows of all probes, the number of train chips, and notes."""
-    plan, rows, notes, count = loaded.plan, list[Row](), list[str](), 0
+    plan, rows, notes = loaded.plan, list[Row](), list[str]()
     asked = ProbeSettings(("raw", "ridge"), plan.target, "none", tuple(plan.labels), plan.repeats)
     for folder in ("embeddings", "probes"):
         with writing(found.out / folder):
@@ -142,8 +142,8 @@ def _probes(loaded: Pretraining, found: Study, workers: int | None, say: Say) ->
                 notes += [note for note in made.notes if note not in notes]
             probed = probe([path], found.out / "probes" / cell, asked, workers=workers)
             mine = _rows(probed.out / "scores.parquet", name, seed)
-            rows += [row for row in mine if row.learner != RAW or name == RANDOM]
-            count = max(count, *(row.labels for row in mine))
+            asked_for = [row for row in mine if row.labels in plan.labels]  # probes also take all there are
+            rows += [row for row in asked_for if row.learner != RAW or name == RANDOM]
             notes += [note for note in probed.notes if note not in notes]
         except CovermapError as error:
             found.failed[f"probe of {cell}"] = error.message

@@ -23,14 +23,16 @@ from covermap.nn.ssl.views import View, Views
 _GLOBAL = 2
 _WIDTH, _BOTTLENECK = 512, 128
 _FLOOR = 0.1
+_LEAST = 0.02
+"""Nats that an answer tells about its view, at least: below, all views get the same even answer."""
 
 
 class DINO(Method):
     """Terms: kl, of the student to the teacher, and teacher_entropy, of the teacher's answers; their sum is the loss.
 
     prototype_entropy: of the mean of the teacher's answers to one process's windows, how evenly prototypes are used.
-    What it is above teacher_entropy is how much an answer tells about its view, in nats, at most log(2 B): a teacher
-    that tells nothing is followed at a small kl, and nothing is learnt.
+    information: what it is above teacher_entropy, how much an answer tells about its view, nats, at most log(2 B): a
+    teacher that tells nothing is followed at a small kl, and nothing is learnt.
     The encoder that is kept is the student's. Momentum and temperatures follow from the progress alone, and the centre
     is in the state, so that an interrupted training goes on as it was.
     """
@@ -51,7 +53,7 @@ class DINO(Method):
         )
         self.teacher = Teacher(self._student(), buffers=config.buffers)
         self.register_buffer("centre", torch.zeros(config.prototypes))
-        self.temperature = config.teacher_temperature[0]
+        self.temperature, self.progress = config.teacher_temperature[0], 0.0
 
     def _student(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder, "head": self.head}
@@ -61,13 +63,15 @@ class DINO(Method):
         """Of prototype_entropy a tenth of log(prototypes): a teacher that answers all with one prototype has 0.
 
         Not of teacher_entropy: a teacher that is sure of each answer, and gives different ones, is what is wished for.
-        The other collapse, to one even answer, has the highest entropies, log(prototypes), and no floor: so does a
-        teacher at its start. It shows where both entropies are the same.
+        The other collapse, to one even answer, has the highest entropies, and no information; so has a teacher at its
+        start, so that this floor counts in the second half.
         """
-        return {"prototype_entropy": _FLOOR * math.log(self.config.prototypes)}
+        late = {"information": _LEAST} if self.progress > 0.5 else {}
+        return {"prototype_entropy": _FLOOR * math.log(self.config.prototypes), **late}
 
     def before_step(self, progress: float) -> None:
         """The teacher's temperature, which rises for a third of the training."""
+        self.progress = progress
         self.temperature = warmed(progress, *self.config.teacher_temperature, share=1 / 3)
 
     def after_step(self, progress: float) -> None:
@@ -86,7 +90,10 @@ class DINO(Method):
         teacher = self._targets(_answers(self.teacher.parts["encoder"], self.teacher.parts["head"], wholes))
         loss = dino_cross_entropy(student, teacher, self.config.student_temperature)
         each, together = entropy(teacher), entropy(teacher.mean((0, 1)))
-        return {"loss": loss, "kl": loss.detach() - each, "teacher_entropy": each, "prototype_entropy": together}
+        return {
+            "loss": loss, "kl": loss.detach() - each, "teacher_entropy": each, "prototype_entropy": together,
+            "information": together - each,
+        }  # fmt: skip
 
     @torch.no_grad()
     def _targets(self, logits: Tensor) -> Tensor:
