@@ -5,7 +5,7 @@ utm_footprint utm_crs pixel_bbox                       Major TOM's columns
 scene place part raw_statistics                        further ones of ours, always
 class_pixels | label | values                          what the config's labels tell of a chip
 key `covermap` of the file                             {encoder, input, size_px, gsd_m, pool, dimensions, task,
-                                                        legend, names}
+                                                        legend, names, positional_share}
 """
 
 from __future__ import annotations
@@ -88,7 +88,11 @@ class Embeddings:
     @staticmethod
     def read_all(paths: Sequence[str | Path]) -> Embeddings:
         """The chips of several files, one after the other; raises DataError where these are of different encoders."""
-        found = [Embeddings.read(path) for path in paths]
+        return Embeddings.joined([Embeddings.read(path) for path in paths])
+
+    @staticmethod
+    def joined(found: Sequence[Embeddings]) -> Embeddings:
+        """Chips that were read from several files as one; raises DataError where these are of different encoders."""
         for other in found[1:]:
             _require_alike(found[0], other)
         if len(found) < 2:
@@ -96,6 +100,16 @@ class Embeddings:
         joined = {field.name: _joined([getattr(each, field.name) for each in found], field.name, found)
                   for field in fields(Embeddings)}  # fmt: skip
         return Embeddings(**joined)
+
+    def only(self, rows: npt.NDArray[np.intp]) -> Embeddings:
+        """Some of the chips, by number."""
+
+        def chosen(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                return value[rows]
+            return [value[row] for row in rows] if isinstance(value, list) else value
+
+        return Embeddings(**{field.name: chosen(getattr(self, field.name)) for field in fields(Embeddings)})
 
 
 def facts_of(file: Any) -> dict[str, Any]:
