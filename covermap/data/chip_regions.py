@@ -52,9 +52,7 @@ class ChipRegions:
             raise ConfigError(f"--least {least}: so few chips tell nothing of a region", fix="give 3 or more")
         notes = list[str]()
         columns = [None if by in WAYS else _column(path, by) for path in paths]
-        files = [Embeddings.read(path) for path in paths]
-        Embeddings.joined(files)  # one encoder, before anything is told of the chips
-        files, kept = _once(files, notes)
+        files, kept = _once([Embeddings.read(path) for path in paths], notes)
         files = _own_scenes(files, notes)
         chips = Embeddings.joined(files)
         if by == "auto":
@@ -174,7 +172,7 @@ def _require_some(chips: Embeddings, by: str, names: Sequence[str], counts: Coun
         there = f"only {names[0]}" if names else f"none of {len(counts):,}" if counts else "none"
         raise DataError(
             f"{chips.source}: two regions with at least {least} chips are needed, by {by} there is {there}",
-            fix="give embeddings of more regions, another --by (scene, place, part, class or a column), or --least",
+            fix="give embeddings of more regions, another --by (part, class, a column such as grid_cell), or --least",
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from covermap.core.errors import DataError
+from covermap.metrics import group_distances as all_pairs
 from covermap.metrics.distances import (
     Scale,
     frechet,
@@ -119,3 +121,35 @@ def test_neighbours_are_mixed_or_own():
         hits += sum((j < 30) == (i < 30) for j in order[1:11])
     assert own_neighbours(*blocks(values, group)) == pytest.approx(hits / 600 / (29 / 59))
     assert np.isfinite(own_neighbours(*blocks(*groups(5, 9))))
+
+
+def test_all_pairs_are_in_one_unit_and_what_is_drawn_follows_from_the_seed(monkeypatch):
+    values, group = groups(60, 40, 30, apart=1.0, d=5)
+    found = all_pairs.group_distances(values, group)
+    scaled = Scale.of(values, group).apply(values)
+    means = [scaled[group == g].mean(0) for g in range(3)]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert found.matrices["centroid"][a, b] == pytest.approx(np.linalg.norm(means[a] - means[b]), rel=1e-9)
+        width, (x, y) = found.bandwidth, (scaled[group == g] for g in (a, b))
+        assert found.matrices["mmd"][a, b] == pytest.approx(kernel_loops(x, y, width), rel=1e-8)
+        assert found.matrices["frechet"][a, b] >= found.matrices["centroid"][a, b] - 1e-9
+        assert found.matrices["knn"][b, a] == found.matrices["knn"][a, b]
+    assert np.isnan(np.diag(found.matrices["knn"])).all()
+    assert (found.components, found.each, len(found.sample)) == (5, 500, 130)
+    monkeypatch.setattr(all_pairs, "_ALL", 60)
+    monkeypatch.setattr(all_pairs, "_WIDTH", 30)
+    few, again, other = (all_pairs.group_distances(values, group, seed=seed) for seed in (1, 1, 2))
+    assert np.bincount(group[few.sample]).tolist() == [20, 20, 20]
+    np.testing.assert_array_equal(few.matrices["mmd"], again.matrices["mmd"])
+    assert few.matrices["mmd"][0, 1] != other.matrices["mmd"][0, 1]
+    np.testing.assert_array_equal(few.matrices["frechet"], found.matrices["frechet"])  # of all chips
+
+
+def test_what_does_not_vary_has_no_distance():
+    group = np.repeat([0, 1], 10)
+    with pytest.raises(DataError, match="constant"):
+        all_pairs.group_distances(np.ones((20, 3)) + group[:, None], group)
+    mostly = np.zeros((20, 2))
+    mostly[0] = mostly[19] = 1
+    with pytest.raises(DataError, match="most chips have the same embedding"):
+        all_pairs.group_distances(mostly, group)

@@ -192,6 +192,8 @@ def test_small_regions_and_broken_chips_are_left_out_and_counted(tmp_path):
     again = ChipRegions.read([*paths, tmp_path / "copy.parquet"], by="place")
     assert again.sizes.tolist() == [24, 25, 25]
     assert any("75 chips stand in the files twice" in note for note in again.notes)
+    years = ChipRegions.read([*paths, tmp_path / "copy.parquet"], by="year")
+    assert dict(zip(years.names, years.sizes.tolist(), strict=True)) == {"2000": 49, "2001": 34}
 
 
 def test_scenes_of_one_name_in_two_files_are_two(tmp_path):
