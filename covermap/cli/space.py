@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Files = Annotated[
     list[str],
-    typer.Argument(help="Embeddings of one encoder, then the folder OUT.", metavar="EMBEDDINGS.parquet... OUT"),
+    typer.Argument(help="Embeddings of one encoder, then the folder OUT.", metavar="EMBEDDINGS.parquet OUT"),
 ]
 By = Annotated[
     str,
