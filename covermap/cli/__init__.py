@@ -44,6 +44,7 @@ from covermap.cli import (
     sieve,
     similar,
     smooth,
+    space,
     study,
     train,
     tune,
@@ -102,6 +103,7 @@ app.command()(compare.compare)
 app.command()(change.change)
 app.command(name="change-study")(change_study.change_study)
 app.command()(probe.probe)
+app.command()(space.space)
 app.command()(report.report)
 app.add_typer(study.app, name="study")
 app.add_typer(legend.app, name="legend")

@@ -5,7 +5,7 @@ utm_footprint utm_crs pixel_bbox                       Major TOM's columns
 scene place part raw_statistics                        further ones of ours, always
 class_pixels | label | values                          what the config's labels tell of a chip
 key `covermap` of the file                             {encoder, input, size_px, gsd_m, pool, dimensions, task,
-                                                        legend, names}
+                                                        legend, names, positional_share}
 """
 
 from __future__ import annotations
@@ -89,12 +89,16 @@ class Embeddings:
 
     @staticmethod
     def read_all(paths: Sequence[str | Path]) -> Embeddings:
-        """The chips of several files, one after the other.
+        """The chips of several files, one after the other; raises what `joined` raises."""
+        return Embeddings.joined([Embeddings.read(path) for path in paths])
+
+    @staticmethod
+    def joined(found: Sequence[Embeddings]) -> Embeddings:
+        """Chips that were read from several files as one.
 
         Raises DataError where these are of different encoders, or have chips in common: a copy of a test chip would be
         learnt from.
         """
-        found = [Embeddings.read(path) for path in paths]
         for number, other in enumerate(found[1:], 1):
             _require_alike(found[0], other)
             for one in found[:number]:
@@ -108,6 +112,16 @@ class Embeddings:
         joined = {field.name: _joined([getattr(each, field.name) for each in found], field.name, found)
                   for field in fields(Embeddings)}  # fmt: skip
         return Embeddings(**joined)
+
+    def only(self, rows: npt.NDArray[np.intp]) -> Embeddings:
+        """Some of the chips, by number."""
+
+        def chosen(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                return value[rows]
+            return [value[row] for row in rows] if isinstance(value, list) else value
+
+        return Embeddings(**{field.name: chosen(getattr(self, field.name)) for field in fields(Embeddings)})
 
 
 def facts_of(file: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from covermap.core.output import claim, require_no_input
 from covermap.core.progress import Tick, unseen
 from covermap.data.embeddings import parquet
 from covermap.geo.embedding_codes import DTYPES
+from covermap.metrics.positional import positional_sentence
 from covermap.models import device_of
 from covermap.verbs.embed_chips import Chips, embed_chips
 from covermap.verbs.embed_item import chip_item
@@ -121,6 +122,8 @@ def _chips(
         notes.append(f"{undated:,} of {len(shown.scenes):,} scenes have no date: the timestamp of their chips is null")
     if shown.told.split is not None and (lost := found.parts.get("none", 0)):
         notes.append(f"{lost:,} chips touch two parts of the split, or its buffer: they belong to none")
+    if told := positional_sentence(found.positional):
+        notes.append(told)
     item, said = chip_item(shown, out, found, facts)
     files = (out, *([item] if item else ()))
     return Embedded(

@@ -25,6 +25,7 @@ from covermap.data.labels import ChipLabels
 from covermap.data.scene import Scene
 from covermap.geo.grid import Window, partition
 from covermap.infer import crop
+from covermap.metrics.positional import PositionalSums
 from covermap.models import chip_features
 from covermap.verbs.encoder import Shown, pooled
 from covermap.verbs.ledger import Ledger, state_of, work_off
@@ -52,12 +53,13 @@ class Chips:
 
 @dataclass(frozen=True)
 class Counted:
-    """Chips in a file, and those that were left out because too little of them is valid."""
+    """Chips in a file, those that were left out because too little of them is valid, and what position tells."""
 
     chips: int
     skipped: int
     parts: dict[str, int]
     bounds: tuple[float, float, float, float] | None
+    positional: dict[str, Any]
 
 
 def embed_chips(
@@ -157,19 +159,22 @@ class ChipJob:
         return found if not self.shown.chips else [w for w in found if w.intersect(scene.grid.window) == w]
 
     def table(self, pieces: Sequence[Piece]) -> Any:
-        """The chips of a unit, with the count of those left out in the table's metadata."""
-        rows = Rows(self.shown.told)
+        """The chips of a unit; its metadata hold the count of those left out, and sums over positions within chips."""
+        rows, sums = Rows(self.shown.told), PositionalSums()
         for part in _batches(self._read(pieces, rows), max(1, self.spec.num_dates)):
             chips, samples = [chip for chip, _ in part], [sample for _, sample in part]
             batch = image_batch(samples, self.spec)
-            vectors = pooled(*self.shown.encoder.cells(batch), self.chips.pool)
+            cells, share = self.shown.encoder.cells(batch)
+            vectors = pooled(cells, share, self.chips.pool)
             if not np.isfinite(vectors).all():
                 raise DataError(
                     f"scene {chips[0].scene.name}: embeddings are no numbers",
                     fix="check the weights, and nodata of the image",
                 )
             rows.add(chips, vectors, raw_statistics(batch, samples, self.spec))
-        return rows.table(self.schema).replace_schema_metadata({"skipped": str(rows.skipped)})
+            sums.add(cells, share)
+        kept = {"skipped": str(rows.skipped), "positional": sums.to_text()}
+        return rows.table(self.schema).replace_schema_metadata(kept)
 
     def _read(self, pieces: Sequence[Piece], rows: Rows) -> Iterator[tuple[Chip, Sample]]:
         """Chips with enough in them; the others are counted in `rows`."""
@@ -193,7 +198,7 @@ class ChipJob:
                 f"({counted.skipped:,} were looked at)",
                 fix="lower --valid or --size, or check nodata: covermap info IMAGE",
             )
-        facts = self.facts
+        facts = self.facts | {"positional_share": counted.positional}
         schema = self.schema.with_metadata(file_metadata(facts, counted.bounds))
         size = max(256, _GROUP // self.shown.encoder.dimensions)
         with replacing(out) as partial, parquet().ParquetWriter(partial, schema) as writer:
@@ -243,10 +248,12 @@ def _batches(chips: Iterable[tuple[Chip, Sample]], num_dates: int) -> Iterator[l
 def _count(units: Sequence[Path]) -> Counted:
     chips = skipped = 0
     parts: dict[str, int] = {}
-    boxes = []
+    boxes, sums = [], PositionalSums()
     for path in units:
         file = parquet().ParquetFile(path)
-        skipped += int(file.schema_arrow.metadata[b"skipped"])
+        kept = file.schema_arrow.metadata
+        skipped += int(kept[b"skipped"])
+        sums.merge(PositionalSums.from_text(kept.get(b"positional")))
         table = file.read(columns=["part", "geometry"])
         chips += table.num_rows
         for part in table.column("part").to_pylist():
@@ -254,7 +261,7 @@ def _count(units: Sequence[Path]) -> Counted:
         boxes += _bounds(table.column("geometry").drop_null().to_pylist())
     ends = np.array(boxes)
     bounds = (*ends[:, :2].min(0).tolist(), *ends[:, 2:].max(0).tolist()) if boxes else None
-    return Counted(chips, skipped, parts, bounds)
+    return Counted(chips, skipped, parts, bounds, sums.facts())
 
 
 def _bounds(geometries: list[bytes]) -> list[list[float]]:

@@ -20,7 +20,7 @@ from covermap.core.task import Task
 from covermap.core.types import InputSpec, SensorInput
 from covermap.data.chips import image_batch
 from covermap.data.embedding_rows import grid_cell, unique_id
-from covermap.data.embeddings import Embeddings, read_pixels
+from covermap.data.embeddings import Embeddings, facts_of, read_pixels
 from covermap.data.scene import open_scenes
 from covermap.data.simulate_chips import chip_classes, write_chips
 from covermap.geo.embedding_codes import decode, unit
@@ -482,3 +482,43 @@ def test_without_pyarrow_it_says_what_to_install(config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtra, match="pyarrow"):
         embed(parsed(config), tmp_path / "e.parquet", settings=ONE)
+
+
+def test_what_follows_from_the_position_within_a_chip_is_kept_by_unit(config, tmp_path, monkeypatch):
+    large = replace(ONE, size_px=32)
+    whole = embed(parsed(config), tmp_path / "whole.parquet", settings=large)
+    monkeypatch.setattr(embed_chips, "_PIECE_PX", 32)
+    monkeypatch.setattr(embed_chips, "_UNIT_PX", 32 * 32)
+    out = tmp_path / "killed.parquet"
+
+    def kill(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(parsed(config), out, settings=large, on_progress=kill)
+    embed(parsed(config), out, settings=large)
+    one, other = (share_of(tmp_path / name) for name in ("whole.parquet", "killed.parquet"))
+    assert one["cells"] == [16, 16]
+    assert one["chips"] == other["chips"] == 12
+    assert one["expected"] == 255 / (12 * 256 - 1)
+    assert other["share"] == pytest.approx(one["share"], rel=1e-6)
+    assert any("follows from their position within the chip" in note for note in whole.notes)
+    shown = shown_by_config(parsed(config), device="cpu")
+    (scene,) = shown.scenes
+    samples = [scene.read(Window(32 * (i // 4), 32 * (i % 4), 32, 32)) for i in range(12)]
+    cells = np.concatenate([shown.encoder.cells(image_batch([s], shown.encoder.spec))[0] for s in samples])
+    cells = cells.astype(np.float64)
+    between = 12 * ((cells.mean(0) - cells.mean((0, 2, 3))[:, None, None]) ** 2).sum()
+    assert one["share"] == pytest.approx(
+        between / ((cells - cells.mean((0, 2, 3))[:, None, None]) ** 2).sum(), rel=1e-4
+    )
+    odd = embed(parsed(config), tmp_path / "odd.parquet", settings=replace(ONE, size_px=20))
+    told = share_of(tmp_path / "odd.parquet")  # chips at the right and lower end are not whole
+    assert (told["cells"], told["chips"], odd.count) == ([10, 10], 24, 30)
+
+
+def share_of(path):
+    import pyarrow.parquet
+
+    return facts_of(pyarrow.parquet.ParquetFile(path))["positional_share"]
