@@ -172,7 +172,17 @@ class PretrainConfig(Section):
 
     @property
     def run(self) -> RunConfig:
-        """The same data, split and encoder as the config of a run, which opens them."""
+        """The config of a run on what the backbone sees: without images that are only predicted, or left out."""
+        elevation = getattr(self.method, "elevation", None)
+        images = self.data.images
+        seen = [e for e in images if ((e.sensor or "image") in self.inputs if self.inputs else e.sensor != elevation)]
+        if len(seen) == len(images) or not seen:
+            return self.whole
+        return self.whole.model_copy(update={"data": self.data.model_copy(update={"image": seen})})
+
+    @property
+    def whole(self) -> RunConfig:
+        """All data, the split and the encoder as the config of a run, which opens them."""
         return RunConfig(
             name=self.name, output=self.output, data=self.data, split=self.split,
             model=ModelConfig(**self.model.model_dump(), decoder="linear"),
@@ -199,7 +209,7 @@ def set_in_recipe(raw: dict[str, Any], key: str, value: Any, *, where: str) -> N
 def parse_pretrain_config(raw: Mapping[str, Any], *, where: str, base: Path) -> PretrainConfig:
     """Check plain values against the schema; relative paths count from `base`. Raises ConfigError."""
     config = parse_section(PretrainConfig, raw, where=where)
-    found = resolved(config.run, base)
+    found = resolved(config.whole, base)
     model = config.model.model_copy(update={"backbone": found.model.backbone, "weights": found.model.weights})
     return config.model_copy(
         update={"data": found.data, "split": found.split, "output": found.output, "model": model}
