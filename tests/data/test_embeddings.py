@@ -106,7 +106,8 @@ def test_columns_of_others_may_mean_other_things(tmp_path):
 
 
 def test_files_of_one_encoder_go_together(tmp_path):
-    paths = [write(tmp_path / "a.parquet"), write(tmp_path / "b.parquet", {**FACTS, "gsd_m": 10.4}, num=2)]
+    more = write(tmp_path / "b.parquet", {**FACTS, "gsd_m": 10.4}, num=2, unique_id=["id8", "id9"])
+    paths = [write(tmp_path / "a.parquet"), more]
     found = Embeddings.read_all(paths)
     assert len(found) == len(found.ids) == len(found.scene) == 6
     assert found.centre is not None
