@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_refused():
     assert error.value.fix.startswith("did you mean 'missing_bands'?")
     with pytest.raises(ConfigError, match="galileo_nano has no option 'merge'") as error:
         make_backbone("galileo_nano", spec("red"), {"merge": "mean"})
-    assert error.value.fix == "known: extra_bands, layers, patch_px"
+    assert error.value.fix.startswith("known: extra_bands, layers, patch_px")
     with pytest.raises(ConfigError, match="config is fixed"):
         make_backbone("resnet18", spec("red"), {"config": {}})
     with pytest.raises(ConfigError, match="has no option 'layers'"):
