@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from covermap.core.config import DataConfig, RunConfig, SplitConfig
 from covermap.core.config_file import override, parse_option, parse_section, read_settings, resolved
@@ -18,24 +18,26 @@ _WRITE = "write one: data: {image: ...}, model: {backbone: vit_tiny}, method: ma
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
+def _smaller_first(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("the smaller scale comes first, for example [0.3, 1]")
+    return value
+
+
+_Scale = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], AfterValidator(_smaller_first)
+]
+
+
 class ViewConfig(Section):
     """How two views of one window differ. What is geometric moves all sensors alike."""
 
-    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
-        (0.3, 1.0), description="Smallest and largest share of the window's area that a view shows."
-    )
+    scale: _Scale = Field((0.3, 1.0), description="Smallest and largest share of the window's area that a view shows.")
     flips: bool = Field(True, description="The eight symmetries of the square.")
     brightness: float = Field(0.2, ge=0, description="Std of a random gain per view and offset per band.")
     noise: float = Field(0.0, ge=0, description="Std of noise per pixel, in units of the normalised image.")
     speckle: float = Field(0.0, ge=0, description="Looks of speckle laid on radar backscatter in dB; 0: none.")
     drop_bands: float = Field(0.0, ge=0, lt=1, description="Chance of each band to be left out of a view; one stays.")
-
-    @field_validator("scale")
-    @classmethod
-    def _smaller_first(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("the smaller scale comes first, for example [0.3, 1]")
-        return value
 
 
 class MaeConfig(Section):
@@ -60,7 +62,7 @@ class DinoConfig(Section):
     name: Literal["dino"] = "dino"
     prototypes: int = Field(1024, ge=2)
     local_views: int = Field(4, ge=0)
-    local_scale: tuple[_Share, _Share] = Field((0.05, 0.3), description="Share of the window's area in a local view.")
+    local_scale: _Scale = Field((0.05, 0.3), description="Share of the window's area in a local view.")
     local_px: int | None = Field(None, ge=8, description="Side of a local view; default: half of the window.")
     centring: Literal["mean", "sinkhorn"] = Field(
         "sinkhorn", description="What keeps the teacher from one answer; mean: as published, for long trainings."
@@ -151,8 +153,8 @@ class PretrainConfig(Section):
     output: str = Field("runs", description="Folder that the run's folder is made in.")
     data: DataConfig
     split: SplitConfig = Field(
-        SplitConfig(), description="With labels: the probe learns from train and is scored on test; windows are of all "
-        "ground but test and val.",
+        SplitConfig(), description="With labels or targets: windows are of all ground but val and test. The probe "
+        "learns from train and is scored on val (on test, where val is too small).",
     )  # fmt: skip
     inputs: list[str] | None = Field(None, description="Sensors that the backbone sees; default: all but elevation.")
     model: EncoderConfig = EncoderConfig()
@@ -178,6 +180,15 @@ class PretrainConfig(Section):
             model=ModelConfig(**self.model.model_dump(), decoder="linear"),
             train=TrainConfig(size_px=self.train.size_px, seed=self.train.seed, normalise=self.train.normalise),
         )  # fmt: skip
+
+    def as_seen(self, predicted: Collection[str] = ()) -> RunConfig:
+        """`run` with the images that the backbone sees alone. predicted: sensors left out where inputs names none."""
+        run, gone = self.run, {getattr(self.method, "elevation", None), *predicted}
+        named = [(image, image.sensor or "image") for image in run.data.images]
+        images = [image for image, name in named if (name in self.inputs if self.inputs else name not in gone)]
+        if not images or len(images) == len(run.data.images):
+            return run
+        return run.model_copy(update={"data": run.data.model_copy(update={"image": images})})
 
 
 def load_pretrain_config(path: str | Path, overrides: Sequence[str] = ()) -> PretrainConfig:
