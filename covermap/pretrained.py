@@ -85,6 +85,11 @@ def with_pretrained(model: ModelConfig) -> ModelConfig:
     name = model.backbone
     if ".py:" in name or "/" not in name:
         return model
+    if "+" in name and not Path(name).exists():
+        raise ConfigError(
+            f"model.backbone: {name}: a folder is a backbone by itself, no part of a sum",
+            fix="name it alone, or others",
+        )
     found = Pretrained.open(name)
     for key, default in (("backbone_options", {}), ("weights", "auto"), ("start", None)):
         if getattr(model, key) != default:

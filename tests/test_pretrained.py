@@ -66,6 +66,8 @@ def test_other_bands_and_settings_without_effect_are_refused(tiny, tmp_path):
         prepare_run(config(tiny, backbone=str(tmp_path / "ssl"), weights="none"))
     with pytest.raises(ModelError, match="is not a model folder"):
         prepare_run(config(tiny, backbone=str(tmp_path / "nothing")))
+    with pytest.raises(ConfigError, match="no part of a sum"):
+        prepare_run(config(tiny, backbone=f"unet+{tmp_path / 'ssl'}"))
     with pytest.raises(ModelError, match=r"name it as model\.backbone"):
         prepare_run(config(tiny, start=str(tmp_path / "ssl")))
     with pytest.raises(ModelError, match="a backbone without classes"):

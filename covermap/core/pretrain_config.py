@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from covermap.core.config import DataConfig, RunConfig, SplitConfig
 from covermap.core.config_file import override, parse_option, parse_section, read_settings, resolved
 from covermap.core.section import Section
+from covermap.core.task import TaskName
 from covermap.core.train_config import ModelConfig, TrainConfig
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -175,8 +176,9 @@ class PretrainConfig(Section):
     @property
     def run(self) -> RunConfig:
         """The same data, split and encoder as the config of a run, which opens them."""
+        task: TaskName = "semantic_change" if self.data.label == "dates" else "segmentation"
         return RunConfig(
-            name=self.name, output=self.output, data=self.data, split=self.split,
+            name=self.name, output=self.output, task=task, data=self.data, split=self.split,
             model=ModelConfig(**self.model.model_dump(), decoder="linear"),
             train=TrainConfig(size_px=self.train.size_px, seed=self.train.seed, normalise=self.train.normalise),
         )  # fmt: skip

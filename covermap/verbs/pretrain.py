@@ -207,7 +207,7 @@ class Loop:
     def _row(self, means: dict[str, float], seconds: float | None) -> None:
         row: dict[str, Any] = {"step": self.step, **means, **self.watch(self.plain)}
         if self.step == 0:
-            row |= self.watch.raw()
+            row |= self.watch.raw(self.plain.inputs)
         if seconds is not None:
             row |= {"lr": self.optimiser.param_groups[0]["lr"], "seconds": round(seconds, 3)}
         self.run.log(row)
@@ -261,7 +261,7 @@ class Loop:
         """Continue from checkpoints/last.pt; raises ModelError when it is damaged, OutputError for other processes."""
         path: Path = self.run.path("checkpoints/last.pt")
         try:
-            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             before = state["processes"]
             self.plain.load_state_dict(state["method"])
             self.optimiser.load_state_dict(state["optimiser"])
@@ -277,9 +277,9 @@ class Loop:
             )  # fmt: skip
         self.step, self.sums, self.count = state["step"], state["sums"], state["count"]
         self.watch.collapsed = state["collapsed"]
-        torch.set_rng_state(state["torch_rng"].cpu())
+        torch.set_rng_state(state["torch_rng"])
         if state["cuda_rng"] is not None and self.accelerator.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"].cpu())
+            torch.cuda.set_rng_state(state["cuda_rng"])
         if self.accelerator.is_main_process:
             self.run.keep_log_until(self.step, "step")
         self.say(f"resumed after step {self.step}")

@@ -7,7 +7,7 @@ labelled windows -> vectors -> ridge probe (train part -> val part), beside raw 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,9 +63,9 @@ class Watch:
         self.verdict: Verdict | None = None
         self.collapsed = 0
 
-    def raw(self) -> dict[str, float]:
-        """R2 of a probe on raw statistics of the bands: what any network has to beat; nothing without labels."""
-        return {"probe_r2_raw": self._probe(self._statistics)} if self.probes else {}
+    def raw(self, inputs: Collection[str]) -> dict[str, float]:
+        """R2 of a probe on raw statistics of what a network sees, which it has to beat; nothing without labels."""
+        return {"probe_r2_raw": self._probe(lambda samples: self._statistics(samples, inputs))} if self.probes else {}
 
     def __call__(self, method: Method) -> dict[str, float]:
         """spread, effective_rank, and with labels probe_r2, of a method as it is now."""
@@ -97,10 +97,11 @@ class Watch:
             found = [method.embed(batch.to(self.device)).float().cpu() for batch in self._batches(samples)]
         return torch.cat(found)
 
-    def _statistics(self, samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+    def _statistics(self, samples: Sequence[Sample], inputs: Collection[str]) -> npt.NDArray[np.float64]:
         rows = []
         for batch in self._batches(samples):
-            stacked = np.concatenate([x.flatten(1, 2).numpy() for x in batch.image.values()], 1)
+            seen = [x.flatten(1, 2).numpy() for name, x in batch.image.items() if name in inputs]
+            stacked = np.concatenate(seen, 1)
             rows.append(chip_features(stacked, batch.valid.any(1).numpy()))
         return np.concatenate(rows).astype(np.float64)
 

@@ -27,7 +27,9 @@ from covermap.verbs.pretrain import pretrain
 from covermap.verbs.pretrain_start import prepare_pretraining
 from covermap.verbs.pretrain_watch import Watch
 from covermap.verbs.train import train
+from tests.conftest import landscape
 
+BANDS = ["green", "red", "nir"]
 MAE = {"name": "mae", "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
 VIT = {"backbone": "sensor_vit_nano", "backbone_options": {"patch_px": 8}}
 
@@ -117,6 +119,46 @@ def test_two_processes_learn_what_one_does_from_twice_the_batch(tiny, tmp_path, 
         losses[name] = [json.loads(line)["loss"] for line in log[1:]]
     assert len(losses["one"]) == 20
     assert losses["two"] == pytest.approx(losses["one"], abs=1e-4)
+
+
+STOPPED = """
+import sys
+from covermap.cli import main
+from covermap.verbs.pretrain import Loop
+step = Loop._step
+def stop(self, drawn):
+    if self.step == 5:
+        raise KeyboardInterrupt
+    step(self, drawn)
+Loop._step = stop
+sys.argv[0] = "covermap"
+main()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_to_the_same_numbers(tiny, tmp_path):
+    """Also means over steps that lie before and behind the stop: state is saved between two rows."""
+    (tmp_path / "stopped.py").write_text(STOPPED)
+
+    def launch(port, *arguments):
+        start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+        return subprocess.run(
+            [*start, *arguments], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )  # fmt: skip
+
+    rows = []
+    for name in ("whole", "parts"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(recipe(tiny, name=name, train={"batch_size": 4, "save_every": 2})))
+        if name == "parts":
+            assert launch("29518", str(tmp_path / "stopped.py"), "pretrain", str(path)).returncode != 0
+        done = launch("29519", "-m", "covermap", "pretrain", str(path), *(["--resume"] if name == "parts" else []))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(str(Path(tiny["output"], name))) == 1  # of two processes one speaks
+        log = Path(tiny["output"], name, "log.jsonl").read_text().splitlines()
+        rows.append([{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log])
+    assert rows[0] == rows[1]
 
 
 def test_what_holds_a_run_is_not_written_over(tiny):
@@ -218,6 +260,29 @@ def test_windows_keep_off_what_targets_hold_out(tiny, write_tif):
     assert ready.split is not None
     assert "test" in {tile.part for tile in ready.split.tiles}
     assert ready.scenes[0].labels is None  # there is nothing that a probe of classes could learn
+
+
+def test_raw_statistics_are_of_what_the_network_sees(tiny, write_tif):
+    """Elevation that follows the classes would make a baseline that no network can see enough to beat."""
+    codes, _ = landscape()
+    dem = write_tif("dem.tif", codes.astype("float32") + 100, bands=["elevation"])
+    noise = np.random.default_rng(0).integers(100, 900, (1, 96, 128)).astype("uint16")
+    image = [
+        {"path": write_tif("noise.tif", noise, bands=["red"]), "sensor": "sentinel2"}, {"path": dem, "sensor": "dem"},
+    ]  # fmt: skip
+    method = {"name": "simclr", "elevation": "dem"}
+    run = pretrain(parsed(recipe(tiny, data=tiny["data"] | {"image": image}, method=method, train={"steps": 1})))
+    assert run.read_log()[0]["probe_r2_raw"] < 0.3
+
+
+def test_labels_of_two_dates_say_what_is_held_out(tiny, write_tif):
+    codes, image = landscape(seed=1)
+    first, second = tiny["data"]["labels"], write_tif("labels2.tif", np.roll(codes, 8, 1), nodata=0)
+    dates = [("2020-01-01", tiny["data"]["image"]), ("2021-01-01", write_tif("i2.tif", image, bands=BANDS, nodata=0))]
+    data = tiny["data"] | {
+        "image": [{"path": path, "date": date} for date, path in dates], "labels": [first, second], "label": "dates",
+    }  # fmt: skip
+    assert prepare_pretraining(parsed(recipe(tiny, data=data))).split is not None
 
 
 def test_the_probe_looks_at_val_where_there_is_one(tiny):
