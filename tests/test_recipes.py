@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from covermap.core.config_file import load_config
+from covermap.core.config_file import load_config, read_settings
+from covermap.core.pretrain_config import load_pretrain_config
+from covermap.core.pretraining_plan import load_pretraining
 from covermap.core.registry import find
 from covermap.core.study_plan import load_plan
 from covermap.verbs.check import check
 from covermap.verbs.evaluate import evaluate
+from covermap.verbs.pretrain import pretrain
 from covermap.verbs.study import scores_of_plan
 from covermap.verbs.train import train
 
@@ -40,13 +43,32 @@ STUDIES = sorted((Path(__file__).resolve().parent.parent / "recipes/studies").gl
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_plans_of_studies_build_all_their_cells_and_state_their_command(path, tmp_path):
-    loaded = load_plan(path, tmp_path)
-    assert len(loaded.cells) >= 20
-    assert scores_of_plan(loaded)
+    if read_settings(path)["kind"] == "pretraining":
+        assert len(load_pretraining(path, tmp_path).recipes) >= 18
+    else:
+        loaded = load_plan(path, tmp_path)
+        assert len(loaded.cells) >= 20
+        assert scores_of_plan(loaded)
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"covermap study run recipes/studies/{path.name}" in line for line in header)
     for key in ("hardware:", "time:", "expect:"):
         assert any(line.startswith(f"# {key}") for line in header), f"{path.name} does not state its {key}"
+
+
+PRETRAINING = sorted((Path(__file__).resolve().parent.parent / "recipes/pretraining").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=lambda p: p.stem)
+def test_recipes_of_pretraining_learn_and_state_their_command(path, tmp_path, shared):
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"covermap pretrain recipes/pretraining/{path.name}" in line for line in header)
+    for key in ("hardware:", "time:", "score:"):
+        assert any(line.startswith(f"# {key}") for line in header), f"{path.name} does not state its {key}"
+    config = load_pretrain_config(path, [f"output={tmp_path}", "train.steps=1", "train.batch_size=4"])
+    assert config.name == path.stem
+    rows = pretrain(config).read_log()
+    assert rows[-1]["loss"] > 0
+    assert {"probe_r2", "probe_r2_raw"} <= set(rows[0])
 
 
 CHANGE = ("second", "levir", "wusu", "hrscd", "hiucd", "dynamicearthnet", "oscd_change")

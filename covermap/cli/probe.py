@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Files = Annotated[list[str], typer.Argument(help="Embeddings of one encoder (GeoParquet), then the folder OUT.")]
 Probes = Annotated[
-    str, typer.Option("--models", help="Of constant, raw, knn, ridge, ols, logistic, forest, with commas.")
+    str, typer.Option("--models", help="Of constant, raw, knn, ridge, ols, logistic, forest, prequential, with commas.")
 ]
 Target = Annotated[
     Literal["auto", "shares", "majority", "label", "values"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -175,22 +175,23 @@ class PretrainConfig(Section):
 
     @property
     def run(self) -> RunConfig:
-        """The same data, split and encoder as the config of a run, which opens them."""
+        """The config of a run on what the backbone sees: without images that are only predicted, or left out."""
+        elevation = getattr(self.method, "elevation", None)
+        named = [(image, image.sensor or "image") for image in self.data.images]
+        seen = [image for image, name in named if (name in self.inputs if self.inputs else name != elevation)]
+        if len(seen) == len(named) or not seen:
+            return self.whole
+        return self.whole.model_copy(update={"data": self.data.model_copy(update={"image": seen})})
+
+    @property
+    def whole(self) -> RunConfig:
+        """All data, the split and the encoder as the config of a run, which opens them."""
         task: TaskName = "semantic_change" if self.data.label == "dates" else "segmentation"
         return RunConfig(
             name=self.name, output=self.output, task=task, data=self.data, split=self.split,
             model=ModelConfig(**self.model.model_dump(), decoder="linear"),
             train=TrainConfig(size_px=self.train.size_px, seed=self.train.seed, normalise=self.train.normalise),
         )  # fmt: skip
-
-    def as_seen(self, predicted: Collection[str] = ()) -> RunConfig:
-        """`run` with the images that the backbone sees alone. predicted: sensors left out where inputs names none."""
-        run, gone = self.run, {getattr(self.method, "elevation", None), *predicted}
-        named = [(image, image.sensor or "image") for image in run.data.images]
-        images = [image for image, name in named if (name in self.inputs if self.inputs else name not in gone)]
-        if not images or len(images) == len(run.data.images):
-            return run
-        return run.model_copy(update={"data": run.data.model_copy(update={"image": images})})
 
 
 def load_pretrain_config(path: str | Path, overrides: Sequence[str] = ()) -> PretrainConfig:
@@ -212,7 +213,7 @@ def set_in_recipe(raw: dict[str, Any], key: str, value: Any, *, where: str) -> N
 def parse_pretrain_config(raw: Mapping[str, Any], *, where: str, base: Path) -> PretrainConfig:
     """Check plain values against the schema; relative paths count from `base`. Raises ConfigError."""
     config = parse_section(PretrainConfig, raw, where=where)
-    found = resolved(config.run, base)
+    found = resolved(config.whole, base)
     model = config.model.model_copy(update={"backbone": found.model.backbone, "weights": found.model.weights})
     return config.model_copy(
         update={"data": found.data, "split": found.split, "output": found.output, "model": model}

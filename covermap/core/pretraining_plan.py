@@ -73,17 +73,15 @@ def load_pretraining(path: str | Path | Mapping[str, Any], out: Path) -> Pretrai
             override(raw, "train.seed", seed, where=here)
             raw |= {"name": f"{name}-s{seed}", "output": str((out / "pretrained").resolve())}
             recipes[name, seed] = parse_pretrain_config(raw, where=here, base=base)
+    plain = parse_pretrain_config(start, where=where, base=base)
     predicted = {sensor for recipe in recipes.values() if (sensor := getattr(recipe.method, "elevation", None))}
-    have = {image.sensor for recipe in recipes.values() for image in recipe.data.images}
-    for (name, _), recipe in recipes.items():
-        seen = set(recipe.inputs or have - {getattr(recipe.method, "elevation", None)})
-        if odd := sorted(filter(None, seen & predicted)):
+    for name, recipe in [("config", plain), *((f"method {name}", recipe) for (name, _), recipe in recipes.items())]:
+        if odd := sorted(predicted & {image.sensor for image in recipe.run.data.images}):
             raise ConfigError(
-                f"{where}: method {name} sees {odd[0]}, which another predicts: their scores would not compare",
+                f"{where}: {name} sees {odd[0]}, which a method predicts: their scores would not compare",
                 fix="name what all of them see: config: {inputs: [...]}",
             )
-    plain = parse_pretrain_config(start, where=where, base=base).as_seen(predicted)
-    return Pretraining(plan, recipes, plain, where)
+    return Pretraining(plan, recipes, plain.run, where)
 
 
 def finetuned(
@@ -94,7 +92,7 @@ def finetuned(
 
     split: with the sides of its blocks, for those of chips would be others, and test chips of one ones seen by another.
     """
-    run = recipe.as_seen() if recipe else loaded.base
+    run = recipe.run if recipe else loaded.base
     backbone = str(recipe.folder) if recipe else None
     raw = run.model_dump(mode="json", exclude_defaults=True) | {
         "split": split.model_dump(mode="json", exclude_defaults=True)

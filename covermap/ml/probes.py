@@ -7,6 +7,7 @@
     ols        least squares without a penalty: a curiosity, at its worst where samples are as many as features
     logistic   classes only; penalty by five folds
     forest     random forest
+    prequential  ridge, each chip told from those labelled before it: a learning curve that no test chip is needed for
 
 Targets are numbers (N, T), or classes, whose answers are scores of K classes: the highest counts. Features of raw, of
 logistic and of ols are standardised by the training samples.
@@ -25,8 +26,9 @@ from covermap.core.errors import ConfigError, DataError, suggest
 from covermap.ml.forest import fit_forest, fit_numbers
 from covermap.ml.ridge import Floats, RidgePath, Values, fit_least_squares, require_samples
 
-PROBES = ("constant", "raw", "knn", "ridge", "ols", "logistic", "forest")
-ONLY_CLASSES = ("logistic",)
+PREQUENTIAL = "prequential"
+PROBES = ("constant", "raw", "knn", "ridge", "ols", "logistic", "forest", PREQUENTIAL)
+ONLY_CLASSES, ONLY_NUMBERS = ("logistic",), (PREQUENTIAL,)
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 _AT_ONCE = 2048
 Answers = Callable[[Values], Floats]
@@ -78,11 +80,13 @@ def fit_probe(
 
 
 def require_probe(name: str, *, classes: bool) -> None:
-    """Raise ConfigError for a probe that does not exist, or that does not go with numbers."""
+    """Raise ConfigError for a probe that does not exist, or that does not go with numbers, or with classes."""
     if name not in PROBES:
         raise ConfigError(f"there is no probe {name!r}", fix=suggest(name, PROBES))
     if name in ONLY_CLASSES and not classes:
         raise ConfigError(f"probe {name} tells classes, the targets are numbers", fix="leave it out")
+    if name in ONLY_NUMBERS and classes:
+        raise ConfigError(f"probe {name} tells numbers, the targets are classes", fix="leave it out")
 
 
 def one_hot(classes: npt.NDArray[Any], num_classes: int) -> Floats:

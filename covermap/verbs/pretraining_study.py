@@ -120,7 +120,7 @@ def _encoders(loaded: Pretraining, found: Study) -> dict[tuple[str, int], RunCon
         configs[RANDOM, seed] = loaded.base.model_copy(update={"model": model, "train": train})
     for (name, seed), recipe in loaded.recipes.items():
         if recipe.name not in found.failed:
-            own = recipe.as_seen()
+            own = recipe.run
             model = own.model.model_copy(
                 update={"backbone": str(recipe.folder), "backbone_options": {}, "weights": "auto"}
             )

@@ -35,13 +35,15 @@ from covermap.data.embeddings import Embeddings, parquet
 from covermap.data.labelled_chips import TEST, TRAIN, Areas, Kind, LabelledChips
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.regression import with_all_targets
-from covermap.ml.probes import Fitted, fit_probe, require_probe
-from covermap.ml.ridge import Floats, Linear, RidgePath, near_as_many_samples
+from covermap.ml.probes import PREQUENTIAL, Fitted, fit_probe, require_probe
+from covermap.ml.ridge import Floats, Linear, RidgePath, near_as_many_samples, prequential_errors
 from covermap.ml.ridge_bank import SCORES, Moments, Pool, one_thread
 
 ELSEWHERE = "elsewhere"
 """All areas but the one that is scored."""
 ALL_TARGETS = "all"
+_PREQUENTIAL = 4000
+"""Chips of a prequential curve, at most: its work rises with the cube of them."""
 _AT_ONCE = 5
 """Repeats in a job."""
 Penalty = Literal["loo", "once"] | float
@@ -153,10 +155,6 @@ def _fitting(settings: ProbeSettings, chips: LabelledChips) -> tuple[ProbeSettin
         raise ConfigError(f"seed {settings.seed} is below 0", fix="give 0 or more")
     if not settings.probes or settings.repeats < 1 or not 0 < settings.share < 1:
         raise ConfigError("a probe needs a model, a repeat, and a held-out share between 0 and 1", fix="see --help")
-    if chips.given is not None:
-        if settings.folds:
-            raise ConfigError("the embeddings have a test part of their own: --folds has no effect", fix="leave it out")
-        notes.append("test chips are those of the embeddings' own split")
     if chips.classes and settings.penalty != "loo":
         raise ConfigError("--penalty goes with numbers, the targets are classes", fix="leave it out")
     if chips.given is not None:
@@ -311,6 +309,9 @@ def _repeat(
             for n in budgets:
                 yield from _classes(area, name, values, n, settings.seed)
             continue
+        if name == PREQUENTIAL:
+            yield from _prequential(area, budgets, penalty)
+            continue
         moments = {}
         for test, of in area.tests.items():
             key = name == "raw", test, of.tobytes()
@@ -334,6 +335,24 @@ def _repeat(
             else:
                 fitted = fit_probe(name, values[of], chips.targets[of], seed=settings.seed)
                 yield from _numbers(area, fitted, n, values, moments)
+
+
+def _prequential(area: _Area, budgets: Sequence[int], penalty: float | None) -> Iterator[dict[str, Any]]:
+    """Chips between two budgets told from all before them, of an area that is learnt from; n: the larger budget."""
+    if area.name.startswith(f"{ELSEWHERE} of "):
+        return
+    of = area.order[:_PREQUENTIAL]
+    values, targets = area.chips.values[of], np.asarray(area.chips.targets[of], np.float64)
+    if penalty is None:
+        first = of[:2000]
+        penalty = float(np.median(RidgePath.of(area.chips.values[first], area.chips.targets[first]).choose()))
+    told = targets - prequential_errors(values, targets, penalty)
+    count = targets.shape[1]
+    for low, n in zip((0, *budgets), budgets, strict=False):
+        if low + 1 < n <= len(of):
+            known = Moments.of(told[low:n], targets[low:n])
+            scores = known.scores(np.eye(count), np.zeros(count))
+            yield _row(area, PREQUENTIAL, n, area.name, np.full(count, penalty), scores, known)
 
 
 def _linear(

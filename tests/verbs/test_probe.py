@@ -11,7 +11,7 @@ import pytest
 from covermap.core.errors import ConfigError, CovermapError, DataError, OutputError
 from covermap.data.embeddings import Embeddings
 from covermap.data.labelled_chips import LEFT_OUT, TEST, TRAIN, LabelledChips
-from covermap.ml.probes import PROBES, fit_probe
+from covermap.ml.probes import ONLY_NUMBERS, PROBES, fit_probe
 from covermap.verbs.probe import ProbeSettings, _pools, probe
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -111,11 +111,25 @@ def test_a_bank_tells_what_single_fits_tell(tmp_path):
         assert means(found, n=n)[0]["rmse_mean"] == pytest.approx(rmse, abs=1e-5)
 
 
+def test_a_curve_needs_no_test_chips(tmp_path):
+    """Chips told from those before them are told about as well as held-out ones from half as many to as many."""
+    asked = ProbeSettings(probes=("ridge", "prequential"), budgets=(25, 50, 100), repeats=10)
+    found = probe([write(tmp_path / "e.parquet")], tmp_path / "out", asked, workers=1)
+    curve = {row["n"]: row["r2_mean"] for row in means(found, probe="prequential")}
+    held = {row["n"]: row["r2_mean"] for row in means(found, probe="ridge")}
+    assert list(curve) == list(held)
+    assert held[25] - 0.05 < curve[50] < held[50] + 0.05
+    assert held[50] - 0.05 < curve[100] < held[100] + 0.05
+    with pytest.raises(ConfigError, match="prequential tells numbers"):
+        fit_probe("prequential", np.eye(3), np.array([0, 1, 1]), num_classes=2)
+
+
 def test_every_probe_tells_classes(tmp_path):
     path = write(tmp_path / "e.parquet", label=True)
-    found = probe([path], tmp_path / "out", ProbeSettings(PROBES, budgets=(60,), repeats=2), workers=1)
+    asked = tuple(name for name in PROBES if name not in ONLY_NUMBERS)
+    found = probe([path], tmp_path / "out", ProbeSettings(asked, budgets=(60,), repeats=2), workers=1)
     told = {row["probe"]: row["accuracy_mean"] for row in means(found, n=60)}
-    assert set(told) == set(PROBES)
+    assert set(told) == set(asked)
     assert min(told[name] for name in ("ridge", "logistic")) > max(told["constant"], told["raw"]) + 0.1
     with pytest.raises(ConfigError, match="targets are classes"):
         probe([path], tmp_path / "other", ProbeSettings(penalty="once"))
@@ -160,16 +174,22 @@ def test_held_out_blocks_have_no_neighbour_to_learn_from(tmp_path):
 def test_two_scenes_of_the_same_ground_do_not_tell_each_other_s_test_chips(tmp_path, areas):
     import pyarrow.parquet
 
-    path = write(tmp_path / "e.parquet", places=2)  # of two dates
+    side = 30 if areas == "scene" else 10
+    path = write(tmp_path / "e.parquet", places=2, side=side)  # of two dates
     table = pyarrow.parquet.read_table(path)
     box = np.array(table["pixel_bbox"].to_pylist())
     facts = json.loads(table.schema.metadata[b"covermap"]) | {"gsd_m": 10}
-    for name, degrees in (("centre_lat", 50 - box[:, 1] / 11120), ("centre_lon", 10 + box[:, 0] / 7150)):
+    # As areas they may share no more than a strip.
+    shift = (
+        (side - 1) * np.char.endswith(table["scene"].to_pylist(), "1") if areas == "scene" else np.zeros(len(box), int)
+    )
+    across = box[:, 0] + 16 * shift
+    for name, degrees in (("centre_lat", 50 - box[:, 1] / 11120), ("centre_lon", 10 + across / 7150)):
         table = table.append_column(name, pyarrow.array(degrees, pyarrow.float32()))
     pyarrow.parquet.write_table(table.replace_schema_metadata({"covermap": json.dumps(facts)}), path)
     chips, asked = LabelledChips.of(Embeddings.read(path), areas=areas), ProbeSettings(areas=areas, block=2)
     role = chips.roles(share=0.3, block=2, seed=0)
-    cells = chips.ground[:, 1:]
+    cells = chips.ground[:, 1:] + np.stack([np.zeros_like(shift), shift], 1)
     apart = abs(cells[role == TEST][:, None] - cells[role == TRAIN][None]).max(2)
     assert apart.min() > 1
     if areas == "scene":
@@ -245,7 +265,7 @@ def test_least_squares_warns_where_samples_are_as_many_as_features(tmp_path):
         ({}, {"target": "label"}, "has no label"),
         ({}, {"share": 1.5}, "between 0 and 1"),
         ({}, {"seed": -1}, "seed -1 is below 0"),
-        ({"part": lambda col: "test" if col > 6 else "train"}, {"folds": 3}, "--folds has no effect"),
+        ({"part": lambda col: "test" if col > 6 else "train"}, {"folds": 3}, "folds have no effect"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, changes, settings, said):
