@@ -54,7 +54,7 @@ class Pretrained:
         return Pretrained(str(weights.parent), weights, read_card(weights.parent))
 
     def inputs(self, spec: InputSpec, *, keep: bool) -> InputSpec:
-        """The data's inputs; keep: with mean and std of the pre-training where a sensor's numbers are the same.
+        """The data's inputs, in the order of the pre-training; keep: with its mean and std where numbers are the same.
 
         Raises BandError for sensors that it was not trained on, other bands, and sensors missing that it needs.
         """
@@ -71,6 +71,8 @@ class Pretrained:
             same = all(getattr(mine, key) == getattr(other, key) for key in ("scale", "offset", "quantity"))
             numbers = {key: getattr(other, key) for key in ("mean", "std", "clip", "per_scene")}
             sensors.append(replace(mine, **numbers) if keep and same else mine)
+        # Where bands are stacked, weights stand for them in the order of the pre-training.
+        sensors.sort(key=lambda entry: list(theirs).index(entry.sensor))
         have = {entry.sensor for entry in spec.sensors}
         lost = [e.sensor for e in theirs.values() if e.sensor not in have and not e.optional]
         if lost:
@@ -83,6 +85,11 @@ def with_pretrained(model: ModelConfig) -> ModelConfig:
     name = model.backbone
     if ".py:" in name or "/" not in name:
         return model
+    if "+" in name and not Path(name).exists():
+        raise ConfigError(
+            f"model.backbone: {name}: a folder is a backbone by itself, no part of a sum",
+            fix="name it alone, or others",
+        )
     found = Pretrained.open(name)
     for key, default in (("backbone_options", {}), ("weights", "auto"), ("start", None)):
         if getattr(model, key) != default:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,10 +66,26 @@ def test_other_bands_and_settings_without_effect_are_refused(tiny, tmp_path):
         prepare_run(config(tiny, backbone=str(tmp_path / "ssl"), weights="none"))
     with pytest.raises(ModelError, match="is not a model folder"):
         prepare_run(config(tiny, backbone=str(tmp_path / "nothing")))
+    with pytest.raises(ConfigError, match="no part of a sum"):
+        prepare_run(config(tiny, backbone=f"unet+{tmp_path / 'ssl'}"))
     with pytest.raises(ModelError, match=r"name it as model\.backbone"):
         prepare_run(config(tiny, start=str(tmp_path / "ssl")))
     with pytest.raises(ModelError, match="a backbone without classes"):
         load_model(tmp_path / "ssl" / "model")
+
+
+def test_sensors_come_in_the_order_of_the_pretraining(tiny, tmp_path, write_tif):
+    """vit_tiny stacks bands: named the other way round, weights of one sensor met bands of the other."""
+    radar = SensorInput("sentinel1", ("vv", "vh"), (-10.0, -17.0), (3.0, 3.0))
+    saved(
+        tmp_path / "ssl", sensors=(replace(SEEN, sensor="sentinel2"), radar),
+        build={"backbone": "vit_tiny", "backbone_options": {"patch_px": 8}},
+    )  # fmt: skip
+    s1 = write_tif("s1.tif", np.random.default_rng(0).normal(-9, 2, (2, 96, 128)).astype("float32"), bands=["vv", "vh"])
+    image = [{"path": s1, "sensor": "sentinel1"}, {"path": tiny["data"]["image"], "sensor": "sentinel2"}]
+    tiny["data"]["image"] = image
+    loaded = config(tiny, backbone=str(tmp_path / "ssl"), decoder="linear")
+    assert [entry.sensor for entry in prepare_run(loaded).spec.sensors] == ["sentinel2", "sentinel1"]
 
 
 def test_other_scaling_is_used_where_the_config_asks_for_it(tiny, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
@@ -26,8 +27,12 @@ def pretrain(
     from covermap.verbs.pretrain import pretrain as learn
 
     config = load_pretrain_config(recipe, settings or ())
+    another = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
+    quiet = quiet or another
     with show.progress("pre-training", quiet=quiet) as tick:
         run = learn(config, resume=resume, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
+    if another:
+        return
     if as_json:
         show.as_json({"run": str(run.folder), "model": str(run.path("model")), "log": run.read_log()})
     else:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from covermap.core.config import DataConfig, RunConfig, SplitConfig
 from covermap.core.config_file import override, parse_option, parse_section, read_settings, resolved
 from covermap.core.section import Section
+from covermap.core.task import TaskName
 from covermap.core.train_config import ModelConfig, TrainConfig
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -18,24 +19,26 @@ _WRITE = "write one: data: {image: ...}, model: {backbone: vit_tiny}, method: ma
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
+def _smaller_first(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("the smaller scale comes first, for example [0.3, 1]")
+    return value
+
+
+_Scale = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], AfterValidator(_smaller_first)
+]
+
+
 class ViewConfig(Section):
     """How two views of one window differ. What is geometric moves all sensors alike."""
 
-    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
-        (0.3, 1.0), description="Smallest and largest share of the window's area that a view shows."
-    )
+    scale: _Scale = Field((0.3, 1.0), description="Smallest and largest share of the window's area that a view shows.")
     flips: bool = Field(True, description="The eight symmetries of the square.")
     brightness: float = Field(0.2, ge=0, description="Std of a random gain per view and offset per band.")
     noise: float = Field(0.0, ge=0, description="Std of noise per pixel, in units of the normalised image.")
     speckle: float = Field(0.0, ge=0, description="Looks of speckle laid on radar backscatter in dB; 0: none.")
     drop_bands: float = Field(0.0, ge=0, lt=1, description="Chance of each band to be left out of a view; one stays.")
-
-    @field_validator("scale")
-    @classmethod
-    def _smaller_first(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("the smaller scale comes first, for example [0.3, 1]")
-        return value
 
 
 class MaeConfig(Section):
@@ -60,7 +63,7 @@ class DinoConfig(Section):
     name: Literal["dino"] = "dino"
     prototypes: int = Field(1024, ge=2)
     local_views: int = Field(4, ge=0)
-    local_scale: tuple[_Share, _Share] = Field((0.05, 0.3), description="Share of the window's area in a local view.")
+    local_scale: _Scale = Field((0.05, 0.3), description="Share of the window's area in a local view.")
     local_px: int | None = Field(None, ge=8, description="Side of a local view; default: half of the window.")
     centring: Literal["mean", "sinkhorn"] = Field(
         "sinkhorn", description="What keeps the teacher from one answer; mean: as published, for long trainings."
@@ -151,8 +154,8 @@ class PretrainConfig(Section):
     output: str = Field("runs", description="Folder that the run's folder is made in.")
     data: DataConfig
     split: SplitConfig = Field(
-        SplitConfig(), description="With labels: the probe learns from train and is scored on test; windows are of all "
-        "ground but test and val.",
+        SplitConfig(), description="With labels or targets: windows are of all ground but val and test. The probe "
+        "learns from train and is scored on val (on test, where val is too small).",
     )  # fmt: skip
     inputs: list[str] | None = Field(None, description="Sensors that the backbone sees; default: all but elevation.")
     model: EncoderConfig = EncoderConfig()
@@ -174,17 +177,18 @@ class PretrainConfig(Section):
     def run(self) -> RunConfig:
         """The config of a run on what the backbone sees: without images that are only predicted, or left out."""
         elevation = getattr(self.method, "elevation", None)
-        images = self.data.images
-        seen = [e for e in images if ((e.sensor or "image") in self.inputs if self.inputs else e.sensor != elevation)]
-        if len(seen) == len(images) or not seen:
+        named = [(image, image.sensor or "image") for image in self.data.images]
+        seen = [image for image, name in named if (name in self.inputs if self.inputs else name != elevation)]
+        if len(seen) == len(named) or not seen:
             return self.whole
         return self.whole.model_copy(update={"data": self.data.model_copy(update={"image": seen})})
 
     @property
     def whole(self) -> RunConfig:
         """All data, the split and the encoder as the config of a run, which opens them."""
+        task: TaskName = "semantic_change" if self.data.label == "dates" else "segmentation"
         return RunConfig(
-            name=self.name, output=self.output, data=self.data, split=self.split,
+            name=self.name, output=self.output, task=task, data=self.data, split=self.split,
             model=ModelConfig(**self.model.model_dump(), decoder="linear"),
             train=TrainConfig(size_px=self.train.size_px, seed=self.train.seed, normalise=self.train.normalise),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from covermap.core.config import RunConfig
+from covermap.core.config import RunConfig, SplitConfig
 from covermap.core.config_file import override, parse_config
 from covermap.core.errors import ConfigError
 from covermap.core.plan_file import Plan, read_plan
@@ -48,7 +48,10 @@ class PretrainingPlan(Plan):
 
 
 class Pretraining(NamedTuple):
-    """A plan with its recipes by method and seed, and the config of a run on the same data without pre-training."""
+    """A plan with its recipes by method and seed, and the config of a run on the same data without pre-training.
+
+    Runs see the sensors that backbones see: what a method only predicts is no input of any.
+    """
 
     plan: PretrainingPlan
     recipes: dict[tuple[str, int], PretrainConfig]
@@ -70,15 +73,32 @@ def load_pretraining(path: str | Path | Mapping[str, Any], out: Path) -> Pretrai
             override(raw, "train.seed", seed, where=here)
             raw |= {"name": f"{name}-s{seed}", "output": str((out / "pretrained").resolve())}
             recipes[name, seed] = parse_pretrain_config(raw, where=here, base=base)
-    plain = parse_pretrain_config(start, where=where, base=base).run
-    return Pretraining(plan, recipes, plain, where)
+    plain = parse_pretrain_config(start, where=where, base=base)
+    predicted = {sensor for recipe in recipes.values() if (sensor := getattr(recipe.method, "elevation", None))}
+    for name, recipe in [("config", plain), *((f"method {name}", recipe) for (name, _), recipe in recipes.items())]:
+        if odd := sorted(predicted & {image.sensor for image in recipe.run.data.images}):
+            raise ConfigError(
+                f"{where}: {name} sees {odd[0]}, which a method predicts: their scores would not compare",
+                fix="name what all of them see: config: {inputs: [...]}",
+            )
+    return Pretraining(plan, recipes, plain.run, where)
 
 
-def finetuned(loaded: Pretraining, backbone: str | None, *, share: float, seed: int, name: str, out: Path) -> RunConfig:
-    """The run that learns from a share of the train chips; backbone: a folder, or None for one from scratch."""
-    raw = loaded.base.model_dump(mode="json", exclude_defaults=True)
+def finetuned(
+    loaded: Pretraining, recipe: PretrainConfig | None, split: SplitConfig, *, share: float, seed: int, name: str,
+    out: Path,
+) -> RunConfig:  # fmt: skip
+    """The run that learns from a share of the train chips; recipe: of its backbone, or None for one from scratch.
+
+    split: with the sides of its blocks, for those of chips would be others, and test chips of one ones seen by another.
+    """
+    run = recipe.run if recipe else loaded.base
+    backbone = str(recipe.folder) if recipe else None
+    raw = run.model_dump(mode="json", exclude_defaults=True) | {
+        "split": split.model_dump(mode="json", exclude_defaults=True)
+    }
     raw |= {"name": name, "output": str((out / "runs").resolve())}
-    size = loaded.base.train.size_px
+    size = run.train.size_px
     start = {
         "task": "chip_regression", "data.target": {"shares": True}, "model.weights": "auto" if backbone else "none",
         "train.size_px": size, "train.seed": seed, "split.budget_seed": seed if share < 1 else None,

@@ -44,27 +44,36 @@ def make_split(scenes: Sequence[Scene], config: SplitConfig, *, size_px: int, ch
     size_px: side of a training window, which is the block of the random methods. chips: they come whole, and so have no
     buffer unless the config asks for one, which leaves out those that touch it; blocks hold whole chips.
     """
-    if chips:
-        side = max(1, default_side_px(scenes) // size_px) * size_px
-        own = {"buffer_px": 0, "block_px": size_px if config.method in LEAKY else side}
-        config = config.model_copy(update={key: v for key, v in own.items() if getattr(config, key) is None})
+    config = with_sides(config, scenes, size_px=size_px, chips=chips)
     if config.method == "csv":
         split = _from_csv(scenes, config.path)
         wanted: Set[str] = {"train"} | {tile.part for tile in split.tiles if tile.part in ("val", "test")}
     else:
         wishes = _by_layout(scenes, config) if config.method == "source" else _by_config(scenes, config)
         wanted = {"train", *wishes.wanted}
-        split = _draw(scenes, config, wishes, size_px)
+        split = _draw(scenes, config, wishes)
         if config.balanced:
             split = with_even_classes(split, scenes, config.balanced, seed=config.seed)
     return replace(split, notes=(*split.notes, *_check(split, scenes, wanted)))
 
 
-def _draw(scenes: Sequence[Scene], config: SplitConfig, wishes: _Wishes, size_px: int) -> Split:
-    """Blocks with parts by the config's rule, fixed rectangles on top; one pass over the labels."""
+def with_sides(config: SplitConfig, scenes: Sequence[Scene], *, size_px: int, chips: bool = False) -> SplitConfig:
+    """The config with the sides of blocks and buffer that it leaves open."""
     leaky = config.method in LEAKY
     side = config.block_px or (size_px if leaky else default_side_px(scenes))
-    buffer = config.buffer_px if config.buffer_px is not None else (0 if leaky else min(64, side // 10))
+    if chips and config.block_px is None and not leaky:
+        side = max(1, side // size_px) * size_px
+    buffer = 0 if leaky or chips else min(64, side // 10)
+    return config.model_copy(
+        update={"block_px": side, "buffer_px": buffer if config.buffer_px is None else config.buffer_px}
+    )  # fmt: skip
+
+
+def _draw(scenes: Sequence[Scene], config: SplitConfig, wishes: _Wishes) -> Split:
+    """Blocks with parts by the config's rule, fixed rectangles on top; one pass over the labels."""
+    side, buffer = config.block_px, config.buffer_px
+    assert side is not None
+    assert buffer is not None
     fixed: dict[str, list[Window]] = {}
     for box in wishes.boxes:
         fixed.setdefault(box.scene, []).append(box.window)

@@ -108,6 +108,24 @@ def with_reference(scenes: Sequence[Scene], config: RunConfig) -> tuple[list[Sce
     return [replace(s, labels=Known(s.grid, s.target)) for s in found if s.target is not None], task
 
 
+def with_known_ground(scenes: Sequence[Scene]) -> tuple[list[Scene], bool]:
+    """Scenes whose labels say where anything is known, of whatever task, and whether that is of chips as a whole.
+
+    Scenes of which nothing is known stay as they are.
+    """
+    found = []
+    for scene in scenes:
+        if scene.labels is None and scene.chip_classes is not None:
+            legend, there = scene.chip_classes.legend, scene.chip_classes.codes
+            target: Target | None = Presence(scene.grid, TargetConfig(per_chip=True), legend=legend, there=there)
+        else:
+            target = scene.target
+        found.append(scene if scene.labels or target is None else replace(scene, labels=Known(scene.grid, target)))
+    first = scenes[0]
+    whole = isinstance(first.labels, ChipLabels) or first.chip_classes is not None
+    return found, whole or (first.target is not None and first.target.size.per_chip)
+
+
 def _legend_of(scene: Scene, takes: str) -> Legend | None:
     if takes == "transitions":
         if not isinstance(scene.target, Transitions) or scene.target.legend is None:

@@ -69,6 +69,11 @@ class Split:
         rows, cols = window.within(wide).slices
         return mask[rows, cols]
 
+    def held_out(self, scene: str, window: Window) -> npt.NDArray[np.bool_]:
+        """(H, W): ground of val or test, in this scene or in another that shows it, also where it is not scored."""
+        here = [place for place in self._here.get(scene, []) if place[1] > 0]
+        return np.asarray((_paint(here, window) >= 2) | (_paint(self._elsewhere.get(scene, []), window) > 0))
+
     @cached_property
     def _here(self) -> dict[str, list[tuple[Window, int]]]:
         """Rectangles and parts of each scene."""

@@ -12,10 +12,10 @@ from covermap.core.errors import DataError
 from covermap.core.types import Batch, InputSpec, Sample
 from covermap.data.chips import HeldScene, image_batch, scene_bytes
 from covermap.data.scene import Scene
-from covermap.data.split import PARTS, Split
-from covermap.geo.grid import Window
+from covermap.data.split import Split
+from covermap.geo.grid import Window, partition
 
-_TRIES = 100
+_READS, _TRIES = 100, 1000
 _LEAST = 0.5
 """Share of a window's pixels that must hold data."""
 
@@ -37,51 +37,64 @@ class Unlabelled(NamedTuple):
 class UnlabelledWindows(Dataset[Drawn]):
     """Random windows of `size_px` of which half holds data, evenly over the ground of all scenes.
 
-    split: windows that touch its val or test part are not drawn. Scenes smaller than a window are padded.
+    split: windows that show ground of its val or test part are not drawn. Scenes smaller than a window are padded.
+    Raises DataError where no ground is left.
     """
 
     def __init__(
         self, scenes: Sequence[Scene], *, size_px: int, seed: int, split: Split | None = None, cache_bytes: float = 0.0
     ) -> None:
         self._scenes, self._size, self._seed, self._split = scenes, size_px, seed, split
-        places = [max(1, s.grid.height - size_px + 1) * max(1, s.grid.width - size_px + 1) for s in scenes]
-        self._ends = np.cumsum(np.array(places, np.float64)) / float(sum(places))
+        free = np.array([_free_px(scene, split) for scene in scenes], np.float64)
+        if not free.any():
+            raise DataError("all ground is of the val and test parts", fix="leave some of it: split.val, split.test")
+        self._ends = np.cumsum(free) / free.sum()
         self._held: dict[int, HeldScene] = {}
         if sum(scene_bytes(scene) for scene in scenes) <= cache_bytes:
             self._held = {i: HeldScene(scene) for i, scene in enumerate(scenes)}
 
     def __getitem__(self, number: int) -> Drawn:
         rng = np.random.default_rng([self._seed, number])
-        for _ in range(_TRIES):
-            found = int(np.searchsorted(self._ends, rng.random(), side="right"))
-            scene = min(found, len(self._scenes) - 1)
-            window = self._place(scene, rng)
-            if self._split is not None and self._is_held_out(scene, window):
-                continue
+        for _ in range(_READS):
+            scene, window = self._place(rng)
             sample = self._held[scene].read(window) if self._held else self._scenes[scene].read(window)
             if sample.valid.any(0).mean() >= _LEAST * min(1.0, self._inside(scene, window)):
                 return Drawn(sample, int(rng.integers(1 << 62)))
-        free = " outside of the val and test parts" if self._split is not None else ""
         raise DataError(
-            f"of {_TRIES} windows of {self._size} px{free} none holds data in half of its pixels",
+            f"of {_READS} windows of {self._size} px none holds data in half of its pixels",
             fix="set a smaller train.size_px, or check nodata: covermap info IMAGE",
         )
 
-    def _place(self, scene: int, rng: np.random.Generator) -> Window:
-        grid = self._scenes[scene].grid
-        row, col = (int(rng.integers(max(1, side - self._size + 1))) for side in (grid.height, grid.width))
-        return Window(row, col, self._size, self._size)
+    def _place(self, rng: np.random.Generator) -> tuple[int, Window]:
+        """A scene and a window of it that shows nothing of val and test."""
+        for _ in range(_TRIES):
+            found = int(np.searchsorted(self._ends, rng.random(), side="right"))
+            scene = min(found, len(self._scenes) - 1)
+            grid = self._scenes[scene].grid
+            row, col = (int(rng.integers(max(1, side - self._size + 1))) for side in (grid.height, grid.width))
+            window = Window(row, col, self._size, self._size)
+            if self._split is None:
+                return scene, window
+            inside = window.intersect(grid.window)
+            if not self._split.held_out(self._scenes[scene].name, inside).any():
+                return scene, window
+        raise DataError(
+            f"{_TRIES} windows of {self._size} px all touch the val or test part",
+            fix="set a smaller train.size_px, or larger blocks: split.block_px",
+        )
 
     def _inside(self, scene: int, window: Window) -> float:
         """Share of a window that lies in its scene."""
         inside = window.intersect(self._scenes[scene].grid.window)
         return inside.height * inside.width / self._size**2
 
-    def _is_held_out(self, scene: int, window: Window) -> bool:
-        assert self._split is not None
-        inside = window.intersect(self._scenes[scene].grid.window)
-        parts = self._split.part_mask(self._scenes[scene].name, inside)
-        return bool(np.isin(parts, [PARTS.index("val"), PARTS.index("test")]).any())
+
+def _free_px(scene: Scene, split: Split | None) -> int:
+    """Pixels of a scene outside of the val and test parts."""
+    if split is None:
+        return scene.grid.height * scene.grid.width
+    blocks = partition(scene.grid.window, 2048, 2048)
+    return sum(int((~split.held_out(scene.name, block)).sum()) for block in blocks)
 
 
 class Steps(Sampler[int]):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import RunFolder, versions
 from covermap.data.unlabelled import Collate, Steps, Unlabelled, UnlabelledWindows
 from covermap.models import device_of, precision_of
+from covermap.nn.ssl.gather import sum_of_all
 from covermap.nn.ssl.method import Method
 from covermap.pretrained import save_pretrained
 from covermap.start import keep_reports, origin_of
@@ -54,8 +55,8 @@ def pretrain(
     run = RunFolder(config.folder)
     _require_free(run, config, resume=resume, overwrite=overwrite)
     going_on = resume and run.path("checkpoints/last.pt").is_file()
-    ready = prepare_pretraining(config, resume=going_on)
-    method = build_pretraining(config, ready, resume=going_on)
+    ready = prepare_pretraining(config)
+    method = build_pretraining(config, ready)
     say = say if accelerator.is_main_process else silent
     files = list(dict.fromkeys(file for scene in ready.scenes for file in scene.files))
     if going_on:
@@ -134,8 +135,7 @@ class Loop:
         """Facts about the weights that the backbone started from, with weights.json; none of a random one."""
         reports = method.encoder.reports
         if not reports:
-            there = self.run.path("weights.json").is_file()
-            return dict(self.run.read_json("weights.json")["facts"]) if there else {}
+            return {}
         facts = origin_of(reports)
         if self.accelerator.is_main_process:
             keep_reports(self.run, reports, facts, self.say)
@@ -178,9 +178,11 @@ class Loop:
         progress = self.step / self.config.steps
         self.plain.before_step(progress)
         terms = self.method(drawn.batch.to(self.accelerator.device), drawn.seeds)
-        if not torch.isfinite(terms["loss"]):
+        if not torch.isfinite(sum_of_all(terms["loss"])):
+            own = not torch.isfinite(terms["loss"])
+            where = f"windows {', '.join(drawn.batch.keys[:3])}" if own else "windows of another process"
             raise CovermapError(
-                f"the loss is no longer a number in step {self.step + 1}, windows {', '.join(drawn.batch.keys[:3])}",
+                f"the loss is no longer a number in step {self.step + 1}, {where}",
                 fix=f"lower train.lr, or look at those windows; the last state is in {self.run.path('checkpoints')}",
             )
         self.accelerator.backward(terms["loss"])
@@ -200,24 +202,34 @@ class Loop:
         means = {name: value / self.count for name, value in self.sums.items()}
         means = self._over_processes(means)
         self.sums, self.count = {}, 0
+        self._by_main(lambda: self._row(means, seconds))
+
+    def _row(self, means: dict[str, float], seconds: float | None) -> None:
+        row: dict[str, Any] = {"step": self.step, **means, **self.watch(self.plain)}
+        if self.step == 0:
+            row |= self.watch.raw(self.plain.inputs)
+        if seconds is not None:
+            row |= {"lr": self.optimiser.param_groups[0]["lr"], "seconds": round(seconds, 3)}
+        self.run.log(row)
+        self.say(_describe(row, self.config.steps))
+        picture, device = self.run.path("reconstruction.png"), self.accelerator.device
+        draw_reconstruction(self.plain, self.watch.samples, self.ready.spec, picture, device=device)
+        if self.step:
+            self.watch.require_life(row, self.plain, self.step)
+
+    def _by_main(self, work: Callable[[], None]) -> None:
+        """Done by the main process alone; an error of it is raised in all, for none is to wait for one that is gone."""
+        from accelerate.utils import broadcast_object_list
+
+        told: list[Any] = [None]
         if self.accelerator.is_main_process:
-            row: dict[str, Any] = {"step": self.step, **means, **self.watch(self.plain)}
-            if self.step == 0:
-                row |= self.watch.raw()
-            if seconds is not None:
-                row |= {"lr": self.optimiser.param_groups[0]["lr"], "seconds": round(seconds, 3)}
-            self.run.log(row)
-            self.say(_describe(row, self.config.steps))
-            draw_reconstruction(
-                self.plain,
-                self.watch.samples,
-                self.ready.spec,
-                self.run.path("reconstruction.png"),
-                device=self.accelerator.device,
-            )
-            if self.step:
-                self.watch.require_life(row, self.plain, self.step)
-        self.accelerator.wait_for_everyone()
+            try:
+                work()
+            except CovermapError as error:
+                told = [error]
+        broadcast_object_list(told)
+        if told[0] is not None:
+            raise told[0]
 
     def _over_processes(self, means: dict[str, float]) -> dict[str, float]:
         if self.accelerator.num_processes == 1 or not means:
@@ -227,25 +239,30 @@ class Loop:
 
     def save(self) -> None:
         """The backbone as it is, and everything that the next step depends on, written whole or not at all."""
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            facts = {**self.facts, "step": self.step}
-            build, seen = self.ready.build, self.ready.seen
-            save_pretrained(self.plain.encoder, seen, build, facts, self.run.path("model"))
-            state = {
-                "step": self.step, "method": self.plain.state_dict(), "optimiser": self.optimiser.state_dict(),
-                "schedule": self.schedule.state_dict(), "sums": self.sums, "count": self.count,
-                "collapsed": self.watch.collapsed, "torch_rng": torch.get_rng_state(),
-                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
-            }  # fmt: skip
-            with replacing(self.run.path("checkpoints/last.pt")) as partial:
-                torch.save(state, partial)
+        self.sums = self._over_processes(self.sums)
+        self._by_main(self._write)
+
+    def _write(self) -> None:
+        facts = {**self.facts, "step": self.step}
+        build, seen = self.ready.build, self.ready.seen
+        save_pretrained(self.plain.encoder, seen, build, facts, self.run.path("model"))
+        state = {
+            "step": self.step, "method": self.plain.state_dict(), "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(), "sums": self.sums, "count": self.count,
+            "processes": self.accelerator.num_processes,
+            "collapsed": self.watch.collapsed, "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if self.accelerator.device.type == "cuda" else None,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+        }  # fmt: skip
+        with replacing(self.run.path("checkpoints/last.pt")) as partial:
+            torch.save(state, partial)
 
     def load(self) -> None:
-        """Continue from checkpoints/last.pt; raises ModelError when it is damaged."""
+        """Continue from checkpoints/last.pt; raises ModelError when it is damaged, OutputError for other processes."""
         path: Path = self.run.path("checkpoints/last.pt")
         try:
-            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            before = state["processes"]
             self.plain.load_state_dict(state["method"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.schedule.load_state_dict(state["schedule"])
@@ -253,9 +270,16 @@ class Loop:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         except Exception as error:
             raise ModelError(f"{path} is damaged ({error})", fix="start again with --overwrite") from error
+        if before != self.accelerator.num_processes:
+            raise OutputError(
+                f"{self.run.folder} was learnt by {before} processes with {self.config.batch_size} windows each; there "
+                f"are {self.accelerator.num_processes} now", fix=f"torchrun --nproc-per-node {before}, or --overwrite",
+            )  # fmt: skip
         self.step, self.sums, self.count = state["step"], state["sums"], state["count"]
         self.watch.collapsed = state["collapsed"]
-        torch.set_rng_state(state["torch_rng"].cpu())
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"] is not None and self.accelerator.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"])
         if self.accelerator.is_main_process:
             self.run.keep_log_until(self.step, "step")
         self.say(f"resumed after step {self.step}")
@@ -286,6 +310,19 @@ def _accelerator(config: ScheduleConfig) -> Any:
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("train.precision fp16 needs a GPU", fix="use float32, or bf16 where the processor has it")
     device = device_of(config.device)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
     # Sensors that a step drops leave parameters without a gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[unused])
+    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[unused])
+    _require_whole(accelerator.distributed_type.value)
+    return accelerator
+
+
+def _require_whole(kind: str) -> None:
+    """Refuse to cut a network into pieces: a teacher follows, and what is saved is taken from, whole parameters."""
+    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise ConfigError(
+            f"pretrain shares windows among processes (DDP) and cannot cut a network into pieces ({kind})",
+            fix="start it by torchrun, or by accelerate launch --multi_gpu without FSDP and DeepSpeed",
+        )

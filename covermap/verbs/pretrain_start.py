@@ -19,6 +19,7 @@ from covermap.core.errors import BandError, ConfigError, suggest
 from covermap.core.pretrain_config import PretrainConfig
 from covermap.core.types import InputSpec
 from covermap.data.make_split import make_split
+from covermap.data.reference import with_known_ground
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split, Tile
 from covermap.data.stats import input_spec, with_own_statistics, with_statistics
@@ -33,7 +34,7 @@ from covermap.start import known_inputs, starting_weights
 class Ready:
     """What comes before the first step. spec: all sensors of a batch; seen: those of the backbone.
 
-    split: of the labels, if there are any; windows then are drawn outside of its val and test part.
+    split: of the labels or targets, if there are any; windows then are drawn outside of its val and test part.
     """
 
     scenes: list[Scene]
@@ -51,14 +52,15 @@ class Ready:
     _build: dict[str, Any]
 
 
-def prepare_pretraining(config: PretrainConfig, *, resume: bool = False) -> Ready:
+def prepare_pretraining(config: PretrainConfig) -> Ready:
     """Open the data and measure it; raises what train raises for data, and ConfigError for sensors not there."""
     run = with_earlier_parts(config.run)
-    weights = starting_weights(run.model, required=not resume)
+    weights = starting_weights(run.model)
     opened = open_scenes(config.data)
+    known, chips = with_known_ground(opened)
     split = None
-    if opened[0].labels is not None:
-        split = make_split(opened, config.split, size_px=config.train.size_px)
+    if known[0].labels is not None:
+        split = make_split(known, config.split, size_px=config.train.size_px, chips=chips)
     whole = split or Split(tuple(Tile(s.name, s.grid.window, "train") for s in opened), 0)
     wanted = config.train.normalise
     measured = input_spec(
@@ -71,7 +73,7 @@ def prepare_pretraining(config: PretrainConfig, *, resume: bool = False) -> Read
     seen = replace(measured, sensors=tuple(entry for entry in kept if entry.sensor in names))
     with init_empty_weights():
         backbone = make_backbone(run.model.backbone, seen, run.model.backbone_options)
-    notes = [*(note for scene in opened for note in scene.notes), *backbone.notes]
+    notes = [*(note for scene in opened for note in scene.notes), *(split.notes if split else ()), *backbone.notes]
     notes += unknown_coordinates(opened, backbone.uses)
     if lost := [entry.sensor for entry in seen.sensors if entry.sensor in backbone.unused]:
         raise BandError(
@@ -112,13 +114,17 @@ def _seen(config: PretrainConfig, spec: InputSpec, elevation: str | None) -> tup
     return tuple(name for name in have if name in names)
 
 
-def build_pretraining(config: PretrainConfig, ready: Ready, *, resume: bool = False) -> Method:
-    """Backbone and method before the first step; all random numbers follow from train.seed. Raises ModelError."""
+def build_pretraining(config: PretrainConfig, ready: Ready) -> Method:
+    """Backbone and method before the first step; all random numbers follow from train.seed. Raises ModelError.
+
+    A run that goes on begins so too: what a published file holds, such as a decoder, says which parts there are.
+    """
     seed = config.train.seed
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global state
     torch.manual_seed(seed)
-    weights = None if resume else ready.weights or None
-    encoder = make_backbone(ready.build["backbone"], ready.seen, ready.build["backbone_options"], weights=weights)
+    encoder = make_backbone(
+        ready.build["backbone"], ready.seen, ready.build["backbone_options"], weights=ready.weights or None
+    )
     names = tuple(entry.sensor for entry in ready.seen.sensors)
     return build_method(config.method, config.views, encoder, ready.spec, names, config.train.size_px)

@@ -1,12 +1,13 @@
 """What is looked at while a backbone learns without labels: whether its vectors collapse, and what they tell.
 
 windows that never change -> vectors -> spread, effective rank
-labelled windows -> vectors -> ridge probe (train part -> test part), beside raw statistics of the bands
+labelled windows -> vectors -> ridge probe (train part -> val part), beside raw statistics of the bands
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,8 @@ _CHIPS = 400
 _FIRST = 1 << 40
 """Numbers of the windows that are looked at begin here: no training reaches them."""
 _PATIENCE = 2
+_FEWEST = 8
+"""Windows of a part that a probe learns from, or is scored on."""
 
 
 @dataclass
@@ -51,16 +54,18 @@ class Watch:
     ) -> None:  # fmt: skip
         self.spec, self.device = spec, device
         self.samples = [windows[_FIRST + i].sample for i in range(NUM_WINDOWS)]
-        self.parts = {}
+        self.known, self.asked = Labelled(), Labelled()
         if split is not None and scenes[0].legend is not None:
-            self.parts = {part: _labelled(scenes, split, part, size_px) for part in ("train", "test")}
-        self.probes = bool(self.parts) and all(len(found.samples) >= 8 for found in self.parts.values())
+            self.known, self.asked = (_labelled(scenes, split, part, size_px) for part in ("train", "val"))
+            if len(self.asked.samples) < _FEWEST:  # settings are chosen by what is seen here: test is the last resort
+                self.asked = _labelled(scenes, split, "test", size_px)
+        self.probes = min(len(self.known.samples), len(self.asked.samples)) >= _FEWEST
         self.verdict: Verdict | None = None
         self.collapsed = 0
 
-    def raw(self) -> dict[str, float]:
-        """R2 of a probe on raw statistics of the bands: what any network has to beat; nothing without labels."""
-        return {"probe_r2_raw": self._probe(self._statistics)} if self.probes else {}
+    def raw(self, inputs: Collection[str]) -> dict[str, float]:
+        """R2 of a probe on raw statistics of what a network sees, which it has to beat; nothing without labels."""
+        return {"probe_r2_raw": self._probe(lambda samples: self._statistics(samples, inputs))} if self.probes else {}
 
     def __call__(self, method: Method) -> dict[str, float]:
         """spread, effective_rank, and with labels probe_r2, of a method as it is now."""
@@ -68,7 +73,7 @@ class Watch:
         method.eval()
         self.verdict = judge(self._vectors(method, self.samples))
         row = {"spread": self.verdict.spread, "effective_rank": self.verdict.rank}
-        if self.probes:
+        if self.probes and math.isfinite(self.verdict.spread):  # no probe learns from what is no number
             row["probe_r2"] = self._probe(lambda samples: self._vectors(method, samples).double().numpy())
         method.train(was)
         return row
@@ -81,7 +86,7 @@ class Watch:
             if term in row and row[term] < floor:
                 said = said or f"{term} is {row[term]:.3g}, below {floor:.3g}"
         self.collapsed = self.collapsed + 1 if said else 0
-        if self.collapsed >= _PATIENCE:
+        if self.collapsed >= _PATIENCE or not math.isfinite(self.verdict.spread):
             raise CovermapError(
                 f"step {step}: {said}",
                 fix="lower train.lr, give larger batches or stronger views; the last state is kept in checkpoints/",
@@ -92,10 +97,11 @@ class Watch:
             found = [method.embed(batch.to(self.device)).float().cpu() for batch in self._batches(samples)]
         return torch.cat(found)
 
-    def _statistics(self, samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+    def _statistics(self, samples: Sequence[Sample], inputs: Collection[str]) -> npt.NDArray[np.float64]:
         rows = []
         for batch in self._batches(samples):
-            stacked = np.concatenate([x.flatten(1, 2).numpy() for x in batch.image.values()], 1)
+            seen = [x.flatten(1, 2).numpy() for name, x in batch.image.items() if name in inputs]
+            stacked = np.concatenate(seen, 1)
             rows.append(chip_features(stacked, batch.valid.any(1).numpy()))
         return np.concatenate(rows).astype(np.float64)
 
@@ -104,11 +110,10 @@ class Watch:
             yield image_batch(samples[start : start + size], self.spec)
 
     def _probe(self, embed: Any) -> float:
-        """R2 of all classes' shares together in the test part, learnt from the train part (ml.ridge)."""
-        known, asked = self.parts["train"], self.parts["test"]
-        path = RidgePath.of(embed(known.samples), np.stack(known.shares))
-        truth = np.stack(asked.shares)
-        errors = path.fit(path.choose()).predict(embed(asked.samples)) - truth
+        """R2 of all classes' shares together in the val or test part, learnt from the train part (ml.ridge)."""
+        path = RidgePath.of(embed(self.known.samples), np.stack(self.known.shares))
+        truth = np.stack(self.asked.shares)
+        errors = path.fit(path.choose()).predict(embed(self.asked.samples)) - truth
         return float(1 - (errors**2).sum() / max(((truth - truth.mean(0)) ** 2).sum(), 1e-12))
 
 

@@ -25,6 +25,8 @@ from covermap.core.pretraining_plan import RANDOM, SCRATCH, Pretraining, finetun
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import plain
 from covermap.data.embeddings import parquet
+from covermap.data.make_split import with_sides
+from covermap.data.scene import open_scenes
 from covermap.geo.legend_files import csv_text
 from covermap.metrics.intervals import over_seeds
 from covermap.report.study_figures import band_lines
@@ -70,6 +72,8 @@ def pretraining_study(
         jobs = {r.name: {"config": r.model_dump(mode="json"), "pretrain": True} for r in loaded.recipes.values()}
         work(jobs, found, _done(out / "pretrained", jobs), engine, workers, say=say, on_progress=on_progress)
         rows, chips, notes = _probes(loaded, found, workers, say)
+        if loaded.plan.finetune is not None and rows and (many := [n for n in loaded.plan.labels if n > chips]):
+            notes.append(f"not fine-tuned with {', '.join(map(str, many))} labels: the train part has {chips:,} chips")
         if loaded.plan.finetune is not None and chips:
             more = _finetuned(loaded, found, chips)
             jobs = {name: {"config": c.model_dump(mode="json"), "forest": False} for name, c in more.items()}
@@ -173,7 +177,8 @@ def _rows(path: Path, name: str, seed: int) -> list[Row]:
 
 def _finetuned(loaded: Pretraining, found: Study, chips: int) -> dict[str, RunConfig]:
     """{name: config} of networks that learn from as many labels as the probes."""
-    runs = {}
+    runs, base = {}, loaded.base
+    split = with_sides(base.split, open_scenes(base.data), size_px=base.train.sizes_px[0])
     for seed in loaded.plan.all_seeds:
         for method in (SCRATCH, *loaded.plan.methods):
             recipe = loaded.recipes.get((method, seed))
@@ -182,9 +187,8 @@ def _finetuned(loaded: Pretraining, found: Study, chips: int) -> dict[str, RunCo
             for labels in loaded.plan.labels:
                 if labels <= chips:
                     name = f"{method}-{labels}-s{seed}"
-                    backbone = str(recipe.folder) if recipe else None
                     share = min(1.0, labels / chips)
-                    runs[name] = finetuned(loaded, backbone, share=share, seed=seed, name=name, out=found.out)
+                    runs[name] = finetuned(loaded, recipe, split, share=share, seed=seed, name=name, out=found.out)
     return runs
 
 

@@ -52,8 +52,40 @@ def test_no_window_touches_what_is_held_out(scenes):
     windows = UnlabelledWindows(scenes, size_px=16, seed=0, split=Split(parts, 0))
     assert max(corner(windows[i])[1] for i in range(100)) <= 14
     nothing = Split((Tile("a", Window(0, 0, 60, 80), "val"),), 0)
-    with pytest.raises(DataError, match=r"outside of the val and test parts"):
-        UnlabelledWindows(scenes, size_px=16, seed=0, split=nothing)[0]
+    with pytest.raises(DataError, match="all ground is of the val and test parts"):
+        UnlabelledWindows(scenes, size_px=16, seed=0, split=nothing)
+    with pytest.raises(DataError, match="all touch the val or test part"):
+        UnlabelledWindows(scenes, size_px=40, seed=0, split=Split(parts, 0))[0]
+
+
+def test_ground_that_another_scene_scores_is_held_out_too(scenes):
+    """Its pixels are of no part here: neither learnt from nor scored."""
+    parts = (Tile("a", Window(0, 0, 60, 80), "train"), Tile("a", Window(0, 30, 60, 50), "test elsewhere"))
+    windows = UnlabelledWindows(scenes, size_px=16, seed=0, split=Split(parts, 4))
+    assert max(corner(windows[i])[1] for i in range(100)) <= 14
+
+
+def test_scored_once_is_held_out_nevertheless(scenes):
+    parts = (
+        Tile("a", Window(0, 0, 60, 30), "train"),
+        Tile("a", Window(0, 30, 60, 50), "test"),
+        Tile("a", Window(0, 30, 30, 50), "none"),
+    )
+    windows = UnlabelledWindows(scenes, size_px=16, seed=0, split=Split(parts, 0))
+    assert max(corner(windows[i])[1] for i in range(100)) <= 14
+
+
+def test_scenes_are_drawn_by_their_free_ground(write_tif):
+    """Also few among many that are held out, and one that is no larger than a window."""
+    for number in range(40):
+        write_tif(f"s/{number}.tif", np.full((1, 32, 32), number + 1, "uint16"), bands=["red"], nodata=0)
+    path = write_tif("s/40.tif", np.full((1, 32, 64), 99, "uint16"), bands=["red"], nodata=0)
+    scenes = open_scenes(DataConfig(image=path.replace("40.tif", "*.tif")))
+    parts = tuple(Tile(s.name, s.grid.window, "train" if s.name in ("0", "40") else "test") for s in scenes)
+    windows = UnlabelledWindows(scenes, size_px=32, seed=0, split=Split(parts, 0), cache_bytes=1e9)
+    found = [int(windows[i].sample.image["image"].max()) for i in range(300)]
+    assert set(found) == {1, 99}
+    assert 170 < found.count(99) < 230
 
 
 def test_a_scene_smaller_than_a_window_is_padded(scenes):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,11 +17,19 @@ import yaml
 from covermap.core.config_file import parse_config
 from covermap.core.errors import BandError, ConfigError, CovermapError, OutputError
 from covermap.core.pretrain_config import load_pretrain_config, parse_pretrain_config
+from covermap.data.split import PARTS
+from covermap.data.unlabelled import UnlabelledWindows
+from covermap.geo.grid import Window
+from covermap.nn.ssl import mae_prithvi
 from covermap.nn.weights import read_tensors
 from covermap.verbs import pretrain as verb
 from covermap.verbs.pretrain import pretrain
+from covermap.verbs.pretrain_start import prepare_pretraining
+from covermap.verbs.pretrain_watch import Watch
 from covermap.verbs.train import train
+from tests.conftest import landscape
 
+BANDS = ["green", "red", "nir"]
 MAE = {"name": "mae", "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
 VIT = {"backbone": "sensor_vit_nano", "backbone_options": {"patch_px": 8}}
 
@@ -46,6 +55,18 @@ def tensors(run):
     return read_tensors(run.path("model/model.safetensors"))
 
 
+def stopped_at(monkeypatch, number):
+    """An interrupt in a step, counted from 0."""
+    step = verb.Loop._step
+
+    def stop(self, drawn):
+        if self.step == number:
+            raise KeyboardInterrupt
+        step(self, drawn)
+
+    monkeypatch.setattr(verb.Loop, "_step", stop)
+
+
 def test_a_run_leaves_a_backbone_that_learns_on(tiny):
     run = pretrain(parsed(recipe(tiny)))
     rows = run.read_log()
@@ -62,14 +83,7 @@ def test_a_run_leaves_a_backbone_that_learns_on(tiny):
 def test_a_stopped_run_goes_on_to_the_same_numbers(tiny, monkeypatch):
     whole = pretrain(parsed(recipe(tiny, name="whole")))
     config = parsed(recipe(tiny, name="parts"))
-    step = verb.Loop._step
-
-    def stop(self, drawn):
-        if self.step == 5:
-            raise KeyboardInterrupt
-        step(self, drawn)
-
-    monkeypatch.setattr(verb.Loop, "_step", stop)
+    stopped_at(monkeypatch, 5)
     with pytest.raises(KeyboardInterrupt):
         pretrain(config)
     monkeypatch.undo()
@@ -107,6 +121,46 @@ def test_two_processes_learn_what_one_does_from_twice_the_batch(tiny, tmp_path, 
     assert losses["two"] == pytest.approx(losses["one"], abs=1e-4)
 
 
+STOPPED = """
+import sys
+from covermap.cli import main
+from covermap.verbs.pretrain import Loop
+step = Loop._step
+def stop(self, drawn):
+    if self.step == 5:
+        raise KeyboardInterrupt
+    step(self, drawn)
+Loop._step = stop
+sys.argv[0] = "covermap"
+main()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_to_the_same_numbers(tiny, tmp_path):
+    """Also means over steps that lie before and behind the stop: state is saved between two rows."""
+    (tmp_path / "stopped.py").write_text(STOPPED)
+
+    def launch(port, *arguments):
+        start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+        return subprocess.run(
+            [*start, *arguments], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )  # fmt: skip
+
+    rows = []
+    for name in ("whole", "parts"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(recipe(tiny, name=name, train={"batch_size": 4, "save_every": 2})))
+        if name == "parts":
+            assert launch("29518", str(tmp_path / "stopped.py"), "pretrain", str(path)).returncode != 0
+        done = launch("29519", "-m", "covermap", "pretrain", str(path), *(["--resume"] if name == "parts" else []))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(str(Path(tiny["output"], name))) == 1  # of two processes one speaks
+        log = Path(tiny["output"], name, "log.jsonl").read_text().splitlines()
+        rows.append([{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log])
+    assert rows[0] == rows[1]
+
+
 def test_what_holds_a_run_is_not_written_over(tiny):
     config = parsed(recipe(tiny, train={"steps": 2}))
     pretrain(config)
@@ -125,6 +179,8 @@ def test_what_holds_a_run_is_not_written_over(tiny):
         ({"inputs": ["sentinel7"]}, ConfigError, "no sensor 'sentinel7'"),
         ({"method": {"name": "simclr", "elevation": "dem"}}, ConfigError, "method.elevation: the data has no sensor"),
         ({"method": {"name": "simclr"}, "train": {"batch_size": 1}}, ConfigError, "a batch of one window"),
+        ({"method": {"name": "glcnet", "region_px": 16}}, ConfigError, "no part of a window of 16 px"),
+        ({"method": {"name": "dino", "local_scale": [0.5, 0.1]}}, ConfigError, "smaller scale comes first"),
     ],
 )
 def test_bad_input_is_refused_in_words(tiny, changes, error, says):
@@ -195,6 +251,101 @@ def test_bands_of_another_backbone_are_told(tiny, tmp_path):
     tiny["model"] = {"backbone": str(run.folder), "decoder": "linear"}
     with pytest.raises(BandError, match="pre-trained on"):
         train(parse_config(json.loads(json.dumps(tiny))))
+
+
+def test_windows_keep_off_what_targets_hold_out(tiny, write_tif):
+    numbers = write_tif("t.tif", np.arange(96 * 128, dtype="float32").reshape(96, 128), nodata=-1)
+    data = {"image": tiny["data"]["image"], "target": {"path": numbers}}
+    ready = prepare_pretraining(parsed(recipe(tiny, data=data)))
+    assert ready.split is not None
+    assert "test" in {tile.part for tile in ready.split.tiles}
+    assert ready.scenes[0].labels is None  # there is nothing that a probe of classes could learn
+
+
+def test_raw_statistics_are_of_what_the_network_sees(tiny, write_tif):
+    """Elevation that follows the classes would make a baseline that no network can see enough to beat."""
+    codes, _ = landscape()
+    dem = write_tif("dem.tif", codes.astype("float32") + 100, bands=["elevation"])
+    noise = np.random.default_rng(0).integers(100, 900, (1, 96, 128)).astype("uint16")
+    image = [
+        {"path": write_tif("noise.tif", noise, bands=["red"]), "sensor": "sentinel2"}, {"path": dem, "sensor": "dem"},
+    ]  # fmt: skip
+    method = {"name": "simclr", "elevation": "dem"}
+    run = pretrain(parsed(recipe(tiny, data=tiny["data"] | {"image": image}, method=method, train={"steps": 1})))
+    assert run.read_log()[0]["probe_r2_raw"] < 0.3
+
+
+def test_labels_of_two_dates_say_what_is_held_out(tiny, write_tif):
+    codes, image = landscape(seed=1)
+    first, second = tiny["data"]["labels"], write_tif("labels2.tif", np.roll(codes, 8, 1), nodata=0)
+    dates = [("2020-01-01", tiny["data"]["image"]), ("2021-01-01", write_tif("i2.tif", image, bands=BANDS, nodata=0))]
+    data = tiny["data"] | {
+        "image": [{"path": path, "date": date} for date, path in dates], "labels": [first, second], "label": "dates",
+    }  # fmt: skip
+    assert prepare_pretraining(parsed(recipe(tiny, data=data))).split is not None
+
+
+def test_the_probe_looks_at_val_where_there_is_one(tiny):
+    split = {"block_px": 16, "buffer_px": 0, "val": 0.3, "test": 0.3}
+    ready = prepare_pretraining(parsed(recipe(tiny, split=split)))
+    windows = UnlabelledWindows(ready.scenes, size_px=16, seed=0, split=ready.split)
+    watch = Watch(ready.scenes, ready.spec, windows, ready.split, size_px=16, device=torch.device("cpu"))
+    parts = {
+        int(ready.split.part_mask(name, Window(*map(int, place.split(",")), 16, 16)).max())
+        for name, place in (sample.key.split(":") for sample in watch.asked.samples)
+    }
+    assert parts == {PARTS.index("val")}
+
+
+def test_published_decoders_are_gone_on_with_after_a_stop(tiny, shared, tmp_path, write_tif, monkeypatch):
+    monkeypatch.setattr(mae_prithvi, "HEADS", 2)
+    stored = torch.load(shared / "checkpoints" / "golden_prithvi.pt", weights_only=True)
+    torch.save(stored["state_dict"], tmp_path / "prithvi.pt")
+    sizes = {
+        "width": 64, "depth": 2, "heads": 4, "patch_px": 8, "size_px": 32, "num_frames": 2, "eps": stored["ln_eps"],
+    }  # fmt: skip
+    bands = ["blue", "green", "red", "nir_narrow", "swir1", "swir2"]
+    numbers = np.random.default_rng(0).integers(100, 3000, (6, 96, 128)).astype("uint16")
+    raw = recipe(
+        tiny, data=tiny["data"] | {"image": write_tif("hls.tif", numbers, bands=bands, nodata=0)}, method="mae",
+        model={
+            "backbone": "prithvi_eo_v2_300", "backbone_options": {"sizes": sizes},
+            "weights": str(tmp_path / "prithvi.pt"),
+        },
+        train={"steps": 4, "size_px": 32, "batch_size": 2, "watch_every": 2, "normalise": "dataset"},
+    )  # fmt: skip
+    runs = []
+    for name in ("whole", "parts"):
+        config = parsed(raw | {"name": name})
+        if name == "parts":
+            stopped_at(monkeypatch, 3)
+            with pytest.raises(KeyboardInterrupt):
+                pretrain(config)
+            monkeypatch.undo()
+            monkeypatch.setattr(mae_prithvi, "HEADS", 2)
+        runs.append(pretrain(config, resume=name == "parts"))
+    whole, parts = runs
+    assert "decoder.pos_embed" in torch.load(parts.path("checkpoints/last.pt"), weights_only=True)["method"]
+    assert all(torch.equal(value, tensors(parts)[name]) for name, value in tensors(whole).items())
+
+
+def test_training_that_diverges_says_so(tiny):
+    with pytest.raises(CovermapError, match=r"vectors hold numbers that are not finite|no longer a number"):
+        pretrain(parsed(recipe(tiny, train={"lr": 1e30, "clip": 0})))
+
+
+def test_a_network_is_not_cut_into_pieces():
+    with pytest.raises(ConfigError, match=r"cannot cut a network into pieces \(FSDP\)"):
+        verb._require_whole("FSDP")
+
+
+def test_other_processes_cannot_go_on_with_a_run(tiny):
+    config = parsed(recipe(tiny))
+    run = pretrain(config)
+    state = torch.load(run.path("checkpoints/last.pt"), weights_only=True)
+    torch.save(state | {"processes": 2}, run.path("checkpoints/last.pt"))
+    with pytest.raises(OutputError, match="learnt by 2 processes with 8 windows each; there are 1 now"):
+        pretrain(config, resume=True)
 
 
 def test_it_goes_on_from_an_earlier_pretraining(tiny):

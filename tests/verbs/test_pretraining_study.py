@@ -6,10 +6,12 @@ import copy
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from covermap.core.errors import ConfigError, OutputError
 from covermap.core.pretraining_plan import load_pretraining
+from covermap.data.split import Split
 from covermap.verbs.pretraining_study import FINETUNED, PROBE, RAW, conclusion, together
 from covermap.verbs.study import study
 
@@ -69,6 +71,34 @@ def test_backbones_are_fine_tuned_beside_one_from_scratch(plan, tmp_path):
     assert {row for row in rows_of(found.out) if row[1] == FINETUNED} == {
         (who, FINETUNED, n) for who in ("scratch", "mae") for n in (6, 12)
     }
+
+
+@pytest.mark.slow
+def test_what_is_predicted_is_no_input_of_any(plan, tmp_path, tiny, write_tif):
+    high = np.mgrid[:96, :128][0].astype("float32") + np.random.default_rng(0).normal(0, 3, (96, 128))
+    dem = write_tif("dem.tif", high.astype("float32"), bands=["elevation"])
+    plan["config"]["data"] = tiny["data"] | {
+        "image": [{"path": tiny["data"]["image"], "sensor": "sentinel2"}, {"path": dem, "sensor": "dem"}]
+    }
+    plan["config"]["inputs"] = ["sentinel2"]
+    plan["methods"] = {"dem": {"method": {"name": "simclr", "elevation": "dem"}}}
+    plan["finetune"] = {"train.epochs": 1, "train.steps_per_epoch": 2, "train.batch_size": 4, "baseline": False}
+    plan["config"]["split"] |= {"block_px": None, "buffer_px": None, "test": {"cols": [64, 128]}, "val": 0.0}
+    plan["config"]["train"]["size_px"] = 8
+    found = study(plan, tmp_path / "out")
+    assert found.failed == {}
+    assert {row for row in rows_of(found.out) if row[0] != RAW} == {
+        ("random", PROBE, 6), ("random", PROBE, 12), ("dem", PROBE, 6), ("dem", PROBE, 12),
+        ("scratch", FINETUNED, 6), ("scratch", FINETUNED, 12), ("dem", FINETUNED, 6), ("dem", FINETUNED, 12),
+    }  # fmt: skip
+    learnt, tuned = (
+        Split.load(found.out / folder / "split.csv") for folder in ("pretrained/dem-s0", "runs/dem-12-s0")
+    )  # fmt: skip
+    held = [{tile for tile in split.tiles if tile.part == "test"} for split in (learnt, tuned)]
+    assert held[0] == held[1]
+    plan["config"].pop("inputs")
+    with pytest.raises(ConfigError, match="config sees dem, which a method predicts"):
+        load_pretraining(plan, tmp_path / "other")
 
 
 def test_plans_are_checked_before_anything_is_learnt(plan, tmp_path):

@@ -87,6 +87,11 @@ class GLCNet(SimCLR):
     config: GlcnetConfig
 
     def _build_heads(self) -> None:
+        if self.config.region_px >= self.views.size_px:
+            raise ConfigError(
+                f"method.region_px: {self.config.region_px} is no part of a window of {self.views.size_px} px",
+                fix=f"region_px: {max(1, self.views.size_px // 4)}, or a larger train.size_px",
+            )
         width, regional = self.encoder.channels[-1], sum(self.encoder.channels)
         self.head = MlpHead(2 * width, width, self.config.projection)
         self.local_head = MlpHead(regional, width, self.config.projection)

@@ -165,7 +165,9 @@ def test_glcnet_weighs_global_and_local():
     assert float(terms["loss"].detach()) == pytest.approx(
         float((0.2 * terms["global"] + 0.8 * terms["local"]).detach()), rel=1e-6
     )
-    far = method_of(GlcnetConfig(region_px=40), ("sentinel2",))  # larger than any view
+    with pytest.raises(ConfigError, match="no part of a window of 32 px"):
+        method_of(GlcnetConfig(region_px=32), ("sentinel2",))
+    far = method_of(GlcnetConfig(region_px=31), ("sentinel2",))  # larger than what two views share
     far(windows("sentinel2"), SEEDS)["loss"].backward()
     assert far(windows("sentinel2"), SEEDS)["local"] == 0
 
