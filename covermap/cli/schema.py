@@ -12,7 +12,8 @@ from covermap.cli import show
 
 def schema(
     what: Annotated[
-        Literal["config", "study", "label_budget", "tune"], typer.Argument(help="A config, or a plan.")
+        Literal["config", "study", "label_budget", "pretraining", "tune", "pretrain"],
+        typer.Argument(help="A config, a plan, or a recipe (pretrain)."),
     ] = "config",
     out: Annotated[str | None, typer.Option("--output", "-o", help="File to write; default: print.")] = None,
     overwrite: show.Overwrite = False,
@@ -27,6 +28,8 @@ def schema(
     from covermap.core.config import RunConfig
     from covermap.core.label_budget_plan import LabelBudgetPlan
     from covermap.core.output import claim, write_text
+    from covermap.core.pretrain_config import PretrainConfig
+    from covermap.core.pretraining_plan import PretrainingPlan
     from covermap.core.study_plan import StudyPlan
     from covermap.core.tune_plan import TunePlan
 
@@ -34,7 +37,9 @@ def schema(
         "config": RunConfig,
         "study": StudyPlan,
         "label_budget": LabelBudgetPlan,
+        "pretraining": PretrainingPlan,
         "tune": TunePlan,
+        "pretrain": PretrainConfig,
     }
     text = json.dumps(
         {"$schema": "https://json-schema.org/draft/2020-12/schema", **kinds[what].model_json_schema()}, indent=2

@@ -115,11 +115,13 @@ def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> Confi
 
 
 def _keys_at(path: Sequence[str], model: type[BaseModel]) -> list[str]:
-    """The keys that the section at `path` below `model` knows."""
+    """The keys that the section at `path` below `model` knows; of several sections that of the name which follows."""
+    found: list[type[BaseModel]] = []
     for part in path:
         info = model.model_fields.get(part)
-        for kind in _sections_of(info.annotation if info else None):
-            model = kind
+        named = [kind for kind in found if "name" in kind.model_fields and kind.model_fields["name"].default == part]
+        found = named or _sections_of(info.annotation if info else None)
+        model = found[-1] if found else model
     return list(model.model_fields)
 
 

@@ -186,7 +186,14 @@ def test_schema_is_valid_and_accepts_a_config(covermap, tiny):
     jsonschema.validate(tiny, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(tiny | {"modle": 1}, schema)
-    for plan, key in (("study", "axes"), ("label_budget", "encoders"), ("tune", "space")):
+    known = {
+        "study": "axes",
+        "label_budget": "encoders",
+        "tune": "space",
+        "pretraining": "methods",
+        "pretrain": "views",
+    }
+    for plan, key in known.items():
         assert key in json.loads(covermap("schema", plan)[1])["properties"]
 
 

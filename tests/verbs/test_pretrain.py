@@ -195,8 +195,9 @@ def test_a_mask_of_nothing_or_all_is_refused(tiny, mask):
 
 
 def test_settings_are_named_where_they_are_unknown(tiny):
-    with pytest.raises(ConfigError, match=r"unknown key method.mae.masc"):
+    with pytest.raises(ConfigError, match=r"unknown key method.mae.masc") as told:
         parsed(recipe(tiny, method={"name": "mae", "masc": 0.5}))
+    assert "did you mean 'mask'" in told.value.fix
     with pytest.raises(ConfigError, match="moe"):
         parsed(recipe(tiny, method="moe"))
     with pytest.raises(ConfigError, match=r"alpha has no effect without method\.elevation"):
