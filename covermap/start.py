@@ -34,10 +34,11 @@ from covermap.data.transitions import contradictions
 from covermap.earlier import Earlier, with_earlier_parts
 from covermap.geo.grid import Window
 from covermap.hub import checkpoint_sum, place_of, require_file
+from covermap.models import device_of, precision_of
 from covermap.nn.adapt import adapt, load_adapter
 from covermap.nn.build import backbone_names, build_model
 from covermap.nn.losses.expression import LossSum, make_loss
-from covermap.nn.model import Model
+from covermap.nn.model import Backbone, Model
 from covermap.nn.published import published_of
 from covermap.nn.weights import Report
 from covermap.pretrained import Pretrained
@@ -275,11 +276,32 @@ def build_loss(config: RunConfig, ready: Prepared) -> LossSum:
     return loss
 
 
+def make_accelerator(precision: str, device: str, *handlers: Any) -> Any:
+    """What runs a training on a device in a precision; handlers: further settings. Raises ConfigError."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # The library keeps precision and device for the life of the process; a second run may want others.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = {"float32": "no", "fp16": "fp16", "bf16": "bf16"}[precision_of(precision, device)]
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("train.precision fp16 needs a GPU", fix="use float32, or bf16 where the processor has it")
+    device = device_of(device)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+    return Accelerator(mixed_precision=mixed, cpu=device == "cpu", kwargs_handlers=list(handlers))
+
+
+def seed_all(seed: int) -> None:
+    """Let all random numbers of a run follow from one."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global state
+    torch.manual_seed(seed)
+
+
 def build_network(config: RunConfig, ready: Prepared, *, resume: bool = False) -> Model:
     """The network before its first step; all random numbers of a run follow from train.seed. Raises ModelError."""
-    random.seed(config.train.seed)
-    np.random.seed(config.train.seed)  # noqa: NPY002 - libraries that draw from the global state
-    torch.manual_seed(config.train.seed)
+    seed_all(config.train.seed)
     task = ready.task
     network = build_model(
         ready.spec, task.num_channels, **ready.build, weights=None if resume else ready.weights or None
@@ -352,14 +374,22 @@ def measured_inputs(
             "and no expert on single pixels",
             fix="leave it out, or use a backbone such as terramind_v1_tiny or galileo_nano and model.pixel_width: 0",
         )
-    spec = measured
+    spec, said = in_published_numbers(measured, backbone, config, published=published)
+    notes += said
+    sensors = tuple(replace(entry, optional=entry.sensor in optional) for entry in spec.sensors)
+    return replace(spec, sensors=sensors, fixed_size=not network.local or task.kind.chips, uses=network.uses), notes
+
+
+def in_published_numbers(
+    spec: InputSpec, backbone: Backbone, config: RunConfig, *, published: bool
+) -> tuple[InputSpec, list[str]]:
+    """The inputs with the statistics of published weights, where the config wants these, and notes; or as they are."""
+    wanted = config.train.normalise
     if wanted == "pretrained" and not backbone.statistics:
         raise ConfigError(
             f"train.normalise: pretrained: {config.model.backbone} has no published statistics of such data",
             fix="use dataset or percentile",
         )
     if wanted == "pretrained" or (wanted == "auto" and published and backbone.statistics):
-        spec, said = with_statistics(spec, backbone.statistics)
-        notes += said
-    sensors = tuple(replace(entry, optional=entry.sensor in optional) for entry in spec.sensors)
-    return replace(spec, sensors=sensors, fixed_size=not network.local or task.kind.chips, uses=network.uses), notes
+        return with_statistics(spec, backbone.statistics)
+    return spec, []

@@ -25,11 +25,10 @@ from covermap.core.pretrain_config import PretrainConfig, ScheduleConfig
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import RunFolder, versions
 from covermap.data.unlabelled import Collate, Steps, Unlabelled, UnlabelledWindows
-from covermap.models import device_of, precision_of
 from covermap.nn.ssl.gather import sum_of_all
 from covermap.nn.ssl.method import Method
 from covermap.pretrained import save_pretrained
-from covermap.start import keep_reports, origin_of
+from covermap.start import keep_reports, make_accelerator, origin_of
 from covermap.verbs.pretrain_picture import draw_reconstruction
 from covermap.verbs.pretrain_start import Ready, build_pretraining, prepare_pretraining
 from covermap.verbs.pretrain_watch import Watch
@@ -301,20 +300,11 @@ def _describe(row: dict[str, Any], steps: int) -> str:
 
 
 def _accelerator(config: ScheduleConfig) -> Any:
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState
+    from accelerate import DistributedDataParallelKwargs
 
-    # The library keeps precision and device for the life of the process; a second run may want others.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    precision = {"float32": "no", "fp16": "fp16", "bf16": "bf16"}[precision_of(config.precision, config.device)]
-    if config.precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("train.precision fp16 needs a GPU", fix="use float32, or bf16 where the processor has it")
-    device = device_of(config.device)
-    if device.startswith("cuda:"):
-        torch.cuda.set_device(device)
     # Sensors that a step drops leave parameters without a gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[unused])
+    accelerator = make_accelerator(config.precision, config.device, unused)
     _require_whole(accelerator.distributed_type.value)
     return accelerator
 

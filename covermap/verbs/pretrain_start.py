@@ -5,14 +5,11 @@ config -> scenes -> (split, if there are labels) -> statistics -> sensors seen a
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from accelerate import init_empty_weights
 
 from covermap.core.errors import BandError, ConfigError, suggest
@@ -22,18 +19,19 @@ from covermap.data.make_split import make_split
 from covermap.data.reference import with_known_ground
 from covermap.data.scene import Scene, open_scenes, unknown_coordinates
 from covermap.data.split import Split, Tile
-from covermap.data.stats import input_spec, with_own_statistics, with_statistics
+from covermap.data.stats import input_spec, with_own_statistics
 from covermap.earlier import with_earlier_parts
 from covermap.nn.build import make_backbone
 from covermap.nn.ssl.build import build_method
 from covermap.nn.ssl.method import Method
-from covermap.start import known_inputs, starting_weights
+from covermap.start import in_published_numbers, known_inputs, seed_all, starting_weights
 
 
 @dataclass
 class Ready:
     """What comes before the first step. spec: all sensors of a batch; seen: those of the backbone.
 
+    build: name and options of the backbone, as its folder keeps them.
     split: of the labels or targets, if there are any; windows then are drawn outside of its val and test part.
     """
 
@@ -43,13 +41,7 @@ class Ready:
     split: Split | None
     weights: dict[str, Path]
     notes: list[str]
-
-    @property
-    def build(self) -> Mapping[str, Any]:
-        """Name and options of the backbone, as they are kept in its folder."""
-        return self._build
-
-    _build: dict[str, Any]
+    build: Mapping[str, Any]
 
 
 def prepare_pretraining(config: PretrainConfig) -> Ready:
@@ -80,14 +72,8 @@ def prepare_pretraining(config: PretrainConfig) -> Ready:
             f"{run.model.backbone} makes nothing of {', '.join(lost)}",
             fix=f"name others in inputs: {', '.join(n for n in names if n not in lost) or 'none is left'}",
         )
-    if wanted == "pretrained" and not backbone.statistics:
-        raise ConfigError(
-            f"train.normalise: pretrained: {run.model.backbone} has no published statistics of such data",
-            fix="use dataset or percentile",
-        )
-    if wanted == "pretrained" or (wanted == "auto" and weights and backbone.statistics):
-        seen, said = with_statistics(seen, backbone.statistics)
-        notes += said
+    seen, said = in_published_numbers(seen, backbone, run, published=bool(weights))
+    notes += said
     seen = known_inputs(seen, run, None, weights)
     seen = replace(
         seen, sensors=tuple(replace(e, optional=e.sensor in backbone.optional) for e in seen.sensors),
@@ -119,10 +105,7 @@ def build_pretraining(config: PretrainConfig, ready: Ready) -> Method:
 
     A run that goes on begins so too: what a published file holds, such as a decoder, says which parts there are.
     """
-    seed = config.train.seed
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global state
-    torch.manual_seed(seed)
+    seed_all(config.train.seed)
     encoder = make_backbone(
         ready.build["backbone"], ready.seen, ready.build["backbone_options"], weights=ready.weights or None
     )

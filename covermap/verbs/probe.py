@@ -310,7 +310,7 @@ def _repeat(
                 yield from _classes(area, name, values, n, settings.seed)
             continue
         if name == PREQUENTIAL:
-            yield from _prequential(area, budgets, penalty)
+            yield from _prequential(area, settings, budgets, penalty)
             continue
         moments = {}
         for test, of in area.tests.items():
@@ -337,15 +337,15 @@ def _repeat(
                 yield from _numbers(area, fitted, n, values, moments)
 
 
-def _prequential(area: _Area, budgets: Sequence[int], penalty: float | None) -> Iterator[dict[str, Any]]:
+def _prequential(
+    area: _Area, settings: ProbeSettings, budgets: Sequence[int], penalty: float | None
+) -> Iterator[dict[str, Any]]:
     """Chips between two budgets told from all before them, of an area that is learnt from; n: the larger budget."""
     if area.name.startswith(f"{ELSEWHERE} of "):
         return
     of = area.order[:_PREQUENTIAL]
     values, targets = area.chips.values[of], np.asarray(area.chips.targets[of], np.float64)
-    if penalty is None:
-        first = of[:2000]
-        penalty = float(np.median(RidgePath.of(area.chips.values[first], area.chips.targets[first]).choose()))
+    penalty = _one_penalty(area, settings) if penalty is None else penalty
     told = targets - prequential_errors(values, targets, penalty)
     count = targets.shape[1]
     for low, n in zip((0, *budgets), budgets, strict=False):

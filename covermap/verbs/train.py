@@ -31,7 +31,7 @@ from covermap.core.types import Batch
 from covermap.data.augment import variations
 from covermap.data.chips import TrainWindows, collate
 from covermap.earlier import with_earlier_parts
-from covermap.models import NetworkModel, device_of, precision_of, save_model
+from covermap.models import NetworkModel, device_of, save_model
 from covermap.nn.adapt import has_lora, merge_lora, save_adapter
 from covermap.nn.feature_cache import FeatureCache, require_cacheable
 from covermap.nn.heads import like, reference
@@ -39,7 +39,15 @@ from covermap.nn.layers import channels_last
 from covermap.nn.model import Model
 from covermap.nn.optimiser import make_optimiser, make_schedule
 from covermap.nn.published import published_of
-from covermap.start import Prepared, build_loss, build_network, keep_reports, origin_of, prepare_run
+from covermap.start import (
+    Prepared,
+    build_loss,
+    build_network,
+    keep_reports,
+    make_accelerator,
+    origin_of,
+    prepare_run,
+)
 from covermap.verbs.applicability import fit_applicability
 from covermap.verbs.baseline import train_baseline
 from covermap.verbs.decide import decide
@@ -92,7 +100,7 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     # All that may be refused comes before anything of an earlier run is touched.
     ready = prepare_run(config, resume=going_on)
     network = build_network(config, ready, resume=going_on)
-    _accelerator(config.train)
+    make_accelerator(config.train.precision, config.train.device)
     make_optimiser(network, config.train)
     build_loss(config, ready)
     if config.train.cache_features:
@@ -139,7 +147,7 @@ class Loop:
     def __init__(self, run: Run, ready: Prepared, network: Model, say: Say, on_progress: Tick = unseen) -> None:
         self.run, self.ready, self.say, self.on_progress = run, ready, say, on_progress
         self.config: TrainConfig = run.config.train
-        self.accelerator = _accelerator(self.config)
+        self.accelerator = make_accelerator(self.config.precision, self.config.device)
         self.task = ready.task
         self.data = TrainWindows(
             ready.scenes,
@@ -433,21 +441,6 @@ def windows_per_epoch(config: TrainConfig, ready: Prepared) -> int:
     # Whole groups only: a last batch of one window would leave batch norm without a variance.
     seen = sum(side**2 for side in config.sizes_px) / len(config.sizes_px)
     return group * max(4, math.ceil(area / seen / group))
-
-
-def _accelerator(config: TrainConfig) -> Any:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # The library keeps precision and device for the life of the process; a second run may want others.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    precision = {"float32": "no", "fp16": "fp16", "bf16": "bf16"}[precision_of(config.precision, config.device)]
-    if config.precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("train.precision fp16 needs a GPU", fix="use float32, or bf16 where the processor has it")
-    device = device_of(config.device)
-    if device.startswith("cuda:"):
-        torch.cuda.set_device(device)
-    return Accelerator(mixed_precision=precision, cpu=device == "cpu")
 
 
 def _groups(loader: DataLoader[Batch], size: int) -> Iterator[list[Batch]]:
