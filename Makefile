@@ -7,9 +7,10 @@ OUT ?= demo
 .PHONY: demo test test-slow check clean
 
 # --no-compile halves the time: Python compiles what is imported, when it is imported, a fraction of what is installed.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt package-lock.json
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[ml,track,stac,parquet,onnx,ray,hpo,dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[ml,track,stac,parquet,onnx,ray,hpo,web,dev]'
+	$(BIN)/python packaging/backend.py tests
 	touch $@
 
 demo: $(VENV)/installed
