@@ -111,6 +111,6 @@ def save_pretrained(
     counted = {"dimensions": backbone.channels[-1], "parameters": sum(p.numel() for p in backbone.parameters())}
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        save_backbone(backbone, partial / "model.safetensors", tensors_alone(spec, empty))
+        save_backbone(backbone, partial / "model.safetensors", tensors_alone(backbone, spec, empty))
         save_card(ModelCard(ENCODER, spec, task, dict(build), {**facts, **counted}), partial)
     return folder

@@ -120,4 +120,5 @@ def test_a_sensor_that_later_data_lack_is_left_out(tmp_path):
     ignored = {row.name for row in report.rows if row.fate == "ignored"}
     assert ignored == {name for name in backbone.state_dict() if "embed.S2_RGB" in name}
     whole = InputSpec(tuple(sensors), gsd_m=10, size_px=32)
-    assert set(tensors_alone(whole, lambda spec: make_backbone("galileo_nano", spec))["sentinel2"]) == ignored
+    names = tensors_alone(backbone, whole, lambda spec: make_backbone("galileo_nano", spec))
+    assert set(names["sentinel2"]) == ignored

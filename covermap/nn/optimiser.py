@@ -30,10 +30,15 @@ def make_schedule(optimiser: Any, config: TrainConfig, steps_per_epoch: int) -> 
             optimiser, factor=config.plateau_factor, patience=config.plateau_patience, min_lr=1e-8
         )
     total = config.epochs * steps_per_epoch
-    rising = config.warmup * total
+    return warming_up(optimiser, total, config.warmup, cosine=config.schedule == "cosine")
+
+
+def warming_up(optimiser: Any, total: int, warmup: float, *, cosine: bool) -> Any:
+    """A rate that rises in a straight line over a share of all steps, and falls by half a cosine or stays."""
+    rising = warmup * total
 
     def factor(step: int) -> float:
         up = min(1.0, (step + 1) / rising) if rising >= 1 else 1.0
-        return up * (0.5 * (1 + math.cos(math.pi * min(1.0, step / total))) if config.schedule == "cosine" else 1.0)
+        return up * (0.5 * (1 + math.cos(math.pi * min(1.0, step / total))) if cosine else 1.0)
 
     return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)

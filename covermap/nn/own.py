@@ -45,16 +45,20 @@ def load_backbone(backbone: Backbone, path: str | Path, sensors: Collection[str]
     return Report(str(path), [*report.rows, *rest.rows])
 
 
-def tensors_alone(spec: InputSpec, build: Callable[[InputSpec], Backbone]) -> dict[str, list[str]]:
-    """{sensor: names of the tensors that a backbone of these sensors has only for it}; none of a single sensor."""
-    whole = build(spec)
-    if len(spec.sensors) == 1 or not whole.fuses:
+def tensors_alone(
+    backbone: Backbone, spec: InputSpec, build: Callable[[InputSpec], Backbone]
+) -> dict[str, list[str]]:  # fmt: skip
+    """{sensor: names of the tensors that a backbone of these sensors has only for it}; none of a single sensor.
+
+    build: makes the same backbone for fewer sensors.
+    """
+    if len(spec.sensors) == 1 or not backbone.fuses:
         return {}
     found = {}
     for entry in spec.sensors:
         rest = tuple(other for other in spec.sensors if other is not entry)
         without = build(InputSpec(rest, spec.gsd_m, spec.size_px)).state_dict()
-        found[entry.sensor] = [name for name in whole.state_dict() if name not in without]
+        found[entry.sensor] = [name for name in backbone.state_dict() if name not in without]
     return found
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from covermap.core.config import ImageConfig, RunConfig
 from covermap.core.engine import cores
 from covermap.core.errors import DataError, OutputError
-from covermap.core.output import claim, require_no_input
+from covermap.core.output import claim
 from covermap.core.progress import Tick, unseen
 from covermap.core.types import Batch
 from covermap.geo.grid import Window
@@ -33,7 +33,7 @@ from covermap.nn.backbones.vit import require_tokens
 from covermap.nn.model import pad_to_multiple
 from covermap.verbs.embed import PIXEL_SUFFIXES
 from covermap.verbs.embed_pixels import PixelJob, compute_blocks, job_of, part_key
-from covermap.verbs.encoder import Encoder, shown_by_config, shown_by_model
+from covermap.verbs.encoder import Encoder, shown_by
 from covermap.verbs.ledger import Ledger
 
 
@@ -126,11 +126,7 @@ def attention(
         raise OutputError(f"{out}: attention is written as a raster", fix="name OUT.tif")
     claim(out, overwrite=overwrite)
     device = device_of(settings.device)
-    if isinstance(source, RunConfig):
-        shown = shown_by_config(source, device=device)
-    else:
-        shown = shown_by_model(source, images, any_gsd=any_gsd, device=device)
-    require_no_input([out], (file for scene in shown.scenes for file in scene.files))
+    shown = shown_by(source, images, out, any_gsd=any_gsd, device=device)
     if len(shown.scenes) != 1:
         raise OutputError(f"there are {len(shown.scenes)} scenes, and one file {out}", fix="name one image at a time")
     plain = shown.encoder

@@ -14,7 +14,7 @@ from typing import Literal
 from covermap.core.config import ImageConfig, RunConfig
 from covermap.core.engine import cores
 from covermap.core.errors import ConfigError, OutputError
-from covermap.core.output import claim, require_no_input
+from covermap.core.output import claim
 from covermap.core.progress import Tick, unseen
 from covermap.data.embeddings import parquet
 from covermap.geo.embedding_codes import DTYPES
@@ -24,7 +24,7 @@ from covermap.verbs.embed_chips import Chips, embed_chips
 from covermap.verbs.embed_item import chip_item
 from covermap.verbs.embed_pixels import embed_pixels
 from covermap.verbs.embedded import Embedded
-from covermap.verbs.encoder import Shown, shown_by_config, shown_by_model
+from covermap.verbs.encoder import Shown, shown_by
 
 CHIP_SUFFIXES, PIXEL_SUFFIXES = (".parquet", ".geoparquet", ".gpq"), (".tif", ".tiff")
 
@@ -65,11 +65,7 @@ def embed(
     level = _level(out, settings)
     claim(out, overwrite=overwrite) if out.suffix else None
     device = device_of(settings.device)
-    if isinstance(source, RunConfig):
-        shown = shown_by_config(source, device=device)
-    else:
-        shown = shown_by_model(source, images, any_gsd=any_gsd, device=device)
-    require_no_input([out], (file for scene in shown.scenes for file in scene.files))
+    shown = shown_by(source, images, out, any_gsd=any_gsd, device=device)
     workers = settings.workers or (cores() if device == "cpu" else 1)
     if level == "chips":
         return _chips(shown, out, settings, workers, started, overwrite, on_progress)

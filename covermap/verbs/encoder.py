@@ -19,6 +19,7 @@ import torch
 from covermap.card import ENCODER, ModelCard
 from covermap.core.config import ImageConfig, RunConfig
 from covermap.core.errors import ConfigError, ModelError
+from covermap.core.output import require_no_input
 from covermap.core.task import KINDS, Task
 from covermap.core.types import Batch, InputSpec
 from covermap.data.embedding_rows import Told
@@ -110,6 +111,18 @@ class Shown:
 
 
 CHIP_PX = 16
+
+
+def shown_by(
+    source: RunConfig | str | Path, images: Sequence[ImageConfig], out: Path, *, any_gsd: bool, device: str
+) -> Shown:
+    """The encoder of a config, or of a model and its images; raises OutputError where `out` is one of the images."""
+    if isinstance(source, RunConfig):
+        shown = shown_by_config(source, device=device)
+    else:
+        shown = shown_by_model(source, images, any_gsd=any_gsd, device=device)
+    require_no_input([out], (file for scene in shown.scenes for file in scene.files))
+    return shown
 
 
 def shown_by_config(config: RunConfig, *, device: str) -> Shown:

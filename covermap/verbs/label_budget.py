@@ -39,7 +39,7 @@ from covermap.verbs.embed import EmbedSettings, embed
 from covermap.verbs.ledger import state_of
 from covermap.verbs.probe import ALL_TARGETS, ELSEWHERE, ProbeSettings, probe
 from covermap.verbs.study import Study, require_network
-from covermap.verbs.study_log import keep_log
+from covermap.verbs.study_log import keep_log, markdown
 
 BASELINES = ("raw", "constant")
 """Probes that no encoder has a part in: those of the first count."""
@@ -413,7 +413,6 @@ def _page(
 def _blocks(loaded: LabelBudget, summary: Mapping[str, Any]) -> dict[str, str]:
     """What LOG.md says."""
     plan, head, rows = loaded.plan, summary["table"]["head"], summary["table"]["rows"]
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     method = (
         f"Encoders that are not trained: {', '.join(loaded.configs)}. Ridge and kNN on embeddings of chips, beside raw "
         f"statistics and a constant; {summary['areas']} areas, budgets {', '.join(map(str, summary['budgets']))}, "
@@ -422,6 +421,6 @@ def _blocks(loaded: LabelBudget, summary: Mapping[str, Any]) -> dict[str, str]:
     )
     return {
         "hypothesis": plan.hypothesis.strip() or "None was stated.", "method": method,
-        "result": "\n".join([*lines, "", *(f"- {note}" for note in summary["notes"])]),
+        "result": "\n".join([markdown(head, rows), "", *(f"- {note}" for note in summary["notes"])]),
         "conclusion": summary["conclusion"],
     }  # fmt: skip

@@ -9,7 +9,6 @@ and a run that was stopped and resumed equals one that was not.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from covermap.core.pretrain_config import PretrainConfig, ScheduleConfig
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import RunFolder, versions
 from covermap.data.unlabelled import Collate, Steps, Unlabelled, UnlabelledWindows
+from covermap.nn.optimiser import warming_up
 from covermap.nn.ssl.gather import sum_of_all
 from covermap.nn.ssl.method import Method
 from covermap.pretrained import save_pretrained
@@ -124,7 +124,7 @@ class Loop:
         optimiser = torch.optim.AdamW(_groups(method, self.config.weight_decay), lr=self.config.lr, betas=(0.9, 0.95))
         self.method, self.optimiser = accelerator.prepare(method, optimiser)
         self.plain: Method = accelerator.unwrap_model(self.method)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
+        self.schedule = warming_up(optimiser, self.config.steps, self.config.warmup, cosine=True)
         self.step, self.sums, self.count = 0, dict[str, float](), 0
         self.watch = Watch(
             ready.scenes, ready.spec, self.windows, ready.split, size_px=self.config.size_px, device=accelerator.device
@@ -139,11 +139,6 @@ class Loop:
         if self.accelerator.is_main_process:
             keep_reports(self.run, reports, facts, self.say)
         return facts
-
-    def _rate(self, step: int) -> float:
-        rising = self.config.warmup * self.config.steps
-        up = min(1.0, (step + 1) / rising) if rising >= 1 else 1.0
-        return up * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.config.steps)))
 
     def fit(self) -> None:
         """All steps that are left."""

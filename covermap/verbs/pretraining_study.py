@@ -34,7 +34,8 @@ from covermap.report.study_page import Section, write_study_page
 from covermap.verbs.embed import EmbedSettings, embed
 from covermap.verbs.probe import ALL_TARGETS, ProbeSettings, probe
 from covermap.verbs.study import Study, work
-from covermap.verbs.study_log import keep_log
+from covermap.verbs.study_kinds import spread
+from covermap.verbs.study_log import keep_log, markdown
 
 PROBE, FINETUNED, RAW = "probe", "fine-tuned", "raw statistics"
 
@@ -223,16 +224,15 @@ def _write(loaded: Pretraining, found: Study, rows: Sequence[Row], notes: Sequen
     kinds.sort(key=lambda kind: (kind[0] != RAW, kind[0] != RANDOM, kind[1] == FINETUNED))
     values = {kind: {n: _values(rows, kind, n) for n in budgets} for kind in kinds}
     head = ["backbone", "labels are used by", *(f"R2, {n:,} labels" for n in budgets)]
-    table = [[*kind, *(_spread(list(values[kind][n].values())) for n in budgets)] for kind in kinds]
+    means = {kind: {n: over_seeds(list(values[kind][n].values())) for n in budgets} for kind in kinds}
+    table = [[*kind, *map(spread, means[kind].values())] for kind in kinds]
     said = conclusion(values, budgets)
     doubts = [f"{name} failed: {why.splitlines()[0]}" for name, why in found.failed.items()]
     if len(plan.all_seeds) < 3:
         doubts.append("Fewer than three seeds do not tell how much training varies.")
     notes = [*([f"labels: {plan.note}"] if plan.note else ()), *notes]
     series = {
-        f"{who}, {way}" if way == FINETUNED else who: [
-            (n, told.value, told.sd) for n in budgets if (told := over_seeds(list(values[who, way][n].values())))
-        ]
+        f"{who}, {way}" if way == FINETUNED else who: [(n, told.value, told.sd) for n, told in means[who, way].items()]
         for who, way in kinds
     }
     figure = band_lines(series, x="labelled chips", y="R2", log=len(budgets) > 1, baseline=RAW)
@@ -247,10 +247,10 @@ def _write(loaded: Pretraining, found: Study, rows: Sequence[Row], notes: Sequen
     found.summary = summary
     method = f"Pre-trained without labels: {', '.join(plan.methods)}; {len(plan.all_seeds)} seeds.\n" \
              f"- command: `covermap study run {loaded.source} OUT`"  # fmt: skip
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *table)]
     blocks = {
         "hypothesis": plan.hypothesis.strip() or "None was stated.", "method": method,
-        "result": "\n".join([*lines, "", *(f"- {note}" for note in (*notes, *doubts))]), "conclusion": said,
+        "result": "\n".join([markdown(head, table), "", *(f"- {note}" for note in (*notes, *doubts))]),
+        "conclusion": said,
     }  # fmt: skip
     found.files = [
         write_text(out / "rows.csv", csv_text(list(Row._fields), [list(row) for row in rows])),
@@ -266,13 +266,6 @@ def _write(loaded: Pretraining, found: Study, rows: Sequence[Row], notes: Sequen
 
 def _values(rows: Sequence[Row], kind: tuple[str, str], labels: int) -> dict[int, float]:
     return {row.seed: row.r2 for row in rows if (row.learner, row.way) == kind and row.labels == labels}
-
-
-def _spread(values: Sequence[float]) -> str:
-    found = over_seeds(values)
-    if found.value != found.value:
-        return "–"
-    return f"{found.value:.3f}" + (f" ±{found.sd:.3f}" if found.sd == found.sd else "")
 
 
 def conclusion(values: Mapping[tuple[str, str], Mapping[int, Mapping[int, float]]], budgets: Sequence[int]) -> str:

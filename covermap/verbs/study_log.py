@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from covermap.core.output import write_text
@@ -70,15 +70,18 @@ def _blocks(out: Path, table: Table, failed: int, notes: list[str]) -> dict[str,
         "What varies:", *varied, "", f"- data: {', '.join(images[:3])}{' ...' if len(images) > 3 else ''}",
         f"- seeds of training{again}: {', '.join(map(str, plan.all_seeds))}; val and test are the same in all", command,
     ]  # fmt: skip
-    head, rows = main_rows(table)
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows]
     done = f"{len(table.done)} of {len(loaded.cells)} runs are finished; {failed} failed."
-    result = [*lines, "", done, *(f"- {note}" for note in notes)]
+    result = [markdown(*main_rows(table)), "", done, *(f"- {note}" for note in notes)]
     return {
         "hypothesis": plan.hypothesis.strip() or "None was stated.", "method": "\n".join(method),
         "result": "\n".join(result), "conclusion": conclude(table),
     }  # fmt: skip
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; a bar in a cell would end it."""
+    lines = (head, ["---"] * len(head), *rows)
+    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in lines)
 
 
 def _settings(said: object) -> str:

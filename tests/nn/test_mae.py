@@ -16,7 +16,8 @@ from covermap.nn.backbones import prithvi
 from covermap.nn.backbones.plain_vit import PlainViT
 from covermap.nn.build import make_backbone
 from covermap.nn.ssl import mae_prithvi
-from covermap.nn.ssl.mae import MaskedAutoencoder, _masked_mse
+from covermap.nn.ssl.losses import masked_mse
+from covermap.nn.ssl.mae import MaskedAutoencoder
 from covermap.nn.ssl.masks import TARGET
 from covermap.nn.ssl.pixel_decoder import patchify, unpatchify
 from covermap.testing import random_batch
@@ -97,12 +98,12 @@ def test_the_error_is_a_mean_within_windows_and_then_of_windows():
     predicted, patches = rng.normal(size=(2, 3, 5, 8))
     weight = rng.random((3, 5, 8)) < 0.5
     weight[2] = False
-    found = _masked_mse(*map(torch.from_numpy, (predicted, patches, weight)), norm_pix=False)
+    found = masked_mse(*map(torch.from_numpy, (predicted, patches, weight)), norm_pix=False)
     each = [np.square(predicted - patches)[i][weight[i]].mean() if weight[i].any() else 0 for i in range(3)]
     assert float(found) == pytest.approx(np.mean(each), rel=1e-6)
     whole = np.ones_like(weight)
     normed = (patches - patches.mean(-1, keepdims=True)) / np.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6)
-    found = _masked_mse(*map(torch.from_numpy, (predicted, patches, whole)), norm_pix=True)
+    found = masked_mse(*map(torch.from_numpy, (predicted, patches, whole)), norm_pix=True)
     assert float(found) == pytest.approx(np.square(predicted - normed).mean(), rel=1e-5)
 
 
@@ -252,8 +253,8 @@ def test_what_is_not_valid_is_not_asked_for():
         hidden = (drawn.states[:, mine] == TARGET)[..., None]
         known = patchify(drawn.known["sentinel2"], 8) & hidden
         before, after = (patchify(b.image["sentinel2"], 8) for b in (batch, other))
-        one = _masked_mse(torch.zeros_like(before), before, known, norm_pix=True)
-        two = _masked_mse(torch.zeros_like(before), after, known, norm_pix=True)
+        one = masked_mse(torch.zeros_like(before), before, known, norm_pix=True)
+        two = masked_mse(torch.zeros_like(before), after, known, norm_pix=True)
     assert float(one) == float(two)
 
 

@@ -125,24 +125,26 @@ def sinkhorn(logits: Tensor, temperature: float, *, iterations: int = 3) -> Tens
     return own.transpose(0, 1)
 
 
-def masked_mse(
-    prediction: Tensor, target: Tensor, hidden: Tensor, *, norm_pix: bool = False, known: Tensor | None = None
-) -> Tensor:
-    """Pixels of patches (B, N, P), of which hidden (B, N) bool count -> mean squared error (MAE, He et al. 2022).
+def masked_mse(prediction: Tensor, target: Tensor, counted: Tensor, *, norm_pix: bool = False) -> Tensor:
+    """Pixels of patches (B, N, P), of which counted (bool) are compared -> squared error (MAE, He et al. 2022).
 
-    norm_pix: of each patch the mean is taken off and it is divided by its std (of a sample, variance + 1e-6).
-    known (B, N, P) bool: numbers of the target that there are; others count in nothing. Where none counts: 0.
+    The mean within each window, then of the windows, so that it does not matter which share a process; a window
+    without any has 0. norm_pix: patches are compared by their own mean and std. What does not count may be NaN.
     """
     prediction, target = precise(prediction), precise(target)
-    known = torch.ones_like(target, dtype=torch.bool) if known is None else known
-    target = torch.where(known, target, 0)
     if norm_pix:
-        num = known.sum(-1, keepdim=True)
-        mean = target.sum(-1, keepdim=True) / num.clamp_min(1)
-        apart = torch.where(known, target - mean, 0)
-        variance = apart.square().sum(-1, keepdim=True) / (num - 1).clamp_min(1)
-        target = apart / (variance + 1e-6).sqrt()
-    return masked_regression(prediction, target, known & hidden[..., None])
+        mean, std = mean_and_std(target, counted)
+        target = (target - mean) / std
+    error = torch.where(counted, prediction - torch.where(counted, target, 0), 0).square()
+    return (error.sum((1, 2)) / counted.sum((1, 2)).clamp_min(1)).mean()
+
+
+def mean_and_std(patches: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Patches (B, N, P) -> (B, N, 1) each, of the known numbers; the variance is that of a sample, plus 1e-6."""
+    num = known.sum(-1, keepdim=True)
+    mean = torch.where(known, patches, 0).sum(-1, keepdim=True) / num.clamp_min(1)
+    apart = torch.where(known, patches - mean, 0)
+    return mean, (apart.square().sum(-1, keepdim=True) / (num - 1).clamp_min(1) + 1e-6).sqrt()
 
 
 def masked_regression(prediction: Tensor, target: Tensor, known: Tensor, *, kind: Literal["l1", "l2"] = "l2") -> Tensor:

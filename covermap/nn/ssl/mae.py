@@ -21,6 +21,7 @@ from covermap.core.types import Batch, InputSpec
 from covermap.nn.backbones.vit import require_tokens
 from covermap.nn.dates import fold_dates
 from covermap.nn.model import Backbone, pad_to_multiple
+from covermap.nn.ssl.losses import masked_mse, mean_and_std
 from covermap.nn.ssl.mae_prithvi import published_decoder
 from covermap.nn.ssl.masks import TARGET, VISIBLE, Masker, Where
 from covermap.nn.ssl.method import Method, generators
@@ -107,7 +108,7 @@ class MaskedAutoencoder(Method):
             known = patchify(pixels(drawn.known, target, dates), self.patch_px)
             weight = known & (drawn.states[:, mine] == TARGET)[..., None]
             together = [each.reshape(len(batch), -1, each.shape[2]) for each in (predicted, wanted, weight)]
-            errors[target.sensor].append(_masked_mse(*together, norm_pix=self.config.norm_pix))
+            errors[target.sensor].append(masked_mse(*together, norm_pix=self.config.norm_pix))
         terms = {f"mae_{sensor}": torch.stack(parts).mean() for sensor, parts in errors.items()}
         loss = torch.stack(list(terms.values())).mean()
         return {"loss": loss, **(terms if len(terms) > 1 else {})}
@@ -127,7 +128,7 @@ class MaskedAutoencoder(Method):
             patches = patchify(before, self.patch_px)
             if self.config.norm_pix:
                 known = patchify(pixels(drawn.known, target, dates), self.patch_px)
-                mean, std = _mean_and_std(patches, known)
+                mean, std = mean_and_std(patches, known)
                 predicted = predicted * std + mean
             asked = (drawn.states[:, mine] == TARGET)[..., None].expand_as(patches)
             at = slice(0, min(dates, image[target.sensor].shape[1])), list(target.positions)
@@ -201,24 +202,6 @@ def _cleaned(batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
         known[name] = x.isfinite() & (valid & there[..., None, None])[:, :, None]
         image[name] = torch.where(x.isfinite(), x, 0)
     return replace(batch, image=image), known
-
-
-def _masked_mse(predicted: Tensor, patches: Tensor, weight: Tensor, *, norm_pix: bool) -> Tensor:
-    """(B, N, P) each, weight bool: mean error over the targets within a window, then over windows; 0 without any."""
-    predicted, patches = predicted.float(), patches.float()
-    if norm_pix:
-        mean, std = _mean_and_std(patches, weight)
-        patches = (patches - mean) / std
-    error = torch.where(weight, predicted - patches, 0).square()
-    return (error.sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)).mean()
-
-
-def _mean_and_std(patches: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, N, 1) each over the known numbers of a patch; the variance is that of a sample, plus 1e-6."""
-    num = known.sum(-1, keepdim=True)
-    mean = torch.where(known, patches, 0).sum(-1, keepdim=True) / num.clamp_min(1)
-    apart = torch.where(known, patches - mean, 0)
-    return mean, (apart.square().sum(-1, keepdim=True) / (num - 1).clamp_min(1) + 1e-6).sqrt()
 
 
 def _as_given(x: Tensor, shape: torch.Size) -> Tensor:

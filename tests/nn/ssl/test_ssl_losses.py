@@ -165,19 +165,20 @@ def test_masked_mse_written_out(rng, norm_pix):
     with torch.no_grad():
         target[0, 2] = 5.0  # a constant patch
         target[~known] = torch.nan
-    target, errors = target.detach(), []
+    target, errors = target.detach(), ([], [])
     for i, j in hidden.nonzero().tolist():
         values = [float(v) for v, k in zip(target[i, j], known[i, j], strict=True) if k]
         if norm_pix and values:
             mean = sum(values) / len(values)
             variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
             values = [(v - mean) / math.sqrt(variance + 1e-6) for v in values]
-        errors += [(float(p) - v) ** 2 for p, v in zip(prediction.detach()[i, j][known[i, j]], values, strict=True)]
-    found = losses.masked_mse(prediction, target, hidden, norm_pix=norm_pix, known=known)
-    close(found, np.mean(errors))
+        told = zip(prediction.detach()[i, j][known[i, j]], values, strict=True)
+        errors[i].extend((float(p) - v) ** 2 for p, v in told)
+    found = losses.masked_mse(prediction, target, hidden[..., None] & known, norm_pix=norm_pix)
+    close(found, np.mean([np.mean(each) for each in errors]))
     found.backward()
     assert prediction.grad.isfinite().all()
-    assert losses.masked_mse(prediction, target, torch.zeros_like(hidden), norm_pix=norm_pix) == 0
+    assert losses.masked_mse(prediction, target, torch.zeros_like(known), norm_pix=norm_pix) == 0
 
 
 @pytest.mark.parametrize("kind", ["l1", "l2", "cosine"])
