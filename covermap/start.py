@@ -193,7 +193,9 @@ def measured_task(task: Task, scenes: Sequence[Scene], split: Split, *, size_px:
                 f"the target {one.target} {what} in the train part: there is nothing to learn",
                 fix="leave it out with data.target.use, or check data.target's nodata, replace and scale",
             )
-    return task.scaled([one.mean for one in found], [one.std or 1.0 for one in found])
+    # A constant share is measured as those that vary the least: at 1 its noise would outweigh them.
+    least = min(one.std for one in found if one.std > 0)
+    return task.scaled([one.mean for one in found], [one.std or least for one in found])
 
 
 def starting_weights(config: ModelConfig, *, required: bool = True) -> dict[str, Path]:

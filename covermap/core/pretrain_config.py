@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -149,6 +149,8 @@ class ScheduleConfig(Section):
 
 class PretrainConfig(Section):
     """A whole pre-training; labels of the data are used by the probe beside it alone."""
+
+    schema_name: ClassVar[str] = "pretrain"
 
     name: str = "pretrained"
     output: str = Field("runs", description="Folder that the run's folder is made in.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from covermap.core.config import RunConfig, SplitConfig
+from covermap.core.config import RunConfig
 from covermap.core.config_file import override, parse_config
 from covermap.core.errors import ConfigError
 from covermap.core.plan_file import Plan, read_plan
@@ -20,6 +20,8 @@ RANDOM, SCRATCH = "random", "scratch"
 
 class PretrainingPlan(Plan):
     """Which methods, with how many labels their backbones are then probed and fine-tuned."""
+
+    schema_name: ClassVar[str] = "pretraining"
 
     kind: Literal["pretraining"] = "pretraining"
     hypothesis: str = Field("", description="What is expected, for the experiment log.")
@@ -85,24 +87,18 @@ def load_pretraining(path: str | Path | Mapping[str, Any], out: Path) -> Pretrai
 
 
 def finetuned(
-    loaded: Pretraining, recipe: PretrainConfig | None, split: SplitConfig, *, share: float, seed: int, name: str,
-    out: Path,
+    loaded: Pretraining, recipe: PretrainConfig | None, split: Path, *, seed: int, name: str, out: Path
 ) -> RunConfig:  # fmt: skip
-    """The run that learns from a share of the train chips; recipe: of its backbone, or None for one from scratch.
-
-    split: with the sides of its blocks, for those of chips would be others, and test chips of one ones seen by another.
-    """
+    """The run that learns from the train chips of a split's file; recipe: of its backbone, or None for from scratch."""
     run = recipe.run if recipe else loaded.base
     backbone = str(recipe.folder) if recipe else None
-    raw = run.model_dump(mode="json", exclude_defaults=True) | {
-        "split": split.model_dump(mode="json", exclude_defaults=True)
-    }
-    raw |= {"name": name, "output": str((out / "runs").resolve())}
+    raw = run.model_dump(mode="json", exclude_defaults=True)
+    raw |= {"name": name, "output": str((out / "runs").resolve()), "split": {"method": "csv", "path": str(split)}}
     size = run.train.size_px
     start = {
         "task": "chip_regression", "data.target": {"shares": True}, "model.weights": "auto" if backbone else "none",
-        "train.size_px": size, "train.seed": seed, "split.budget_seed": seed if share < 1 else None,
-        "split.budget": share, **({"model.backbone": backbone, "model.backbone_options": {}} if backbone else {}),
+        "train.size_px": size, "train.seed": seed,
+        **({"model.backbone": backbone, "model.backbone_options": {}} if backbone else {}),
     }  # fmt: skip
     for key, value in {**start, **(loaded.plan.finetune or {})}.items():
         override(raw, key, copy.deepcopy(value), where=f"{loaded.source}: finetune")

@@ -23,7 +23,9 @@ class TargetConfig(Section):
     )
     scale: float = Field(1.0, description="Factor from file number to unit.")
     offset: float = Field(0.0, description="Added after scaling.")
-    unit: str | None = Field(None, description="For people: Mg/ha, %, m, ...")
+    unit: str | None = Field(
+        None, description="For people: Mg/ha, %, m, ...; of a share, 0 to 1, answers are kept between."
+    )
     resampling: Literal["mean", "sum"] = Field(
         "mean", description="What is kept on other pixels. sum: of amounts for each pixel, such as people or m2."
     )

@@ -98,6 +98,10 @@ class TaskConfig(Section):
         return self
 
 
+SHARE = "share"
+"""Unit of numbers between 0 and 1."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A task with the names of its outputs.

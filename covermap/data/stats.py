@@ -32,6 +32,8 @@ def input_spec(
         for key, values in sample.image.items():
             for values_t, valid in zip(values, mask_for(sample.valid, len(values)), strict=True):
                 sums[key].add(values_t[:, valid & mask])
+    if not any(total.count for total in sums.values()):
+        raise _nowhere_valid(scenes, split)
     entries = []
     for key, raster in scenes[0].rasters.items():
         image = next(image for image in scenes[0].images if (image.sensor or "image") == key)
@@ -48,6 +50,20 @@ def input_spec(
             )
         )  # fmt: skip
     return InputSpec(tuple(entries), scenes[0].grid.gsd_m, size_px)
+
+
+def _nowhere_valid(scenes: Sequence[Scene], split: Split) -> DataError:
+    """Which sensor has no valid pixel in the train part, or that no pixel is valid in all of them."""
+    empty = []
+    for key, raster in scenes[0].rasters.items():
+        windows = ((scene, window) for scene in scenes for window in split.windows(scene.name, "train"))
+        parts = ((scene, part) for scene, window in windows for part in partition(window, 1024, 1024))
+        if not any(scene.rasters[key].read(part)[1].any() for scene, part in parts):
+            empty.append(raster.name)
+    several = len(scenes[0].rasters) > 1 and not empty
+    names = ", ".join(empty or [raster.name for raster in scenes[0].rasters.values()])
+    what = "no pixel is valid in all of them" if several else "the train part holds no valid pixel"
+    return DataError(f"{names}: {what}", fix="check nodata: covermap info IMAGE; leave out what is empty")
 
 
 def _train_windows(
@@ -136,8 +152,6 @@ class _Sums:
         self, normalise: str, *, where: str, bands: Sequence[str]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Mean and std in file numbers by the chosen policy."""
-        if self.shift is None:
-            raise DataError(f"{where}: the train part holds no valid pixel", fix="check nodata: covermap info IMAGE")
         if normalise == "none":
             return np.zeros(len(bands)), np.ones(len(bands))
         mean, std = self.moments()

@@ -17,6 +17,7 @@ from affine import Affine
 from covermap.core.errors import ConfigError, GridError
 from covermap.core.legend import IGNORE
 from covermap.core.target_config import TargetConfig
+from covermap.core.task import SHARE
 from covermap.data.labels import Labels
 from covermap.geo.classes import class_shares
 from covermap.geo.grid import Grid, Window
@@ -42,7 +43,7 @@ class Target:
 
     @property
     def units(self) -> tuple[str, ...]:
-        return ("share",) * len(self.names) if self.labels else tuple(config.unit or "" for _, config in self.bands)
+        return (SHARE,) * len(self.names) if self.labels else tuple(config.unit or "" for _, config in self.bands)
 
     @property
     def turns(self) -> bool:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
-from covermap.core.task import Task
+from covermap.core.task import SHARE, Task
 from covermap.core.types import Batch
 from covermap.nn.losses.binary import class_probabilities
 
@@ -62,7 +62,11 @@ def answers(task: Task, out: Tensor) -> Tensor:
     if task.kind.takes == "order":
         return class_probabilities(out)
     mean, std = (out.new_tensor(v).reshape(-1, *[1] * (out.dim() - 2)) for v in (task.mean, task.std))
-    return out * std + mean
+    found = out * std + mean
+    if SHARE not in task.units:
+        return found
+    within = out.new_tensor([unit == SHARE for unit in task.units], dtype=torch.bool).reshape(mean.shape)
+    return torch.where(within, found.clamp(0, 1), found)
 
 
 def reference(task: Task, batch: Batch) -> Tensor:

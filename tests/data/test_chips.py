@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from covermap.core.config import DataConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import DataError
 from covermap.core.legend import IGNORE
@@ -10,6 +11,7 @@ from covermap.core.types import InputSpec, Sample, SensorInput
 from covermap.data.chips import TrainWindows, collate, survey
 from covermap.data.make_split import make_split
 from covermap.data.scene import open_scenes
+from covermap.data.split import Split, Tile
 from covermap.data.stats import input_spec, normalise_sample
 from covermap.geo.grid import Window
 
@@ -48,6 +50,26 @@ def test_a_constant_band_is_refused_by_name(tiny, write_tif):
     tiny["data"]["image"] = write_tif("flat.tif", values, bands=["green", "red", "nir"])
     _config, scenes, split = made(tiny)
     with pytest.raises(DataError, match="band red is constant"):
+        input_spec(scenes, split, normalise="dataset", size_px=32)
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [(slice(None), r"^radar\.tif: the train part holds no valid pixel"),
+     (slice(32, None), r"^image\.tif, radar\.tif: no pixel is valid in all of them")],
+)  # fmt: skip
+def test_what_holds_no_valid_pixel_is_named(tmp_path, write_tif, second, said):
+    optical, radar = np.random.default_rng(0).normal(size=(2, 1, 64, 64)).astype("float32")
+    radar[:, :, second] = np.nan
+    if second != slice(None):
+        optical[:, :, :32] = np.nan
+    paths = [
+        write_tif(name, x, bands=[band]) for name, x, band in (("image.tif", optical, "a"), ("radar.tif", radar, "b"))
+    ]
+    data = {"image": [{"path": str(path), "sensor": s} for path, s in zip(paths, ("attention", "era5"), strict=True)]}
+    scenes = open_scenes(DataConfig(**data))
+    split = Split((Tile(scenes[0].name, scenes[0].grid.window, "train"),), 0)
+    with pytest.raises(DataError, match=said):
         input_spec(scenes, split, normalise="dataset", size_px=32)
 
 

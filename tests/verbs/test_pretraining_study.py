@@ -12,7 +12,7 @@ import pytest
 from covermap.core.errors import ConfigError, OutputError
 from covermap.core.pretraining_plan import load_pretraining
 from covermap.data.split import Split
-from covermap.verbs.pretraining_study import FINETUNED, PROBE, RAW, conclusion, together
+from covermap.verbs.pretraining_results import FINETUNED, PROBE, RAW, conclusion, differences, together
 from covermap.verbs.study import study
 
 pytest.importorskip("pyarrow", reason="extra [parquet]")
@@ -47,7 +47,10 @@ def test_methods_stand_beside_raw_statistics_and_random_weights(plan, tmp_path):
         (who, PROBE, n) for who in (RAW, "random", "mae", "simclr") for n in (6, 12)
     }  # fmt: skip
     told = json.loads((found.out / "study.json").read_text())
-    assert "against random weights: mae" in told["conclusion"]
+    assert "Probed with 6 labels nothing can be told from random weights" in told["conclusion"]  # of one seed
+    assert [row[:3] for row in told["differences"]["rows"]] == [
+        [who, PROBE, other] for other in ("random weights", RAW) for who in ("mae", "simclr")
+    ]
     page = (found.out / "report.html").read_text()
     assert "Fewer than three seeds" in page
     again = study(plan, tmp_path / "out")
@@ -71,6 +74,12 @@ def test_backbones_are_fine_tuned_beside_one_from_scratch(plan, tmp_path):
     assert {row for row in rows_of(found.out) if row[1] == FINETUNED} == {
         (who, FINETUNED, n) for who in ("scratch", "mae") for n in (6, 12)
     }
+    known = []
+    for labels in (6, 12):
+        split = Split.load(found.out / "runs" / f"scratch-{labels}-s0" / "split.csv")
+        known.append({tile for tile in split.tiles if tile.part == "train"})
+        assert len(known[-1]) == labels
+    assert known[0] < known[1]
 
 
 @pytest.mark.slow
@@ -127,5 +136,11 @@ def test_conclusions_are_paired_by_seed():
         ("mae", PROBE): {20: {2: 0.3, 0: 0.2, 1: 0.4}},
     }  # fmt: skip
     said = conclusion(values, [20])
-    assert "against random weights: mae +0.100, +0.100 to +0.100" in said
-    assert "raw statistics: mae -0.300, no interval" in said
+    assert said == (
+        "Probed with 20 labels mae (+0.100) is above random weights. "
+        "Probed with 20 labels nothing can be told from raw statistics."
+    )
+    (_, (first,)), (_, (second,)) = differences(values, [20])
+    assert first.value == pytest.approx(0.1)
+    assert second.value == pytest.approx(-0.3)
+    assert np.isnan(second.low)

@@ -10,12 +10,14 @@ import torch
 
 from covermap.core.config_file import parse_config
 from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
+from covermap.core.legend import load_legend
 from covermap.core.registry import find
+from covermap.core.task import Task
 from covermap.core.types import Batch
 from covermap.data.chips import TrainWindows
 from covermap.data.reference import chip_answer
 from covermap.models import load_model, read_card
-from covermap.nn.heads import reference
+from covermap.nn.heads import answers, reference
 from covermap.report.page import write_report
 from covermap.start import prepare_run
 from covermap.verbs.check import check
@@ -189,9 +191,18 @@ def test_a_class_that_the_train_part_lacks_has_a_share_of_nothing(tmp_path, chip
     told = check(parse_config(raw))
     assert told["counted"] == "chips"
     assert any("share purple is 0 everywhere in the train part" in note for note in told["notes"])
-    found, _ = finish(raw)
+    found, run = finish(raw)
+    stds = read_card(run.path("model")).task.std
+    assert stds[2] == min(stds[:2])  # at 1 its noise would outweigh the others
     assert found["per_number"][2]["rmse"] < 0.2
     assert found["scores"]["r2"] > 0.7  # of the two that vary
+
+
+def test_shares_are_kept_between_0_and_1():
+    legend = load_legend({1: "water", 2: "height"})
+    task = Task("regression", legend, units=("share", "m")).scaled([0.4, 10.0], [0.5, 2.0])
+    found = answers(task, torch.tensor([[-3.0, -9.0], [3.0, 9.0], [0.2, 0.5]]))
+    torch.testing.assert_close(found, torch.tensor([[0.0, -8.0], [1.0, 28.0], [0.5, 11.0]]))
 
 
 def test_a_hazard_of_pixels(tmp_path, chips, write_tif):
