@@ -55,7 +55,7 @@ def tell_several(result: dict[str, Any]) -> None:
 
 def tell(result: dict[str, Any]) -> None:
     """Print the scores of all models, and of each class or number."""
-    from covermap.report.scored import shown_of
+    from covermap.core.scored import shown_of
 
     shown = shown_of(result)
     names = [row.key for row in shown.scores]
