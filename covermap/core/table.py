@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -27,6 +27,18 @@ class Within(NamedTuple):
 
     value: float | None
     half: float | None
+
+
+class Between(NamedTuple):
+    """A number with the ends of its interval, which need not be alike far away."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+_PARTS: Mapping[type, Sequence[str]] = {Within: ("", " ±"), Between: ("", " low", " high")}
+"""What is added to a column's name where each number of a cell takes a column of its own."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,10 @@ class Table:
 
     @cached_property
     def is_number(self) -> list[bool]:
-        """Of each column, whether it holds numbers only: they stand to the right."""
+        """Of each column, whether it holds numbers only: they stand to the right.
+
+        Beside intervals with two ends decimal points are under each other on the left.
+        """
         return [
             bool(self.rows)
             and all(isinstance(row[i], Number | Within) or row[i] in (None, "", "-") for row in self.rows)
@@ -99,14 +114,17 @@ class Table:
         return f"<table>{title}<thead>{line('th', list(self.head))}</thead><tbody>{body}</tbody></table>{rest}"
 
     def _plain(self) -> tuple[list[str], list[list[Any]]]:
-        """Head and rows where a number with an interval takes two columns."""
-        both = [any(isinstance(row[i], Within) for row in self.rows) for i in range(len(self.head))]
-
-        def parted(row: Sequence[Any], second: Callable[[Any], Sequence[Any]]) -> list[Any]:
-            return [v for value, two in zip(row, both, strict=True) for v in (second(value) if two else (value,))]
-
-        head = parted(self.head, lambda name: (name, f"{name} ±"))
-        return head, [parted(row, lambda value: value or (None, None)) for row in self.rows]
+        """Head and rows where numbers with intervals take several columns."""
+        of_row = [[type(value) if type(value) in _PARTS else None for value in row] for row in self.rows]
+        kinds = [next(filter(None, column), None) for column in zip(*of_row, strict=True)] or [None] * len(self.head)
+        head: list[str] = []
+        rows: list[list[Any]] = [[] for _ in self.rows]
+        for i, (name, kind) in enumerate(zip(self.head, kinds, strict=True)):
+            parts = _PARTS[kind] if kind else ("",)
+            head += [f"{name}{part}" for part in parts]
+            for row, values in zip(self.rows, rows, strict=True):
+                values += row[i] if kind and isinstance(row[i], kind) else (row[i], *[None] * (len(parts) - 1))
+        return head, rows
 
     def to_pandas(self) -> pd.DataFrame:
         """A DataFrame of the values, not of their texts; half an interval's width is a column of its own."""
@@ -144,6 +162,9 @@ def _text(value: Any, form: str) -> str:
             return "-"
         ends = "not estimable" if value.half is None else f"± {_text(value.half, form)}"
         return f"{_text(value.value, form)} {ends}"
+    if isinstance(value, Between):
+        ends = "" if value.low is None else f" ({_text(value.low, form)} to {_text(value.high, form)})"
+        return _text(value.value, form) + ends
     if value is None or (isinstance(value, float) and value != value):
         return "-"
     if form and isinstance(value, Number):

@@ -9,6 +9,7 @@ from typing import Any
 from covermap.core.errors import ConfigError, DataError, LabelError, suggest
 from covermap.core.output import write_text
 from covermap.core.progress import Say, silent
+from covermap.core.results import Scored
 from covermap.core.run import Run
 from covermap.core.task import Task
 from covermap.data.reference import with_reference
@@ -33,7 +34,7 @@ Watch = Callable[[str, Iterator[Compared]], Iterator[Compared]]
 PARTS_USED = {"train": "fitted the model", "val": "chose the checkpoint"}
 
 
-def evaluate(run: Run, *, part: str = "test", say: Say = silent, watch: Watch | None = None) -> dict[str, Any]:
+def evaluate(run: Run, *, part: str = "test", say: Say = silent, watch: Watch | None = None) -> Scored:
     """Score all models of a run on a part and write metrics.json, confusion CSVs and per_class.csv.
 
     watch: sees the answers of each model as they are made. Scores of a part that was used for fitting or choosing are
@@ -52,7 +53,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent, watch: Watch | 
             models[name], details[name] = _judge(run, name, scenes, split, task, part, watch)
     if not models:
         raise DataError(f"{run.folder} has no trained model", fix="train it first: covermap train CONFIG")
-    result = {
+    result: dict[str, Any] = {
         "part": part,
         "is_test": part not in PARTS_USED,
         "note": f"{part} {PARTS_USED[part]}: these are no test scores" if part in PARTS_USED else "",
@@ -65,7 +66,7 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent, watch: Watch | 
     run.write_json("metrics.json" if part == "test" else f"metrics_{part}.json", result)
     for table in ("per_class", "per_number", "per_place"):
         _write_table(run.path(f"{table}_{part}.csv"), models, table)
-    return result
+    return Scored(result)
 
 
 def _judge(
