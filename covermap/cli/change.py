@@ -115,7 +115,7 @@ def change(
         impossible=tuple(impossible or ()), min_area=min_area, connectivity=connectivity,
         tolerance=tolerance, confidence=confidence,
     )  # fmt: skip
-    with show.progress("comparing", quiet=quiet or as_json) as tick:
+    with show.progress("comparing") as tick:
         done = work(
             files[:-1], files[-1], legends=legend or (), target=target, crosswalks=crosswalk or (), rules=rules,
             accuracy=show.listed(accuracy) or (), probabilities=probabilities, prior=prior, model=model,
@@ -138,9 +138,8 @@ def _tell(done: Changes) -> None:
         typer.echo(
             f"the change maps contradict each other on {done.contradictions.rate:.2%} (rules look at pairs alone)"
         )
-    for note in dict.fromkeys((*done.notes, *(note for pair in done.pairs for note in pair.notes))):
-        typer.echo(f"note: {note}")
-    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+    show.notes((*done.notes, *(note for pair in done.pairs for note in pair.notes)))
+    show.wrote(done.files)
 
 
 def _tell_rates(title: str, rates: dict[str, Any], *, steps: bool) -> None:

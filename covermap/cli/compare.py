@@ -33,6 +33,7 @@ def compare(
     raster: WithRaster = False,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Say how far a map agrees with another one, such as WorldCover: by class, in hectares, in quantity and in place.
 
@@ -43,7 +44,7 @@ def compare(
     """
     from covermap.verbs.compare import compare as work
 
-    with show.progress("compared", quiet=as_json) as tick:
+    with show.progress("compared") as tick:
         found = work(
             source, other, out, target=target, legend=legend, other_legend=other_legend, crosswalks=crosswalk or (),
             raster=raster, overwrite=overwrite, on_progress=tick,
@@ -68,7 +69,6 @@ def _tell(found: Comparison) -> None:
         if classes:
             listed = ", ".join(f"{each['name']} {each['ha']:,.1f} ha" for each in classes)
             typer.echo(f"no counterpart ({side}): {listed}")
-    for note in found.notes:
-        typer.echo(f"note: {note}")
+    show.notes(found.notes)
     if found.files:
-        typer.echo("wrote " + ", ".join(str(file) for file in found.files))
+        show.wrote(found.files)

@@ -22,7 +22,7 @@ class Scored(dict[str, Any]):
     def tables(self) -> Tables:
         shown, models = shown_of(self), self["models"]
         rows = [[row.key, *(_score(one, row.key) for one in models.values())] for row in shown.scores]
-        interval = " (95 % interval)" if any(one.get("intervals") for one in models.values()) else ""
+        interval = " (95 % interval)" if any(isinstance(cell, Between) for row in rows for cell in row) else ""
         columns = [shown.name, *(column.key for column in shown.columns), shown.counted.key]
         scores = Table(["score", *models], rows, f"scores on {self['part']}{interval}")
         listed = [(name, [_counted(row, columns) for row in one[shown.table]]) for name, one in models.items()]
@@ -43,8 +43,9 @@ def _counted(row: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
 
 
 def _score(model: Mapping[str, Any], key: str) -> Any:
-    value, ends = model["scores"][key], (model.get("intervals") or {}).get(key)
-    return Between(value, ends["low"], ends["high"]) if ends else value
+    value, ends = model["scores"][key], (model.get("intervals") or {}).get(key) or {}
+    # Of few blocks there is none.
+    return value if ends.get("low") is None else Between(value, ends["low"], ends["high"])
 
 
 class Assessed(dict[str, Any]):
