@@ -56,15 +56,8 @@ def compare(
 
 
 def _tell(found: Comparison) -> None:
-    columns = {"code": "code", "name": "class", "map_ha": "map ha", "other_ha": "other ha", "both_ha": "both ha",
-               "of_map": "of map", "of_other": "of other", "of_either": "of either"}  # fmt: skip
-    rows = [[row[key] for key in columns] for row in found.classes if row["map_ha"] or row["other_ha"]]
-    show.table(rows, list(columns.values()), title=f"{found.first.name} and {found.other.name} as {found.legend.name}")
-    scores, ha = found.scores, found.matrix.sum()
-    typer.echo(
-        f"agreement {scores['agreement']:.1%} of {ha:,.1f} ha; disagreement in quantity "
-        f"{scores['quantity_disagreement']:.1%}, in place {scores['allocation_disagreement']:.1%}"
-    )
+    show.draw(found.table)
+    typer.echo(found.sentence)
     for side, classes in found.lost.items():
         if classes:
             listed = ", ".join(f"{each['name']} {each['ha']:,.1f} ha" for each in classes)

@@ -186,7 +186,7 @@ def _tell(done: Prediction, *, as_json: bool, dry_run: bool) -> None:
         typer.echo(f"{done.num_blocks} blocks to do; the image and the model fit")
         return
     if done.areas:
-        show.table([list(row.values()) for row in done.areas], list(done.areas[0]), title="mapped area (pixel counts)")
+        show.draw(done.table)
     show.wrote(done.files)
     show.say(
         f"{done.seconds:.1f} s, {done.km2_per_s:.2f} km2/s, {done.num_resumed} of {done.num_blocks} blocks were there"

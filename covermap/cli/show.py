@@ -222,8 +222,8 @@ def _bar(title: str) -> Iterator[Tick]:
     task = bar.add_task(title, total=None)
 
     def tick(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)  # first: it would start with a number that is not known
         bar.start()
-        bar.update(task, completed=done, total=total)
 
     try:
         yield tick

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from covermap.core.run import Run
+    from covermap.core.table import Table
 
 _CELL = "text-align:left;vertical-align:top;padding:1px 12px 1px 0;border:0;background:none"
 _RASTERS = "covermap.geo.notebook"
@@ -64,6 +65,12 @@ def image(uri: str, *, width: int, height: int, title: str) -> str:
 def reason(text: str) -> str:
     """Why there is no picture, or nothing at all."""
     return f'<div style="max-width:40ch;opacity:.8">{escape(text)}</div>'
+
+
+def told(tables: Sequence[Table], sentences: Sequence[str], notes: Sequence[str] = ()) -> str:
+    """A result as the terminal has it: tables, sentences, notes."""
+    lines = [*sentences, *(f"note: {note}" for note in dict.fromkeys(notes))]
+    return "".join(table._repr_html_() for table in tables) + "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
 def attempt(make: Callable[[], str], what: str) -> str:

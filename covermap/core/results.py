@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
+from covermap.core.notebook import told
 from covermap.core.scored import shown_of
 from covermap.core.table import Between, Table, Tables, Within
 
@@ -34,8 +34,7 @@ class Scored(dict[str, Any]):
         return self.tables[0]
 
     def _repr_html_(self) -> str:
-        note = f"<p>note: {escape(self['note'])}</p>" if self.get("note") else ""
-        return f"<p>{escape(self.sentence)}</p>{self.tables._repr_html_()}{note}"
+        return told(self.tables, [self.sentence], list(filter(None, [self.get("note")])))
 
 
 def _counted(row: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
@@ -93,8 +92,7 @@ class Assessed(dict[str, Any]):
         return list(dict.fromkeys([*self["notes"], *(row["note"] for row in rows if "note" in row)]))
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>note: {escape(note)}</p>" for note in self.all_notes)
-        return f"{self.tables._repr_html_()}<p>{escape(self.sentence)}</p>{notes}"
+        return told(self.tables, [self.sentence], self.all_notes)
 
 
 def _within(row: Mapping[str, Any]) -> Within:

@@ -102,9 +102,9 @@ class Table:
         sides = ["right" if right else "left" for right in self.is_number]
 
         def line(tag: str, cells: Sequence[str]) -> str:
-            made = (
-                f'<{tag} style="text-align:{s}">{escape(str(c))}</{tag}>' for s, c in zip(sides, cells, strict=True)
-            )
+            style = "padding:2px 10px;text-align:"
+            each = zip(sides, cells, strict=True)
+            made = [f'<{tag} style="{style}{side}">{escape(str(cell))}</{tag}>' for side, cell in each]
             return f"<tr>{''.join(made)}</tr>"
 
         title = f'<caption style="text-align:left;color:inherit">{escape(self.title)}</caption>' if self.title else ""
