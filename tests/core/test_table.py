@@ -14,8 +14,10 @@ def test_the_terminal_sees_numbers_to_the_right_and_nothing_cut():
     assert lines[0] == "A <title>"
     assert lines[1].split() == ["class", "share", "area", "score"]
     assert lines[2] == '<water> & "sea"  1.0000      1,234.6 ± 7.8  0.5000 (0.2500 to 0.6250)'
-    assert lines[3] == "wood                  -                -  0.7500"
-    assert lines[4] == "rock                 12  3.0 not estimable  -"
+    assert lines[3].split() == ["wood", "-", "-", "0.7500"]
+    assert lines[4].split() == ["rock", "12", "3.0", "not", "estimable", "-"]
+    assert lines[3].index("0.7500") == lines[2].index("0.5000")
+    assert lines[3].rindex("-") == lines[4].index("estimable") + len("estimabl")
 
 
 def test_a_notebook_sees_the_same_texts_escaped():
