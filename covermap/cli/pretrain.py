@@ -24,13 +24,12 @@ def pretrain(
     torchrun --nproc-per-node 2 -m covermap pretrain recipe.yaml
     """
     from covermap.core.pretrain_config import load_pretrain_config
-    from covermap.core.progress import silent
     from covermap.verbs.pretrain import pretrain as learn
 
     config = load_pretrain_config(recipe, settings or ())
     another = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
     with show.progress("pre-training", quiet=another) as tick:
-        run = learn(config, resume=resume, overwrite=overwrite, say=silent if another else show.say, on_progress=tick)
+        run = learn(config, resume=resume, overwrite=overwrite, say=show.sayer(quiet=another), on_progress=tick)
     if another:
         return
     if as_json:

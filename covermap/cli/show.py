@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from covermap.core.progress import Tick, unseen
+from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.table import Table
 
 _mode = {"quiet": False, "json": False}
@@ -71,6 +71,11 @@ def say(text: str) -> None:
     """One line about what is going on, to stderr; not with --quiet."""
     if not _mode["quiet"]:
         typer.echo(text, err=True)
+
+
+def sayer(*, quiet: bool) -> Say:
+    """`say`, or silence where another process speaks; --quiet needs no word here."""
+    return silent if quiet else say
 
 
 def warn(text: str) -> None:

@@ -34,7 +34,7 @@ EMPTY_COLOUR = "#e2e5e7"
 CONFIDENCE_COLOURS = ("#6d0f3c", "#bf3a4e", "#ee8862", "#f7cf9d", "#cfe6e0")
 """From unsure, dark, to sure, pale; evenly spaced, of all layers that say how sure a model is."""
 FARTHEST = 254
-DISTANCE_COLOURS = {(0, 50): "#e8f1ea", (51, 100): "#a9cbb7", (101, 150): "#f0b36b", (151, FARTHEST): "#b8402a"}
+DISTANCES = {(0, 50): "#e8f1ea", (51, 100): "#a9cbb7", (101, 150): "#f0b36b", (151, FARTHEST): "#b8402a"}
 """Colours of distances from the training data in percent of the usual."""
 COMPOSITES = (
     ("red", "green", "blue"), ("nir", "red", "green"), ("nir_narrow", "red", "green"),

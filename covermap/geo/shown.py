@@ -22,7 +22,7 @@ from covermap.core.legend import LandClass, Legend, load_legend
 from covermap.geo.legend_files import class_names, read_legend
 from covermap.geo.pictures import (
     CONFIDENCE_COLOURS,
-    DISTANCE_COLOURS,
+    DISTANCES,
     FARTHEST,
     Picture,
     bands_shown,
@@ -116,7 +116,7 @@ def _of_layer(raster: Raster, side_px: int) -> Shown | None:
     if name.startswith("distance"):
         table, total = np.zeros((256, 3), np.uint8), max(1, int(valid.sum()))
         classes = []
-        for (first, last), colour in DISTANCE_COLOURS.items():
+        for (first, last), colour in DISTANCES.items():
             table[first : last + 1] = rgb_of(colour)
             share = float(((values[0] >= first) & (values[0] <= last) & valid).sum()) / total
             words = f"{first} to {last} %" if last < FARTHEST else f"above {first - 1} %"

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from covermap.core.scored import percent
 from covermap.data.scene import Scene
-from covermap.geo.pictures import DISTANCE_COLOURS, FARTHEST
+from covermap.geo.pictures import DISTANCES as DISTANCES
+from covermap.geo.pictures import FARTHEST
 from covermap.geo.products import layer_beside
 from covermap.ml.applicability import USUAL
 from covermap.report import figures, pictures
@@ -121,7 +122,7 @@ def _set_size(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
 
 def _applicability(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
     table, steps = np.zeros((256, 3), np.uint8), []
-    for (first, last), colour in DISTANCE_COLOURS.items():
+    for (first, last), colour in DISTANCES.items():
         table[first : last + 1] = pictures.rgb_of(colour)
         name = f"{first} to {last}" if last < FARTHEST else f"above {first - 1}"
         share = ((known >= first) & (known <= last)).sum() / max(1, known.size)

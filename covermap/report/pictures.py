@@ -14,8 +14,9 @@ from covermap.core.legend import IGNORE, Legend
 from covermap.data.scene import Scene
 from covermap.data.split import PARTS, Split, Tile
 from covermap.geo.grid import Grid, Window, partition
-from covermap.geo.pictures import COMPOSITES, EMPTY, bands_shown, composite_of
+from covermap.geo.pictures import COMPOSITES as COMPOSITES
 from covermap.geo.pictures import CONFIDENCE_COLOURS as CONFIDENCE_COLOURS
+from covermap.geo.pictures import EMPTY, bands_shown, composite_of
 from covermap.geo.pictures import EMPTY_COLOUR as EMPTY_COLOUR
 from covermap.geo.pictures import Composite as Composite
 from covermap.geo.pictures import Picture as Picture
