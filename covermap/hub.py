@@ -18,6 +18,7 @@ from covermap.card import MODEL_FILES
 from covermap.core.download import checksum, download, part_of
 from covermap.core.errors import ConfigError, DataError, ModelError, OutputError
 from covermap.core.output import claim, replacing
+from covermap.core.progress import Tick, unseen
 from covermap.data.hosts import hugging_face
 from covermap.nn.published import Published
 from covermap.nn.weights import parts_of
@@ -60,25 +61,28 @@ def require_file(name: str, published: Published) -> Path:
     return found
 
 
-def pull(name: str, published: Published) -> Path:
+def pull(name: str, published: Published, *, on_progress: Tick = unseen) -> Path:
     """Download a published file, going on where it stopped, unless it is here; gives its path.
 
-    Raises ModelError (nothing published, offline, not allowed) and OutputError (no space).
+    on_progress: hears of megabytes. Raises ModelError (nothing published, offline, not allowed), OutputError (no
+    space).
     """
     if not published.repo:
         raise ModelError(f"no weights of {name} have been published", fix="covermap models list shows which have")
     found = find_file(name, published)
-    return found or _download(name, published)
+    return found or _download(name, published, on_progress)
 
 
-def _download(name: str, published: Published) -> Path:
+def _download(name: str, published: Published, on_progress: Tick) -> Path:
     """The file, or what repositories have in its place: the other format, or a large one in parts."""
     try:
         offered = {file.name: file for file in hugging_face(published.repo, kind="models").files}
         file = next((form for form in _forms(published.file) if form in offered), None)
         if file is None:
             raise DataError("the repository does not hold it")
-        found = download(offered[file], place_of(name, published).with_name(PurePosixPath(file).name))
+        remote, place = offered[file], place_of(name, published).with_name(PurePosixPath(file).name)
+        total = (remote.num_bytes or 0) >> 20
+        found = download(remote, place, on_bytes=lambda done: on_progress(done >> 20, max(total, done >> 20)))
         for part in parts_of(found):
             if not part.is_file():
                 download(offered[str(PurePosixPath(file).with_name(part.name))], part)

@@ -41,6 +41,7 @@ from covermap.cli import (
     report,
     run,
     sample,
+    show,
     sieve,
     similar,
     smooth,
@@ -74,6 +75,7 @@ def _options(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors.", envvar="COVERMAP_DEBUG"),
 ) -> None:
+    show.reset()
     if debug:
         os.environ["COVERMAP_DEBUG"] = "1"
 

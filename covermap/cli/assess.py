@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covermap.cli import show
+
+if TYPE_CHECKING:
+    from covermap.core.results import Assessed
 
 
 def assess(
@@ -20,6 +23,7 @@ def assess(
     kappa: Annotated[bool, typer.Option("--kappa", help="Also Cohen's kappa.")] = False,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Tell a map's accuracy and the areas of its classes, with 95 % intervals, from points of a probability sample.
 
@@ -29,10 +33,11 @@ def assess(
     """
     from covermap.verbs.assess import assess as work
 
-    found = work(
-        source, points, design=design, zones=zones, zone_field=zone_field, skip_empty=skip_empty, out=out,
-        overwrite=overwrite,
-    )  # fmt: skip
+    with show.progress("counting") as tick:
+        found = work(
+            source, points, design=design, zones=zones, zone_field=zone_field, skip_empty=skip_empty, out=out,
+            overwrite=overwrite, on_progress=tick,
+        )  # fmt: skip
     if not kappa:
         del found["kappa"]
     if as_json:
@@ -41,39 +46,15 @@ def assess(
         tell(found)
 
 
-def tell(found: dict[str, Any]) -> None:
-    """Print areas, accuracies and the error matrix."""
-    matrix = found["matrix"]
-    rows = [[name, *counts] for name, counts in zip(matrix["names"], matrix["counts"], strict=True)]
-    show.table(rows, ["map \\ reference", *matrix["names"]], title=f"{found['num_points']:,} points, {found['method']}")
-    users = {row["code"]: row for row in found["users"]}
-    producers = {row["code"]: row for row in found["producers"]}
-    rows = [
-        [row["name"], _with(users[row["code"]], "value", "ci95", 3), _with(producers[row["code"]], "value", "ci95", 3),
-         f"{row['mapped_ha']:,.1f}", _with(row, "area_ha", "ci95_ha", 1)]
-        for row in found["areas"]
-    ]  # fmt: skip
-    show.table(rows, ["class", "user's accuracy", "producer's accuracy", "mapped ha", "area ha (95 %)"])
-    typer.echo(f"overall accuracy {_with(found['overall'], 'value', 'ci95', 3)}, "
-               f"of the points as they are {found['overall']['unweighted']:.3f}; {found['estimator']}")  # fmt: skip
+def tell(found: Assessed) -> None:
+    """Print the error matrix, areas and accuracies, and those of zones."""
+    matrix, areas, *zones = found.tables
+    show.draw(matrix)
+    show.draw(areas)
+    typer.echo(found.sentence)
     if found.get("kappa") is not None:
         typer.echo(f"kappa {found['kappa']:.3f} (without an interval; it says nothing that the matrix does not)")
-    if "zones" in found:
-        rows = [[row["zone"], row["name"], f"{row['mapped_ha']:,.1f}", _with(row, "area_ha", "ci95_ha", 1),
-                 row["num_points"]] for row in found["zones"]]  # fmt: skip
-        show.table(rows, ["zone", "class", "mapped ha", "area ha (95 %)", "points"])
-    said = [
-        row["note"] for key in ("areas", "users", "producers", "zones") for row in found.get(key, ()) if "note" in row
-    ]
-    for note in dict.fromkeys([*found["notes"], *said]):
-        typer.echo(f"note: {note}")
-    for path in found.get("files", ()):
-        typer.echo(f"wrote {path}")
-
-
-def _with(row: dict[str, Any], value: str, half: str, digits: int) -> str:
-    """Value ± half the width of its interval."""
-    if row[value] is None:
-        return "-"
-    ends = "not estimable" if row[half] is None else f"± {row[half]:,.{digits}f}"
-    return f"{row[value]:,.{digits}f} {ends}"
+    for table in zones:
+        show.draw(table)
+    show.notes(found.all_notes)
+    show.wrote(found.get("files", ()))

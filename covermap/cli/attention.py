@@ -53,7 +53,7 @@ def attention(
     told = embed_.of_image(sensor, bands, add, clouds, any_gsd)
     shown, images = embed_.source_and_images(source, rest, settings, told)
     chosen = AttentionSettings(_numbers(layers, "layers"), _numbers(heads, "heads"), query, size, workers, device)
-    with show.progress("attention", quiet=quiet or as_json) as tick:
+    with show.progress("attention") as tick:
         done = work(
             shown, rest[-1], images=images, settings=chosen, any_gsd=any_gsd, overwrite=overwrite, on_progress=tick
         )
@@ -63,12 +63,11 @@ def attention(
             "seconds": done.seconds, "notes": list(done.notes),
         })  # fmt: skip
         return
-    for note in done.notes:
-        typer.echo(f"note: {note}")
+    show.notes(done.notes)
     typer.echo(
         f"{len(done.bands)} bands, {done.cells:,} cells: {', '.join(done.bands[:4])}{', ...' * (len(done.bands) > 4)}"
     )
-    typer.echo(f"wrote {done.file}")
+    show.wrote([done.file])
     show.say(f"{done.seconds:.1f} s")
 
 

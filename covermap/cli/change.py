@@ -8,6 +8,7 @@ import typer
 from typer import Argument, Option
 
 from covermap.cli import show
+from covermap.core.table import Table
 
 if TYPE_CHECKING:
     from covermap.verbs.change import Changes
@@ -115,7 +116,7 @@ def change(
         impossible=tuple(impossible or ()), min_area=min_area, connectivity=connectivity,
         tolerance=tolerance, confidence=confidence,
     )  # fmt: skip
-    with show.progress("comparing", quiet=quiet or as_json) as tick:
+    with show.progress("comparing") as tick:
         done = work(
             files[:-1], files[-1], legends=legend or (), target=target, crosswalks=crosswalk or (), rules=rules,
             accuracy=show.listed(accuracy) or (), probabilities=probabilities, prior=prior, model=model,
@@ -138,9 +139,8 @@ def _tell(done: Changes) -> None:
         typer.echo(
             f"the change maps contradict each other on {done.contradictions.rate:.2%} (rules look at pairs alone)"
         )
-    for note in dict.fromkeys((*done.notes, *(note for pair in done.pairs for note in pair.notes))):
-        typer.echo(f"note: {note}")
-    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+    show.notes((*done.notes, *(note for pair in done.pairs for note in pair.notes)))
+    show.wrote(done.files)
 
 
 def _tell_rates(title: str, rates: dict[str, Any], *, steps: bool) -> None:
@@ -152,29 +152,21 @@ def _tell_rates(title: str, rates: dict[str, Any], *, steps: bool) -> None:
 
 
 def _tell_pair(found: Change) -> None:
-    first, other = found.pair.names
-    rows = [row for row in found.transitions if row["in_map"] == "yes"]
-    columns = {"code": "code", "from": "from", "to": "to", "area_ha": "ha", "share": "share"}
-    shown = [[row[key] for key in columns] for row in rows[:_MOST_ROWS]]
-    more = f", the largest {_MOST_ROWS} of {len(rows)}" if len(rows) > _MOST_ROWS else ""
-    typer.echo(f"{first} > {other} in legend {found.legend.name}{more}")
-    if shown:
-        show.table(shown, list(columns.values()))
-    columns = {"code": "code", "name": "class", "before_ha": "before ha", "after_ha": "after ha", "gain_ha": "gain",
-               "loss_ha": "loss", "net_ha": "net", "swap_ha": "swap"}  # fmt: skip
-    show.table([[row[key] for key in columns] for row in found.classes], list(columns.values()))
-    scores, total, changed = found.scores, found.matrix.total, found.changed.total
-    typer.echo(
-        f"changed: {changed['area_ha']:,.1f} of {total['area_ha']:,.1f} ha ({scores['changed_share']:.2%}); "
-        f"in quantity {scores['quantity_disagreement']:.2%}, in place {scores['allocation_disagreement']:.2%}"
-    )
-    if found.mapped.total != changed:
+    transitions, classes = found.tables
+    largest = Table(transitions.head, transitions.rows[:_MOST_ROWS])
+    more = f", the largest {_MOST_ROWS} of {len(transitions.rows)}" if len(transitions.rows) > _MOST_ROWS else ""
+    typer.echo(f"{transitions.title}{more}")
+    if largest.rows:
+        show.draw(largest)
+    show.draw(classes)
+    typer.echo(found.sentence)
+    if found.mapped.total != found.changed.total:
         typer.echo(f"asked for and in the map: {found.mapped.total['area_ha']:,.1f} ha")
     if found.num_patches:
         typer.echo(f"{found.num_patches[1]:,} of {found.num_patches[0]:,} patches of change are below the least area")
-    for side, classes in found.lost.items():
-        if classes:
-            listed = ", ".join(f"{each['name']} {each['area_ha']:,.1f} ha" for each in classes)
+    for side, lost in found.lost.items():
+        if lost:
+            listed = ", ".join(f"{each['name']} {each['area_ha']:,.1f} ha" for each in lost)
             typer.echo(f"no counterpart ({side}), ignored: {listed}")
     if found.expected:
         typer.echo(f"false change: {found.expected['in_words']}")

@@ -42,7 +42,8 @@ def change_study(
         chosen = [int(seed) for seed in seeds.split(",")]
     except ValueError as error:
         raise ConfigError(f"--seeds {seeds} are no whole numbers", fix="write --seeds 0,1,2") from error
-    found = work(loaded, out, seeds=chosen, resume=resume, overwrite=overwrite, say=show.sayer(quiet=quiet or as_json))
+    with show.progress("training") as tick:
+        found = work(loaded, out, seeds=chosen, resume=resume, overwrite=overwrite, say=show.say, on_progress=tick)
     if as_json:
         show.as_json(found.to_dict())
     else:
@@ -73,6 +74,5 @@ def _tell(found: Study) -> None:
         ["way", "score", "difference", "low", "high", "p"],
         title=f"minus {PLAIN}: all seeds together, blocks of ground",
     )
-    for note in found.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"wrote {found.out / 'study.json'}, {found.out / 'study.csv'}")
+    show.notes(found.notes)
+    show.wrote([found.out / "study.json", found.out / "study.csv"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,13 +47,13 @@ def check(
     if audit:
         from covermap.verbs.audit import audit as look
 
-        found = look(loaded, progress=partial(show.progress, quiet=quiet), out=out, leaks=leaks, overwrite=overwrite)
+        found = look(loaded, progress=show.progress, out=out, leaks=leaks, overwrite=overwrite)
     elif out or overwrite:
         raise ConfigError("--out and --overwrite go with --audit", fix="add --audit")
     else:
         from covermap.verbs.check import check as examine
 
-        with show.progress("measuring leaks", quiet=quiet or as_json or not leaks) as tick:
+        with show.progress("measuring leaks", quiet=not leaks) as tick:
             found = examine(loaded, leaks=leaks, on_progress=tick)
     if as_json:
         show.as_json(found)
@@ -82,8 +81,7 @@ def _tell_audit(found: dict[str, Any]) -> None:
     for told in (found["noise"], found["shift"], found["leaks"]):
         if told and found["classes"]:
             typer.echo(told["told"])
-    for note in found["notes"]:
-        typer.echo(f"note: {note}")
+    show.notes(found["notes"])
     typer.echo(f"{len(found['faults'])} faults" if found["faults"] else "ok: no fault was found")
 
 
@@ -91,7 +89,7 @@ def _suspects(noise: dict[str, Any] | None) -> list[tuple[str, Any]]:
     return [("suspect labels", noise["pairs"]), ("worst tiles", noise["tiles"])] if noise else []
 
 
-def load(config: str, settings: Sequence[str] | None, *, dry_run: bool) -> RunConfig:
+def load(config: str, settings: Sequence[str] | None, *, dry_run: bool, as_json: bool = False) -> RunConfig:
     """The config of a verb that works on one; with --dry-run it is checked and what was found is printed."""
     from covermap.core.config_file import load_config
 
@@ -99,7 +97,8 @@ def load(config: str, settings: Sequence[str] | None, *, dry_run: bool) -> RunCo
     if dry_run:
         from covermap.verbs.check import check as examine
 
-        _tell(examine(loaded))
+        found = examine(loaded)
+        show.as_json(found) if as_json else _tell(found)
     return loaded
 
 
@@ -116,6 +115,5 @@ def _tell(found: dict[str, object]) -> None:
         typer.echo(measured["told"])
     notes = found["notes"]
     assert isinstance(notes, list)
-    for note in notes:
-        typer.echo(f"note: {note}")
+    show.notes(notes)
     typer.echo("ok")

@@ -16,6 +16,7 @@ def check_plugin(
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of it: --option patch_px=8.")
     ] = None,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Check that a backbone, decoder, loss or data set's layout keeps what all parts rely on.
 

@@ -33,6 +33,7 @@ def compare(
     raster: WithRaster = False,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Say how far a map agrees with another one, such as WorldCover: by class, in hectares, in quantity and in place.
 
@@ -43,7 +44,7 @@ def compare(
     """
     from covermap.verbs.compare import compare as work
 
-    with show.progress("compared", quiet=as_json) as tick:
+    with show.progress("compared") as tick:
         found = work(
             source, other, out, target=target, legend=legend, other_legend=other_legend, crosswalks=crosswalk or (),
             raster=raster, overwrite=overwrite, on_progress=tick,
@@ -55,20 +56,12 @@ def compare(
 
 
 def _tell(found: Comparison) -> None:
-    columns = {"code": "code", "name": "class", "map_ha": "map ha", "other_ha": "other ha", "both_ha": "both ha",
-               "of_map": "of map", "of_other": "of other", "of_either": "of either"}  # fmt: skip
-    rows = [[row[key] for key in columns] for row in found.classes if row["map_ha"] or row["other_ha"]]
-    show.table(rows, list(columns.values()), title=f"{found.first.name} and {found.other.name} as {found.legend.name}")
-    scores, ha = found.scores, found.matrix.sum()
-    typer.echo(
-        f"agreement {scores['agreement']:.1%} of {ha:,.1f} ha; disagreement in quantity "
-        f"{scores['quantity_disagreement']:.1%}, in place {scores['allocation_disagreement']:.1%}"
-    )
+    show.draw(found.table)
+    typer.echo(found.sentence)
     for side, classes in found.lost.items():
         if classes:
             listed = ", ".join(f"{each['name']} {each['ha']:,.1f} ha" for each in classes)
             typer.echo(f"no counterpart ({side}): {listed}")
-    for note in found.notes:
-        typer.echo(f"note: {note}")
+    show.notes(found.notes)
     if found.files:
-        typer.echo("wrote " + ", ".join(str(file) for file in found.files))
+        show.wrote(found.files)

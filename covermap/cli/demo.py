@@ -22,8 +22,8 @@ def demo(
     """
     from covermap.verbs.demo import demo as work
 
-    with show.progress("training", quiet=quiet) as tick:
-        run = work(out, seed=seed, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
+    with show.progress("training") as tick:
+        run = work(out, seed=seed, overwrite=overwrite, say=show.say, on_progress=tick)
     result = run.read_json("metrics.json")
     assessment, of_change = (run.read_json(name) for name in ("assessment.json", "changed.assessment.json"))
     if as_json:

@@ -7,7 +7,7 @@ import typer
 from covermap.cli import show
 
 
-def doctor(as_json: show.AsJson = False) -> None:
+def doctor(as_json: show.AsJson = False, quiet: show.Quiet = False) -> None:
     """Check this installation: versions, processor, memory, GPU, GDAL and PROJ settings, extras.
 
     Example: covermap doctor

@@ -78,7 +78,7 @@ def embed(
         raise ConfigError(f"--pool {pool} is not known", fix="mean or max")
     shown, images = source_and_images(source, rest, settings, of_image(sensor, bands, add, clouds, any_gsd))
     chosen: Any = {"size_px": size, "pool": pool, "valid": valid, "dtype": dtype, "tessera": form == "tessera"}
-    with show.progress("embedding", quiet=quiet or as_json) as tick:
+    with show.progress("embedding") as tick:
         done = work(
             shown, rest[-1], images=images, settings=EmbedSettings(**chosen, workers=workers, device=device),
             any_gsd=any_gsd, overwrite=overwrite, on_progress=tick,
@@ -89,11 +89,10 @@ def embed(
             "dimensions": done.dimensions, "parts": done.parts, "seconds": done.seconds, "notes": list(done.notes),
         })  # fmt: skip
         return
-    for note in done.notes:
-        typer.echo(f"note: {note}")
+    show.notes(done.notes)
     parts = ", ".join(f"{name} {num:,}" for name, num in sorted(done.parts.items()) if set(done.parts) != {"none"})
     typer.echo(f"{done.count:,} embeddings of {done.dimensions} numbers" + (f" ({parts})" if parts else ""))
-    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+    show.wrote(done.files)
     show.say(f"{done.seconds:.1f} s, {done.count / max(done.seconds, 1e-9):,.0f} a second")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from covermap.cli import show
+
+if TYPE_CHECKING:
+    from covermap.core.results import Scored
 
 
 def evaluate(
@@ -24,19 +27,18 @@ def evaluate(
     """
     from covermap.core.run import Run
 
-    opened, say = [Run.open(run) for run in runs], show.sayer(quiet=quiet)
+    opened = [Run.open(run) for run in runs]
     if len(opened) > 1:
         from covermap.verbs.several import evaluate_several
 
-        result, teller = evaluate_several(opened, part=part, say=say), tell_several
-    else:
-        from covermap.verbs.evaluate import evaluate as judge
+        several = evaluate_several(opened, part=part, say=show.say)
+        show.as_json(several) if as_json else tell_several(several)
+        return
+    from covermap.verbs.evaluate import evaluate as judge
 
-        result, teller = judge(opened[0], part=part, say=say), tell
-    if as_json:
-        show.as_json(result)
-    else:
-        teller(result)
+    with show.progress("scoring") as tick:
+        result = judge(opened[0], part=part, say=show.say, on_progress=tick)
+    show.as_json(result) if as_json else tell(result)
 
 
 def tell_several(result: dict[str, Any]) -> None:
@@ -49,27 +51,17 @@ def tell_several(result: dict[str, Any]) -> None:
         rows = [[row["setting"], row["score"], *(row.get(key) for key in more)] for row in result["differences"]]
         title = f"networks minus those of {result['differences'][0]['against']}, equal seeds; and over blocks of ground"
         show.table(rows, ["setting", "score", *more], title=title)
-    if result["note"]:
-        typer.echo(f"note: {result['note']}")
+    show.notes(filter(None, [result["note"]]))
 
 
-def tell(result: dict[str, Any]) -> None:
+def tell(result: Scored) -> None:
     """Print the scores of all models, and of each class or number."""
-    from covermap.report.scored import shown_of
-
-    shown = shown_of(result)
-    names = [row.key for row in shown.scores]
-    rows = [[model, *(one["scores"][name] for name in names)] for model, one in result["models"].items()]
-    show.table(rows, ["model", *names], title=f"scores on {result['part']}")
-    columns = [shown.name, *(column.key for column in shown.columns), shown.counted.key]
-    for model, one in result["models"].items():
-        rows = [[row[key] for key in columns[:-1]] + [int(row[columns[-1]])] for row in one[shown.table]]
-        show.table(rows, columns, title=model)
+    for table in result.tables:
+        show.draw(table)
     for model, one in result["models"].items():
         if "coverage" in one["scores"]:
             held, size = one["scores"]["coverage"], one["scores"]["set_size"]
             typer.echo(
                 f"{model}: its sets hold the right class in {held:.1%} of {result['part']}, {size:.2f} classes each"
             )
-    if result["note"]:
-        typer.echo(f"note: {result['note']}")
+    show.notes(filter(None, [result["note"]]))

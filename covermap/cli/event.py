@@ -69,7 +69,7 @@ def event(
     from covermap.verbs.event import event as work
 
     first, second = (_images(text, sensor, bands, quantity, nodata, clouds) for text in (before, after))
-    with show.progress("comparing", quiet=quiet) as tick:
+    with show.progress("comparing") as tick:
         done = work(
             first, second, out, kind=kind, method=index, cut=cut, dem=dem, model=model, threshold=threshold,
             looks_px=looks, side_px=side, overwrite=overwrite, on_progress=tick,
@@ -80,11 +80,10 @@ def event(
              "places": done.places, "num_places": done.num_places, "notes": list(done.notes)}
         )  # fmt: skip
         return
-    for note in done.notes:
-        typer.echo(f"note: {note}")
+    show.notes(done.notes)
     tell(done.places, done.num_places, done.name, top)
     typer.echo(f"{done.name}: {done.mapped_ha:,.1f} ha by pixel counts")
-    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+    show.wrote(done.files)
 
 
 def _images(

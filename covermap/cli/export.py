@@ -20,6 +20,8 @@ def export(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the repository private (hf).")] = False,
     overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Hand a model over: ONNX, Esri model definition, STAC item, or the model folder for the Hugging Face hub.
 
@@ -28,5 +30,4 @@ def export(
     """
     from covermap.verbs.export import export as work
 
-    for line in work(model, out, to=to, size_px=size_px, private=private, overwrite=overwrite):
-        typer.echo(line)
+    show.lines(work(model, out, to=to, size_px=size_px, private=private, overwrite=overwrite), out)

@@ -34,7 +34,7 @@ def fetch(
     """
     from covermap.verbs.fetch import fetch as work
 
-    with show.progress("fetching, MB", quiet=quiet or as_json) as tick:
+    with show.progress("fetching, MB") as tick:
         found = work(
             what, folder, wanted=download, only=only or (), unpacked=unpack, overwrite=overwrite, on_progress=tick
         )
@@ -42,9 +42,8 @@ def fetch(
         show.as_json(found)
         return
     files = found["files"]
-    if not quiet:
-        rows = [["?" if value is None else value for value in row.values()] for row in files[:SHOWN]]
-        show.table(rows, list(files[0]))
+    rows = [["?" if value is None else value for value in row.values()] for row in files[:SHOWN]]
+    show.table(rows, list(files[0]))
     if len(files) > SHOWN:
         typer.echo(f"... and {len(files) - SHOWN:,} more (--json shows all)")
     typer.echo(

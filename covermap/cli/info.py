@@ -13,6 +13,7 @@ def info(
     files: Annotated[list[str], typer.Argument(help="Rasters, folders of single-band files, or vector files.")],
     sensor: Annotated[str | None, typer.Option(help="Sensor that names the bands, e.g. sentinel2.")] = None,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Show bands, CRS, pixel size, nodata, value ranges, classes and the likely Sentinel-2 offset of files.
 

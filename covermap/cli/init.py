@@ -20,6 +20,8 @@ def init(
     bands: Annotated[str | None, typer.Option(help="Band names in file order, e.g. blue,green,red,nir.")] = None,
     legend: Annotated[str | None, typer.Option(help="Shipped legend or YAML file; default: from the labels.")] = None,
     overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Look at an image and its labels and write a commented config for them.
 
@@ -31,6 +33,4 @@ def init(
         image, labels, out, field=field, layer=layer, epsg=epsg, sensor=sensor, bands=show.listed(bands),
         legend=legend, overwrite=overwrite,
     )  # fmt: skip
-    for line in summary:
-        typer.echo(line)
-    typer.echo(f"wrote {out}; next: covermap check {out}")
+    show.lines([*summary, f"wrote {out}; next: covermap check {out}"], out)

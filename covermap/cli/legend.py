@@ -14,7 +14,7 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_(as_json: show.AsJson = False) -> None:
+def list_(as_json: show.AsJson = False, quiet: show.Quiet = False) -> None:
     """The legends that come with covermap. Example: covermap legend list"""
     from covermap.core.legend import load_legend, shipped
 
@@ -29,6 +29,7 @@ def list_(as_json: show.AsJson = False) -> None:
 def show_(
     legend: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.")],
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Codes, names and colours of one legend. Example: covermap legend show esa_worldcover"""
     from covermap.geo.legend_files import read_legend
@@ -46,6 +47,8 @@ def convert(
     source: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.")],
     out: Annotated[str, typer.Argument(help="File to write; its ending says the format.")],
     overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Convert a legend between YAML, QGIS style, colour table, CSV, raster attribute table and SLD.
 
@@ -57,7 +60,11 @@ def convert(
     found = read_legend(source)
     lost = not_held(found, out)
     claim(out, overwrite=overwrite)
-    typer.echo(str(write_legend(found, out)))
+    written = write_legend(found, out)
+    if as_json:
+        show.as_json({"file": str(written), "not_held": lost})
+        return
+    typer.echo(str(written))
     if lost:
         show.say(f"note: {out} does not hold {'; '.join(lost)}")
 
@@ -66,6 +73,7 @@ def convert(
 def colours(
     legend: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.")],
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Which colours of a legend are easily confused, also with a deficiency of colour vision.
 
@@ -93,6 +101,7 @@ def crosswalk(
     target: Annotated[str, typer.Argument(help="Legend to go to.", metavar="TO")],
     own: Own = None,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Which class of one legend is which class of another, and what has no counterpart.
 
@@ -122,6 +131,7 @@ def apply(
     date: Annotated[str | None, typer.Option(help="Acquisition date, where MAP does not say it.")] = None,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Write a map in another legend by a crosswalk; classes without a counterpart become nodata, and are listed.
 
@@ -130,7 +140,7 @@ def apply(
     """
     from covermap.verbs.reclassify import reclassify
 
-    with show.progress("read", quiet=as_json) as tick:
+    with show.progress("read") as tick:
         done = reclassify(
             source,
             out,
@@ -158,5 +168,4 @@ def apply(
     typer.echo(f"{out}: {' > '.join(done.crosswalk.route)}")
     for each in done.lost:
         typer.echo(f"no counterpart: {each['code']} {each['name']}, {each['pixels']:,} px are nodata")
-    for note in (*done.notes, *summary.notes):
-        typer.echo(f"note: {note}")
+    show.notes((*done.notes, *summary.notes))

@@ -12,7 +12,7 @@ app = typer.Typer(help="What can be trained, published weights, and what a model
 
 
 @app.command("list")
-def list_(as_json: show.AsJson = False) -> None:
+def list_(as_json: show.AsJson = False, quiet: show.Quiet = False) -> None:
     """Backbones, decoders, losses and baselines. Example: covermap models list --json"""
     from covermap.verbs.models import list_models
 
@@ -27,6 +27,7 @@ def list_(as_json: show.AsJson = False) -> None:
 def show_(
     model: Annotated[str, typer.Argument(help="A name from models list, a model or run folder, or hf://OWNER/NAME.")],
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """What a model takes and gives. Examples: covermap models show unet · covermap models show runs/gewata"""
     from covermap.verbs.models import show_model
@@ -43,6 +44,7 @@ def show_(
 def pull(
     model: Annotated[str, typer.Argument(help="A backbone from models list, or hf://OWNER/NAME\\[@REVISION].")],
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Download a backbone's published weights, or the newest state of a model; offline, say which file to put where.
 
@@ -50,7 +52,8 @@ def pull(
     """
     from covermap.verbs.models import pull_model
 
-    found = pull_model(model)
+    with show.progress("downloading, MB") as tick:
+        found = pull_model(model, on_progress=tick)
     if as_json:
         show.as_json(found)
     else:
@@ -63,6 +66,8 @@ def push(
     dest: Annotated[str, typer.Argument(help="hf://OWNER/NAME on the Hugging Face hub, or a new folder.")],
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
     overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Hand a model on: to the hub, where others use it by name, or to a folder such as a shared drive.
 
@@ -71,7 +76,11 @@ def push(
     from covermap.verbs.models import push_model
 
     place = push_model(model, dest, private=private, overwrite=overwrite)
-    typer.echo(f"{place}\nnext: covermap predict {place} IMAGE.tif MAP.tif")
+    if as_json:
+        show.as_json({"model": place})
+        return
+    typer.echo(place)
+    show.say(f"next: covermap predict {place} IMAGE.tif MAP.tif")
 
 
 @app.command("import")
@@ -82,6 +91,8 @@ def import_(
         str | None, typer.Option(help="Legend of its classes, in their order: a name or YAML file.")
     ] = None,
     overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Turn a fine-tuned TerraTorch checkpoint into a model folder that gives the same logits.
 
@@ -90,8 +101,7 @@ def import_(
     """
     from covermap.verbs.models import import_model
 
-    for line in import_model(checkpoint, out, legend=legend, overwrite=overwrite):
-        typer.echo(line)
+    show.lines(import_model(checkpoint, out, legend=legend, overwrite=overwrite), out)
 
 
 @app.command()
@@ -100,6 +110,8 @@ def export(
     out: Annotated[str, typer.Argument(help="File to write, .onnx.")],
     size_px: Annotated[int | None, typer.Option(help="Side of a window; default: that of training.")] = None,
     overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Write a network as ONNX, which takes file numbers and gives logits; checked against ours (extra onnx).
 
@@ -107,8 +119,7 @@ def export(
     """
     from covermap.verbs.export_onnx import export_onnx
 
-    for line in export_onnx(model, out, size_px=size_px, overwrite=overwrite):
-        typer.echo(line)
+    show.lines(export_onnx(model, out, size_px=size_px, overwrite=overwrite), out)
 
 
 def _plain(value: object) -> str:

@@ -34,7 +34,7 @@ def polygonize(
     """
     from covermap.verbs.polygonize import polygonize as work
 
-    with show.progress("reading", quiet=quiet) as tick:
+    with show.progress("reading") as tick:
         done = work(
             source, out, min_area=min_area, simplify_m=simplify, classes=show.listed(classes), overwrite=overwrite,
             on_progress=tick,
@@ -48,6 +48,5 @@ def polygonize(
     for change in done.changes:
         tell_changed(change)
     show.table([list(row.values()) for row in done.rows], list(done.rows[0]), title="polygons")
-    for note in done.notes:
-        typer.echo(f"note: {note}")
-    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+    show.notes(done.notes)
+    show.wrote(done.files)

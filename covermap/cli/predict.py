@@ -109,10 +109,10 @@ def predict(
     images = images_of(image, sensor, date, add or (), clouds)
     more: dict[str, Any] = {
         "settings": settings, "bands": show.listed(bands), "aoi": aoi, "any_gsd": any_gsd, "part": shard,
-        "overwrite": overwrite, "dry_run": dry_run, "say": show.sayer(quiet=quiet or as_json),
+        "overwrite": overwrite, "dry_run": dry_run, "say": show.say,
     }  # fmt: skip
     of_one = bool(Path(out).suffix) and not out.endswith("/") and not Path(out).is_dir()
-    with show.progress("mapping", quiet=quiet or dry_run) as tick:
+    with show.progress("mapping", quiet=dry_run) as tick:
         more["on_progress"] = tick
         found = [one(model, images, out, **more)] if of_one else many(model, images, out, **more)
     if of_one:
@@ -161,8 +161,7 @@ def _tell_all(found: Sequence[Prediction], *, as_json: bool, dry_run: bool) -> N
     if as_json:
         show.as_json({"maps": [_as_dict(done) for done in found]})
         return
-    for note in dict.fromkeys(note for done in found for note in done.notes):
-        typer.echo(f"note: {note}")
+    show.notes(note for done in found for note in done.notes)
     if dry_run:
         typer.echo(f"{len(found)} scenes, {sum(done.num_blocks for done in found):,} blocks to do; all of them fit")
         return
@@ -182,14 +181,13 @@ def _tell(done: Prediction, *, as_json: bool, dry_run: bool) -> None:
     if as_json:
         show.as_json(_as_dict(done))
         return
-    for note in done.notes:
-        typer.echo(f"note: {note}")
+    show.notes(done.notes)
     if dry_run:
         typer.echo(f"{done.num_blocks} blocks to do; the image and the model fit")
         return
     if done.areas:
-        show.table([list(row.values()) for row in done.areas], list(done.areas[0]), title="mapped area (pixel counts)")
-    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+        show.draw(done.table)
+    show.wrote(done.files)
     show.say(
         f"{done.seconds:.1f} s, {done.km2_per_s:.2f} km2/s, {done.num_resumed} of {done.num_blocks} blocks were there"
     )

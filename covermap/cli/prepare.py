@@ -92,26 +92,25 @@ def prepare(
         if like or field or legend or sensor or bands or composite or dates or terrain or density or report_loss:
             raise typer.BadParameter("with a config only --gsd, --set and the options of tiles have an effect")
         tiling = _tiling(tile, overlap, edge, max_nodata, min_labelled, show.listed(drop_only))
-        _scenes(source[0], out, tiling, gsd, settings, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
+        _scenes(source[0], out, tiling, gsd, settings, overwrite=overwrite, dry_run=dry_run)
         return
     from covermap.verbs.prepare import prepare as align
 
-    with show.progress("aligning", quiet=quiet or dry_run) as tick:
+    with show.progress("aligning", quiet=dry_run) as tick:
         done = align(
             source, out, like=like, gsd_m=gsd, resampling=resampling, field=field, layer=layer, epsg=epsg,
             legend=legend, sensor=sensor, bands=show.listed(bands), clouds=clouds, composite=composite, dates=dates,
             report_loss=report_loss, terrain=show.listed(terrain), density_m=density, overwrite=overwrite,
             dry_run=dry_run, on_progress=tick,
         )  # fmt: skip
-    _show(done, out, as_json=as_json)
+    _show(done, out, as_json=as_json, dry_run=dry_run)
 
 
-def _show(done: Outcome, out: str, *, as_json: bool) -> None:
+def _show(done: Outcome, out: str, *, as_json: bool, dry_run: bool) -> None:
     if as_json:
         show.as_json({"out": out, "told": done.told, "classes": done.losses})
         return
-    for line in done.told:
-        typer.echo(line)
+    show.lines(done.told, out, dry_run=dry_run)
     if done.losses:
         show.table([list(row.values()) for row in done.losses], list(done.losses[0]), title="Share of labelled pixels")
 
@@ -133,15 +132,14 @@ def _tiling(
 
 def _scenes(
     config: str, out: str, tiling: Tiling | None, gsd: float | None, settings: list[str] | None, *, overwrite: bool,
-    dry_run: bool, quiet: bool,
+    dry_run: bool,
 ) -> None:  # fmt: skip
     from covermap.core.config_file import load_config
     from covermap.verbs.prepare_scenes import prepare_scenes
 
-    with show.progress("preparing", quiet=quiet or dry_run) as tick:
+    with show.progress("preparing", quiet=dry_run) as tick:
         told = prepare_scenes(
             load_config(config, settings or ()), out, tiling=tiling, gsd_m=gsd, overwrite=overwrite, dry_run=dry_run,
             on_progress=tick,
         )  # fmt: skip
-    for line in told:
-        typer.echo(line)
+    show.lines(told, out, dry_run=dry_run)

@@ -28,9 +28,8 @@ def pretrain(
 
     config = load_pretrain_config(recipe, settings or ())
     another = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
-    quiet = quiet or another
-    with show.progress("pre-training", quiet=quiet) as tick:
-        run = learn(config, resume=resume, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
+    with show.progress("pre-training", quiet=another) as tick:
+        run = learn(config, resume=resume, overwrite=overwrite, say=show.sayer(quiet=another), on_progress=tick)
     if another:
         return
     if as_json:

@@ -71,7 +71,7 @@ def probe(
         tuple(name.strip() for name in models.split(",")), target, areas, _numbers(budgets), repeats, share, block,
         folds, _penalty(penalty), seed,
     )  # fmt: skip
-    with show.progress("probing", quiet=quiet or as_json) as tick:
+    with show.progress("probing") as tick:
         found = work(given, out, settings, workers=workers, overwrite=overwrite, on_progress=tick)
     if as_json:
         show.as_json({"out": str(found.out), "rows": found.rows, "notes": found.notes})
@@ -124,6 +124,5 @@ def _tell(found: Probed) -> None:
     show.table(cells, head, title=f"{found.num_chips:,} chips, {found.dimensions} features, all targets together")
     if found.num_undefined:
         typer.echo(f"{found.num_undefined:,} of {found.num_fits:,} correlations are undefined: something is constant")
-    for note in found.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"wrote {found.out / 'scores.parquet'}, {found.out / 'scores.csv'}")
+    show.notes(found.notes)
+    show.wrote([found.out / "scores.parquet", found.out / "scores.csv"])

@@ -20,6 +20,7 @@ def rank(
     top: Top = 10,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Rank the places of a map by what they hold of a class: a table, and squares for a GIS.
 
@@ -27,12 +28,13 @@ def rank(
     """
     from covermap.verbs.rank import rank as work
 
-    done = work(source, out, classes=show.listed(name) or [], side_px=side, overwrite=overwrite)
+    with show.progress("reading") as tick:
+        done = work(source, out, classes=show.listed(name) or [], side_px=side, overwrite=overwrite, on_progress=tick)
     if as_json:
         show.as_json({"files": list(done.files), "places": done.rows, "num_places": done.num_places})
         return
     tell(done.rows, done.num_places, name, top)
-    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+    show.wrote(done.files)
 
 
 def tell(rows: list[dict[str, Any]], num_places: int, name: str, top: int) -> None:

@@ -15,6 +15,7 @@ def report(
         str | None, typer.Option(help="Of several runs: page to write; default: comparison.html beside the first.")
     ] = None,
     overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:
     """Write report.html of a run: one file without links to the outside, with scores, maps, curves and warnings.
@@ -29,7 +30,8 @@ def report(
     if len(opened) > 1:
         from covermap.verbs.side_by_side import report_several
 
-        typer.echo(str(report_several(opened, out, overwrite=overwrite, say=show.sayer(quiet=quiet))))
+        page = report_several(opened, out, overwrite=overwrite, say=show.say)
+        show.as_json({"report": page}) if as_json else typer.echo(str(page))
         return
     if out or overwrite:
         from covermap.core.errors import ConfigError
@@ -39,4 +41,5 @@ def report(
         )
     from covermap.report import write_report
 
-    typer.echo(str(write_report(opened[0])))
+    page = write_report(opened[0])
+    show.as_json({"report": page}) if as_json else typer.echo(str(page))

@@ -21,15 +21,15 @@ def run(
 
     Examples: covermap run covermap.yaml · covermap run recipes/gewata.yaml --set train.seed=1 --set name=gewata-1
     """
-    loaded = load(config, settings, dry_run=dry_run)
+    loaded = load(config, settings, dry_run=dry_run, as_json=as_json)
     if dry_run:
         return
     from covermap.cli.evaluate import tell as tell_scores
     from covermap.verbs.run import run as work
 
-    with show.progress("training", quiet=quiet) as tick:
-        done = work(loaded, resume=resume, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
-    result = done.read_json("metrics.json") if done.path("metrics.json").is_file() else None
+    with show.progress("working") as tick:
+        done = work(loaded, resume=resume, overwrite=overwrite, say=show.say, on_progress=tick)
+    result = done.scores() if done.path("metrics.json").is_file() else None
     files = [str(path) for path in [*done.map_files, done.path("report.html")]]
     if as_json:
         show.as_json({"run": str(done.folder), "metrics": result, "files": files})
@@ -38,4 +38,4 @@ def run(
         tell_scores(result)
     else:
         typer.echo("no scores: the split has no test part")
-    typer.echo("wrote\n  " + "\n  ".join(files))
+    show.wrote(files)

@@ -32,6 +32,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="Of the random draw.")] = 0,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Draw points of a map at random for a person to interpret; covermap assess tells areas and accuracy from them.
 
@@ -46,7 +47,8 @@ def sample(
         method=method, num=num, target_se=target_se, expected=_expected(expected), allocation=allocation, floor=floor,
         cluster_px=cluster_px, per_cluster=per_cluster, seed=seed,
     )  # fmt: skip
-    done = work(source, out, plan, strata=strata, overwrite=overwrite)
+    with show.progress("drawing") as tick:
+        done = work(source, out, plan, strata=strata, overwrite=overwrite, on_progress=tick)
     rows = [part.model_dump() for part in done.design.strata]
     for row, half in zip(rows, done.expected_ci95, strict=False):
         row["expected_ci95"] = round(half, 4)
@@ -57,7 +59,7 @@ def sample(
     show.table([list(row.values()) for row in rows], list(rows[0]), title=f"{done.design.num_samples:,} points")
     if done.expected_ci95:
         typer.echo("expected_ci95: half the 95 % interval of a class's user's accuracy, if it is as expected")
-    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+    show.wrote(done.files)
 
 
 def _expected(text: str) -> float | dict[str, float]:

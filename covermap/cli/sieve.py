@@ -35,7 +35,7 @@ def sieve(
     """
     from covermap.verbs.sieve import sieve as work
 
-    with show.progress("sieving", quiet=quiet) as tick:
+    with show.progress("sieving") as tick:
         done = work(source, out, min_area=min_area, connectivity=connectivity, overwrite=overwrite, on_progress=tick)
     tell(done, as_json=as_json)
 
@@ -49,9 +49,8 @@ def tell(done: ChangedMap, *, as_json: bool) -> None:
         )  # fmt: skip
         return
     tell_changed(done.changed)
-    for note in done.notes:
-        typer.echo(f"note: {note}")
-    typer.echo("wrote " + ", ".join(str(file) for file in done.files))
+    show.notes(done.notes)
+    show.wrote(done.files)
 
 
 def tell_changed(changed: ChangedArea) -> None:

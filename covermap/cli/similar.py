@@ -35,7 +35,7 @@ def similar(
     """
     from covermap.verbs.similar import similar as work
 
-    with show.progress("searching", quiet=quiet or as_json) as tick:
+    with show.progress("searching") as tick:
         done = work(source, out, like, unlike=unlike or (), top=top, overwrite=overwrite, on_progress=tick)
     rows = done.rows
     if as_json:
@@ -45,9 +45,8 @@ def similar(
         shown = [key for key in ("rank", "similarity", "unique_id", "scene", "lon", "lat") if key in rows[0]]
         table = [[_short(key, row[key]) for key in shown] for row in rows[:10]]
         show.table(table, shown, title=f"the likest {len(table)} of {len(rows)}")
-    for note in done.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"wrote {done.path}")
+    show.notes(done.notes)
+    show.wrote([done.path])
 
 
 def _short(key: str, value: Any) -> Any:

@@ -31,6 +31,6 @@ def smooth(
     """
     from covermap.verbs.smooth import smooth as work
 
-    with show.progress("smoothing", quiet=quiet) as tick:
+    with show.progress("smoothing") as tick:
         done = work(source, out, mode=mode, radius=radius, overwrite=overwrite, on_progress=tick)
     tell(done, as_json=as_json)

@@ -49,7 +49,7 @@ def space(
     if len(files) < 2:
         raise ConfigError("the folder for the results is missing", fix="covermap space EMBEDDINGS.parquet OUT/")
     settings = SpaceSettings(by, target, least, block, seed)
-    with show.progress("comparing", quiet=quiet or as_json) as tick:
+    with show.progress("comparing") as tick:
         found = work(files[:-1], files[-1], settings, overwrite=overwrite, on_progress=tick)
     if as_json:
         from dataclasses import asdict
@@ -64,6 +64,5 @@ def _tell(found: Space) -> None:
         show.table([list(row.values()) for row in found.distances], list(found.distances[0]))
     for line in found.sentences:
         typer.echo(line)
-    for line in (*found.doubts, *found.notes):
-        typer.echo(f"note: {line}")
-    typer.echo("wrote " + ", ".join(str(file) for file in found.files))
+    show.notes((*found.doubts, *found.notes))
+    show.wrote(found.files)

@@ -47,10 +47,10 @@ def run_(
         raise ConfigError("--workers has no effect with --engine serial", fix="add --engine processes")
     from covermap.verbs.study import study
 
-    with show.progress("cells", quiet=quiet or as_json or dry_run) as tick:
+    with show.progress("cells", quiet=dry_run) as tick:
         found = study(
             plan, out, engine=engine, workers=workers, dry_run=dry_run, overwrite=overwrite,  # type: ignore[arg-type]
-            say=show.sayer(quiet=quiet or as_json), on_progress=tick,
+            say=show.say, on_progress=tick,
         )  # fmt: skip
     if as_json:
         show.as_json(_as_dict(found))
@@ -60,7 +60,7 @@ def run_(
     else:
         _tell(found)
     if found.failed:
-        show.say(f"{len(found.failed)} of {len(found.cells)} cells failed; the same command tries them again")
+        show.warn(f"{len(found.failed)} of {len(found.cells)} cells failed; the same command tries them again")
         raise typer.Exit(1)
 
 
@@ -85,7 +85,7 @@ def _tell(found: Study) -> None:
     for name, message in found.failed.items():
         typer.echo(f"failed: {name}: {message}")
     if found.files:
-        typer.echo("wrote\n  " + "\n  ".join(str(file) for file in found.files))
+        show.wrote(found.files)
 
 
 @app.command("plan")
@@ -111,6 +111,7 @@ def plan_(
     seed: Annotated[int, typer.Option(help="Of clusters, draws and folds.")] = 0,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
+    quiet: show.Quiet = False,
 ) -> None:
     """Plan labels: which chips to label next, and what accuracy to expect of them, from the labels that there are.
 
@@ -152,9 +153,6 @@ def _tell_plan(found: LabelPlan, budget: int) -> None:
             typer.echo(
                 "that holds for labels drawn as the pilot was; chips chosen by doubt usually bring somewhat more"
             )
-    for note in found.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(
-        f"{budget:,} of {found.num_candidates:,} candidates, strategy {found.strategy}\nwrote "
-        + ", ".join(str(file) for file in found.files)
-    )
+    show.notes(found.notes)
+    typer.echo(f"{budget:,} of {found.num_candidates:,} candidates, strategy {found.strategy}")
+    show.wrote(found.files)

@@ -22,13 +22,13 @@ def train(
     Examples: covermap train covermap.yaml · covermap train covermap.yaml --set train.epochs=5 --set name=short ·
     covermap train covermap.yaml --resume
     """
-    loaded = load(config, settings, dry_run=dry_run)
+    loaded = load(config, settings, dry_run=dry_run, as_json=as_json)
     if dry_run:
         return
     from covermap.verbs.train import train as fit
 
-    with show.progress("training", quiet=quiet) as tick:
-        run = fit(loaded, resume=resume, overwrite=overwrite, say=show.sayer(quiet=quiet), on_progress=tick)
+    with show.progress("training") as tick:
+        run = fit(loaded, resume=resume, overwrite=overwrite, say=show.say, on_progress=tick)
     if as_json:
         show.as_json({"run": str(run.folder), "model": str(run.path("model")), "log": run.read_log()})
     else:

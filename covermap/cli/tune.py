@@ -26,10 +26,8 @@ def tune(
     """
     from covermap.verbs.tune import tune as work
 
-    with show.progress("trials", quiet=quiet or as_json) as tick:
-        done = work(
-            plan, out, trials=trials, overwrite=overwrite, say=show.sayer(quiet=quiet or as_json), on_progress=tick
-        )
+    with show.progress("trials") as tick:
+        done = work(plan, out, trials=trials, overwrite=overwrite, say=show.say, on_progress=tick)
     if as_json:
         files = [str(file) for file in done.files]
         show.as_json({"best": done.best, "trials": done.rows, "failed": done.failed, "files": files})
@@ -39,7 +37,7 @@ def tune(
         typer.echo(f"best: trial {done.best['trial']}, {done.score} {done.best[done.score]:.4f}")
     for name, message in done.failed.items():
         typer.echo(f"failed: {name}: {message}")
-    typer.echo("wrote\n  " + "\n  ".join(str(file) for file in done.files))
+    show.wrote(done.files)
     if done.best:
         show.say(f"next: covermap run {done.out / 'best.yaml'}")
     else:

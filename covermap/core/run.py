@@ -27,6 +27,8 @@ from covermap.core.config import RunConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import write_text, writing
+from covermap.core.results import Assessed, Scored
+from covermap.core.table import Table
 
 _MAPS = ("map.tif", "confidence.tif", "entropy.tif", "set_size.tif", "sets.tif", "applicability.tif",
          "probs.tif")  # fmt: skip
@@ -195,6 +197,34 @@ class Run(RunFolder):
         """All maps and their layers that are there."""
         alone = [path for name in _MAPS if (path := self.path(name)).is_file()]
         return [*alone, *sorted(self.folder.glob("maps/*.tif"))]
+
+    def scores(self, part: str = "test") -> Scored:
+        """Scores of its models on a part, as `evaluate` left them; raises DataError where it has not been called."""
+        return Scored(self.read_json("metrics.json" if part == "test" else f"metrics_{part}.json"))
+
+    def areas(self) -> Table:
+        """Hectares of each class of map.tif by pixel counts and, where a sample was assessed, estimated ones.
+
+        Raises DataError where there is no map.
+        """
+        from covermap.core.design import assessment_beside
+
+        mapped = self.path("map.tif")
+        if not self.path("areas.csv").is_file():
+            raise DataError(f"{self.folder} has no areas.csv yet", fix="map a scene: covermap run or predict")
+        kept = assessment_beside(mapped)
+        if kept.is_file():
+            found = Assessed(self.read_json(kept.name))
+            if found["map_checksum"] == checksum(mapped):  # it may be that of an earlier map
+                return found.table
+        with open(self.path("areas.csv"), newline="", encoding="utf-8") as file:
+            rows = [[row["class"], float(row["area_ha"])] for row in csv.DictReader(file)]
+        return Table(["class", "mapped ha"], rows, "mapped area (pixel counts)", {"mapped ha": ",.1f"})
+
+    def _repr_html_(self) -> str:
+        from covermap.core.notebook import run_html
+
+        return run_html(self)
 
 
 def checksum(path: str | Path, *, whole_below: int = 1 << 28) -> str:

@@ -5,7 +5,7 @@ Blocks are gone through in one order, so that what is drawn depends on map and s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from covermap.core.design import SAME_GROUND, Cluster
 from covermap.core.errors import DataError, GridError
 from covermap.core.legend import IGNORE
+from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import ClassMap, open_class_map
 from covermap.geo.grid import Window, add_by_square
 from covermap.geo.products import count_rows
@@ -49,13 +50,17 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Frame:
-    """A map, and the raster whose classes are its strata; None: all of the map is one stratum."""
+    """A map, and the raster whose classes are its strata; None: all of the map is one stratum.
+
+    on_progress: hears of both times that the map is read.
+    """
 
     map: ClassMap
     strata: ClassMap | None
+    on_progress: Tick = unseen
 
     @staticmethod
-    def open(source: str | Path, strata: str | Path | None, *, stratified: bool) -> Frame:
+    def open(source: str | Path, strata: str | Path | None, *, stratified: bool, on_progress: Tick = unseen) -> Frame:
         """Strata: those of another raster, or the map's own classes. Raises DataError, LabelError, GridError.
 
         Strata must hold all of the map: a sample of a part says nothing about the rest.
@@ -67,7 +72,7 @@ class Frame:
                 f"{strata} is not on the grid of {source}: {by.grid.describe()}; {found.grid.describe()}",
                 fix=f"bring it there: gdalwarp -r near with the extent and pixel size of {source}",
             )
-        frame = Frame(found, by if stratified else None)
+        frame = Frame(found, by if stratified else None, on_progress)
         if by is not found:
             mapped_ha, drawn_ha = Frame(found, None).area_ha.sum(), frame.area_ha.sum()
             if mapped_ha - drawn_ha > SAME_GROUND * mapped_ha:
@@ -95,10 +100,16 @@ class Frame:
         found = by if self.strata else np.zeros_like(mapped)
         return np.where(mapped == IGNORE, np.uint8(IGNORE), found)
 
+    def _blocks(self, times_before: int) -> Iterator[Window]:
+        blocks = list(self.map.blocks())
+        for done, block in enumerate(blocks, 1):
+            yield block
+            self.on_progress(times_before * len(blocks) + done, 2 * len(blocks))
+
     @cached_property
     def _counted(self) -> tuple[Ints, npt.NDArray[np.float64]]:
         num_pixels, area_ha = np.zeros(256, np.int64), np.zeros(256)
-        for block in self.map.blocks():
+        for block in self._blocks(0):
             in_row = count_rows(self.read(block))
             num_pixels += in_row.sum(0)
             area_ha += np.asarray(self.map.grid.row_areas_ha(block.row, block.height)) @ in_row
@@ -124,7 +135,7 @@ class Frame:
         ranks = [np.sort(random.choice(int(n), k, replace=False, shuffle=False)) if k else np.zeros(0, np.int64)
                  for n, k in zip(self.num_pixels, num, strict=True)]  # fmt: skip
         seen, parts = [0] * len(ranks), []
-        for block in self.map.blocks():
+        for block in self._blocks(1):
             index = self.read(block).ravel()
             counts = np.bincount(index, minlength=256)
             for s, wanted in enumerate(ranks):
@@ -143,7 +154,7 @@ class Frame:
         rows = np.arange(row0, grid.height, step).astype(np.int64)
         cols = np.arange(col0, grid.width, step).astype(np.int64)
         parts = []
-        for block in self.map.blocks():
+        for block in self._blocks(1):
             mine = (rows[(rows >= block.row) & (rows < block.row + block.height)],
                     cols[(cols >= block.col) & (cols < block.col + block.width)])  # fmt: skip
             if mine[0].size and mine[1].size:
@@ -161,7 +172,7 @@ class Frame:
         """`num` squares of side_px that hold a class, each set equally likely, and up to per_cluster pixels in each."""
         grid, random = self.map.grid, np.random.default_rng(seed)
         total = np.zeros((-(-grid.height // side_px), -(-grid.width // side_px)))
-        for block in self.map.blocks():
+        for block in self._blocks(1):
             add_by_square(total, self.read(block) != IGNORE, block, side_px)
         held = np.argwhere(total > 0)
         if len(held) < max(2, num):

@@ -237,6 +237,17 @@ class Raster:
         sources = tuple(tuple(source.in_decibel(quantity) for source in date) for date in self.sources)
         return replace(self, sources=sources, dtype="float32")
 
+    def plot(self, ax: Any = None, **options: Any) -> Any:
+        """Draw it in matplotlib axes; bands=, stretch=, legend=, date=, title= as in geo.plot.plot_raster."""
+        from covermap.geo.plot import plot_raster
+
+        return plot_raster(self, ax, **options)
+
+    def _repr_html_(self) -> str:
+        from covermap.geo.notebook import raster_html
+
+        return raster_html(self)
+
 
 @contextlib.contextmanager
 def _naming_damage(path: str, window: Window) -> Iterator[None]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from covermap.geo.pictures import png_uri as png_uri
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -30,7 +32,6 @@ _STYLE: Any = {
     "axes.grid": False, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
     "xtick.major.width": 0.7, "ytick.major.width": 0.7, "text.usetex": False, "text.parse_math": False,
 }  # fmt: skip
-_NO_PNG_FACTS: Any = {"Software": None}  # the same pixels give the same bytes with every version
 _PAGE_IN = 10.2  # width of the page's column at 96 px for an inch, so that text keeps its size
 _TEXT_IN = 7.4  # of a column of text, readable on a telephone too
 _PAIR_IN = 4.9  # of one of two figures side by side
@@ -41,15 +42,6 @@ _SCORES = {
     "score_from_to": "Score", "sek_from_to": "SeK", "fscd_from_to": "F_scd",
     "score_dates_stacked": "Score (dates stacked)",
 }  # fmt: skip
-
-
-def png_uri(rgb: npt.NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) uint8, red first, as a PNG data URI."""
-    from matplotlib.image import imsave
-
-    file = io.BytesIO()
-    imsave(file, rgb, format="png", metadata=_NO_PNG_FACTS, pil_kwargs={"compress_level": 9})
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def named_rows(axes: Any, names: Sequence[str]) -> None:

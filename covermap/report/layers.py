@@ -11,15 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from covermap.core.scored import percent
 from covermap.data.scene import Scene
+from covermap.geo.pictures import DISTANCES as DISTANCES
+from covermap.geo.pictures import FARTHEST
 from covermap.geo.products import layer_beside
 from covermap.ml.applicability import USUAL
 from covermap.report import figures, pictures
-from covermap.report.scored import percent
-
-_FARTHEST = 254
-_DISTANCES = {(0, 50): "#e8f1ea", (51, 100): "#a9cbb7", (101, 150): "#f0b36b", (151, _FARTHEST): "#b8402a"}
-"""Colours of distances from the training data in percent of the usual."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,9 @@ def _set_size(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
 
 def _applicability(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
     table, steps = np.zeros((256, 3), np.uint8), []
-    for (first, last), colour in _DISTANCES.items():
+    for (first, last), colour in DISTANCES.items():
         table[first : last + 1] = pictures.rgb_of(colour)
-        name = f"{first} to {last}" if last < _FARTHEST else f"above {first - 1}"
+        name = f"{first} to {last}" if last < FARTHEST else f"above {first - 1}"
         share = ((known >= first) & (known <= last)).sum() / max(1, known.size)
         steps.append((colour, f"{name}: {percent(share)}"))
     words = f"{percent((known > 100).mean())} of the pixels shown are unlike the training data." if known.size else ""

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covermap.core.output import write_text
 from covermap.core.run import Run
+from covermap.core.scored import hectares, number, percent, score, shown_of, signed
 from covermap.core.task import KINDS
 from covermap.data.split import part_counts
 from covermap.report import figures, pictures
@@ -23,7 +24,6 @@ from covermap.report.changes import changes_of
 from covermap.report.layers import About, ShownLayer, shown_layers
 from covermap.report.pieces import MAX_SCENES, Pieces, read_json
 from covermap.report.places import examples_of, maps_of
-from covermap.report.scored import hectares, number, percent, score, shown_of, signed
 
 COUNTED_PX = 1 << 27
 """Labels of scenes up to this size together are counted while the report is written (some 10 s)."""

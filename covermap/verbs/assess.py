@@ -19,6 +19,8 @@ import numpy.typing as npt
 from covermap.core.design import SAME_GROUND, Design, assessment_beside, design_beside
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import claim, require_no_input, write_text
+from covermap.core.progress import Tick, unseen
+from covermap.core.results import Assessed
 from covermap.core.run import Run, checksum, plain
 from covermap.data.class_map import ClassMap, open_class_map
 from covermap.data.sample_points import SamplePoints
@@ -48,7 +50,8 @@ class _Counted:
 def assess(
     source: str | Path, points: str | Path, *, design: str | Path | None = None, zones: str | Path | None = None,
     zone_field: str | None = None, skip_empty: bool = False, out: str | Path | None = None, overwrite: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    on_progress: Tick = unseen,
+) -> Assessed:  # fmt: skip
     """Areas, overall, user's and producer's accuracies of a map, each with its interval; with `out` also as CSV files.
 
     design: default S.design.json beside the points. zones: polygons whose mapped areas are told, with intervals where
@@ -66,7 +69,7 @@ def assess(
             raise OutputError(f"{out} holds areas.csv of the map itself", fix=f"give a folder of its own: {out}/tables")
         for path in files:
             claim(path, overwrite=overwrite)
-    counted = _count(of, areas)
+    counted = _count(of, areas, on_progress)
     pixel_ha = np.array([of.grid.row_areas_ha(row, 1)[0] for row in found.rows.tolist()])
     units, estimator, notes = _units(of, plan, found, counted, pixel_ha)
     total_ha = float(units.weight.sum())
@@ -83,7 +86,7 @@ def assess(
             written.append(keep(source, result))
         except OutputError as error:
             result["notes"].append(f"not kept for the run's report: {error.message}")
-    return result | ({"files": written} if written else {})
+    return Assessed(result | ({"files": written} if written else {}))
 
 
 def keep(source: str | Path, result: Mapping[str, Any]) -> Path:
@@ -92,10 +95,11 @@ def keep(source: str | Path, result: Mapping[str, Any]) -> Path:
     return write_text(assessment_beside(source), json.dumps(plain(kept), indent=2) + "\n")
 
 
-def _count(of: ClassMap, zones: Zones | None) -> _Counted:
+def _count(of: ClassMap, zones: Zones | None, on_progress: Tick) -> _Counted:
     num_pixels, area_ha = np.zeros(256, np.int64), np.zeros(256)
     zones_ha = np.zeros((len(zones.names) if zones else 0, 256))
-    for block in of.blocks():
+    blocks = list(of.blocks())
+    for done, block in enumerate(blocks, 1):
         index, row_ha = of.read(block), np.asarray(of.grid.row_areas_ha(block.row, block.height))
         in_row = count_rows(index)
         num_pixels += in_row.sum(0)
@@ -105,6 +109,7 @@ def _count(of: ClassMap, zones: Zones | None) -> _Counted:
             inside = number >= 0
             key = number[inside] * 256 + index[inside]
             zones_ha += np.bincount(key, ha[inside], zones_ha.size).reshape(zones_ha.shape)
+        on_progress(done, len(blocks))
     size = len(of.legend)
     return _Counted(num_pixels[:size], area_ha[:size], zones_ha[:, :size])
 

@@ -31,9 +31,11 @@ from typing import TYPE_CHECKING, Any
 
 from covermap.core.crosswalk import Crosswalk, read_crosswalk
 from covermap.core.errors import ConfigError, OutputError
+from covermap.core.notebook import told
 from covermap.core.output import claim, no_empty, only_with, require_no_input, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import plain
+from covermap.core.table import Tables
 from covermap.data.class_map import ClassMap, require_same_place
 from covermap.data.one_legend import ways_to_one_legend
 from covermap.geo.products import layer_beside, names_beside
@@ -66,6 +68,14 @@ class Changes:
     @property
     def files(self) -> tuple[Path, ...]:
         return (*(file for pair in self.pairs for file in pair.files), *self.more_files)
+
+    @property
+    def tables(self) -> Tables:
+        """Those of all pairs."""
+        return Tables(table for pair in self.pairs for table in pair.tables)
+
+    def _repr_html_(self) -> str:
+        return "".join(pair._repr_html_() for pair in self.pairs) + told([], [], self.notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Of two maps as it stands in change.json, of more as in series.json."""

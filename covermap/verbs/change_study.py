@@ -27,7 +27,7 @@ from covermap.core.config import RunConfig
 from covermap.core.errors import ConfigError
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text, writing
-from covermap.core.progress import Say, silent
+from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run, plain
 from covermap.core.task import Task
 from covermap.data.reference import with_reference
@@ -88,7 +88,7 @@ class Study:
 
 def change_study(
     config: RunConfig, out: str | Path, *, seeds: Sequence[int] = (0,), resume: bool = False, overwrite: bool = False,
-    say: Say = silent,
+    say: Say = silent, on_progress: Tick = unseen,
 ) -> Study:  # fmt: skip
     """Train and compare three ways of telling change; config: of task semantic_change, with the settings of all.
 
@@ -107,7 +107,7 @@ def change_study(
     kept: dict[int, dict[str, TransitionDetails]] = {}
     study: Study | None = None
     for seed in seeds:
-        runs, budget = _train(config, out, seed, resume=resume, overwrite=overwrite, say=say)
+        runs, budget = _train(config, out, seed, resume, overwrite, say, on_progress)
         scenes, task = with_reference(open_scenes(runs["semantic_change"].config.data), config)
         study = study or Study(out, list(seeds), task, budget=budget)
         say(f"scoring seed {seed}")
@@ -122,7 +122,7 @@ def change_study(
 
 
 def _train(
-    config: RunConfig, out: Path, seed: int, *, resume: bool, overwrite: bool, say: Say
+    config: RunConfig, out: Path, seed: int, resume: bool, overwrite: bool, say: Say, on_progress: Tick
 ) -> tuple[dict[str, Run], dict[str, Any]]:
     """A run for each way, of one seed, on the split of the first; and what each may use."""
     base = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed}), "output": str(out)})
@@ -152,7 +152,7 @@ def _train(
             own = own.model_copy(update={"decision": own.decision.model_copy(update={"temperature": True})})
         there = resume and own.folder.exists()
         say(f"{own.name}: {settings.epochs} epochs of {steps} steps")
-        runs[task] = train(own, resume=there, overwrite=overwrite, say=say)
+        runs[task] = train(own, resume=there, overwrite=overwrite, say=say, on_progress=on_progress)
     every = base.train.epochs * steps
     return runs, {"steps": every, "images": 2 * every * group, "windows_px": base.train.size_px}
 

@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.legend import Legend
+from covermap.core.notebook import told
 from covermap.core.output import write_text
 from covermap.core.run import plain
+from covermap.core.table import Table
 from covermap.data.class_map import ClassMap
 from covermap.geo.grid import Grid
 from covermap.geo.legend_files import csv_text
@@ -82,6 +84,26 @@ class Comparison:
             {"code": c.code, "name": c.name, **{key: float(each[value][i]) for key, value in named.items()}}
             for i, c in enumerate(self.legend.classes)
         ]
+
+    @property
+    def table(self) -> Table:
+        """The classes that either map has, with hectares and shares."""
+        columns = {"code": "code", "name": "class", "map_ha": "map ha", "other_ha": "other ha", "both_ha": "both ha",
+                   "of_map": "of map", "of_other": "of other", "of_either": "of either"}  # fmt: skip
+        rows = [[row[key] for key in columns] for row in self.classes if row["map_ha"] or row["other_ha"]]
+        return Table(list(columns.values()), rows, f"{self.first.name} and {self.other.name} as {self.legend.name}")
+
+    @property
+    def sentence(self) -> str:
+        """How far they agree."""
+        scores, ha = self.scores, self.matrix.sum()
+        return (
+            f"agreement {scores['agreement']:.1%} of {ha:,.1f} ha; disagreement in quantity "
+            f"{scores['quantity_disagreement']:.1%}, in place {scores['allocation_disagreement']:.1%}"
+        )
+
+    def _repr_html_(self) -> str:
+        return told([self.table], [self.sentence], self.notes)
 
     @property
     def scores(self) -> dict[str, float]:

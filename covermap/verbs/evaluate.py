@@ -8,7 +8,8 @@ from typing import Any
 
 from covermap.core.errors import ConfigError, DataError, LabelError, suggest
 from covermap.core.output import write_text
-from covermap.core.progress import Say, silent
+from covermap.core.progress import Say, Tick, silent, unseen
+from covermap.core.results import Scored
 from covermap.core.run import Run
 from covermap.core.task import Task
 from covermap.data.reference import with_reference
@@ -33,7 +34,10 @@ Watch = Callable[[str, Iterator[Compared]], Iterator[Compared]]
 PARTS_USED = {"train": "fitted the model", "val": "chose the checkpoint"}
 
 
-def evaluate(run: Run, *, part: str = "test", say: Say = silent, watch: Watch | None = None) -> dict[str, Any]:
+def evaluate(
+    run: Run, *, part: str = "test", say: Say = silent, watch: Watch | None = None,
+    on_progress: Tick = unseen,
+) -> Scored:  # fmt: skip
     """Score all models of a run on a part and write metrics.json, confusion CSVs and per_class.csv.
 
     watch: sees the answers of each model as they are made. Scores of a part that was used for fitting or choosing are
@@ -49,10 +53,10 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent, watch: Watch | 
     for name, folder in MODELS.items():
         if run.path(f"{folder}/config.json").is_file():
             say(f"scoring the {name} on {part}")
-            models[name], details[name] = _judge(run, name, scenes, split, task, part, watch)
+            models[name], details[name] = _judge(run, name, scenes, split, task, part, watch, on_progress)
     if not models:
         raise DataError(f"{run.folder} has no trained model", fix="train it first: covermap train CONFIG")
-    result = {
+    result: dict[str, Any] = {
         "part": part,
         "is_test": part not in PARTS_USED,
         "note": f"{part} {PARTS_USED[part]}: these are no test scores" if part in PARTS_USED else "",
@@ -65,12 +69,13 @@ def evaluate(run: Run, *, part: str = "test", say: Say = silent, watch: Watch | 
     run.write_json("metrics.json" if part == "test" else f"metrics_{part}.json", result)
     for table in ("per_class", "per_number", "per_place"):
         _write_table(run.path(f"{table}_{part}.csv"), models, table)
-    return result
+    return Scored(result)
 
 
 def _judge(
-    run: Run, name: str, scenes: Sequence[Scene], split: Split, task: Task, part: str, watch: Watch | None
-) -> tuple[dict[str, Any], OnGround]:
+    run: Run, name: str, scenes: Sequence[Scene], split: Split, task: Task, part: str, watch: Watch | None,
+    on_progress: Tick,
+) -> tuple[dict[str, Any], OnGround]:  # fmt: skip
     """Scores and tables of one model; writes its files."""
     folder, settings = MODELS[name], run.config.predict
     model = load_model(run.path(folder), device=device_of(settings.device), precision=settings.precision)
@@ -80,7 +85,8 @@ def _judge(
             f"the {name} maps {', '.join(mine.names)}; the labels hold {', '.join(theirs.names)}",
             fix="task or legend was changed after training: train again with --overwrite",
         )
-    compared = compare(model, with_own_statistics(scenes, model.spec), split, part, settings=settings)
+    ready = with_own_statistics(scenes, model.spec)
+    compared = compare(model, ready, split, part, settings=settings, on_progress=on_progress)
     if watch is not None:
         compared = watch(name, compared)
     details = details_of(model.task)

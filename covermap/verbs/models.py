@@ -10,6 +10,7 @@ from accelerate import init_empty_weights
 from covermap.core.errors import ConfigError, suggest
 from covermap.core.legend import PALETTE, LandClass, Legend, load_legend
 from covermap.core.output import claim
+from covermap.core.progress import Tick, unseen
 from covermap.core.registry import find, names
 from covermap.hub import checkpoint_sum, find_file, model_folder, on_hub, pull, push, require_sum
 from covermap.models import LandModel, NetworkModel, read_card, save_model
@@ -101,7 +102,7 @@ def _origin(name: str) -> dict[str, Any]:
     }
 
 
-def pull_model(name: str) -> dict[str, Any]:
+def pull_model(name: str, *, on_progress: Tick = unseen) -> dict[str, Any]:
     """Fetch the weights of a backbone, or a model of the hub anew: {name, path, bytes, sha256, licence}.
 
     Raises what `pull` and `model_folder` raise.
@@ -113,7 +114,7 @@ def pull_model(name: str) -> dict[str, Any]:
         published = published_of(name)
         if published is None:
             raise ConfigError(f"{name} has no published weights", fix="it is trained from scratch")
-        path, licence = pull(name, published), published.licence
+        path, licence = pull(name, published, on_progress=on_progress), published.licence
         digest = require_sum(path, published)
     return {"name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": digest, "licence": licence}
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from covermap.core.notebook import told
+from covermap.core.table import Table
 from covermap.geo.products import MapSummary
 
 
@@ -29,3 +31,11 @@ class Prediction:
             return []
         rows = zip(self.summary.legend.classes, self.summary.num_pixels, self.summary.areas_ha, strict=True)
         return [{"code": c.code, "class": c.name, "pixels": n, "mapped_ha": round(ha, 4)} for c, n, ha in rows]
+
+    @property
+    def table(self) -> Table:
+        """The same as a table."""
+        return Table.of(self.areas, title="mapped area (pixel counts)")
+
+    def _repr_html_(self) -> str:
+        return told([self.table] if self.areas else [], [f"wrote {self.path}"], self.notes)

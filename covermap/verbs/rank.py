@@ -21,6 +21,7 @@ from rasterio.io import DatasetReader
 from covermap.core.errors import ConfigError, LabelError, suggest
 from covermap.core.legend import Legend
 from covermap.core.output import claim, require_no_input, write_text
+from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import HISTORY, open_class_map
 from covermap.geo.grid import Grid, Window, add_by_square, partition
 from covermap.geo.legend_files import csv_text
@@ -41,8 +42,9 @@ class Ranking:
 
 
 def rank(
-    source: str | Path, out: str | Path, *, classes: Sequence[str], side_px: int = 128, overwrite: bool = False
-) -> Ranking:
+    source: str | Path, out: str | Path, *, classes: Sequence[str], side_px: int = 128, overwrite: bool = False,
+    on_progress: Tick = unseen,
+) -> Ranking:  # fmt: skip
     """Rank squares of a class map by the hectares of these classes that they hold; writes OUT.csv and OUT.geojson.
 
     Of a map of two classes that predict made, by the hectares to be expected: the sum of the probabilities in the
@@ -64,7 +66,7 @@ def rank(
     with rasterio.open(given.path) as dataset:
         alone = len(given.files) == 1 and len(codes) < len(legend)
         layer = _confidence(Path(given.path), dataset, grid, legend) if alone else None
-        rows = _rows(dataset, grid, legend, codes, side_px, layer)
+        rows = _rows(dataset, grid, legend, codes, side_px, layer, on_progress)
     key = "expected_ha" if rows and "expected_ha" in rows[0] else "area_ha"
     rows = [row for row in rows if row["pixels"]]
     rows.sort(key=lambda row: -row[key])
@@ -106,13 +108,15 @@ def _confidence(source: Path, of: DatasetReader, grid: Grid, legend: Legend) -> 
 
 
 def _rows(
-    dataset: DatasetReader, grid: Grid, legend: Legend, codes: Sequence[int], side: int, confidence: Path | None
-) -> list[dict[str, Any]]:
+    dataset: DatasetReader, grid: Grid, legend: Legend, codes: Sequence[int], side: int, confidence: Path | None,
+    on_progress: Tick,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Every place, row by row."""
     shape = -(-grid.height // side), -(-grid.width // side)
     sums = {key: np.zeros(shape) for key in ("pixels", "area_ha", "known_ha", "expected_ha")}
     with rasterio.open(confidence) if confidence else nullcontext() as layer:
-        for window in partition(grid.window, _READ_PX, _READ_PX):
+        windows = list(partition(grid.window, _READ_PX, _READ_PX))
+        for done, window in enumerate(windows, 1):
             area_ha = np.asarray(grid.row_areas_ha(window.row, window.height))[:, None]
             values = dataset.read(1, window=window.rasterio)
             known = (dataset.read_masks(1, window=window.rasterio) > 0) & (values != legend.map_nodata)
@@ -124,6 +128,7 @@ def _rows(
                 parts["expected_ha"] = np.where(known, np.nan_to_num(share), 0) * area_ha
             for key, part in parts.items():
                 add_by_square(sums[key], part, window, side)
+            on_progress(done, len(windows))
     return [_row(grid, row, col, side, sums, confidence is not None) for row, col in np.ndindex(shape)]
 
 

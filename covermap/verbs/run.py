@@ -41,7 +41,7 @@ def train_and_map(
     """The same without the report."""
     done = train(config, resume=resume, overwrite=overwrite, say=say, on_progress=on_progress)
     if any(tile.part == "test" for tile in Split.load(done.path("split.csv")).tiles):
-        evaluate(done, say=say)
+        evaluate(done, say=say, on_progress=on_progress)
     card = read_card(done.path("model"))
     scenes = with_own_statistics(open_scenes(done.config.data), card.spec)
     if card.task.kind.chips:
@@ -61,5 +61,6 @@ def train_and_map(
             predict(
                 done.path("model"), scene.images, target,
                 settings=config.predict, overwrite=overwrite, statistics=scene.statistics,
+                on_progress=on_progress,
             )  # fmt: skip
     return done

@@ -15,6 +15,7 @@ import numpy as np
 from covermap.core.design import Cluster, Design, Method, Stratum, design_beside
 from covermap.core.errors import ConfigError, DataError, suggest
 from covermap.core.output import claim, require_no_input, write_text
+from covermap.core.progress import Tick, unseen
 from covermap.core.run import checksum
 from covermap.data.frame import Drawn, Frame
 from covermap.geo.legend_files import csv_text
@@ -77,8 +78,9 @@ class Sampled:
 
 
 def sample(
-    source: str | Path, out: str | Path, plan: Plan, *, strata: str | Path | None = None, overwrite: bool = False
-) -> Sampled:
+    source: str | Path, out: str | Path, plan: Plan, *, strata: str | Path | None = None, overwrite: bool = False,
+    on_progress: Tick = unseen,
+) -> Sampled:  # fmt: skip
     """Draw pixels of a map; writes OUT (.gpkg or .csv) with an empty `reference`, and OUT's design beside it.
 
     strata: another raster of codes on the same grid, where strata are not to be the map's own classes; it holds all of
@@ -94,7 +96,7 @@ def sample(
     require_no_input(files, [str(source), *([str(strata)] if strata else [])])
     for path in files:
         claim(path, overwrite=overwrite)
-    frame = Frame.open(source, strata, stratified=plan.method == "stratified")
+    frame = Frame.open(source, strata, stratified=plan.method == "stratified", on_progress=on_progress)
     num, drawn, clusters = _draw(frame, plan)
     found = np.bincount(drawn.stratum, minlength=len(frame.codes)).tolist()
     each = zip(frame.codes, frame.num_pixels.tolist(), found, frame.area_ha.tolist(), frame.names, strict=True)

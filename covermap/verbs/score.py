@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from covermap.core.errors import DataError
 from covermap.core.legend import IGNORE
+from covermap.core.progress import Tick, unseen
 from covermap.core.task import Task
 from covermap.core.train_config import PredictConfig
 from covermap.data.chips import survey_chips
@@ -319,21 +320,26 @@ class Compared(NamedTuple):
 
 
 def compare(
-    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, *, settings: PredictConfig
-) -> Iterator[Compared]:
-    """All answers of a model where something is known of a part; good until the next is asked for."""
+    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, *, settings: PredictConfig,
+    on_progress: Tick = unseen,
+) -> Iterator[Compared]:  # fmt: skip
+    """All answers of a model where something is known of a part; good until the next is asked for.
+
+    on_progress: hears of blocks of pixels, or chips.
+    """
     if model.task.kind.chips:
-        return _chips(model, scenes, split, part, settings)
+        return _chips(model, scenes, split, part, settings, on_progress)
     if model.task.kind.takes == "numbers":
-        return _blocks_of_numbers(model, scenes, split, part, settings)
-    return _strips(model, scenes, split, part, settings)
+        return _blocks_of_numbers(model, scenes, split, part, settings, on_progress)
+    return _strips(model, scenes, split, part, settings, on_progress)
 
 
 def _strips(
-    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig
+    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig, tick: Tick
 ) -> Iterator[Compared]:
-    for scene in scenes:
-        windows = Lattice.of(scene, model, settings)
+    lattices = [Lattice.of(scene, model, settings) for scene in scenes]
+    done, total = 0, sum(len(list(windows.blocks(BLOCK_PX))) for windows in lattices)
+    for scene, windows in zip(scenes, lattices, strict=True):
         labels = _remembered(split, scene, part)
         for block in windows.blocks(BLOCK_PX):
             if (labels(block) != IGNORE).any():
@@ -348,13 +354,16 @@ def _strips(
                     else:
                         reference = np.where(strip.valid, labels(strip.window), np.uint8(IGNORE))
                     yield Compared(strip.answers, reference, place, scene.name, strip.window, block)
+            done += 1
+            tick(done, total)
 
 
 def _blocks_of_numbers(
-    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig
+    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig, tick: Tick
 ) -> Iterator[Compared]:
     """Whole blocks, so that numbers of coarser pixels have all of theirs; these count from the scene's corner."""
-    for scene in scenes:
+    for done, scene in enumerate(scenes):
+        tick(done, len(scenes))
         assert scene.target is not None
         windows, labels = Lattice.of(scene, model, settings), _remembered(split, scene, part)
         side = round(BLOCK_PX // (factor := scene.target.size.factor or 1) * factor)
@@ -389,16 +398,14 @@ def _onto(answers: npt.NDArray[np.float32], scene: Scene, block: Window) -> npt.
 
 
 def _chips(
-    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig
+    model: LandModel, scenes: Sequence[Scene], split: Split, part: str, settings: PredictConfig, tick: Tick
 ) -> Iterator[Compared]:
     side = model.spec.size_px
     cells = survey_chips(scenes, split, model.task, part=part, size_px=side).cells
     chips = [(cell.scene, cell.window) for cell in cells]
-    for cell, answers in zip(
-        cells,
-        infer_chips(model, scenes, chips, size_px=side, batch_size=settings.batch_size, tta=settings.tta),
-        strict=True,
-    ):
+    found = infer_chips(model, scenes, chips, size_px=side, batch_size=settings.batch_size, tta=settings.tta)
+    for done, (cell, answers) in enumerate(zip(cells, found, strict=True), 1):
+        tick(done, len(cells))
         if np.isnan(answers).any():
             continue  # no pixel of the image
         scene = scenes[cell.scene]

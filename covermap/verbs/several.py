@@ -16,10 +16,10 @@ import numpy.typing as npt
 from covermap.core.errors import DataError
 from covermap.core.progress import Say, silent
 from covermap.core.run import Run
+from covermap.core.scored import shown_of
 from covermap.metrics.confusion import merged
 from covermap.metrics.intervals import Interval, compare, over_seeds
 from covermap.models import read_card
-from covermap.report.scored import shown_of
 from covermap.verbs.evaluate import MODELS, details_of, evaluate
 from covermap.verbs.ground import OnGround
 

@@ -9,8 +9,8 @@ from typing import Any
 from covermap.core.output import claim
 from covermap.core.progress import Say, silent
 from covermap.core.run import Run
+from covermap.core.scored import shown_of
 from covermap.metrics.intervals import over_seeds
-from covermap.report.scored import shown_of
 from covermap.report.study_figures import whisker_bars
 from covermap.report.study_page import Section, write_study_page
 from covermap.verbs.evaluate import evaluate

@@ -32,6 +32,7 @@ from covermap.core.plan_file import KEPT, kept_plan
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.registry import find
 from covermap.core.run import plain
+from covermap.core.scored import shown_of
 from covermap.core.study_plan import WRITE, Cell, Loaded, load_plan
 from covermap.core.task import KINDS as TASKS
 from covermap.core.train_config import ModelConfig
@@ -39,7 +40,6 @@ from covermap.geo.legend_files import csv_text
 from covermap.nn.build import backbone_names, require_options
 from covermap.nn.losses.expression import make_loss
 from covermap.pretrained import with_pretrained
-from covermap.report.scored import shown_of
 from covermap.report.study_page import write_study_page
 from covermap.start import starting_weights
 from covermap.verbs.study_kinds import KINDS, conclude, require_axes

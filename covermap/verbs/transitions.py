@@ -17,8 +17,10 @@ import rasterio
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.from_to import FromTo
 from covermap.core.legend import IGNORE, Legend
+from covermap.core.notebook import told
 from covermap.core.output import write_text
 from covermap.core.run import plain
+from covermap.core.table import Table, Tables
 from covermap.data.class_map import ClassMap
 from covermap.geo.grid import Grid, Window
 from covermap.geo.legend_files import csv_text
@@ -357,6 +359,30 @@ class Change:
         if None in self.pair.dates:
             found.append("no STAC item was written: a date is not known (state it: A.tif@2018 B.tif@2022)")
         return found
+
+    @property
+    def tables(self) -> Tables:
+        """What became what, of the map, the largest first; gains and losses of classes."""
+        first, other = self.pair.names
+        title = f"{first} > {other} in legend {self.legend.name}"
+        of_pairs = {"code": "code", "from": "from", "to": "to", "area_ha": "ha", "share": "share"}
+        of_classes = {"code": "code", "name": "class", "before_ha": "before ha", "after_ha": "after ha",
+                      "gain_ha": "gain", "loss_ha": "loss", "net_ha": "net", "swap_ha": "swap"}  # fmt: skip
+        rows = [[row[key] for key in of_pairs] for row in self.transitions if row["in_map"] == "yes"]
+        classes = [[row[key] for key in of_classes] for row in self.classes]
+        return Tables((Table(list(of_pairs.values()), rows, title), Table(list(of_classes.values()), classes)))
+
+    @property
+    def sentence(self) -> str:
+        """How much changed."""
+        scores, total, changed = self.scores, self.matrix.total, self.changed.total
+        return (
+            f"changed: {changed['area_ha']:,.1f} of {total['area_ha']:,.1f} ha ({scores['changed_share']:.2%}); "
+            f"in quantity {scores['quantity_disagreement']:.2%}, in place {scores['allocation_disagreement']:.2%}"
+        )
+
+    def _repr_html_(self) -> str:
+        return told(self.tables, [self.sentence], self.notes)
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in change.json."""

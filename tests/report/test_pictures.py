@@ -98,7 +98,7 @@ def test_an_overview_takes_the_nearest_pixels(write_tif, monkeypatch, strip_px):
     image = np.arange(300 * 600, dtype=np.uint32).reshape(1, 300, 600) + 1
     image[:, :, :60] = 0
     raster = scene_of(write_tif, image, ["vv"], nodata=0).rasters["image"]
-    monkeypatch.setattr(pictures, "_STRIP_PX", strip_px)
+    monkeypatch.setattr("covermap.geo.pictures._STRIP_PX", strip_px)
     values, valid = pictures.read_overview(raster, 60)
     assert values.shape == (1, 30, 60)
     rows, cols = np.divmod(values[0, :, 6:].astype(int) - 1, 600)

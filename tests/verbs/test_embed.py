@@ -386,7 +386,7 @@ def test_a_model_s_encoder_over_an_image(config, tmp_path, covermap):
     assert found.class_pixels is None
     item = json.loads((tmp_path / "m.stac.json").read_text())
     assert item["links"] == [{"rel": "emb:model", "href": "model/item.stac.json", "type": "application/geo+json"}]
-    code, out, _ = covermap("embed", folder, path, tmp_path / "m.tif", "-q")
+    code, out, _ = covermap("embed", folder, path, tmp_path / "m.tif")
     assert code == 0
     assert "no STAC item was written" in out
     one = embed(folder, tmp_path / "n.parquet", images=[ImageConfig(path=path, date=DATE)], settings=ONE)
