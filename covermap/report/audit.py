@@ -42,7 +42,7 @@ def _tiles(noise: Noise) -> list[dict[str, Any]]:
         shown.append({
             "scene": tile.scene.name, "window": tile.window, "suspects": tile.suspects, "labelled": tile.labelled,
             "pictures": {
-                "Image": figures.png_uri(pictures.composite(tile.scene, OVERVIEW_PX).read(tile.window)),
+                "Image": figures.photo_uri(pictures.composite(tile.scene, OVERVIEW_PX).read(tile.window)),
                 "Label": figures.png_uri(pictures.class_picture(label, legend)),
                 "The model thinks": figures.png_uri(pictures.class_picture(found.guess, legend)),
             },

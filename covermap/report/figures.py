@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 INK, MUTED, RULE = "#1c2b33", "#5b6b75", "#d9e0e4"
 RIGHT, WRONG, SECOND = "#1f5f8b", "#c4571b", "#8a969e"
@@ -30,7 +31,6 @@ _STYLE: Any = {
     "axes.grid": False, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
     "xtick.major.width": 0.7, "ytick.major.width": 0.7, "text.usetex": False, "text.parse_math": False,
 }  # fmt: skip
-_NO_PNG_FACTS: Any = {"Software": None}  # the same pixels give the same bytes with every version
 _PAGE_IN = 10.2  # width of the page's column at 96 px for an inch, so that text keeps its size
 _TEXT_IN = 7.4  # of a column of text, readable on a telephone too
 _PAIR_IN = 4.9  # of one of two figures side by side
@@ -44,12 +44,37 @@ _SCORES = {
 
 
 def png_uri(rgb: npt.NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) uint8, red first, as a PNG data URI."""
-    from matplotlib.image import imsave
+    """A picture (H, W, 3) uint8, red first, as a PNG data URI: exact, and small where it has few colours."""
+    from PIL import Image  # matplotlib stands on it
 
+    picture = Image.fromarray(rgb)
+    if picture.getcolors(256):
+        picture = _indexed(rgb)
+    return _uri(picture, "png", compress_level=9)
+
+
+def photo_uri(rgb: npt.NDArray[np.uint8]) -> str:
+    """An image of the ground (H, W, 3) uint8 as a JPEG data URI: a fraction of a PNG, colours nearly exact."""
+    from PIL import Image
+
+    return _uri(Image.fromarray(rgb), "jpeg", quality=92, subsampling=0)
+
+
+def _indexed(rgb: npt.NDArray[np.uint8]) -> Image:
+    """The same pixels as numbers of up to 256 colours, in the order of the colours."""
+    from PIL import Image
+
+    packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    colours, index = np.unique(packed, return_inverse=True)
+    picture = Image.fromarray(index.reshape(packed.shape).astype(np.uint8), "P")
+    picture.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes())
+    return picture
+
+
+def _uri(picture: Image, kind: str, **options: Any) -> str:
     file = io.BytesIO()
-    imsave(file, rgb, format="png", metadata=_NO_PNG_FACTS, pil_kwargs={"compress_level": 9})
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    picture.save(file, kind, **options)
+    return f"data:image/{kind};base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def named_rows(axes: Any, names: Sequence[str]) -> None:
@@ -83,6 +108,23 @@ def class_bars(
             axes.text(end + 0.015, row, text, va="center", color=MUTED if value is None else INK)
         axes.set(xlim=(0, 1.06), ylim=(len(names) - 0.4, -0.6), xlabel=title, xticks=np.linspace(0, 1, 6))
         named_rows(axes, short)
+        return _svg_uri(figure)
+
+
+def part_bars(names: Sequence[str], counts: Mapping[str, Sequence[int]], colours: Mapping[str, str]) -> str:
+    """Share of each class among the labelled pixels of each part: bars side by side in the colours of the parts."""
+    with _style():
+        short = _cut(names)
+        figure, (axes,) = _new((_TEXT_IN, 0.95 + 0.34 * len(names)), (_width_in(short), 0.2, 0.48, 0.42))
+        rows, high = np.arange(len(names)), 0.76 / len(counts)
+        for i, (part, found) in enumerate(counts.items()):
+            share = 100 * np.asarray(found, np.float64) / max(1, sum(found))
+            at = rows + high * (i - (len(counts) - 1) / 2)
+            axes.barh(at, share, high, color=colours[part], edgecolor="white", linewidth=0.4, label=part)
+        axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="% of the labelled pixels of the part")
+        axes.xaxis.set_major_formatter("{x:g}")
+        named_rows(axes, short)
+        axes.legend(frameon=False, fontsize=8.5, ncols=3, loc="lower left", bbox_to_anchor=(-0.01, 1), borderpad=0)
         return _svg_uri(figure)
 
 
@@ -121,11 +163,16 @@ def area_bars(
         return _svg_uri(figure)
 
 
-def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
-    """Confusion matrix (K, K), reference in rows: shade and percent by row, counts below; right blue, wrong orange."""
+def confusion_heat(
+    names: Sequence[str], counts: npt.ArrayLike, *, of: Literal["reference", "predicted"] = "reference"
+) -> str:
+    """Confusion matrix (K, K), reference in rows: shade and percent, counts below; right blue, wrong orange.
+
+    of: what the percentages add up to 100 for, each row (what became of the reference) or each predicted column.
+    """
     table = np.asarray(counts, np.float64)
     k = len(table)
-    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    share = table / np.maximum(table.sum(1 if of == "reference" else 0, keepdims=True), 1)
     with _style():
         short, room = _cut(names), _width_in(_cut(names))
         margins = (0.22 + room, 0.05 + 0.6 * _width_in(short[-1:]), 0.05, 0.25 + 0.64 * room)
@@ -141,52 +188,6 @@ def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
                     col, row + 0.25, _short(float(table[row, col])), ha="center", va="center", size=6.3, color=colour
                 )
         _matrix_axes(axes, short, "predicted", "reference")
-        return _svg_uri(figure)
-
-
-def transition_heat(names: Sequence[str], hectares: npt.ArrayLike) -> str:
-    """Transition matrix (K, K), before in rows, after in columns: hectares, shaded by them; what stayed is grey."""
-    table = np.asarray(hectares, np.float64)
-    k, away = len(table), ~np.eye(len(table), dtype=bool)
-    share = table / max(float(table[away].max(initial=0)), 1e-12)
-    with _style():
-        short, room = _cut(names), _width_in(_cut(names))
-        margins = (0.22 + room, 0.05 + 0.6 * _width_in(short[-1:]), 0.05, 0.25 + 0.64 * room)
-        side = min(0.62, max(0.42, (_PAIR_IN - margins[0] - margins[1]) / k) if k <= 16 else 7.4 / k)
-        figure, (axes,) = _new((sum(margins[:2]) + side * k, sum(margins[2:]) + side * k), margins)
-        grey = np.array([int(RULE[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        axes.imshow(np.where(away[..., None], _shade(share, WRONG), grey), interpolation="none")
-        for row, col in np.ndindex(k, k) if k <= 16 else ():
-            if table[row, col] > 0:
-                colour = "white" if away[row, col] and share[row, col] > 0.5 else INK if away[row, col] else MUTED
-                area = float(table[row, col])
-                text = _short(area) if area >= 10 else f"{area:.1f}" if area >= 0.05 else "<0.1"
-                axes.text(col, row, text, ha="center", va="center", size=7.5, color=colour)
-        _matrix_axes(axes, short, "after", "before")
-        return _svg_uri(figure)
-
-
-def change_bars(
-    names: Sequence[str], colours: Sequence[str], gain_ha: Sequence[float], loss_ha: Sequence[float]
-) -> str:
-    """Hectares that each class lost, to the left, and gained, to the right; a diamond for the net change."""
-    with _style():
-        short = _cut(names)
-        figure, (axes,) = _new((_TEXT_IN, 0.95 + 0.32 * len(names)), (_width_in(short), 0.15, 0.48, 0.42))
-        rows, gain, loss = np.arange(len(names)), np.asarray(gain_ha, float), np.asarray(loss_ha, float)
-        axes.barh(rows, gain, 0.68, color=list(colours), edgecolor=INK, linewidth=0.6)
-        axes.barh(rows, -loss, 0.68, color=list(colours), edgecolor=INK, linewidth=0.6, alpha=0.55)
-        axes.plot(gain - loss, rows, "D", ms=5.5, mfc="white", mec=INK, mew=1.2, ls="none", label="net change")
-        axes.axvline(0, color=INK, lw=0.8)
-        axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="hectares lost (left) and gained (right)")
-        axes.set_yticks(rows, short, color=INK)
-        axes.tick_params(axis="y", length=0)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.6g}")
-        axes.grid(axis="x", color=RULE, lw=0.7)
-        axes.set_axisbelow(True)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        axes.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.01, 1), borderpad=0)
         return _svg_uri(figure)
 
 
@@ -216,7 +217,7 @@ def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *,
     """A score from 0 to 1 of each class on spokes, a ring for each of up to six models; absent classes leave a gap."""
     angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
     with _style():
-        figure, (axes,) = _new((_PAIR_IN + 2.1, 4.9), (1.5, 2.2, 0.6, 0.8), polar=True)
+        figure, (axes,) = _new((_PAIR_IN + 2.1, 4.5), (1.4, 2.2, 0.4, 0.75), polar=True)
         for (name, values), colour, dashes in zip(scores.items(), MANY, _DASHES, strict=False):
             radius = np.array([np.nan if v is None else v for v in values], np.float64)
             axes.plot(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -17,7 +17,7 @@ from covermap.core.output import write_text
 from covermap.core.run import Run
 from covermap.core.task import KINDS
 from covermap.data.split import part_counts
-from covermap.report import figures, pictures
+from covermap.report import figures, pictures, words
 from covermap.report.areas import interval_of, sensible
 from covermap.report.changes import changes_of
 from covermap.report.layers import About, ShownLayer, shown_layers
@@ -27,6 +27,8 @@ from covermap.report.scored import hectares, number, percent, score, shown_of, s
 
 COUNTED_PX = 1 << 27
 """Labels of scenes up to this size together are counted while the report is written (some 10 s)."""
+SPOKES = range(3, 13)
+"""Numbers of classes that a radar chart is drawn of: with fewer it is no shape, with more no one can read it."""
 
 
 def write_report(run: Run) -> Path:
@@ -52,6 +54,7 @@ def write_report(run: Run) -> Path:
         reliability=_reliability(pieces),
         classes=_classes(pieces),
         confusions=_confusions(pieces),
+        confused=words.of_confusion(pieces.metrics) if pieces.metrics else "",
         curves=_curves(pieces),
         split=_split(pieces),
         examples=examples_of(pieces),
@@ -138,16 +141,20 @@ def _classes(pieces: Pieces) -> dict[str, Any] | None:
     tables = {name: result[shown.table] for name, result in models.items()}
     names = [row[shown.name] for row in next(iter(tables.values()))]
     colours = [pieces.colours.get(name, "#999999") for name in names]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": name, "colour": colours[i], "cells": [table[i] for table in tables.values()]}
         for i, name in enumerate(names)
     ]
-    chart = None
-    if shown.bar:
-        key, title = shown.bar
-        bars = {name: [row[key] for row in table] for name, table in tables.items()}
-        chart = figures.class_bars(names, colours, bars, title=title)
-    return {"rows": rows, "chart": chart}
+    if shown.bar is None or len(names) < 2:
+        return {"rows": rows, "chart": None, "radar": None, "words": ""}
+    key, title = shown.bar
+    bars = {name: [row[key] for row in table] for name, table in tables.items()}
+    return {
+        "rows": rows,
+        "chart": figures.class_bars(names, colours, bars, title=title),
+        "radar": figures.radar(names, bars, title=title) if len(names) in SPOKES else None,
+        "words": words.of_classes(pieces.metrics, shown.table, key, title),
+    }
 
 
 def _has_intervals(pieces: Pieces) -> bool:
@@ -155,34 +162,39 @@ def _has_intervals(pieces: Pieces) -> bool:
     return any("low" in row for result in models for row in result.get("intervals", {}).values())
 
 
-def _reliability(pieces: Pieces) -> str | None:
+def _reliability(pieces: Pieces) -> dict[str, str] | None:
     models = pieces.metrics["models"] if pieces.metrics else {}
     tables = {name: result["reliability"] for name, result in models.items() if "reliability" in result}
-    return figures.reliability(tables) if tables else None
+    return {"chart": figures.reliability(tables), "words": words.of_reliability(tables)} if tables else None
 
 
 def _confusions(pieces: Pieces) -> list[dict[str, str]]:
+    """By row of each model, by column of the first one too."""
     if pieces.metrics is None:
         return []
-    names = pieces.metrics["classes"]
-    return [
-        {"model": f"{model}{when}", "chart": figures.confusion_heat(names, result[key])}
-        for model, result in pieces.metrics["models"].items()
-        for key, when in _CONFUSIONS.items()
-        if key in result
-    ]
+    names, first, drawn = pieces.metrics["classes"], next(iter(pieces.metrics["models"])), []
+    for model, result in pieces.metrics["models"].items():
+        for key, when in _CONFUSIONS.items():
+            if key in result:
+                for of in _WAYS if model == first else _WAYS[:1]:
+                    chart = figures.confusion_heat(names, result[key], of=of)
+                    drawn.append({"model": f"{model}{when}", "chart": chart, "of": of})
+    return drawn
 
 
 def _curves(pieces: Pieces) -> dict[str, Any] | None:
+    """Of two epochs or more; of one only how long it took."""
     if not pieces.log:
         return None
     has_val = pieces.split is not None and any(tile.part == "val" for tile in pieces.split.tiles)
+    monitor = pieces.run.config.monitor[0] if has_val else ""
     return {
-        "chart": figures.learning_curves(pieces.log, pieces.chosen_epoch),
+        "chart": figures.learning_curves(pieces.log, pieces.chosen_epoch) if len(pieces.log) > 1 else None,
         "chosen": pieces.chosen_epoch,
-        "monitor": pieces.run.config.monitor[0] if has_val else "",
+        "monitor": monitor,
         "last": pieces.log[-1]["epoch"],
         "seconds": _total_seconds(pieces.log),
+        "words": words.of_curves(pieces.log, monitor),
     }
 
 
@@ -197,16 +209,22 @@ def _split(pieces: Pieces) -> dict[str, Any] | None:
         }
         for scene in pieces.scenes[:MAX_SCENES]
     ]
-    rows, totals = [], {}
+    rows, totals, mix, said = [], dict[str, int](), "", ""
     legend = pieces.scenes[0].legend if pieces.scenes else None
     if legend and sum(s.grid.height * s.grid.width for s in pieces.scenes) in range(1, COUNTED_PX):
         counts = {part: row.tolist() for part, row in part_counts(pieces.split, pieces.scenes).items()}
         rows = [(name, [row[i] for row in counts.values()]) for i, name in enumerate(legend.names)]
         totals = {part: sum(row) for part, row in counts.items()}
+        used = {part: row for part, row in counts.items() if totals[part]}
+        if len(used) > 1 and sum(any(row) for _, row in rows) > 1:
+            mix = figures.part_bars(legend.names, used, pictures.PART_COLOURS)
+            said = words.of_split(legend.names, used)
     return {
         "pictures": shown,
         "rows": rows,
         "totals": totals,
+        "mix": mix,
+        "words": said,
         "method": pieces.split.method,
         "buffer_px": pieces.split.buffer_px,
         "num_scenes": len(pieces.scenes),
@@ -280,6 +298,7 @@ def count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
+_WAYS: tuple[Literal["reference", "predicted"], ...] = ("reference", "predicted")
 _CONFUSIONS = {"confusion": "", "confusion_before": ", earlier date", "confusion_after": ", later date"}
 _FORMS: Mapping[str, Callable[[float | None], str]] = {
     "percent": percent, "score": score, "number": number, "count": count,
