@@ -11,8 +11,8 @@ from covermap.core.output import write_text
 from covermap.data.noise import Noise
 from covermap.data.shift import Shift
 from covermap.report import figures, pictures
-from covermap.report.page import render
 from covermap.report.pieces import OVERVIEW_PX
+from covermap.report.render import render
 
 SHOWN_TILES = 8
 

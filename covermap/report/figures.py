@@ -236,14 +236,15 @@ def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *,
 def grouped_bars(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str) -> str:
     """A score from 0 to 1 of each class, bars of up to six models side by side."""
     with _style():
-        legend_in = 0.2 + 0.22 * -(-len(scores) // 3)
-        figure, (axes,) = _new((_PAGE_IN, 3.0 + legend_in), (0.6, 0.1, 1.1, legend_in))
+        short, legend_in = _cut(names), 0.2 + 0.22 * -(-len(scores) // 3)
+        below = 0.3 + 0.5 * _width_in(short)  # names stand at an angle
+        figure, (axes,) = _new((_PAGE_IN, 1.9 + below + legend_in), (0.6, 0.1, below, legend_in))
         width = 0.8 / max(1, len(scores))
         for i, ((name, values), colour) in enumerate(zip(scores.items(), MANY, strict=False)):
             at = np.arange(len(names)) - 0.4 + width * (i + 0.5)
             axes.bar(at, [np.nan if v is None else v for v in values], width * 0.92, color=colour, label=name)
         axes.set(ylim=(0, 1), xlim=(-0.6, len(names) - 0.4), ylabel=title)
-        axes.set_xticks(np.arange(len(names)), _cut(names), rotation=30, ha="right", color=INK)
+        axes.set_xticks(np.arange(len(names)), short, rotation=30, ha="right", color=INK)
         axes.grid(axis="y", color=RULE, lw=0.7)
         axes.set_axisbelow(True)
         axes.legend(frameon=False, fontsize=8.5, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))

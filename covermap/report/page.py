@@ -7,23 +7,23 @@ with one sentence that says which command makes it.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covermap.core.output import write_text
 from covermap.core.run import Run
 from covermap.core.task import KINDS
 from covermap.data.split import part_counts
 from covermap.report import figures, pictures, words
-from covermap.report.areas import interval_of, sensible
+from covermap.report.beside import looks_of
 from covermap.report.changes import changes_of
 from covermap.report.layers import About, ShownLayer, shown_layers
 from covermap.report.pieces import MAX_SCENES, Pieces, read_json
 from covermap.report.places import examples_of, maps_of
-from covermap.report.scored import hectares, number, percent, score, shown_of, signed
+from covermap.report.render import render, seconds
+from covermap.report.scored import shown_of
+from covermap.report.study_page import Section
 
 COUNTED_PX = 1 << 27
 """Labels of scenes up to this size together are counted while the report is written (some 10 s)."""
@@ -64,6 +64,7 @@ def write_report(run: Run) -> Path:
         pair=pieces.is_pair_of_maps,
         dates=len(pieces.dates),
         layers=_layers(pieces),
+        looks=_looks(pieces),
         scenes=_scenes(pieces),
         files=_files(pieces),
         problem=pieces.problem,
@@ -73,20 +74,6 @@ def write_report(run: Run) -> Path:
         part_colours=pictures.PART_COLOURS,
     )
     return write_text(run.path("report.html"), page)
-
-
-def render(template: str, **values: Any) -> str:
-    """A page of this folder with its values in it."""
-    environment = Environment(
-        loader=PackageLoader("covermap", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )  # fmt: skip
-    environment.filters |= {
-        "percent": percent, "score": score, "count": count, "hectares": hectares, "seconds": seconds,
-        "signed": signed, "sensible": sensible, "interval": interval_of,
-        "as": lambda value, form: _FORMS[form](value),
-    }  # fmt: skip
-    return environment.get_template(template).render(**values)
 
 
 def result_sentence(metrics: Mapping[str, Any] | None) -> str:
@@ -264,6 +251,11 @@ def _layers(pieces: Pieces) -> list[ShownLayer]:
     return shown_layers(maps, pieces.run.folder, about, side_px=pieces.overview_px, at_most=MAX_SCENES)
 
 
+def _looks(pieces: Pieces) -> list[Section]:
+    ground = {one.name: (one.grid, pieces.composite(one).overview) for one in pieces.scenes[:MAX_SCENES]}
+    return looks_of(pieces.run.folder, pieces.run.config.name, pieces.colours, ground)
+
+
 def _scenes(pieces: Pieces) -> list[dict[str, str]]:
     """Place, size and bands of each scene."""
     return [
@@ -293,23 +285,5 @@ def _files(pieces: Pieces) -> list[dict[str, Any]]:
     ]
 
 
-def count(value: float | None) -> str:
-    """12345 -> 12,345; a dash for None."""
-    return "–" if value is None else f"{value:,.0f}"
-
-
 _WAYS: tuple[Literal["reference", "predicted"], ...] = ("reference", "predicted")
 _CONFUSIONS = {"confusion": "", "confusion_before": ", earlier date", "confusion_after": ", later date"}
-_FORMS: Mapping[str, Callable[[float | None], str]] = {
-    "percent": percent, "score": score, "number": number, "count": count,
-}  # fmt: skip
-
-
-def seconds(value: float) -> str:
-    """A duration in words: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,8 +1,8 @@
-"""Figures of a pre-training: curves over its steps, and what a probe tells beside what it has to beat."""
+"""Figures of trainings without tables of their own: curves over steps or epochs, and what a probe tells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,21 +29,23 @@ Points = Sequence[tuple[int, float]]
 """(step, value)."""
 
 
-def step_curves(panels: Mapping[str, Mapping[str, Points]], lines: Mapping[str, float] | None = None) -> str:
-    """A chart over the steps for each title, with a line for each name; `lines`: a level that a title is told with."""
+def step_curves(
+    panels: Mapping[str, Mapping[str, Points]], lines: Mapping[str, float] | None = None, *, x: str = "step"
+) -> str:
+    """A chart over `x` for each title, with a line for each name; `lines`: a level that a title is told with."""
     with _style():
         wide = len(panels) > 2
         size = (_PAGE_IN if wide else _TEXT_IN, 2.8)
         figure, all_axes = _new(size, (0.55, 0.15, 0.5, 0.35), columns=len(panels))
         for axes, (title, curves) in zip(all_axes, panels.items(), strict=True):
             for i, (name, points) in enumerate(curves.items()):
-                x, y = zip(*points, strict=True)
+                at, y = zip(*points, strict=True)
                 style: Any = {"color": MANY[i % len(MANY)], "ls": _DASHES[i // len(MANY) % len(_DASHES)]}
-                axes.plot(x, y, lw=1.6, marker="o", ms=3, label=name, **style)
+                axes.plot(at, y, lw=1.6, marker="o", ms=3, label=name, **style)
             if lines and title in lines:
                 axes.axhline(lines[title], color=MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
             axes.set_title(title)
-            axes.set_xlabel("step")
+            axes.set_xlabel(x)
             axes.grid(color=RULE, lw=0.7)
             axes.set_axisbelow(True)
             axes.locator_params(axis="x", nbins=5, integer=True)
@@ -55,13 +57,13 @@ def step_curves(panels: Mapping[str, Mapping[str, Points]], lines: Mapping[str, 
         return _svg_uri(figure)
 
 
-def probe_bars(values: Mapping[str, float], *, own: str) -> str:
-    """R2 of a probe on each kind of features; that called `own` is blue, what it has to beat is grey."""
+def probe_bars(values: Mapping[str, float], *, own: Collection[str]) -> str:
+    """R2 of a probe on each kind of features; `own` are blue, what they have to beat is grey."""
     with _style():
         short = _cut(list(values))
         figure, (axes,) = _new((_TEXT_IN, 0.6 + 0.36 * len(values)), (_width_in(short), 0.5, 0.48, 0.05))
         rows, found = np.arange(len(values)), np.array(list(values.values()))
-        axes.barh(rows, found, 0.62, color=[RIGHT if name == own else SECOND for name in values])
+        axes.barh(rows, found, 0.62, color=[RIGHT if name in own else SECOND for name in values])
         axes.axvline(0, color=INK, lw=0.8)
         for row, value in zip(rows, found, strict=True):
             axes.annotate(f"{value:.3f}", (max(value, 0), row), (6, 0), textcoords="offset points", va="center")

@@ -14,11 +14,14 @@ import yaml
 from covermap.core.errors import DataError
 from covermap.core.pretrain_config import PretrainConfig, parse_pretrain_config
 from covermap.core.run import RunFolder
+from covermap.report.beside import looks_of
 from covermap.report.pretrain_doubts import RAW, of_pretraining
 from covermap.report.pretrain_figures import Points, probe_bars, step_curves
 from covermap.report.study_page import Section, write_study_page
 
 _NOT_TERMS = ("step", "lr", "seconds", "loss", "spread", "effective_rank", "probe_r2", "probe_r2_raw")
+_LOOKS = 6
+"""Rows of the table of spread and rank; the figure has all."""
 _MEANS = {
     "loss": "what is minimised: it compares with nothing but itself",
     "mae": "error of hidden patches of {}: 1 where a patch's mean is all that is known",
@@ -107,7 +110,15 @@ class Pretrained(RunFolder):
 def write_pretrain_report(run: Pretrained) -> Path:
     """Write `report.html` into the folder of a pre-training from whatever it holds by now; raises OutputError."""
     config, rows = run.config, run.rows
-    sections = [_probe(run), *_terms(run), *_vectors(run), *_reconstruction(run), _loaded(run), _data(run)]
+    sections = [
+        _probe(run),
+        *_terms(run),
+        *_vectors(run),
+        *_reconstruction(run),
+        *looks_of(run.folder, config.name, {}),
+        _loaded(run),
+        _data(run),
+    ]
     facts = [("Method", config.method.name), ("Backbone", config.model.backbone)]
     facts += [("Parameters", f"{run.facts['parameters']:,}")] if "parameters" in run.facts else []
     facts += [("Features", f"{run.facts['dimensions']:,}")] if "dimensions" in run.facts else []
@@ -149,7 +160,7 @@ def _probe(run: Pretrained) -> Section:
             for name, value in probe.items()]  # fmt: skip
     level = {"R2 of the probe": probe[RAW]} if RAW in probe else {}
     long = len(curve) > 3
-    figure = step_curves({"R2 of the probe": {"probe": curve}}, level) if long else probe_bars(probe, own=run.own)
+    figure = step_curves({"R2 of the probe": {"probe": curve}}, level) if long else probe_bars(probe, own={run.own})
     most = max(curve, key=lambda point: point[1])
     caption = f"Best at step {most[0]:,} (R2 {most[1]:.3f}). " if long else ""
     caption += "Dashed: raw statistics of the bands. " if long and level else ""
@@ -202,7 +213,7 @@ def _vectors(run: Pretrained) -> list[Section]:
     if not spread or not rank:
         return []
     rows = [[f"{step:,}", f"{a:.3f}", f"{b:.1f}"] for (step, a), (_, b) in zip(spread, rank, strict=False)]
-    shown = rows if len(rows) <= 12 else [*rows[:2], *rows[-10:]]
+    shown = rows if len(rows) <= _LOOKS else [rows[round(i * (len(rows) - 1) / (_LOOKS - 1))] for i in range(_LOOKS)]
     text = (
         "Vectors of 128 windows kept to look at, of the ground that is learnt from. Spread: 0 where all get one vector "
         "(collapse), 1 where they fill the sphere. Effective rank: in how many directions they differ, at most "

@@ -73,7 +73,7 @@ def _probes(runs: Sequence[Pretrained], names: Sequence[str]) -> Section:
         bars |= {RAW: probe[RAW]} if RAW in probe and RAW not in bars else {}
     head = ["", "method", "steps", "R2 raw", "R2 at start", "R2 at end", "spread", "effective rank", "loss"]
     bars = {key: bars[key] for key in ([RAW] if RAW in bars else []) + [key for key in bars if key != RAW]}
-    figure = probe_bars(bars, own="") if len(bars) > 1 else ""
+    figure = probe_bars(bars, own=set(names)) if len(bars) > 1 else ""
     caption = "Losses of different methods are different things. Raw statistics are those of the first run's bands."
     return Section("Probes", "", head, rows, 2, figure, caption)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from covermap.core.output import write_text
-from covermap.report.page import render
+from covermap.report.render import render
 
 
 class Section(NamedTuple):

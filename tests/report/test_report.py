@@ -18,7 +18,8 @@ from covermap.data.scene import open_scenes
 from covermap.data.split import Split
 from covermap.geo.grid import Window
 from covermap.report import pictures, words, write_report
-from covermap.report.page import COUNTED_PX, hectares, result_sentence, seconds
+from covermap.report.page import COUNTED_PX, result_sentence
+from covermap.report.render import hectares, seconds
 
 SECTIONS = [
     "doubts", "scores", "classes", "confusion", "training", "split", "examples", "map", "areas", "confidence", "data",
