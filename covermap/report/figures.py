@@ -216,8 +216,10 @@ def reliability(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str) -> str:
     """A score from 0 to 1 of each class on spokes, a ring for each of up to six models; absent classes leave a gap."""
     angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
+    columns = 3 if max(map(len, scores)) <= _MAX_NAME else 1
+    below = 0.55 + 0.22 * -(-len(scores) // columns)
     with _style():
-        figure, (axes,) = _new((_PAIR_IN + 2.1, 4.5), (1.4, 2.2, 0.4, 0.75), polar=True)
+        figure, (axes,) = _new((_PAIR_IN + 0.4, 3.95 + below), (1.1, 1.1, below, 0.85), polar=True)
         for (name, values), colour, dashes in zip(scores.items(), MANY, _DASHES, strict=False):
             radius = np.array([np.nan if v is None else v for v in values], np.float64)
             axes.plot(
@@ -229,7 +231,7 @@ def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *,
         axes.set_yticklabels(["0.25", "0.5", "0.75"], fontsize=7)
         axes.grid(color=RULE, lw=0.7)
         axes.set_title(title, pad=18)
-        axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.12, 1.05))
+        axes.legend(frameon=False, fontsize=8.5, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.12))
         return _svg_uri(figure)
 
 

@@ -19,6 +19,7 @@ from covermap.report import figures, pictures, words
 from covermap.report.beside import looks_of
 from covermap.report.changes import changes_of
 from covermap.report.layers import About, ShownLayer, shown_layers
+from covermap.report.numbers import numbers_of
 from covermap.report.pieces import MAX_SCENES, Pieces, read_json
 from covermap.report.places import examples_of, maps_of
 from covermap.report.render import render, seconds
@@ -53,6 +54,7 @@ def write_report(run: Run) -> Path:
         intervals=_has_intervals(pieces),
         reliability=_reliability(pieces),
         classes=_classes(pieces),
+        numbers=numbers_of(pieces.run.path(f"chips_{pieces.shown_part}_model.csv")),
         confusions=_confusions(pieces),
         confused=words.of_confusion(pieces.metrics) if pieces.metrics else "",
         curves=_curves(pieces),
@@ -139,9 +141,18 @@ def _classes(pieces: Pieces) -> dict[str, Any] | None:
     return {
         "rows": rows,
         "chart": figures.class_bars(names, colours, bars, title=title),
-        "radar": figures.radar(names, bars, title=title) if len(names) in SPOKES else None,
+        "radar": _rings(names, bars, title),
         "words": words.of_classes(pieces.metrics, shown.table, key, title),
     }
+
+
+def _rings(names: Sequence[str], bars: Mapping[str, Sequence[float | None]], title: str) -> str | None:
+    """Of classes that a model has a score of, where they are neither too few nor too many."""
+    there = [i for i in range(len(names)) if any(values[i] is not None for values in bars.values())]
+    if len(there) not in SPOKES:
+        return None
+    kept = {name: [values[i] for i in there] for name, values in bars.items()}
+    return figures.radar([names[i] for i in there], kept, title=title)
 
 
 def _has_intervals(pieces: Pieces) -> bool:

@@ -23,11 +23,13 @@ def of_classes(metrics: Mapping[str, Any], table: str, key: str, title: str) -> 
     if len(known) < 2:
         return ""
     best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    if known[best] == known[worst]:
+        return f"The {name} tells all {len(known)} classes alike ({title} {score(known[best], 2)})."
     text = f"The {name} tells {best} best ({title} {score(known[best], 2)}), {worst} worst ({score(known[worst], 2)})."
     for other, result in others[:1]:
         gains = {row["class"]: known[row["class"]] - row[key] for row in result[table]
                  if row[key] is not None and row["class"] in known}  # fmt: skip
-        if len(gains) > 1:
+        if len(gains) > 1 and len(set(gains.values())) > 1:
             most, least = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
             text += f" Over the {other} it gains most on {most} ({_signed(gains[most])}), "
             text += f"least on {least} ({_signed(gains[least])})."

@@ -106,10 +106,16 @@ def _classes(settings: Sequence[Setting], shown: Shown) -> list[Section]:
     text = f"{title[:1].upper()}{title[1:]} of each class, mean over seeds. {_widest(names, columns)}".strip()
     found = [Section("Classes", text, ["", *columns], rows, 1, grouped_bars(names, drawn, title=title),
                      f"{title} of each class.{left}")]  # fmt: skip
-    if len(names) in SPOKES:
+    there = [i for i in range(len(names)) if any(column[i] is not None for column in drawn.values())]
+    if len(there) in SPOKES:
         caption = f"{title}: farther out is better; the area inside depends on the order and means nothing.{left}"
+        kept = {name: [column[i] for i in there] for name, column in drawn.items()}
         alt = f"Radar chart of the {title} of each class, a ring for each of {', '.join(drawn)}"
-        found.append(Section("Classes as rings", figure=radar(names, drawn, title=title), caption=caption, alt=alt))
+        found.append(
+            Section(
+                "Classes as rings", figure=radar([names[i] for i in there], kept, title=title), caption=caption, alt=alt
+            )
+        )
     return found
 
 
