@@ -25,6 +25,7 @@ from covermap.report.study_page import Section
 MOST = 2
 """Looks of each kind that are shown."""
 _POINTS, _HEADS, _SIDE_PX = 3000, 5, 320
+_NAMED = "*attention*.tif"  # a folder may hold very many maps, which are not opened
 _TOP = 0.1
 Ground = Mapping[str, tuple[Grid, pictures.Picture]]
 """Overviews of scenes, by name, with their grids."""
@@ -46,7 +47,7 @@ def _spaces(folder: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _attentions(folder: Path, name: str) -> Iterator[Path]:
-    for path in sorted({*folder.glob("*.tif"), *folder.glob("*/*.tif"), *folder.parent.glob("*.tif")}):
+    for path in sorted({*folder.glob(_NAMED), *folder.glob(f"*/{_NAMED}"), *folder.parent.glob(_NAMED)}):
         try:
             tags = open_dataset(str(path)).tags()
         except (RasterioError, OSError):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 INK, MUTED, RULE = "#1c2b33", "#5b6b75", "#d9e0e4"
 RIGHT, WRONG, SECOND = "#1f5f8b", "#c4571b", "#8a969e"
-MANY = (RIGHT, WRONG, "#3c8d5a", "#8e5aa8", "#b8902a", SECOND)
-"""Of up to six models; their lines also differ in dashes."""
+MANY = (RIGHT, WRONG, "#2a9d6e", "#9b6fc0", "#d1a93a", SECOND)
+"""Of up to six models, told apart by all eyes (core/colour_vision); their lines also differ in dashes."""
 _DASHES: Any = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (1, 1)), (0, (8, 3)))
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _STYLE: Any = {

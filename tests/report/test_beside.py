@@ -67,11 +67,11 @@ def test_a_look_beside_counts_where_it_is_of_this_run(make_run, tmp_path):
     run = make_run(tmp_path, size_px=96)
     space(run.folder.parent / "mine")
     space(run.folder.parent / "other", weights="trained: another")
-    attention(run.folder.parent / "mine.tif")
-    attention(run.folder.parent / "other.tif", weights="trained: another")
+    attention(run.folder.parent / "my_attention.tif")
+    attention(run.folder.parent / "other_attention.tif", weights="trained: another")
     found = looks_of(run.folder, "demo", {})
     assert [one.title for one in found] == ["Chips in the space of features", "Attention"]
-    assert "mine.tif" in found[1].caption
+    assert "my_attention.tif" in found[1].caption
     assert looks_of(run.folder, "third", {}) == []
 
 

@@ -11,12 +11,14 @@ import pytest
 import rasterio
 from matplotlib.image import imread
 
+from covermap.core.colour_vision import ALIKE, VISION, lab
 from covermap.core.config_file import parse_config
 from covermap.core.legend import IGNORE, PALETTE
 from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, part_counts
 from covermap.geo.grid import Window
 from covermap.report import figures, pictures
+from covermap.verbs.side_by_side_maps import _SHADES
 
 
 def pixels(uri):
@@ -249,3 +251,11 @@ def test_the_mix_of_parts_is_drawn_in_percent():
                 wide.setdefault(part, []).append(max(columns) - min(columns))
     assert wide["train"][1] / wide["train"][0] == pytest.approx(70 / 30, rel=0.02)
     assert wide["test"][0] / wide["train"][0] == pytest.approx(25 / 30, rel=0.02)
+
+
+@pytest.mark.parametrize("colours", [figures.MANY, tuple(pictures.PART_COLOURS.values()), _SHADES])
+def test_colours_of_figures_are_told_apart_by_all_eyes(colours):
+    for vision in VISION:
+        seen = lab([pictures.rgb_of(colour) for colour in colours], vision=vision)
+        apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+        assert apart[~np.eye(len(seen), dtype=bool)].min() > ALIKE
