@@ -10,7 +10,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from covermap.geo.band_source import BandSource, calibrated
 from covermap.geo.grid import Grid, Window
 from covermap.geo.raster import Raster, grid_of, open_dataset, valid_pixels
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as Image_
+
 Picture = npt.NDArray[np.uint8]
 
 EMPTY_COLOUR = "#e2e5e7"
@@ -42,16 +45,39 @@ COMPOSITES = (
 )  # fmt: skip
 EMPTY = np.array([int(EMPTY_COLOUR[i : i + 2], 16) for i in (1, 3, 5)], np.uint8)
 _STRIP_PX = 512
-_NO_PNG_FACTS: Any = {"Software": None}  # the same pixels give the same bytes with every version
 
 
 def png_uri(picture: Picture) -> str:
-    """A picture (H, W, 3 or 4) uint8, red first, as a PNG data URI."""
-    from matplotlib.image import imsave
+    """A picture (H, W, 3 or 4) uint8, red first, as a PNG data URI: exact, and small where it has few colours."""
+    from PIL import Image
 
+    whole = Image.fromarray(picture)
+    few = picture.shape[2] == 3 and whole.getcolors(256)
+    return _uri(_indexed(picture) if few else whole, "png", compress_level=9)
+
+
+def photo_uri(picture: Picture) -> str:
+    """An image of the ground (H, W, 3) uint8 as a JPEG data URI: a fraction of a PNG, colours nearly exact."""
+    from PIL import Image
+
+    return _uri(Image.fromarray(picture), "jpeg", quality=92, subsampling=0)
+
+
+def _indexed(picture: Picture) -> Image_:
+    """The same pixels as numbers of up to 256 colours, in the order of the colours."""
+    from PIL import Image
+
+    packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    colours, index = np.unique(packed, return_inverse=True)
+    found = Image.fromarray(index.reshape(packed.shape).astype(np.uint8), "P")
+    found.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes())
+    return found
+
+
+def _uri(picture: Image_, kind: str, **options: Any) -> str:
     file = io.BytesIO()
-    imsave(file, picture, format="png", metadata=_NO_PNG_FACTS, pil_kwargs={"compress_level": 9})
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    picture.save(file, kind, **options)
+    return f"data:image/{kind};base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 @dataclass(frozen=True)

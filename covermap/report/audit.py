@@ -11,8 +11,8 @@ from covermap.core.output import write_text
 from covermap.data.noise import Noise
 from covermap.data.shift import Shift
 from covermap.report import figures, pictures
-from covermap.report.page import render
 from covermap.report.pieces import OVERVIEW_PX
+from covermap.report.render import render
 
 SHOWN_TILES = 8
 
@@ -42,7 +42,7 @@ def _tiles(noise: Noise) -> list[dict[str, Any]]:
         shown.append({
             "scene": tile.scene.name, "window": tile.window, "suspects": tile.suspects, "labelled": tile.labelled,
             "pictures": {
-                "Image": figures.png_uri(pictures.composite(tile.scene, OVERVIEW_PX).read(tile.window)),
+                "Image": figures.photo_uri(pictures.composite(tile.scene, OVERVIEW_PX).read(tile.window)),
                 "Label": figures.png_uri(pictures.class_picture(label, legend)),
                 "The model thinks": figures.png_uri(pictures.class_picture(found.guess, legend)),
             },

@@ -23,7 +23,7 @@ from covermap.core.run import Run
 from covermap.geo.change_product import BINARY, FROM_TO
 from covermap.geo.products import layer_beside
 from covermap.geo.raster import grid_of, open_dataset
-from covermap.report import figures, pictures
+from covermap.report import change_figures, figures, pictures, words
 from covermap.report.areas import Assessment, is_apart
 
 if TYPE_CHECKING:
@@ -190,13 +190,26 @@ def _drawn(one: Comparison, pieces: Pieces) -> dict[str, Any]:
     return {
         "picture": figures.png_uri(_overlay(one, grid, pieces, scene)),
         "on_image": scene is not None,
-        "heat": figures.transition_heat(names, one.found["matrix_ha"]),
-        "bars": figures.change_bars([row["name"] for row in classes], colours,
-                                    [row["gain_ha"] for row in classes], [row["loss_ha"] for row in classes]),
+        "heat": change_figures.transition_heat(names, one.found["matrix_ha"]),
+        "bars": change_figures.change_bars([row["name"] for row in classes], colours,
+                                           [row["gain_ha"] for row in classes], [row["loss_ha"] for row in classes]),
+        "flows": _flows(one, pieces),
+        "words": words.of_flows(one.changes),
         "more": len(one.changes) > len(one.rows),
         "colours": dict(zip((row["name"] for row in classes), colours, strict=True)),
         "command": shlex.quote(str(one.folder / one.files[-1])),
     }  # fmt: skip
+
+
+def _flows(one: Comparison, pieces: Pieces) -> str:
+    """A Sankey of the largest transitions; "" where there is only one to draw."""
+    if len(one.changes) < 2:
+        return ""
+    flows = [change_figures.Flow(row["from"], row["to"], row["area_ha"]) for row in one.rows]
+    names = [each["name"] for each in one.found["codes"]]
+    colours = {name: pieces.colours.get(name, "#999999") for name in names}
+    rest = sum(row["area_ha"] for row in one.changes) - sum(flow.area_ha for flow in flows)
+    return change_figures.flow_bands(flows, colours, rest if len(one.changes) > len(flows) else 0.0)
 
 
 def _overlay(one: Comparison, grid: Grid, pieces: Pieces, scene: Scene | None) -> pictures.Picture:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from covermap.geo.pictures import photo_uri as photo_uri
 from covermap.geo.pictures import png_uri as png_uri
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 INK, MUTED, RULE = "#1c2b33", "#5b6b75", "#d9e0e4"
 RIGHT, WRONG, SECOND = "#1f5f8b", "#c4571b", "#8a969e"
-MANY = (RIGHT, WRONG, "#3c8d5a", "#8e5aa8", "#b8902a", SECOND)
-"""Of up to six models; their lines also differ in dashes."""
+MANY = (RIGHT, WRONG, "#2a9d6e", "#9b6fc0", "#d1a93a", SECOND)
+"""Of up to six models, told apart by all eyes (core/colour_vision); their lines also differ in dashes."""
 _DASHES: Any = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (1, 1)), (0, (8, 3)))
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _STYLE: Any = {
@@ -78,6 +79,23 @@ def class_bars(
         return _svg_uri(figure)
 
 
+def part_bars(names: Sequence[str], counts: Mapping[str, Sequence[int]], colours: Mapping[str, str]) -> str:
+    """Share of each class among the labelled pixels of each part: bars side by side in the colours of the parts."""
+    with _style():
+        short = _cut(names)
+        figure, (axes,) = _new((_TEXT_IN, 0.95 + 0.34 * len(names)), (_width_in(short), 0.2, 0.48, 0.42))
+        rows, high = np.arange(len(names)), 0.76 / len(counts)
+        for i, (part, found) in enumerate(counts.items()):
+            share = 100 * np.asarray(found, np.float64) / max(1, sum(found))
+            at = rows + high * (i - (len(counts) - 1) / 2)
+            axes.barh(at, share, high, color=colours[part], edgecolor="white", linewidth=0.4, label=part)
+        axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="% of the labelled pixels of the part")
+        axes.xaxis.set_major_formatter("{x:g}")
+        named_rows(axes, short)
+        axes.legend(frameon=False, fontsize=8.5, ncols=3, loc="lower left", bbox_to_anchor=(-0.01, 1), borderpad=0)
+        return _svg_uri(figure)
+
+
 def area_bars(
     names: Sequence[str], colours: Sequence[str], mapped_ha: Sequence[float],
     estimates: Sequence[tuple[float | None, float | None, float | None]], true_ha: Sequence[float] = (),
@@ -113,11 +131,16 @@ def area_bars(
         return _svg_uri(figure)
 
 
-def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
-    """Confusion matrix (K, K), reference in rows: shade and percent by row, counts below; right blue, wrong orange."""
+def confusion_heat(
+    names: Sequence[str], counts: npt.ArrayLike, *, of: Literal["reference", "predicted"] = "reference"
+) -> str:
+    """Confusion matrix (K, K), reference in rows: shade and percent, counts below; right blue, wrong orange.
+
+    of: what the percentages add up to 100 for, each row (what became of the reference) or each predicted column.
+    """
     table = np.asarray(counts, np.float64)
     k = len(table)
-    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    share = table / np.maximum(table.sum(1 if of == "reference" else 0, keepdims=True), 1)
     with _style():
         short, room = _cut(names), _width_in(_cut(names))
         margins = (0.22 + room, 0.05 + 0.6 * _width_in(short[-1:]), 0.05, 0.25 + 0.64 * room)
@@ -133,52 +156,6 @@ def confusion_heat(names: Sequence[str], counts: npt.ArrayLike) -> str:
                     col, row + 0.25, _short(float(table[row, col])), ha="center", va="center", size=6.3, color=colour
                 )
         _matrix_axes(axes, short, "predicted", "reference")
-        return _svg_uri(figure)
-
-
-def transition_heat(names: Sequence[str], hectares: npt.ArrayLike) -> str:
-    """Transition matrix (K, K), before in rows, after in columns: hectares, shaded by them; what stayed is grey."""
-    table = np.asarray(hectares, np.float64)
-    k, away = len(table), ~np.eye(len(table), dtype=bool)
-    share = table / max(float(table[away].max(initial=0)), 1e-12)
-    with _style():
-        short, room = _cut(names), _width_in(_cut(names))
-        margins = (0.22 + room, 0.05 + 0.6 * _width_in(short[-1:]), 0.05, 0.25 + 0.64 * room)
-        side = min(0.62, max(0.42, (_PAIR_IN - margins[0] - margins[1]) / k) if k <= 16 else 7.4 / k)
-        figure, (axes,) = _new((sum(margins[:2]) + side * k, sum(margins[2:]) + side * k), margins)
-        grey = np.array([int(RULE[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        axes.imshow(np.where(away[..., None], _shade(share, WRONG), grey), interpolation="none")
-        for row, col in np.ndindex(k, k) if k <= 16 else ():
-            if table[row, col] > 0:
-                colour = "white" if away[row, col] and share[row, col] > 0.5 else INK if away[row, col] else MUTED
-                area = float(table[row, col])
-                text = _short(area) if area >= 10 else f"{area:.1f}" if area >= 0.05 else "<0.1"
-                axes.text(col, row, text, ha="center", va="center", size=7.5, color=colour)
-        _matrix_axes(axes, short, "after", "before")
-        return _svg_uri(figure)
-
-
-def change_bars(
-    names: Sequence[str], colours: Sequence[str], gain_ha: Sequence[float], loss_ha: Sequence[float]
-) -> str:
-    """Hectares that each class lost, to the left, and gained, to the right; a diamond for the net change."""
-    with _style():
-        short = _cut(names)
-        figure, (axes,) = _new((_TEXT_IN, 0.95 + 0.32 * len(names)), (_width_in(short), 0.15, 0.48, 0.42))
-        rows, gain, loss = np.arange(len(names)), np.asarray(gain_ha, float), np.asarray(loss_ha, float)
-        axes.barh(rows, gain, 0.68, color=list(colours), edgecolor=INK, linewidth=0.6)
-        axes.barh(rows, -loss, 0.68, color=list(colours), edgecolor=INK, linewidth=0.6, alpha=0.55)
-        axes.plot(gain - loss, rows, "D", ms=5.5, mfc="white", mec=INK, mew=1.2, ls="none", label="net change")
-        axes.axvline(0, color=INK, lw=0.8)
-        axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="hectares lost (left) and gained (right)")
-        axes.set_yticks(rows, short, color=INK)
-        axes.tick_params(axis="y", length=0)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.6g}")
-        axes.grid(axis="x", color=RULE, lw=0.7)
-        axes.set_axisbelow(True)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        axes.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.01, 1), borderpad=0)
         return _svg_uri(figure)
 
 
@@ -207,8 +184,10 @@ def reliability(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str) -> str:
     """A score from 0 to 1 of each class on spokes, a ring for each of up to six models; absent classes leave a gap."""
     angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
+    columns = 3 if max(map(len, scores)) <= _MAX_NAME else 1
+    below = 0.55 + 0.22 * -(-len(scores) // columns)
     with _style():
-        figure, (axes,) = _new((_PAIR_IN + 2.1, 4.9), (1.5, 2.2, 0.6, 0.8), polar=True)
+        figure, (axes,) = _new((_PAIR_IN + 0.4, 3.95 + below), (1.1, 1.1, below, 0.85), polar=True)
         for (name, values), colour, dashes in zip(scores.items(), MANY, _DASHES, strict=False):
             radius = np.array([np.nan if v is None else v for v in values], np.float64)
             axes.plot(
@@ -220,21 +199,22 @@ def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *,
         axes.set_yticklabels(["0.25", "0.5", "0.75"], fontsize=7)
         axes.grid(color=RULE, lw=0.7)
         axes.set_title(title, pad=18)
-        axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.12, 1.05))
+        axes.legend(frameon=False, fontsize=8.5, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.12))
         return _svg_uri(figure)
 
 
 def grouped_bars(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *, title: str) -> str:
     """A score from 0 to 1 of each class, bars of up to six models side by side."""
     with _style():
-        legend_in = 0.2 + 0.22 * -(-len(scores) // 3)
-        figure, (axes,) = _new((_PAGE_IN, 3.0 + legend_in), (0.6, 0.1, 1.1, legend_in))
+        short, legend_in = _cut(names), 0.2 + 0.22 * -(-len(scores) // 3)
+        below = 0.3 + 0.5 * _width_in(short)  # names stand at an angle
+        figure, (axes,) = _new((_PAGE_IN, 1.9 + below + legend_in), (0.6, 0.1, below, legend_in))
         width = 0.8 / max(1, len(scores))
         for i, ((name, values), colour) in enumerate(zip(scores.items(), MANY, strict=False)):
             at = np.arange(len(names)) - 0.4 + width * (i + 0.5)
             axes.bar(at, [np.nan if v is None else v for v in values], width * 0.92, color=colour, label=name)
         axes.set(ylim=(0, 1), xlim=(-0.6, len(names) - 0.4), ylabel=title)
-        axes.set_xticks(np.arange(len(names)), _cut(names), rotation=30, ha="right", color=INK)
+        axes.set_xticks(np.arange(len(names)), short, rotation=30, ha="right", color=INK)
         axes.grid(axis="y", color=RULE, lw=0.7)
         axes.set_axisbelow(True)
         axes.legend(frameon=False, fontsize=8.5, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))

@@ -7,26 +7,29 @@ with one sentence that says which command makes it.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import Any, Literal
 
 from covermap.core.output import write_text
 from covermap.core.run import Run
-from covermap.core.scored import hectares, number, percent, score, shown_of, signed
+from covermap.core.scored import shown_of
 from covermap.core.task import KINDS
 from covermap.data.split import part_counts
-from covermap.report import figures, pictures
-from covermap.report.areas import interval_of, sensible
+from covermap.report import figures, pictures, words
+from covermap.report.beside import looks_of
 from covermap.report.changes import changes_of
 from covermap.report.layers import About, ShownLayer, shown_layers
+from covermap.report.numbers import numbers_of
 from covermap.report.pieces import MAX_SCENES, Pieces, read_json
 from covermap.report.places import examples_of, maps_of
+from covermap.report.render import render, seconds
+from covermap.report.study_page import Section
 
 COUNTED_PX = 1 << 27
 """Labels of scenes up to this size together are counted while the report is written (some 10 s)."""
+SPOKES = range(3, 13)
+"""Numbers of classes that a radar chart is drawn of: with fewer it is no shape, with more no one can read it."""
 
 
 def write_report(run: Run) -> Path:
@@ -51,7 +54,9 @@ def write_report(run: Run) -> Path:
         intervals=_has_intervals(pieces),
         reliability=_reliability(pieces),
         classes=_classes(pieces),
+        numbers=numbers_of(pieces.run.path(f"chips_{pieces.shown_part}_model.csv")),
         confusions=_confusions(pieces),
+        confused=words.of_confusion(pieces.metrics) if pieces.metrics else "",
         curves=_curves(pieces),
         split=_split(pieces),
         examples=examples_of(pieces),
@@ -61,6 +66,7 @@ def write_report(run: Run) -> Path:
         pair=pieces.is_pair_of_maps,
         dates=len(pieces.dates),
         layers=_layers(pieces),
+        looks=_looks(pieces),
         scenes=_scenes(pieces),
         files=_files(pieces),
         problem=pieces.problem,
@@ -70,20 +76,6 @@ def write_report(run: Run) -> Path:
         part_colours=pictures.PART_COLOURS,
     )
     return write_text(run.path("report.html"), page)
-
-
-def render(template: str, **values: Any) -> str:
-    """A page of this folder with its values in it."""
-    environment = Environment(
-        loader=PackageLoader("covermap", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )  # fmt: skip
-    environment.filters |= {
-        "percent": percent, "score": score, "count": count, "hectares": hectares, "seconds": seconds,
-        "signed": signed, "sensible": sensible, "interval": interval_of,
-        "as": lambda value, form: _FORMS[form](value),
-    }  # fmt: skip
-    return environment.get_template(template).render(**values)
 
 
 def result_sentence(metrics: Mapping[str, Any] | None) -> str:
@@ -138,16 +130,29 @@ def _classes(pieces: Pieces) -> dict[str, Any] | None:
     tables = {name: result[shown.table] for name, result in models.items()}
     names = [row[shown.name] for row in next(iter(tables.values()))]
     colours = [pieces.colours.get(name, "#999999") for name in names]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": name, "colour": colours[i], "cells": [table[i] for table in tables.values()]}
         for i, name in enumerate(names)
     ]
-    chart = None
-    if shown.bar:
-        key, title = shown.bar
-        bars = {name: [row[key] for row in table] for name, table in tables.items()}
-        chart = figures.class_bars(names, colours, bars, title=title)
-    return {"rows": rows, "chart": chart}
+    if shown.bar is None or len(names) < 2:
+        return {"rows": rows, "chart": None, "radar": None, "words": ""}
+    key, title = shown.bar
+    bars = {name: [row[key] for row in table] for name, table in tables.items()}
+    return {
+        "rows": rows,
+        "chart": figures.class_bars(names, colours, bars, title=title),
+        "radar": _rings(names, bars, title),
+        "words": words.of_classes(pieces.metrics, shown.table, key, title),
+    }
+
+
+def _rings(names: Sequence[str], bars: Mapping[str, Sequence[float | None]], title: str) -> str | None:
+    """Of classes that a model has a score of, where they are neither too few nor too many."""
+    there = [i for i in range(len(names)) if any(values[i] is not None for values in bars.values())]
+    if len(there) not in SPOKES:
+        return None
+    kept = {name: [values[i] for i in there] for name, values in bars.items()}
+    return figures.radar([names[i] for i in there], kept, title=title)
 
 
 def _has_intervals(pieces: Pieces) -> bool:
@@ -155,34 +160,39 @@ def _has_intervals(pieces: Pieces) -> bool:
     return any("low" in row for result in models for row in result.get("intervals", {}).values())
 
 
-def _reliability(pieces: Pieces) -> str | None:
+def _reliability(pieces: Pieces) -> dict[str, str] | None:
     models = pieces.metrics["models"] if pieces.metrics else {}
     tables = {name: result["reliability"] for name, result in models.items() if "reliability" in result}
-    return figures.reliability(tables) if tables else None
+    return {"chart": figures.reliability(tables), "words": words.of_reliability(tables)} if tables else None
 
 
 def _confusions(pieces: Pieces) -> list[dict[str, str]]:
+    """By row of each model, by column of the first one too."""
     if pieces.metrics is None:
         return []
-    names = pieces.metrics["classes"]
-    return [
-        {"model": f"{model}{when}", "chart": figures.confusion_heat(names, result[key])}
-        for model, result in pieces.metrics["models"].items()
-        for key, when in _CONFUSIONS.items()
-        if key in result
-    ]
+    names, first, drawn = pieces.metrics["classes"], next(iter(pieces.metrics["models"])), []
+    for model, result in pieces.metrics["models"].items():
+        for key, when in _CONFUSIONS.items():
+            if key in result:
+                for of in _WAYS if model == first else _WAYS[:1]:
+                    chart = figures.confusion_heat(names, result[key], of=of)
+                    drawn.append({"model": f"{model}{when}", "chart": chart, "of": of})
+    return drawn
 
 
 def _curves(pieces: Pieces) -> dict[str, Any] | None:
+    """Of two epochs or more; of one only how long it took."""
     if not pieces.log:
         return None
     has_val = pieces.split is not None and any(tile.part == "val" for tile in pieces.split.tiles)
+    monitor = pieces.run.config.monitor[0] if has_val else ""
     return {
-        "chart": figures.learning_curves(pieces.log, pieces.chosen_epoch),
+        "chart": figures.learning_curves(pieces.log, pieces.chosen_epoch) if len(pieces.log) > 1 else None,
         "chosen": pieces.chosen_epoch,
-        "monitor": pieces.run.config.monitor[0] if has_val else "",
+        "monitor": monitor,
         "last": pieces.log[-1]["epoch"],
         "seconds": _total_seconds(pieces.log),
+        "words": words.of_curves(pieces.log, monitor),
     }
 
 
@@ -197,16 +207,22 @@ def _split(pieces: Pieces) -> dict[str, Any] | None:
         }
         for scene in pieces.scenes[:MAX_SCENES]
     ]
-    rows, totals = [], {}
+    rows, totals, mix, said = [], dict[str, int](), "", ""
     legend = pieces.scenes[0].legend if pieces.scenes else None
     if legend and sum(s.grid.height * s.grid.width for s in pieces.scenes) in range(1, COUNTED_PX):
         counts = {part: row.tolist() for part, row in part_counts(pieces.split, pieces.scenes).items()}
         rows = [(name, [row[i] for row in counts.values()]) for i, name in enumerate(legend.names)]
         totals = {part: sum(row) for part, row in counts.items()}
+        used = {part: row for part, row in counts.items() if totals[part]}
+        if len(used) > 1 and sum(any(row) for _, row in rows) > 1:
+            mix = figures.part_bars(legend.names, used, pictures.PART_COLOURS)
+            said = words.of_split(legend.names, used)
     return {
         "pictures": shown,
         "rows": rows,
         "totals": totals,
+        "mix": mix,
+        "words": said,
         "method": pieces.split.method,
         "buffer_px": pieces.split.buffer_px,
         "num_scenes": len(pieces.scenes),
@@ -246,6 +262,11 @@ def _layers(pieces: Pieces) -> list[ShownLayer]:
     return shown_layers(maps, pieces.run.folder, about, side_px=pieces.overview_px, at_most=MAX_SCENES)
 
 
+def _looks(pieces: Pieces) -> list[Section]:
+    ground = {one.name: (one.grid, pieces.composite(one).overview) for one in pieces.scenes[:MAX_SCENES]}
+    return looks_of(pieces.run.folder, pieces.run.config.name, pieces.colours, ground)
+
+
 def _scenes(pieces: Pieces) -> list[dict[str, str]]:
     """Place, size and bands of each scene."""
     return [
@@ -275,22 +296,5 @@ def _files(pieces: Pieces) -> list[dict[str, Any]]:
     ]
 
 
-def count(value: float | None) -> str:
-    """12345 -> 12,345; a dash for None."""
-    return "–" if value is None else f"{value:,.0f}"
-
-
+_WAYS: tuple[Literal["reference", "predicted"], ...] = ("reference", "predicted")
 _CONFUSIONS = {"confusion": "", "confusion_before": ", earlier date", "confusion_after": ", later date"}
-_FORMS: Mapping[str, Callable[[float | None], str]] = {
-    "percent": percent, "score": score, "number": number, "count": count,
-}  # fmt: skip
-
-
-def seconds(value: float) -> str:
-    """A duration in words: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -71,10 +71,15 @@ def change_picture(
 
     Black in the table stands for no colour: what did not change shows the ground.
     """
-    grey = 255.0 if ground is None else 120 + 0.5 * ground.mean(-1, keepdims=True)
+    grey = 255.0 if ground is None else 120 + 0.5 * _few_greys(ground)
     drawn = valid & table[codes].any(-1)
     out = np.where(drawn[..., None], table[codes], np.where(valid[..., None], grey, EMPTY))
     return np.asarray(np.rint(np.clip(out, 0, 255)).astype(np.uint8))
+
+
+def _few_greys(picture: Picture) -> npt.NDArray[np.float64]:
+    """(H, W, 3) -> (H, W, 1): 64 greys, as many as a ground needs, so that the file stays small."""
+    return np.asarray(4.0 * np.floor(picture.mean(-1, keepdims=True) / 4))
 
 
 def part_picture(image: Picture, split: Split, scene: Scene) -> Picture:
@@ -88,7 +93,7 @@ def part_picture(image: Picture, split: Split, scene: Scene) -> Picture:
     )
     small = replace(split, tiles=tiles, buffer_px=round(split.buffer_px * down))
     parts = small.part_mask(scene.name, Window(0, 0, height, width))
-    grey = image.mean(-1, keepdims=True)
+    grey = _few_greys(image)
     out = 160 + 0.3 * grey  # light, so that colours carry the meaning and the picture only the place
     for part, colour in PART_COLOURS.items():
         tint = np.array(rgb_of(colour), float)

@@ -36,7 +36,7 @@ def examples_of(pieces: Pieces) -> list[dict[str, Any]]:
             "window": window,
             "title": pieces.composite(scene).title if len(pieces.dates) == 1 else pieces.composite(scene).kind,
             "pictures": [
-                *((_when(pieces, scene, date, "Image"), figures.png_uri(pieces.composite(scene, date).read(window)))
+                *((_when(pieces, scene, date, "Image"), figures.photo_uri(pieces.composite(scene, date).read(window)))
                   for date in dates),
                 ("Label", figures.png_uri(pictures.class_picture(label, legend))),
                 ("Prediction", figures.png_uri(pictures.class_picture(predicted, legend))),
@@ -94,7 +94,7 @@ def maps_of(pieces: Pieces) -> dict[str, Any] | None:
             {
                 "scene": scene.name,
                 "size": f"{scene.grid.height:,} × {scene.grid.width:,} px of {scene.grid.gsd_m:.4g} m",
-                "images": [(one.title, figures.png_uri(one.overview))
+                "images": [(one.title, figures.photo_uri(one.overview))
                            for date in pieces.dates if (one := pieces.composite(scene, date))],
                 "maps": [(file.relative_to(pieces.run.folder).as_posix(),
                           figures.png_uri(pictures.class_picture(index, legend))) for file, index in indices],

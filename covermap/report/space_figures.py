@@ -187,3 +187,28 @@ def _legend_of(panel: Groups) -> list[tuple[str, str, str]]:
     if len(there) > _NAMED:
         found.append((f"and {len(there) - _NAMED} more", "", "white"))
     return [*found, *([(panel.none, "o", RULE)] if (panel.group < 0).any() else [])]
+
+
+def attention_heads(heads: Mapping[str, Floats], image: npt.NDArray[np.uint8] | None) -> str:
+    """Maps (H, W) by the name of the head with one scale, after the image of the ground where there is one."""
+    shown = list(heads.values())
+    most = float(np.nanpercentile(np.concatenate([one.ravel() for one in shown]), 99))
+    count = len(heads) + (image is not None)
+    with _style():
+        wide = (_PAGE_IN - 0.7) / max(count, 3)
+        tall = wide * shown[0].shape[0] / shown[0].shape[1]
+        size = (_PAGE_IN, tall + 0.35)
+        figure, _ = _new(size, (0, 0, 0, 0))
+        figure.clear()
+        drawn = None
+        for number, (name, values) in enumerate([*([("image", image)] if image is not None else []), *heads.items()]):
+            axes = figure.add_axes((number * wide / size[0], 0.02, (wide - 0.08) / size[0], tall / size[1] - 0.02))
+            if values is image:
+                axes.imshow(values, interpolation="nearest", aspect="auto")
+            else:
+                drawn = axes.imshow(values, vmin=0, vmax=most, cmap="cividis", interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+            axes.set_title(name.replace("_", " "))
+        bar = figure.add_axes((count * wide / size[0], 0.02, 0.1 / size[0], tall / size[1] - 0.02))
+        figure.colorbar(drawn, cax=bar)
+        return _svg_uri(figure)

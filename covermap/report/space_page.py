@@ -123,12 +123,12 @@ def _clouds(found: SpaceFound) -> list[Section]:
     drawn = [panel._replace(group=panel.group[some]) for panel in found.groups]
     return [
         Section(f"Chips as points: {name}", figure=clouds(points[some], drawn, words),
-                caption=f"{len(some):,} chips, drawn at random. {_CAUTION[name]}")
+                caption=f"{len(some):,} chips, drawn at random. {CAUTION[name]}")
         for name, (points, words) in found.coordinates.items()
     ]  # fmt: skip
 
 
-_CAUTION = {
+CAUTION = {
     "principal components": "Two components show a part of the variance only (axes): what overlaps here may lie apart.",
     "UMAP": "UMAP keeps neighbours; distances between clouds, and their sizes, tell nothing.",
 }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import subprocess
 import sys
 
@@ -10,12 +11,14 @@ import pytest
 import rasterio
 from matplotlib.image import imread
 
+from covermap.core.colour_vision import ALIKE, VISION, lab
 from covermap.core.config_file import parse_config
 from covermap.core.legend import IGNORE, PALETTE
 from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, part_counts
 from covermap.geo.grid import Window
 from covermap.report import figures, pictures
+from covermap.verbs.side_by_side_maps import _SHADES
 
 
 def pixels(uri):
@@ -209,3 +212,50 @@ def test_examples_together_show_as_many_classes_as_they_can(run):
     present = {i for i, n in enumerate(part_counts(split, scenes)["test"]) if n}
     assert len(chosen) == 4
     assert shown == present
+
+
+@pytest.mark.parametrize("num_colours", [1, 200, 256, 257, 5000])
+def test_a_png_is_exact_and_small_with_few_colours(num_colours):
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (num_colours, 3), dtype=np.uint8)
+    picture = colours[rng.integers(0, num_colours, (120, 90))]
+    uri = figures.png_uri(picture)
+    assert np.array_equal(pixels(uri), picture)
+    assert len(uri) < 1.5 * picture.size
+    if num_colours < 257:
+        assert len(uri) < 0.6 * picture.size
+    assert figures.png_uri(picture) == uri
+
+
+def test_a_photo_is_nearly_exact_and_red_stays_red():
+    from PIL import Image
+
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:, :32, 0], picture[:, 32:, 2] = 250, 200
+    kind, data = figures.photo_uri(picture).split(",", 1)
+    assert kind == "data:image/jpeg;base64"
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
+    assert np.abs(shown - picture).mean() < 2
+    assert shown[:, :28, 0].min() > 240
+
+
+def test_the_mix_of_parts_is_drawn_in_percent():
+    drawn = svg(figures.part_bars(("a", "b"), {"train": (30, 70), "test": (1, 3)}, pictures.PART_COLOURS))
+    assert all(text in drawn for text in ("train", "test", "% of the labelled pixels of the part"))
+    assert "val" not in drawn.replace("values", "")
+    wide = {}
+    for path, style in re.findall(r'<path d="(M [^"]*)"[^>]*style="([^"]*)"', drawn):
+        for part, colour in pictures.PART_COLOURS.items():
+            if f"fill: {colour}" in style:
+                columns = [float(x) for x, _ in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path)]
+                wide.setdefault(part, []).append(max(columns) - min(columns))
+    assert wide["train"][1] / wide["train"][0] == pytest.approx(70 / 30, rel=0.02)
+    assert wide["test"][0] / wide["train"][0] == pytest.approx(25 / 30, rel=0.02)
+
+
+@pytest.mark.parametrize("colours", [figures.MANY, tuple(pictures.PART_COLOURS.values()), _SHADES])
+def test_colours_of_figures_are_told_apart_by_all_eyes(colours):
+    for vision in VISION:
+        seen = lab([pictures.rgb_of(colour) for colour in colours], vision=vision)
+        apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+        assert apart[~np.eye(len(seen), dtype=bool)].min() > ALIKE

@@ -17,8 +17,9 @@ from covermap.core.run import Run
 from covermap.data.scene import open_scenes
 from covermap.data.split import Split
 from covermap.geo.grid import Window
-from covermap.report import pictures, write_report
-from covermap.report.page import COUNTED_PX, hectares, result_sentence, seconds
+from covermap.report import pictures, words, write_report
+from covermap.report.page import COUNTED_PX, result_sentence
+from covermap.report.render import hectares, seconds
 
 SECTIONS = [
     "doubts", "scores", "classes", "confusion", "training", "split", "examples", "map", "areas", "confidence", "data",
@@ -109,7 +110,10 @@ def page(html):
 @pytest.fixture
 def quick(monkeypatch):
     """Nothing is drawn: for tests of the words around the figures."""
-    for name in ("class_bars", "confusion_heat", "learning_curves", "png_uri", "reliability", "area_bars"):
+    for name in (
+        "class_bars", "confusion_heat", "learning_curves", "png_uri", "photo_uri", "reliability", "area_bars", "radar",
+        "part_bars",
+    ):  # fmt: skip
         monkeypatch.setattr(f"covermap.report.figures.{name}", lambda *data, **more: "data:image/png;base64,")
 
 
@@ -166,14 +170,19 @@ def test_the_class_table_is_that_of_the_metrics(run, page, class_colours):
 
 
 def test_charts_show_every_class_and_the_counts(run, page, class_colours):
-    ((_, bars),) = page.images["classes"]
+    (_, bars), (alt, rings) = page.images["classes"]
+    assert alt.startswith("Radar chart of the IoU of each class: a ring for each of network and random forest")
+    assert all(name in svg(rings) for name in (*class_colours, "network", "random forest"))
     assert all(name in svg(bars) for name in class_colours)
     assert all(colour in svg(bars) for colour in class_colours.values())
-    (alt, heat), (_, other) = page.images["confusion"]
+    (alt, heat), (by_column, columns), (_, other) = page.images["confusion"]
+    assert "percent of each row" in alt
+    assert "percent of each column" in by_column
     assert "network" in alt
     assert heat != other
     table = np.array(run.read_json("metrics.json")["models"]["network"]["confusion"])
     assert f">{table[1, 1] / table[1].sum():.0%}<" in svg(heat).replace(" ", "")
+    assert f">{table[1, 1] / table[:, 1].sum():.0%}<" in svg(columns).replace(" ", "")
     assert all(text in svg(page.images["training"][0][1]) for text in ("Loss", "Learning rate", "mIoU"))
 
 
@@ -460,3 +469,58 @@ def test_numbers_in_words():
         "On held-out test pixels the network agrees with the labels on 91.2 % (mean IoU 0.71 over 7 classes); "
         "the random forest beside it reaches 84.0 % (0.58)."
     )
+
+
+def test_words_beside_figures_are_counted(run, page, class_colours):
+    metrics = run.read_json("metrics.json")
+    names, models = list(class_colours), metrics["models"]
+    iou = {row["class"]: row["iou"] for row in models["network"]["per_class"] if row["iou"] is not None}
+    best, worst = max(iou, key=iou.get), min(iou, key=iou.get)
+    text = squeezed(page.sections["classes"])
+    assert f"The network tells {best} best (IoU {iou[best]:.2f}), {worst} worst ({iou[worst]:.2f})." in text
+    table = np.array(models["network"]["confusion"], float)
+    wrong = table * (1 - np.eye(len(table)))
+    row, column = np.unravel_index(wrong.argmax(), wrong.shape)
+    share = f"{100 * wrong[row, column] / table[row].sum():.0f} % of {names[row]}"
+    text = squeezed(page.sections["confusion"])
+    assert f"the network's {wrong.sum():,.0f} wrong pixels: {names[row]} called {names[column]} ({share})" in text
+    log = run.read_log()
+    assert f"The train loss fell from {log[0]['loss']:.3g} to {log[-1]['loss']:.3g}" in page.sections["training"]
+    counts = {row[0]: [int(cell.replace(",", "")) for cell in row[1:]] for row in page.table("Labelled pixels of")[1:]}
+    shares = {name: (row[0] / counts["All"][0], row[2] / counts["All"][2]) for name, row in counts.items()}
+    apart = sum(abs(a - b) for a, b in shares.values()) / 2
+    assert f"{100 * apart:.0f} % of the test labels would have to be of another class" in squeezed(
+        page.sections["split"]
+    )
+    far = max(shares, key=lambda name: abs(shares[name][0] - shares[name][1]))
+    assert f"farthest apart is {far} ({100 * shares[far][0]:.1f} % of train" in squeezed(page.sections["split"])
+
+
+def test_the_mix_of_classes_is_drawn_by_part(page, class_colours):
+    (_, mix) = page.images["split"][-1]
+    assert all(name in svg(mix) for name in (*class_colours, "train", "val", "test"))
+    assert all(colour in svg(mix) for colour in pictures.PART_COLOURS.values())
+
+
+def test_calibration_is_told_in_points():
+    rows = [{"confidence": None, "accuracy": None, "num_pixels": 0},
+            {"confidence": 0.6, "accuracy": 0.7, "num_pixels": 100},
+            {"confidence": 0.9, "accuracy": 0.8, "num_pixels": 300}]  # fmt: skip
+    said = words.of_reliability({"network": rows}).replace("\N{NO-BREAK SPACE}", " ")
+    assert said == "The network gives its answers 82.5 % on average, 77.5 % are right: too sure by 5.0 points."
+    assert words.of_reliability({"network": rows[:1]}) == ""
+
+
+def test_figures_that_say_nothing_are_left_out(make_run, tmp_path, quick):
+    run = make_run(tmp_path, size_px=96)
+    log = run.path("log.jsonl").read_text(encoding="utf-8").splitlines()
+    run.path("log.jsonl").write_text(log[0] + "\n", encoding="utf-8")
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert "training" not in page.images
+    assert "1 epoch in 7 s" in squeezed(page.sections["training"])
+
+
+def test_pages_print_well(html):
+    css = html[html.index("@media print") :]
+    for rule in ("@page", "color-scheme: light", "break-inside: avoid", "display: table-header-group"):
+        assert rule in css, rule

@@ -87,7 +87,7 @@ def test_tables_and_pictures_are_those_of_the_change_map(run, class_colours):
     (built,) = (row for row in rows if row[0] == "built-up")
     assert built[5] == f"+{built[3]}"
     assert (built[4], built[6]) == ("0.00", "0.00")
-    overlay, heat, bars = (uri for _, uri in page.images["change"])
+    overlay, heat, flows, bars = (uri for _, uri in page.images["change"])
     legend = Legend.from_dict(run.read_json("model/config.json")["legend"])
     colours = {each.code: each.colour for each in FromTo(legend).transitions()}
     seen = colours_in(pixels(overlay))
@@ -95,6 +95,7 @@ def test_tables_and_pictures_are_those_of_the_change_map(run, class_colours):
     assert not {colour for code, colour in colours.items() if code not in {row["code"] for row in changes}} & seen
     for name, colour in class_colours.items():
         assert name in svg(heat)
+        assert (name in svg(flows)) == any(name in (c["from"], c["to"]) for c in changes)
         assert name in svg(bars)
         assert colour in svg(bars)
 
