@@ -32,7 +32,7 @@ from covermap.core.errors import ConfigError, CovermapError, DataError, LabelErr
 from covermap.view.layers import View
 from covermap.view.point import values_at
 from covermap.view.raster_layer import RasterLayer
-from covermap.view.tiles import CACHE_MB, Handles, data_tile, image_tile
+from covermap.view.tiles import CACHE_BYTES, Handles, data_tile, image_tile
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 _MOST_BODY = 10_000
@@ -343,5 +343,5 @@ def serve(app: ASGIApp, sockets: list[Any], started: Callable[[], Awaitable[None
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False,
         limit_concurrency=None, ws="none",
     )  # fmt: skip
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_DISABLE_READDIR_ON_OPEN="FALSE"):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         uvicorn.Server(config).run(sockets=sockets)
