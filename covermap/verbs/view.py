@@ -5,7 +5,9 @@ paths -> layers on one frame -> a server on this machine, or a folder of files t
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -52,7 +54,7 @@ def view(
             say(f"note: {line}")
         url = _url(host, listening.getsockname()[1], access.token if access.is_open else "")
         on_ready(url)
-        if open_browser:
+        if open_browser and _has_screen():
             threading.Timer(0.5, webbrowser.open, [url]).start()
         serve(build_app(shown, access, assessed), [listening])
     return None
@@ -106,6 +108,11 @@ def _listen(host: str, port: int) -> socket.socket:
             f"port {port} at {host} cannot be used: {error.strerror}", fix="add --port 0 for any that is free"
         ) from error
     return listening
+
+
+def _has_screen() -> bool:
+    """Without one the browser would be one of the terminal, and take it away."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _url(host: str, port: int, token: str) -> str:
