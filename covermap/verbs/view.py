@@ -94,8 +94,9 @@ def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise OutputError(f"port {port} is none", fix="give 0 (any that is free) to 65535")
     try:
-        family, kind, _, _, address = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
+        family, kind, protocol, _, address = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM)[0]
+        # With the protocol asyncio sends at once (TCP_NODELAY); without it each answer waits 40 ms for the client.
+        listening = socket.socket(family, kind, protocol)
     except OSError as error:
         raise CovermapError(f"there is no host {host!r}: {error.strerror}", fix="leave --host out") from error
     try:
