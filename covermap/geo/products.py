@@ -45,7 +45,7 @@ from covermap.geo.raster import grid_of
 from covermap.geo.vat import write_vat
 
 _BLOCK_PX = 512
-_CACHE_MB = 64
+_CACHE_BYTES = 64 << 20  # rasterio hands the number to GDAL as it is: 64 would be 64 bytes
 _COUNT_ROWS = 64
 _SIDE_FILES = {
     "attributes": ("application/xml", "Class names and attribute table (GDAL)"),
@@ -253,7 +253,7 @@ def _copy_as_cog(
 @contextmanager
 def small_cache() -> Iterator[None]:
     """GDAL with little memory."""
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
         yield
 
 
@@ -292,10 +292,10 @@ def _count(dataset: DatasetReader, grid: Grid, legend: Legend) -> CodeTable:
     )
 
 
-def count_rows(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """(H, W) -> (H, 256): pixels of each index in each row."""
-    keys = index + 256 * np.arange(len(index))[:, None]
-    return np.bincount(keys.ravel(), minlength=256 * len(index)).reshape(len(index), 256)
+def count_rows(index: npt.NDArray[Any], size: int = 256) -> npt.NDArray[np.int64]:
+    """(H, W) -> (H, size): pixels of each index in each row."""
+    keys = index + size * np.arange(len(index))[:, None]
+    return np.bincount(keys.ravel(), minlength=size * len(index)).reshape(len(index), size)
 
 
 def layer_beside(out: Path, layer: str) -> Path:

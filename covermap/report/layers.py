@@ -13,11 +13,17 @@ import numpy.typing as npt
 
 from covermap.core.scored import percent
 from covermap.data.scene import Scene
-from covermap.geo.pictures import DISTANCES as DISTANCES
-from covermap.geo.pictures import FARTHEST
+from covermap.geo.pictures import DISTANCES, FARTHEST
 from covermap.geo.products import layer_beside
 from covermap.ml.applicability import USUAL
 from covermap.report import figures, pictures
+
+MEANING = {
+    "confidence": "Confidence is the network's own share for the class it chose",
+    "applicability": "How far the image is from the nearest place of the training data, in what the network is shown",
+    "change": "How likely the network finds it that the class is another one on the later date",
+}
+"""What the values of a layer are, as the beginning of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def _confidence(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
     calibrated = "Its temperature was fitted on the val part" if about.is_calibrated else "It is not calibrated"
     least = " of the later date." if about.is_pair else f", at least {_share(lowest)} here."
     note = (
-        f"Confidence is the network's own share for the class it chose{least} {calibrated} "
+        f"{MEANING['confidence']}{least} {calibrated} "
         "and no accuracy: a network can be sure and wrong. Low values show where a look at the image, or more labels, "
         "pay most."
     )
@@ -129,9 +135,8 @@ def _applicability(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
         steps.append((colour, f"{name}: {percent(share)}"))
     words = f"{percent((known > 100).mean())} of the pixels shown are unlike the training data." if known.size else ""
     note = (
-        "How far the image is from the nearest place of the training data, in what the network is shown: 100 is the "
-        f"distance that {_share(100 * USUAL)} of the val part keep. Above it the scores of the test part tell nothing; "
-        "the map may be right there all the same."
+        f"{MEANING['applicability']}: 100 is the distance that {_share(100 * USUAL)} of the val part keep. "
+        "Above it the scores of the test part tell nothing; the map may be right there all the same."
     )
     return ShownLayer("applicability", "Unlike the training data", Scale(table, steps=steps), words, note)
 
@@ -141,9 +146,8 @@ def _change(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
     scale = Scale(pictures.ramp(colours, 0, 100), colours, (_share(0), _share(100)))
     words = f"On {percent((known > 50).mean())} of the pixels shown change is likelier than not." if known.size else ""
     note = (
-        "How likely the network finds it that the class is another one on the later date. Where it is above "
-        f"{_share(50)} the maps of both dates differ, elsewhere they are alike: change is decided first, then its "
-        "classes."
+        f"{MEANING['change']}. Where it is above {_share(50)} the maps of both dates differ, elsewhere they are "
+        "alike: change is decided first, then its classes."
     )
     return ShownLayer("change", "Probability of change", scale, words, note)
 
