@@ -22,6 +22,7 @@ def view(
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
     overwrite: show.Overwrite = False,
+    as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:
     """Look at maps, changes and imagery in the browser, without a network, and label the points of a sample there.
@@ -33,14 +34,21 @@ def view(
     from covermap.verbs.view import view as work
 
     def ready(url: str) -> None:
-        typer.echo(f"view at {url} (Ctrl-C ends it)")
+        if as_json:
+            show.as_json({"url": url})
+        else:
+            typer.echo(url if quiet else f"view at {url} (Ctrl-C ends it)")
 
-    with show.progress("writing", quiet=quiet) as tick:
+    with show.progress("writing") as tick:
         written = work(
             paths, host=host, port=port, static=static, overwrite=overwrite, open_browser=not no_open,
-            say=show.sayer(quiet=quiet), on_progress=tick, on_ready=ready,
+            say=show.say, on_progress=tick, on_ready=ready,
         )  # fmt: skip
-    if written is not None:
-        typer.echo(f"wrote {written.folder}: {written.num_files:,} files, {written.num_bytes / 1e6:,.1f} MB")
+    if written is None:
+        show.say("ended")
+        return
+    told = f"wrote {written.folder}: {written.num_files:,} files, {written.num_bytes / 1e6:,.1f} MB"
+    if as_json:
+        show.as_json({"folder": written.folder, "files": written.num_files, "bytes": written.num_bytes})
     else:
-        typer.echo("ended")
+        typer.echo(str(written.folder) if quiet else told)
