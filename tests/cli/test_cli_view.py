@@ -42,7 +42,7 @@ def test_it_tells_its_address_answers_and_ends_with_ctrl_c(a_map):
         process.send_signal(signal.SIGINT)
         rest, said = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, "")
-    assert said == "reading map.tif\n"
+    assert said == "reading map.tif\nended\n"
 
 
 def test_a_taken_port_is_named(a_map):
