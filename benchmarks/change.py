@@ -60,7 +60,7 @@ PLAIN = (
     "    with rasterio.open(path) as dataset:\n"
     "        for row in range(0, dataset.height, 512):\n"
     "            dataset.read(1, window=Window(0, row, dataset.width, min(512, dataset.height - row)))\n"
-    "with rasterio.Env(GDAL_CACHEMAX=64):\n"
+    "with rasterio.Env(GDAL_CACHEMAX=64 << 20):\n"
     "    both = [threading.Thread(target=read, args=(path,)) for path in (first, second)]\n"
     "    [each.start() for each in both]\n"
     "    [each.join() for each in both]\n"

@@ -14,9 +14,9 @@ from covermap.core.errors import BandError, ConfigError
 from covermap.core.from_to import FromTo
 from covermap.core.legend import LandClass, Legend
 from covermap.geo import notebook
+from covermap.geo.pictures import rgb_of
 from covermap.geo.raster import Raster
 from covermap.geo.shown import UNKNOWN_COLOUR, shown
-from covermap.report.pictures import rgb_of
 
 NASTY = '<b>&"water"'
 LEGEND = Legend("l", (LandClass(1, NASTY, "#0000ff"), LandClass(2, "wood", "#00ff00"), LandClass(3, "rock", "#888888")),

@@ -10,7 +10,8 @@ from covermap.core.legend import PALETTE
 from covermap.core.output import write_text
 from covermap.data.noise import Noise
 from covermap.data.shift import Shift
-from covermap.report import figures, pictures
+from covermap.geo import pictures
+from covermap.report import figures, scene_pictures
 from covermap.report.pieces import OVERVIEW_PX
 from covermap.report.render import render
 
@@ -42,9 +43,9 @@ def _tiles(noise: Noise) -> list[dict[str, Any]]:
         shown.append({
             "scene": tile.scene.name, "window": tile.window, "suspects": tile.suspects, "labelled": tile.labelled,
             "pictures": {
-                "Image": figures.photo_uri(pictures.composite(tile.scene, OVERVIEW_PX).read(tile.window)),
-                "Label": figures.png_uri(pictures.class_picture(label, legend)),
-                "The model thinks": figures.png_uri(pictures.class_picture(found.guess, legend)),
+                "Image": pictures.photo_uri(scene_pictures.composite(tile.scene, OVERVIEW_PX).read(tile.window)),
+                "Label": pictures.png_uri(pictures.class_picture(label, legend)),
+                "The model thinks": pictures.png_uri(pictures.class_picture(found.guess, legend)),
             },
         })  # fmt: skip
     return shown

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.errors import RasterioError
 
+from covermap.geo import pictures
 from covermap.geo.grid import Grid
 from covermap.geo.pictures import overview_shape
 from covermap.geo.raster import grid_of, open_dataset
-from covermap.report import pictures
 from covermap.report.space_figures import Groups, attention_heads, clouds, region_colours
 from covermap.report.space_page import CAUTION
 from covermap.report.study_page import Section

@@ -20,10 +20,11 @@ import numpy.typing as npt
 from covermap.core.from_to import NODATA, UNCHANGED, FromTo
 from covermap.core.legend import Legend
 from covermap.core.run import Run
+from covermap.geo import pictures
 from covermap.geo.change_product import BINARY, FROM_TO
 from covermap.geo.products import layer_beside
 from covermap.geo.raster import grid_of, open_dataset
-from covermap.report import change_figures, figures, pictures, words
+from covermap.report import change_figures, scene_pictures, words
 from covermap.report.areas import Assessment, is_apart
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _drawn(one: Comparison, pieces: Pieces) -> dict[str, Any]:
     grid = grid_of(open_dataset(str(one.folder / one.files[0])))
     scene = next((scene for scene in pieces.scenes if scene.grid.is_same(grid)), None)
     return {
-        "picture": figures.png_uri(_overlay(one, grid, pieces, scene)),
+        "picture": pictures.png_uri(_overlay(one, grid, pieces, scene)),
         "on_image": scene is not None,
         "heat": change_figures.transition_heat(names, one.found["matrix_ha"]),
         "bars": change_figures.change_bars([row["name"] for row in classes], colours,
@@ -217,7 +218,7 @@ def _overlay(one: Comparison, grid: Grid, pieces: Pieces, scene: Scene | None) -
     raster = pictures.map_raster(one.folder / one.files[0], grid)
     codes, valid = pictures.read_overview(raster, pieces.overview_px)
     ground = None if scene is None else pieces.composite(scene).overview
-    return pictures.change_picture(codes[0], valid, _table(one), ground)
+    return scene_pictures.change_picture(codes[0], valid, _table(one), ground)
 
 
 def _table(one: Comparison) -> npt.NDArray[np.uint8]:

@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from covermap.geo.pictures import photo_uri as photo_uri
-from covermap.geo.pictures import png_uri as png_uri
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from covermap.core.scored import percent
 from covermap.data.scene import Scene
+from covermap.geo import pictures
 from covermap.geo.pictures import DISTANCES, FARTHEST
 from covermap.geo.products import layer_beside
 from covermap.ml.applicability import USUAL
-from covermap.report import figures, pictures
 
 MEANING = {
     "confidence": "Confidence is the network's own share for the class it chose",
@@ -77,7 +77,7 @@ def shown_layers(
             continue
         one = describe(np.concatenate([values[0][valid] for values, valid in read]), about)
         for (scene, path), (values, valid) in zip(files, read, strict=True):
-            picture = figures.png_uri(pictures.painted(values[0], valid, one.scale.table))
+            picture = pictures.png_uri(pictures.painted(values[0], valid, one.scale.table))
             file = path.relative_to(folder).as_posix()
             one.pictures.append({"scene": scene.name, "file": file, "picture": picture})
         shown.append(one)

@@ -16,7 +16,8 @@ from covermap.core.run import Run
 from covermap.core.scored import shown_of
 from covermap.core.task import KINDS
 from covermap.data.split import part_counts
-from covermap.report import figures, pictures, words
+from covermap.geo import pictures
+from covermap.report import figures, scene_pictures, words
 from covermap.report.beside import looks_of
 from covermap.report.changes import changes_of
 from covermap.report.layers import About, ShownLayer, shown_layers
@@ -73,7 +74,7 @@ def write_report(run: Run) -> Path:
         settings=run.path("config.yaml").read_text(encoding="utf-8"),
         versions=read_json(run, "versions.json") or {},
         empty_colour=pictures.EMPTY_COLOUR,
-        part_colours=pictures.PART_COLOURS,
+        part_colours=scene_pictures.PART_COLOURS,
     )
     return write_text(run.path("report.html"), page)
 
@@ -203,7 +204,9 @@ def _split(pieces: Pieces) -> dict[str, Any] | None:
     shown = [
         {
             "scene": scene.name,
-            "picture": figures.png_uri(pictures.part_picture(pieces.composite(scene).overview, pieces.split, scene)),
+            "picture": pictures.png_uri(
+                scene_pictures.part_picture(pieces.composite(scene).overview, pieces.split, scene)
+            ),
         }
         for scene in pieces.scenes[:MAX_SCENES]
     ]
@@ -215,7 +218,7 @@ def _split(pieces: Pieces) -> dict[str, Any] | None:
         totals = {part: sum(row) for part, row in counts.items()}
         used = {part: row for part, row in counts.items() if totals[part]}
         if len(used) > 1 and sum(any(row) for _, row in rows) > 1:
-            mix = figures.part_bars(legend.names, used, pictures.PART_COLOURS)
+            mix = figures.part_bars(legend.names, used, scene_pictures.PART_COLOURS)
             said = words.of_split(legend.names, used)
     return {
         "pictures": shown,

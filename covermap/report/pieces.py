@@ -16,8 +16,9 @@ from covermap.core.task import KINDS, SIAMESE
 from covermap.data.reference import with_reference
 from covermap.data.scene import Scene, open_scenes
 from covermap.data.split import Split
+from covermap.geo import pictures
 from covermap.models import read_card
-from covermap.report import pictures
+from covermap.report import scene_pictures
 from covermap.report.areas import Assessment, assessments_of
 from covermap.report.changes import Comparison, comparisons_of
 from covermap.report.doubts import find_doubts
@@ -116,7 +117,7 @@ class Pieces:
     def composite(self, scene: Scene, date: int = 0) -> pictures.Composite:
         """How a scene is shown on a date; its overview is read once."""
         if (scene.name, date) not in self.shown:
-            self.shown[scene.name, date] = pictures.composite(scene, self.overview_px, date)
+            self.shown[scene.name, date] = scene_pictures.composite(scene, self.overview_px, date)
         return self.shown[scene.name, date]
 
     @property

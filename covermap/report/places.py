@@ -16,9 +16,10 @@ import numpy.typing as npt
 from covermap.core.legend import IGNORE, Legend
 from covermap.data.scene import Scene
 from covermap.data.split import Split
+from covermap.geo import pictures
 from covermap.geo.grid import Window
 from covermap.geo.products import layer_beside
-from covermap.report import figures, pictures
+from covermap.report import scene_pictures
 from covermap.report.pieces import MAX_SCENES, Pieces
 
 _Index = npt.NDArray[np.uint8]
@@ -36,14 +37,14 @@ def examples_of(pieces: Pieces) -> list[dict[str, Any]]:
             "window": window,
             "title": pieces.composite(scene).title if len(pieces.dates) == 1 else pieces.composite(scene).kind,
             "pictures": [
-                *((_when(pieces, scene, date, "Image"), figures.photo_uri(pieces.composite(scene, date).read(window)))
+                *((_when(pieces, scene, date, "Image"), pictures.photo_uri(pieces.composite(scene, date).read(window)))
                   for date in dates),
-                ("Label", figures.png_uri(pictures.class_picture(label, legend))),
-                ("Prediction", figures.png_uri(pictures.class_picture(predicted, legend))),
+                ("Label", pictures.png_uri(pictures.class_picture(label, legend))),
+                ("Prediction", pictures.png_uri(pictures.class_picture(predicted, legend))),
             ],
             **_agreement(label, predicted),
         }
-        for scene, window in pictures.example_windows(mapped, split, pieces.shown_part)
+        for scene, window in scene_pictures.example_windows(mapped, split, pieces.shown_part)
         for dates, label, predicted in _answers(pieces, scene, split, window, legend)
     ]  # fmt: skip
 
@@ -56,13 +57,13 @@ def _answers(
     assert path is not None
     if not pieces.is_pair_of_maps:
         label = split.labels(scene, window, pieces.shown_part)
-        yield pieces.dates, label, pictures.read_map(path, scene, legend, window)
+        yield pieces.dates, label, scene_pictures.read_map(path, scene, legend, window)
         return
     known = split.target(scene, window, pieces.shown_part)
     for date, file in enumerate((layer_beside(path, "before"), path)):
         label = np.where(np.isnan(known[date]), np.float32(IGNORE), known[date]).astype(np.uint8)
         if file.is_file():
-            yield (date,), label, pictures.read_map(file, scene, legend, window)
+            yield (date,), label, scene_pictures.read_map(file, scene, legend, window)
 
 
 def _agreement(label: _Index, predicted: _Index) -> dict[str, Any]:
@@ -89,15 +90,15 @@ def maps_of(pieces: Pieces) -> dict[str, Any] | None:
         files = [path]
         if pieces.is_pair_of_maps and (before := layer_beside(path, "before")).is_file():
             files.insert(0, before)
-        indices = [(file, pictures.map_overview(file, scene.grid, legend, pieces.overview_px)) for file in files]
+        indices = [(file, scene_pictures.map_overview(file, scene.grid, legend, pieces.overview_px)) for file in files]
         shown.append(
             {
                 "scene": scene.name,
                 "size": f"{scene.grid.height:,} × {scene.grid.width:,} px of {scene.grid.gsd_m:.4g} m",
-                "images": [(one.title, figures.photo_uri(one.overview))
+                "images": [(one.title, pictures.photo_uri(one.overview))
                            for date in pieces.dates if (one := pieces.composite(scene, date))],
                 "maps": [(file.relative_to(pieces.run.folder).as_posix(),
-                          figures.png_uri(pictures.class_picture(index, legend))) for file, index in indices],
+                          pictures.png_uri(pictures.class_picture(index, legend))) for file, index in indices],
             }
         )  # fmt: skip
     areas = _mapped_ha([path for _, path in mapped], legend)

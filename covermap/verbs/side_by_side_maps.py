@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.run import Run
+from covermap.geo import pictures
 from covermap.geo.raster import grid_of, open_dataset
-from covermap.report import figures, pictures
 from covermap.report.study_page import Section
 
 SIDE_PX = 700
@@ -74,4 +74,4 @@ def _picture(number: npt.NDArray[np.intp], known: npt.NDArray[np.bool_]) -> str:
     table = np.array([pictures.rgb_of(colour) for colour in _SHADES], np.uint8)
     grey = np.array(pictures.rgb_of(pictures.EMPTY_COLOUR), np.uint8)
     shown = table[np.minimum(number, len(_SHADES)) - 1]
-    return figures.png_uri(np.where(known[..., None], shown, grey))
+    return pictures.png_uri(np.where(known[..., None], shown, grey))

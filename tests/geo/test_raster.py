@@ -13,10 +13,10 @@ from covermap.core.errors import BandError, DataError, GridError, OutputError
 from covermap.core.sensors import find_sensor
 from covermap.data import miniature
 from covermap.geo.grid import Grid, Window, windows
+from covermap.geo.pictures import read_overview
 from covermap.geo.plain import PlainFile
 from covermap.geo.raster import open_raster, stack_dates
 from covermap.geo.writer import RasterWriter
-from covermap.report.pictures import read_overview
 
 RNG = np.random.default_rng(0)
 

@@ -16,8 +16,9 @@ from covermap.core.legend import IGNORE
 from covermap.core.run import Run
 from covermap.data.scene import open_scenes
 from covermap.data.split import Split
+from covermap.geo import pictures
 from covermap.geo.grid import Window
-from covermap.report import pictures, words, write_report
+from covermap.report import scene_pictures, words, write_report
 from covermap.report.page import COUNTED_PX, result_sentence
 from covermap.report.render import hectares, seconds
 
@@ -111,10 +112,11 @@ def page(html):
 def quick(monkeypatch):
     """Nothing is drawn: for tests of the words around the figures."""
     for name in (
-        "class_bars", "confusion_heat", "learning_curves", "png_uri", "photo_uri", "reliability", "area_bars", "radar",
-        "part_bars",
+        "report.figures.class_bars", "report.figures.confusion_heat", "report.figures.learning_curves",
+        "report.figures.reliability", "report.figures.area_bars", "report.figures.radar", "report.figures.part_bars",
+        "geo.pictures.png_uri", "geo.pictures.photo_uri",
     ):  # fmt: skip
-        monkeypatch.setattr(f"covermap.report.figures.{name}", lambda *data, **more: "data:image/png;base64,")
+        monkeypatch.setattr(f"covermap.{name}", lambda *data, **more: "data:image/png;base64,")
 
 
 def test_sections_stand_in_order_and_nothing_is_missing(page, html):
@@ -499,7 +501,7 @@ def test_words_beside_figures_are_counted(run, page, class_colours):
 def test_the_mix_of_classes_is_drawn_by_part(page, class_colours):
     (_, mix) = page.images["split"][-1]
     assert all(name in svg(mix) for name in (*class_colours, "train", "val", "test"))
-    assert all(colour in svg(mix) for colour in pictures.PART_COLOURS.values())
+    assert all(colour in svg(mix) for colour in scene_pictures.PART_COLOURS.values())
 
 
 def test_calibration_is_told_in_points():

@@ -16,8 +16,9 @@ from covermap.core.config_file import parse_config
 from covermap.core.legend import IGNORE, PALETTE
 from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, part_counts
+from covermap.geo import pictures
 from covermap.geo.grid import Window
-from covermap.report import figures, pictures
+from covermap.report import figures, scene_pictures
 from covermap.verbs.side_by_side_maps import _SHADES
 
 
@@ -52,9 +53,9 @@ def ramps(bands, *rising):
 @pytest.mark.parametrize(("band", "channel"), [("red", 0), ("green", 1), ("blue", 2)])
 def test_red_is_red_whatever_the_order_in_the_file(write_tif, band, channel):
     bands = ["nir", "blue", "green", "red"]
-    shown = pictures.composite(scene_of(write_tif, ramps(bands, band), bands), 64)
+    shown = scene_pictures.composite(scene_of(write_tif, ramps(bands, band), bands), 64)
     window = shown.read(Window(0, 0, 64, 64))
-    for picture in (shown.overview, window, pixels(figures.png_uri(window))):
+    for picture in (shown.overview, window, pixels(pictures.png_uri(window))):
         assert picture[:, -2:, channel].min() == 255
         assert picture[:, :2, channel].max() == 0
         assert np.delete(picture, channel, axis=2).max() == 0
@@ -71,7 +72,7 @@ def test_red_is_red_whatever_the_order_in_the_file(write_tif, band, channel):
     ],
 )
 def test_without_blue_the_picture_says_what_it_shows(write_tif, bands, title):
-    shown = pictures.composite(scene_of(write_tif, ramps(bands, bands[0]), bands), 64)
+    shown = scene_pictures.composite(scene_of(write_tif, ramps(bands, bands[0]), bands), 64)
     assert shown.title == title
     lit = shown.overview[0, -1] == 255
     names = shown.raster.bands if len(shown.raster.bands) == 3 else shown.raster.bands * 3
@@ -90,7 +91,7 @@ def test_a_stretch_is_one_for_the_scene_and_leaves_out_nodata():
 def test_limits_are_percentiles_of_valid_pixels_and_the_same_in_every_window(write_tif):
     image = np.arange(1, 10_001, dtype=np.uint16).reshape(1, 100, 100)
     image[:, :50] = 0
-    shown = pictures.composite(scene_of(write_tif, image, ["vv"], nodata=0), 100)
+    shown = scene_pictures.composite(scene_of(write_tif, image, ["vv"], nodata=0), 100)
     assert shown.limits[:, 0] == pytest.approx(np.percentile(np.arange(5001, 10_001), (2, 98)), abs=2)
     whole = shown.read(Window(0, 0, 100, 100))
     assert np.array_equal(shown.read(Window(70, 20, 30, 40)), whole[70:, 20:60])
@@ -120,10 +121,10 @@ def test_a_map_of_a_part_of_the_scene_lies_in_its_place(tmp_path, run):
         dataset.write(np.full((1, 40, 50), 3, np.uint8))
     expected = np.full((192, 192), IGNORE)
     expected[100:140, 20:70] = 2
-    assert np.array_equal(pictures.map_overview(tmp_path / "part.tif", scene.grid, scene.legend, 192), expected)
+    assert np.array_equal(scene_pictures.map_overview(tmp_path / "part.tif", scene.grid, scene.legend, 192), expected)
     window = Window(90, 10, 60, 60)
     assert np.array_equal(
-        pictures.read_map(tmp_path / "part.tif", scene, scene.legend, window), expected[window.slices]
+        scene_pictures.read_map(tmp_path / "part.tif", scene, scene.legend, window), expected[window.slices]
     )
 
 
@@ -197,17 +198,17 @@ def test_parts_lie_where_the_split_puts_them(run):
     scene = open_scenes(run.config.data)[0]
     split = Split.load(run.path("split.csv"))
     black = np.zeros((192, 192, 3), np.uint8)
-    picture = pictures.part_picture(black, split, scene)
+    picture = scene_pictures.part_picture(black, split, scene)
     mask = split.part_mask("image", scene.grid.window)
     for number, part in enumerate(PARTS[1:], 1):
-        tint = np.rint(0.75 * np.array(pictures.rgb_of(pictures.PART_COLOURS[part])))
+        tint = np.rint(0.75 * np.array(pictures.rgb_of(scene_pictures.PART_COLOURS[part])))
         assert np.array_equal((picture == tint).all(-1), mask == number)
 
 
 def test_examples_together_show_as_many_classes_as_they_can(run):
     scenes = open_scenes(run.config.data)
     split = Split.load(run.path("split.csv"))
-    chosen = pictures.example_windows(scenes, split, "test", count=4)
+    chosen = scene_pictures.example_windows(scenes, split, "test", count=4)
     shown = {k for scene, window in chosen for k in np.unique(split.labels(scene, window, "test"))} - {IGNORE}
     present = {i for i, n in enumerate(part_counts(split, scenes)["test"]) if n}
     assert len(chosen) == 4
@@ -219,12 +220,12 @@ def test_a_png_is_exact_and_small_with_few_colours(num_colours):
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 256, (num_colours, 3), dtype=np.uint8)
     picture = colours[rng.integers(0, num_colours, (120, 90))]
-    uri = figures.png_uri(picture)
+    uri = pictures.png_uri(picture)
     assert np.array_equal(pixels(uri), picture)
     assert len(uri) < 1.5 * picture.size
     if num_colours < 257:
         assert len(uri) < 0.6 * picture.size
-    assert figures.png_uri(picture) == uri
+    assert pictures.png_uri(picture) == uri
 
 
 def test_a_photo_is_nearly_exact_and_red_stays_red():
@@ -232,7 +233,7 @@ def test_a_photo_is_nearly_exact_and_red_stays_red():
 
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[:, :32, 0], picture[:, 32:, 2] = 250, 200
-    kind, data = figures.photo_uri(picture).split(",", 1)
+    kind, data = pictures.photo_uri(picture).split(",", 1)
     assert kind == "data:image/jpeg;base64"
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
     assert np.abs(shown - picture).mean() < 2
@@ -240,12 +241,12 @@ def test_a_photo_is_nearly_exact_and_red_stays_red():
 
 
 def test_the_mix_of_parts_is_drawn_in_percent():
-    drawn = svg(figures.part_bars(("a", "b"), {"train": (30, 70), "test": (1, 3)}, pictures.PART_COLOURS))
+    drawn = svg(figures.part_bars(("a", "b"), {"train": (30, 70), "test": (1, 3)}, scene_pictures.PART_COLOURS))
     assert all(text in drawn for text in ("train", "test", "% of the labelled pixels of the part"))
     assert "val" not in drawn.replace("values", "")
     wide = {}
     for path, style in re.findall(r'<path d="(M [^"]*)"[^>]*style="([^"]*)"', drawn):
-        for part, colour in pictures.PART_COLOURS.items():
+        for part, colour in scene_pictures.PART_COLOURS.items():
             if f"fill: {colour}" in style:
                 columns = [float(x) for x, _ in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path)]
                 wide.setdefault(part, []).append(max(columns) - min(columns))
@@ -253,7 +254,7 @@ def test_the_mix_of_parts_is_drawn_in_percent():
     assert wide["test"][0] / wide["train"][0] == pytest.approx(25 / 30, rel=0.02)
 
 
-@pytest.mark.parametrize("colours", [figures.MANY, tuple(pictures.PART_COLOURS.values()), _SHADES])
+@pytest.mark.parametrize("colours", [figures.MANY, tuple(scene_pictures.PART_COLOURS.values()), _SHADES])
 def test_colours_of_figures_are_told_apart_by_all_eyes(colours):
     for vision in VISION:
         seen = lab([pictures.rgb_of(colour) for colour in colours], vision=vision)

@@ -14,19 +14,17 @@ from covermap.core.legend import IGNORE, Legend
 from covermap.data.scene import Scene
 from covermap.data.split import PARTS, Split, Tile
 from covermap.geo.grid import Grid, Window, partition
-from covermap.geo.pictures import COMPOSITES as COMPOSITES
-from covermap.geo.pictures import CONFIDENCE_COLOURS as CONFIDENCE_COLOURS
-from covermap.geo.pictures import EMPTY, bands_shown, composite_of
-from covermap.geo.pictures import EMPTY_COLOUR as EMPTY_COLOUR
-from covermap.geo.pictures import Composite as Composite
-from covermap.geo.pictures import Picture as Picture
-from covermap.geo.pictures import class_picture as class_picture
-from covermap.geo.pictures import map_raster as map_raster
-from covermap.geo.pictures import painted as painted
-from covermap.geo.pictures import ramp as ramp
-from covermap.geo.pictures import read_overview as read_overview
-from covermap.geo.pictures import rgb_of as rgb_of
-from covermap.geo.pictures import stretched as stretched
+from covermap.geo.pictures import (
+    COMPOSITES,
+    EMPTY,
+    Composite,
+    Picture,
+    bands_shown,
+    composite_of,
+    map_raster,
+    read_overview,
+    rgb_of,
+)  # fmt: skip
 
 PART_COLOURS = {"train": "#0072b2", "val": "#e69f00", "test": "#d55e00"}
 _MAX_CANDIDATES = 64
