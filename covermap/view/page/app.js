@@ -3,14 +3,19 @@
   "use strict";
 
   const { $, el } = covermap;
+  const CROPPED = 1.35; // at first, the map may be this much larger than the window: half a zoom step on the way to filling it
   let map;
 
   /** All layers in the window, at a whole zoom: then pixels of the map are whole pixels of the screen. */
-  covermap.showAll = function () {
+  covermap.showAll = function (mayCrop) {
     const { frame, layers } = covermap.view;
     const boxes = layers.filter((layer) => layer.bounds).map((layer) => covermap.boundsOf(layer.bounds));
     const all = boxes.reduce((whole, box) => whole.extend(box), L.latLngBounds(boxes.slice(0, 1)));
-    map.fitBounds(all.isValid() ? all : covermap.boundsOf([0, 0, frame.width, frame.height]), { animate: false, padding: [8, 8] });
+    const box = all.isValid() ? all : covermap.boundsOf([0, 0, frame.width, frame.height]);
+    const zoom = map.getBoundsZoom(box);
+    const next = map.getSize().divideBy(map.getZoomScale(zoom + 1, frame.native)); // the window at the next zoom, in frame pixels
+    const fills = box.getEast() - box.getWest() < CROPPED * next.x && box.getNorth() - box.getSouth() < CROPPED * next.y;
+    map.setView(box.getCenter(), mayCrop && fills ? zoom + 1 : zoom, { animate: false });
   };
 
   covermap.toggleSwipe = function () {
@@ -57,6 +62,10 @@
       button.title = words;
       map.invalidateSize({ animate: false });
     });
+    document.querySelector(".skip").addEventListener("click", (event) => {
+      event.preventDefault(); // the address holds the view
+      $("panel").focus();
+    });
     $("problem-close").addEventListener("click", () => ($("problem").hidden = true));
     $("zoom-in").addEventListener("click", () => map.zoomIn());
     $("zoom-out").addEventListener("click", () => map.zoomOut());
@@ -84,7 +93,7 @@
     map.getPane("marks").classList.add("through");
     covermap.map = map;
     $("map").tabIndex = 0;
-    covermap.showAll();
+    covermap.showAll(true);
     startPanel();
     showNotes(view);
     covermap.startSides(map);

@@ -92,7 +92,10 @@
     map = theMap;
     const soon = covermap.later(draw, 120);
     map.on("moveend zoomend resize", soon);
-    covermap.on("state", ({ changes }) => "split" in changes || "opacity" in changes || soon());
+    covermap.on("state", ({ changes }) => {
+      if (covermap.isBlind()) $("area").hidden = true; // at once: it tells what the map says
+      if (!("split" in changes) && !("opacity" in changes)) soon();
+    });
     soon();
   };
 })(window.covermap);

@@ -110,6 +110,7 @@
     map = theMap;
     document.addEventListener("keydown", onKey);
     $("help-open").addEventListener("click", () => $("help").showModal());
+    $("help-close").addEventListener("click", () => $("help").close());
     covermap.render($("help-keys"), el("dl", {}, TABLE.filter(([, shown]) => shown).map(([, shown, words]) =>
       el("div", { className: "row" }, el("dt", {}, el("kbd", {}, shown)), el("dd", {}, words)))));
   };

@@ -114,7 +114,6 @@
     covermap.render(place, problem
       ? [el("span", {}, `Not saved: ${problem}. ${kept}`), button("label-again", "Try again", covermap.saveLabels)]
       : el("span", {}, saving ? "Saving…" : unsaved ? kept : "Every label is saved."));
-    covermap.say(problem ? `Not saved: ${problem}` : "");
   }
 
   async function assess(layer) {

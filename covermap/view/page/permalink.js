@@ -103,7 +103,7 @@
     covermap.set(read(link));
     const view = (link.get("v") || "").split("/").map(Number);
     if (view.length === 3 && view.every(Number.isFinite)) map.setView([view[2], view[1]], view[0], { animate: false });
-    else if (!covermap.state.labelling) covermap.showAll();
+    else if (!covermap.state.labelling) covermap.showAll(true);
     restoring = false;
   }
 

@@ -49,7 +49,10 @@
     const base = covermap.layer(state.base) || null;
     const side = (top) => ({ top, base: top && isData(top) ? base : null });
     if (!state.swipe) return { left: side(pick(state.main, base || images[0])), right: null };
-    return { left: side(pick(state.left, images[images.length - 1])), right: side(pick(state.right, images[0])) };
+    const [latest, earliest] = [images[0], images[images.length - 1]];
+    const sides = [pick(state.left, earliest), pick(state.right, latest)];
+    if (covermap.isBlind() && sides[0] === sides[1]) sides.splice(0, 2, earliest, latest); // what stood there is hidden
+    return { left: side(sides[0]), right: side(sides[1]) };
   };
 
   /** The different layers that are on the map, tops before bases. */

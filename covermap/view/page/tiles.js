@@ -34,7 +34,7 @@
     },
 
     repaint() {
-      for (const { el } of Object.values(this._tiles)) this._fill(el);
+      for (const { el } of Object.values(this._tiles)) this._fill(el).catch(() => {}); // said already
     },
 
     async _fill(canvas) {
