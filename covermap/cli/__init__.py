@@ -48,6 +48,7 @@ from covermap.cli import (
     study,
     train,
     tune,
+    view,
 )  # fmt: skip
 from covermap.cli import schema as schema_
 from covermap.core.errors import CovermapError, suggest, within_memory
@@ -105,6 +106,7 @@ app.command(name="change-study")(change_study.change_study)
 app.command()(probe.probe)
 app.command()(space.space)
 app.command()(report.report)
+app.command()(view.view)
 app.add_typer(study.app, name="study")
 app.add_typer(legend.app, name="legend")
 app.command()(export.export)

@@ -5,6 +5,7 @@ S.gpkg or S.csv + S.design.json + map -> rows, columns, class on the map, class 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from covermap.core.design import Design
 from covermap.core.errors import DataError, GridError, LabelError
-from covermap.core.legend import IGNORE, Legend
+from covermap.core.legend import IGNORE, LandClass, Legend
 from covermap.data.class_map import ClassMap
 from covermap.geo.vector import onto_crs, read_table, require_crs
 
@@ -207,8 +208,7 @@ def _pixels(table: gpd.GeoDataFrame, of: ClassMap, path: str) -> tuple[Ints, Int
 
 def _classes(names: npt.NDArray[np.str_], legend: Legend, path: str) -> Ints:
     """Class indices of codes or names; raises LabelError that lists what is neither."""
-    known = {name.lower(): number for number, name in enumerate(legend.names)}
-    known |= {str(code): number for number, code in enumerate(legend.codes)}
+    known = classes_by_text(legend.classes)
     found = [known.get(name.lower()) for name in names.tolist()]
     strange = sorted({name for name, number in zip(names.tolist(), found, strict=True) if number is None})
     if strange:
@@ -220,12 +220,19 @@ def _classes(names: npt.NDArray[np.str_], legend: Legend, path: str) -> Ints:
     return np.array(found, np.intp)
 
 
+def classes_by_text(classes: Sequence[LandClass]) -> dict[str, int]:
+    """What a reference may say, in lower case, -> index of the class; a code goes before a name."""
+    names = {one.name.lower(): number for number, one in enumerate(classes)}
+    return names | {str(one.code): number for number, one in enumerate(classes)}
+
+
 def _texts(values: pd.Series) -> npt.NDArray[np.str_]:
     """References as text: 3.0 is 3, nothing is ''."""
-    return np.array([_text(value) for value in values.tolist()], np.str_)
+    return np.array([reference_text(value) for value in values.tolist()], np.str_)
 
 
-def _text(value: Any) -> str:
+def reference_text(value: Any) -> str:
+    """A reference as it is read: 3.0 is 3, nothing is ''."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():

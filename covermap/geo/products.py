@@ -292,10 +292,10 @@ def _count(dataset: DatasetReader, grid: Grid, legend: Legend) -> CodeTable:
     )
 
 
-def count_rows(index: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """(H, W) -> (H, 256): pixels of each index in each row."""
-    keys = index + 256 * np.arange(len(index))[:, None]
-    return np.bincount(keys.ravel(), minlength=256 * len(index)).reshape(len(index), 256)
+def count_rows(index: npt.NDArray[Any], size: int = 256) -> npt.NDArray[np.int64]:
+    """(H, W) -> (H, size): pixels of each index in each row."""
+    keys = index + size * np.arange(len(index))[:, None]
+    return np.bincount(keys.ravel(), minlength=size * len(index)).reshape(len(index), size)
 
 
 def layer_beside(out: Path, layer: str) -> Path:

@@ -18,8 +18,14 @@ from covermap.report import figures, pictures
 from covermap.report.scored import percent
 
 _FARTHEST = 254
-_DISTANCES = {(0, 50): "#e8f1ea", (51, 100): "#a9cbb7", (101, 150): "#f0b36b", (151, _FARTHEST): "#b8402a"}
+DISTANCES = {(0, 50): "#e8f1ea", (51, 100): "#a9cbb7", (101, 150): "#f0b36b", (151, _FARTHEST): "#b8402a"}
 """Colours of distances from the training data in percent of the usual."""
+MEANING = {
+    "confidence": "Confidence is the network's own share for the class it chose",
+    "applicability": "How far the image is from the nearest place of the training data, in what the network is shown",
+    "change": "How likely the network finds it that the class is another one on the later date",
+}
+"""What the values of a layer are, as the beginning of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def _confidence(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
     calibrated = "Its temperature was fitted on the val part" if about.is_calibrated else "It is not calibrated"
     least = " of the later date." if about.is_pair else f", at least {_share(lowest)} here."
     note = (
-        f"Confidence is the network's own share for the class it chose{least} {calibrated} "
+        f"{MEANING['confidence']}{least} {calibrated} "
         "and no accuracy: a network can be sure and wrong. Low values show where a look at the image, or more labels, "
         "pay most."
     )
@@ -124,16 +130,15 @@ def _set_size(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
 
 def _applicability(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
     table, steps = np.zeros((256, 3), np.uint8), []
-    for (first, last), colour in _DISTANCES.items():
+    for (first, last), colour in DISTANCES.items():
         table[first : last + 1] = pictures.rgb_of(colour)
         name = f"{first} to {last}" if last < _FARTHEST else f"above {first - 1}"
         share = ((known >= first) & (known <= last)).sum() / max(1, known.size)
         steps.append((colour, f"{name}: {percent(share)}"))
     words = f"{percent((known > 100).mean())} of the pixels shown are unlike the training data." if known.size else ""
     note = (
-        "How far the image is from the nearest place of the training data, in what the network is shown: 100 is the "
-        f"distance that {_share(100 * USUAL)} of the val part keep. Above it the scores of the test part tell nothing; "
-        "the map may be right there all the same."
+        f"{MEANING['applicability']}: 100 is the distance that {_share(100 * USUAL)} of the val part keep. "
+        "Above it the scores of the test part tell nothing; the map may be right there all the same."
     )
     return ShownLayer("applicability", "Unlike the training data", Scale(table, steps=steps), words, note)
 
@@ -143,9 +148,8 @@ def _change(known: npt.NDArray[np.uint8], about: About) -> ShownLayer:
     scale = Scale(pictures.ramp(colours, 0, 100), colours, (_share(0), _share(100)))
     words = f"On {percent((known > 50).mean())} of the pixels shown change is likelier than not." if known.size else ""
     note = (
-        "How likely the network finds it that the class is another one on the later date. Where it is above "
-        f"{_share(50)} the maps of both dates differ, elsewhere they are alike: change is decided first, then its "
-        "classes."
+        f"{MEANING['change']}. Where it is above {_share(50)} the maps of both dates differ, elsewhere they are "
+        "alike: change is decided first, then its classes."
     )
     return ShownLayer("change", "Probability of change", scale, words, note)
 

@@ -35,10 +35,11 @@ PART_COLOURS = {"train": "#0072b2", "val": "#e69f00", "test": "#d55e00"}
 CONFIDENCE_COLOURS = ("#6d0f3c", "#bf3a4e", "#ee8862", "#f7cf9d", "#cfe6e0")
 """From unsure, dark, to sure, pale; evenly spaced, of all layers that say how sure a model is."""
 
-_COMPOSITES = (
+COMPOSITES = (
     ("red", "green", "blue"), ("nir", "red", "green"), ("nir_narrow", "red", "green"),
     ("swir1", "nir", "red"), ("swir1", "nir_narrow", "red"),
 )  # fmt: skip
+"""Bands that are shown as red, green and blue, the best first."""
 _EMPTY = np.array([int(EMPTY_COLOUR[i : i + 2], 16) for i in (1, 3, 5)], np.uint8)
 _MAX_CANDIDATES = 64
 _STRIP_PX = 512
@@ -59,7 +60,7 @@ class Composite:
     def kind(self) -> str:
         """What is shown in which colours."""
         bands = self.raster.bands
-        kind = "" if bands == _COMPOSITES[0] else "false colour: " if len(bands) == 3 else "grey: "
+        kind = "" if bands == COMPOSITES[0] else "false colour: " if len(bands) == 3 else "grey: "
         return kind + ", ".join(bands)
 
     @property
@@ -78,7 +79,7 @@ def composite(scene: Scene, side_px: int, date: int = 0) -> Composite:
 
     date: number of the date; of a sensor that has fewer its last one.
     """
-    for bands in _COMPOSITES:
+    for bands in COMPOSITES:
         for raster in scene.rasters.values():
             if set(bands) <= set(raster.bands):
                 return _of_date(raster.select(bands), side_px, date)

@@ -1,0 +1,116 @@
+"""`view`: maps, changes and imagery in the browser, without a network; points of a sample are labelled there.
+
+paths -> layers on one frame -> a server on this machine, or a folder of files that needs none
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from covermap.core.errors import CovermapError, MissingExtra, OutputError
+from covermap.core.progress import Say, Tick, silent, unseen
+
+if TYPE_CHECKING:
+    from covermap.view.static import Written
+
+PORT = 8000
+LOCAL = "127.0.0.1"
+
+
+def view(
+    paths: Sequence[str | Path], *, host: str = LOCAL, port: int = PORT, static: str | Path | None = None,
+    overwrite: bool = False, open_browser: bool = True, say: Say = silent, on_progress: Tick = unseen,
+    on_ready: Callable[[str], None] = lambda url: None,
+) -> Written | None:  # fmt: skip
+    """Show GeoTIFFs, samples, runs and folders until Ctrl-C, or with `static` write a folder that shows them.
+
+    port: 0 takes any that is free. host: another one than this machine needs the token in the address that `on_ready`
+    is given. Raises DataError (nothing to show), OutputError (port or folder taken), MissingExtra.
+    """
+    if static is not None:
+        from covermap.view.layers import open_view
+        from covermap.view.static import write_static
+
+        return write_static(open_view(paths, say), Path(static), overwrite=overwrite, say=say, on_progress=on_progress)
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("starlette" if "starlette" in str(error) else "uvicorn", "web", "covermap view") from error
+    from covermap.view.layers import open_view
+    from covermap.view.server import Access, build_app, serve
+
+    access = Access.for_host(host)
+    with _listen(host, port) as listening:  # before the rasters are read: a taken port is told at once
+        shown = open_view(paths, say)
+        for line in (*shown.notes, *(f"not shown: {one}" for one in shown.skipped)):
+            say(f"note: {line}")
+        url = _url(host, listening.getsockname()[1], access.token if access.is_open else "")
+        on_ready(url)
+        if open_browser:
+            threading.Timer(0.5, webbrowser.open, [url]).start()
+        serve(build_app(shown, access, assessed), [listening])
+    return None
+
+
+def assessed(source: Path, points: Path) -> dict[str, Any]:
+    """What `assess` finds, as the page shows it: a sentence, a table, where it was kept.
+
+    Points without a reference are left out, and the sentence says how many; raises what `assess` raises.
+    """
+    from covermap.verbs.assess import assess
+
+    found = assess(source, points, skip_empty=True)
+    overall = found["overall"]
+    half = "its interval is not estimable" if overall["ci95"] is None else f"± {overall['ci95']:.3f} (95 %)"
+    sentence = f"Overall accuracy {overall['value']:.3f} {half}, from {found['num_points']:,} points."
+    users, producers = ({row["code"]: row for row in found[key]} for key in ("users", "producers"))
+    head = ["class", "user's accuracy", "±", "producer's accuracy", "±", "mapped ha", "area ha", "±"]
+    rows = []
+    for row in found["areas"]:
+        shares = [_digits(each[row["code"]], "value", "ci95", 3) for each in (users, producers)]
+        rows.append(
+            [row["name"], *shares[0], *shares[1], f"{row['mapped_ha']:,.1f}", *_digits(row, "area_ha", "ci95_ha", 1)]
+        )
+    kept = next((Path(file).name for file in found.get("files", ())), None)
+    text = " ".join([sentence, *(f"Note: {note}." for note in found["notes"])])
+    return {"sentence": text, "head": head, "rows": rows, "file": kept}
+
+
+def _digits(row: dict[str, Any], value: str, half: str, digits: int) -> list[str]:
+    return ["–" if row[key] is None else f"{row[key]:,.{digits}f}" for key in (value, half)]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; raises OutputError where the port is taken or the host is none of this machine."""
+    plain = host.strip("[]")
+    if not 0 <= port <= 65535:
+        raise OutputError(f"port {port} is none", fix="give 0 (any that is free) to 65535")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+    except OSError as error:
+        raise CovermapError(f"there is no host {host!r}: {error.strerror}", fix="leave --host out") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise OutputError(
+            f"port {port} at {host} cannot be used: {error.strerror}", fix="add --port 0 for any that is free"
+        ) from error
+    return listening
+
+
+def _url(host: str, port: int, token: str) -> str:
+    name = host.strip("[]")
+    if name in ("0.0.0.0", "::"):
+        name = socket.gethostname()
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
