@@ -45,7 +45,7 @@ from covermap.geo.raster import grid_of
 from covermap.geo.vat import write_vat
 
 _BLOCK_PX = 512
-_CACHE_MB = 64
+_CACHE_BYTES = 64 << 20  # rasterio hands the number to GDAL as it is: 64 would be 64 bytes
 _COUNT_ROWS = 64
 _SIDE_FILES = {
     "attributes": ("application/xml", "Class names and attribute table (GDAL)"),
@@ -253,7 +253,7 @@ def _copy_as_cog(
 @contextmanager
 def small_cache() -> Iterator[None]:
     """GDAL with little memory."""
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
         yield
 
 

@@ -21,7 +21,7 @@ from covermap.geo.products import MapSummary, finish_map, names_beside
 from covermap.geo.writer import RasterWriter
 
 _OF_THE_PRODUCT = {"COVERMAP_LEGEND", "COVERMAP_DATE", "COVERMAP_CONTENT", HISTORY}
-_CACHE_MB = 256
+_CACHE_BYTES = 256 << 20
 """Two rows of blocks of the widest maps; less would unpack blocks twice."""
 
 
@@ -62,7 +62,7 @@ def work_folder(out: Path) -> Iterator[Path]:
     """A folder beside an output for what is needed on the way to it; with a cache for two rows of blocks."""
     with (
         tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder,
-        rasterio.Env(GDAL_CACHEMAX=_CACHE_MB),
+        rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES),
     ):
         yield Path(folder)
 

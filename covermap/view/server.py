@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,12 @@ from covermap.core.errors import ConfigError, CovermapError, DataError, LabelErr
 from covermap.view.layers import View
 from covermap.view.point import values_at
 from covermap.view.raster_layer import RasterLayer
-from covermap.view.tiles import CACHE_MB, Handles, data_tile, image_tile
+from covermap.view.static import TYPES, page_files
+from covermap.view.tiles import CACHE_BYTES, Handles, data_tile, image_tile
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 _MOST_BODY = 10_000
 _MOST_QUERY = 2_000
-_TYPES = {
-    ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml", ".png": "image/png",
-}  # fmt: skip
 _SECURITY = [
     (b"content-security-policy", b"default-src 'self'; img-src 'self' data: blob:; style-src 'self'; "
      b"object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"),
@@ -190,7 +186,7 @@ class _Server:
         """One of the files of the page, which are known by name."""
         if name not in self.pages:
             raise HTTPException(404)
-        kind = _TYPES.get(Path(name).suffix, "text/plain; charset=utf-8")
+        kind = TYPES.get(Path(name).suffix, "text/plain; charset=utf-8")
         return Response(self.pages[name].read_bytes(), headers={"content-type": kind, "cache-control": "no-cache"})
 
     async def view_json(self, request: Request) -> Response:
@@ -199,7 +195,7 @@ class _Server:
 
     async def view_js(self, request: Request) -> Response:
         """Nothing: a folder without a server has the view here."""
-        return Response("", headers={"content-type": _TYPES[".js"], "cache-control": "no-cache"})
+        return Response("", headers={"content-type": TYPES[".js"], "cache-control": "no-cache"})
 
     async def point(self, request: Request) -> Response:
         x, y = (_finite(request.query_params.get(axis), axis) for axis in "xy")
@@ -285,16 +281,6 @@ def _json(value: Any) -> Response:
     return Response(text, headers={"content-type": "application/json", "cache-control": "no-store"})
 
 
-def page_files() -> dict[str, Path]:
-    """The files of the page by their relative address."""
-    with resources.as_file(resources.files("covermap.view") / "page") as folder:
-        return {
-            each.relative_to(folder).as_posix(): each
-            for each in sorted(folder.rglob("*"))
-            if each.is_file() and each.suffix in _TYPES
-        }
-
-
 def _place(given: dict[str, Any]) -> tuple[int, int, int, str]:
     """z, x, y and ending of a tile's address."""
     stem, dot, suffix = given["name"].rpartition(".")
@@ -343,5 +329,5 @@ def serve(app: ASGIApp, sockets: list[Any], started: Callable[[], Awaitable[None
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False,
         limit_concurrency=None, ws="none",
     )  # fmt: skip
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_DISABLE_READDIR_ON_OPEN="FALSE"):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         uvicorn.Server(config).run(sockets=sockets)

@@ -29,7 +29,7 @@ from covermap.view.classes import NOTHING, codes_of
 from covermap.view.frame import TILE_PX, Box, Frame
 from covermap.view.raster_layer import STRETCHES, RasterLayer, version_of
 
-CACHE_MB = 64
+CACHE_BYTES = 64 << 20
 """GDAL's cache, of all threads together."""
 _OPEN = 12
 _QUALITY = 88
