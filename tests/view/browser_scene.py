@@ -88,7 +88,8 @@ class Screen:
             """() => {
               const loading = [];
               covermap.map.eachLayer((layer) => layer.isLoading && layer.isLoading() && loading.push(layer));
-              return !loading.length;
+              const busy = document.getElementById("map").getAttribute("aria-busy") === "true";
+              return !loading.length && !busy && !covermap.map._animatingZoom;
             }"""
         )
         self.run("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -107,8 +108,8 @@ class Screen:
 
     def map_pixels(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) of what the map's part of the window shows, without what floats above it."""
-        hide = "([ids, how]) => ids.forEach((id) => (document.getElementById(id).style.visibility = how))"
-        self.run(hide, [_FLOATING, "hidden"])
+        hide = "([ids, how]) => ids.forEach((id) => (document.getElementById(id).style.opacity = how))"
+        self.run(hide, [_FLOATING, "0"])
         shot = self.page.screenshot(clip=self.page.locator("#map").bounding_box())
         self.run(hide, [_FLOATING, ""])
         return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))

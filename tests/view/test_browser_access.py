@@ -73,6 +73,7 @@ def test_the_page_is_driven_by_keys_alone(open_page, address):
     zoom = screen.run("covermap.map.getZoom()")
     keys.press("+")
     screen.page.wait_for_function(f"() => covermap.map.getZoom() === {zoom + 1}")
+    screen.settle()
     before = screen.run("covermap.map.getCenter().lng")
     keys.press("ArrowRight")
     screen.page.wait_for_function(f"() => covermap.map.getCenter().lng > {before} + 20")

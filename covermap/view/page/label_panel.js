@@ -75,10 +75,10 @@
     return el("div", { className: "labels", role: "group", "aria-label": "Class of the pixel" },
       layer.legend.map((entry, i) =>
         button(`label-class-${i}`, "", () => covermap.label(entry.code, goOn), {
-          "aria-pressed": String(point.reference === entry.code), "aria-label": entry.name, "data-code": entry.code,
+          "aria-pressed": String(point.reference === entry.code), "data-code": entry.code,
         })).map((made, i) => {
         const entry = layer.legend[i];
-        made.append(KEYS[i] ? el("kbd", {}, KEYS[i].toUpperCase()) : "", covermap.swatch(entry.colour),
+        made.append(KEYS[i] ? el("kbd", { "aria-hidden": "true" }, KEYS[i].toUpperCase()) : "", covermap.swatch(entry.colour),
           el("span", { className: "grow" }, entry.name), el("span", { className: "amount" }, String(counts.get(entry.code) || 0)));
         return made;
       }));

@@ -33,9 +33,9 @@
       put(side, "base", base, lookName(base));
       const before = sides[side].top && sides[side].top.drawn;
       const drawn = put(side, "top", top, lookName(top));
-      if (!drawn || !covermap.isData(top)) continue;
-      drawn.setOpacity(covermap.state.opacity / 100);
-      if (drawn === before && again) drawn.repaint();
+      // Of the pane, not by Leaflet's setOpacity, which fades each tile in anew.
+      map.getPane(`${side}-top`).style.opacity = top && covermap.isData(top) ? covermap.state.opacity / 100 : 1;
+      if (drawn && drawn === before && again && covermap.isData(top)) drawn.repaint();
     }
   }
 

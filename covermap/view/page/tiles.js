@@ -3,6 +3,17 @@
   "use strict";
 
   let failed = 0;
+  let awaited = 0;
+
+  /** While tiles are awaited, the map says that it is busy. */
+  function track(promise) {
+    const count = (step) => {
+      awaited += step;
+      covermap.$("map").setAttribute("aria-busy", String(awaited > 0));
+    };
+    count(1);
+    return promise.finally(() => count(-1));
+  }
 
   function fail(layer, error) {
     failed += 1;
@@ -29,12 +40,12 @@
       const side = covermap.view.frame.tile_px;
       const canvas = covermap.el("canvas", { width: side, height: side, className: "tile" });
       this._drawn.set(canvas, { at, part: null, numbers: null });
-      this._fill(canvas).then(() => done(null, canvas), (error) => done(error, canvas));
+      track(this._fill(canvas)).then(() => done(null, canvas), (error) => done(error, canvas));
       return canvas;
     },
 
     repaint() {
-      for (const { el } of Object.values(this._tiles)) this._fill(el).catch(() => {}); // said already
+      for (const { el } of Object.values(this._tiles)) track(this._fill(el)).catch(() => {}); // said already
     },
 
     async _fill(canvas) {
@@ -83,26 +94,25 @@
         setTimeout(done, 0, null, image);
         return image;
       }
-      image.onload = () => {
-        if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
-        done(null, image);
-      };
-      this._load(image, covermap.imageUrl(this.layer, at), done).catch((error) => {
+      track(this._load(image, covermap.imageUrl(this.layer, at))).then(() => done(null, image), (error) => {
         fail(this.layer, error);
         done(error, image);
       });
       return image;
     },
 
-    async _load(image, url, done) {
+    async _load(image, url) {
       if (covermap.view.static) {
-        image.onerror = () => fail(this.layer, new Error(`${url} is missing; write the folder again`));
         image.src = url;
+        await image.decode().catch(() => {
+          throw new Error(`${url} is missing or broken; write the folder again`);
+        });
         return;
       }
       const answer = await covermap.ask(url);
-      if (answer.status === 204) done(null, image); // nothing there
-      else image.src = URL.createObjectURL(await answer.blob());
+      if (answer.status === 204) return; // nothing there
+      image.src = URL.createObjectURL(await answer.blob());
+      await image.decode().finally(() => URL.revokeObjectURL(image.src));
     },
   });
 
