@@ -65,14 +65,21 @@ def address(scene):
     stop(process)
 
 
-@pytest.fixture
-def labelled(scene, tmp_path):
-    """(folder, address) of a scene of one's own, whose sample may be written to."""
-    folder = tmp_path / "own"
+@pytest.fixture(scope="session")
+def own(scene, tmp_path_factory):
+    """(folder, address) of a copy of the scene, whose sample may be written to."""
+    folder = tmp_path_factory.mktemp("own") / "shown"
     shutil.copytree(scene, folder)
     process, found = serve(folder)
     yield folder, found
     stop(process)
+
+
+@pytest.fixture
+def labelled(own, scene):
+    """The same with a sample in which nothing is labelled yet."""
+    shutil.copyfile(scene / "sample.gpkg", own[0] / "sample.gpkg")
+    return own
 
 
 @pytest.fixture

@@ -62,8 +62,9 @@
         el("td", { className: "amount" }, words(count)),
         el("td", { className: "amount" }, `${((100 * count) / sum).toFixed(1)} %`));
     };
-    const size = covermap.length(frame.resolution * scale, frame.unit);
-    const exact = z >= frame.native ? "exact" : `zoom in to ${covermap.length(frame.resolution, frame.unit)} for exact areas`;
+    const native = covermap.pixelSize(frame);
+    const size = covermap.length(native * scale, frame.unit);
+    const exact = z >= frame.native ? "exact" : `zoom in to ${covermap.length(native, frame.unit)} for exact areas`;
     return el("table", { className: "areas", "data-layer": layer.id, "data-scale": scale, "data-window": part.join() },
       el("caption", {}, el("strong", {}, covermap.layerName(layer)), ` counted at pixels of ${size}: ${exact}`),
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Class"), el("td", {}),

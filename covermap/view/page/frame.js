@@ -30,9 +30,12 @@
     return [(east / EARTH_M) * (180 / Math.PI), (2 * Math.atan(Math.exp(north / EARTH_M)) - Math.PI / 2) * (180 / Math.PI)];
   };
 
-  /** True length of a frame pixel at row y: Web Mercator stretches towards the poles. */
+  /** Length of a frame pixel on the ground (in the middle of the frame), in the frame's unit. */
+  covermap.pixelSize = (frame) => frame.metres_per_px || frame.resolution;
+
+  /** The same at row y: Web Mercator stretches towards the poles. */
   covermap.pixelLength = function (frame, y) {
-    if (frame.crs !== "EPSG:3857") return frame.resolution;
+    if (frame.crs !== "EPSG:3857") return covermap.pixelSize(frame);
     return frame.resolution / Math.cosh(covermap.toCrs(frame, 0, y)[1] / EARTH_M);
   };
 

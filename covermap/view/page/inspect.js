@@ -75,7 +75,7 @@
     const allowed = covermap.isBlind() ? ["image"] : ["classes", "change", "number", "probabilities", "image"];
     const rows = covermap.ofKind(...allowed).filter((layer) => layer.id in answer.layers)
       .map((layer) => [layer.name, ...words(layer, answer.layers[layer.id]), layer.id]);
-    const places = [["CRS", null, covermap.crsWords(covermap.view.frame, x, y)]];
+    const places = [[covermap.view.frame.crs || "place", null, covermap.crsWords(covermap.view.frame, x, y)]];
     if (answer.lat !== null && answer.lat !== undefined) places.push(["lat, lon", null, covermap.lonLatWords([answer.lon, answer.lat])]);
     const line = ([name, colour, text, id]) =>
       el("div", { className: "row", "data-layer": id },

@@ -166,6 +166,7 @@
     covermap.on("label-point", show);
     covermap.on("label-saved", drawStatus);
     covermap.on("state", ({ changes }) => {
+      document.body.classList.toggle("labelling", Boolean(covermap.labelLayer()));
       if ("labelling" in changes) {
         show(covermap.labelPoint());
         draw();

@@ -5,6 +5,8 @@
   const { $, el, button, choose } = covermap;
   const KINDS = { classes: "Maps", change: "Change", number: "Numbers", probabilities: "Probabilities", image: "Imagery" };
 
+  const LISTED = 9; // more layers are chosen from a closed list, so that the legend stays in sight
+
   covermap.layerName = (layer) => (layer.date ? `${layer.name} (${layer.date})` : layer.name);
 
   function grouped(layers) {
@@ -15,12 +17,14 @@
 
   function oneLayer(layers) {
     const shown = covermap.shown().left.top;
+    const pick = (id) => covermap.set({ main: id });
+    if (layers.length > LISTED) return choose("main", "Layer", grouped(layers), shown ? shown.id : "", pick);
     let number = 0;
     const line = (layer) => {
       number += 1;
       const id = `layer-${layer.id}`;
       const box = el("input", {
-        type: "radio", name: "layer", id, checked: layer === shown, onchange: () => covermap.set({ main: layer.id }),
+        type: "radio", name: "layer", id, checked: layer === shown, onchange: () => pick(layer.id),
       });
       const key = number <= 9 ? el("kbd", { "aria-hidden": "true" }, String(number)) : null;
       return el("label", { className: "line", for: id }, box, el("span", { className: "grow" }, covermap.layerName(layer)), key);

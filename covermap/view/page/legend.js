@@ -4,21 +4,24 @@
 
   const { $, el, button, choose } = covermap;
 
-  function hide(layer, indices) {
-    covermap.set({ hidden: { ...covermap.state.hidden, [layer.id]: indices } });
+  /** Classes are hidden in all layers of a group: those on the map that have the same ones. */
+  function hide(layers, indices) {
+    const hidden = Object.fromEntries(layers.map((layer) => [layer.id, indices]));
+    covermap.set({ hidden: { ...covermap.state.hidden, ...hidden } });
   }
 
   const all = (layer) => layer.classes.map((_, i) => i);
 
-  function toggle(layer, index) {
-    const hidden = covermap.state.hidden[layer.id] || [];
-    hide(layer, hidden.includes(index) ? hidden.filter((i) => i !== index) : [...hidden, index]);
+  function toggle(layers, index) {
+    const hidden = covermap.state.hidden[layers[0].id] || [];
+    hide(layers, hidden.includes(index) ? hidden.filter((i) => i !== index) : [...hidden, index]);
   }
 
-  function solo(layer, index) {
+  function solo(layers, index) {
+    const [layer] = layers;
     const others = all(layer).filter((i) => i !== index);
     const isAlone = others.every((i) => covermap.isHidden(layer, i)) && !covermap.isHidden(layer, index);
-    hide(layer, isAlone ? [] : others);
+    hide(layers, isAlone ? [] : others);
   }
 
   /** "12.3 ha", or pixels where a pixel has no one area. */
@@ -27,17 +30,22 @@
     return typeof entry.pixels === "number" ? `${covermap.number(entry.pixels)} px` : "";
   };
 
-  function row(layer, index) {
+  const withoutUnit = (entry) => covermap.areaWords(entry).replace(/ \w+$/, "");
+
+  function row(layers, index) {
+    const [layer] = layers;
     const entry = layer.classes[index];
+    const area = layers.length > 1 ? withoutUnit : covermap.areaWords;
     const id = `class-${layer.id}-${index}`;
     const box = el("input", {
-      type: "checkbox", id, checked: !covermap.isHidden(layer, index), onchange: () => toggle(layer, index),
+      type: "checkbox", id, checked: !covermap.isHidden(layer, index), onchange: () => toggle(layers, index),
     });
     return el("li", {},
       el("label", { className: "line", for: id }, box, covermap.swatch(entry.colour),
-        el("span", { className: "grow" }, entry.name), el("span", { className: "amount" }, covermap.areaWords(entry))),
-      button(`solo-${layer.id}-${index}`, "only", () => solo(layer, index), {
-        className: "quiet", "aria-label": `Only ${entry.name}`, title: `Only ${entry.name}; again: all`,
+        el("span", { className: "grow" }, entry.name),
+        layers.map((one) => el("span", { className: "amount", "data-layer": one.id }, area(one.classes[index])))),
+      button(`solo-${layer.id}-${index}`, "only", () => solo(layers, index), {
+        className: "quiet", "aria-label": `only ${entry.name}`, title: `Only ${entry.name}; again: all`,
       }));
   }
 
@@ -49,20 +57,35 @@
     return indices.filter((i) => size(i) > 0 && covermap.passes(layer.classes[i])).sort((a, b) => size(b) - size(a));
   }
 
-  function classes(layer) {
+  function classes(layers) {
+    const [layer] = layers;
     const indices = listed(layer);
-    const total = layer.kind === "classes" ? covermap.areaWords(layer) : "";
+    const area = layers.length > 1 ? withoutUnit : covermap.areaWords;
+    const totals = layer.kind === "classes" ? layers.map((one) => el("span", { className: "amount" }, area(one))) : [];
+    const unit = typeof layer.hectares === "number" ? "ha" : "px";
+    const heads = layers.map((one, i) => el("span", { className: "amount" }, `${i ? "right" : "left"}, ${unit}`));
     return [
-      el("ul", { className: "classes" }, indices.map((i) => row(layer, i))),
+      layers.length > 1 ? el("div", { className: "line columns" }, el("span", { className: "grow" }), heads) : null,
+      el("ul", { className: "classes" }, indices.map((i) => row(layers, i))),
       indices.length ? null : el("p", { className: "hint" }, "No change passes this filter."),
-      el("div", { className: "line" },
-        button(`show-${layer.id}`, "Show all", () => hide(layer, []), { className: "quiet" }),
-        button(`hide-${layer.id}`, "Hide all", () => hide(layer, all(layer)), { className: "quiet" }),
-        el("span", { className: "grow" }), total ? el("span", { className: "amount" }, total) : null),
+      el("div", { className: "line columns" },
+        button(`show-${layer.id}`, "Show all", () => hide(layers, []), { className: "quiet" }),
+        button(`hide-${layer.id}`, "Hide all", () => hide(layers, all(layer)), { className: "quiet" }),
+        el("span", { className: "grow" }), totals),
     ];
   }
 
-  function gradient(layer) {
+  /** Layers of classes that are the same, as they are in maps of two dates, share a legend. */
+  function grouped(layers) {
+    const groups = new Map();
+    for (const layer of layers) {
+      const same = layer.kind === "classes" ? JSON.stringify(layer.classes.map((c) => [c.code, c.name, c.colour])) : layer.id;
+      groups.set(same, [...(groups.get(same) || []), layer]);
+    }
+    return [...groups.values()];
+  }
+
+  function gradient([layer]) {
     const bar = el("div", { className: "ramp", role: "img", "aria-label": `Colours from ${layer.low} to ${layer.high} ${layer.unit}` });
     bar.style.background = `linear-gradient(to right, ${layer.colours.join(", ")})`;
     return [
@@ -72,11 +95,11 @@
     ];
   }
 
-  function probabilities(layer) {
+  function probabilities([layer]) {
     const names = layer.classes.map((entry, i) => [String(i), entry.name]);
     const now = String(covermap.state.part[layer.id] || 0);
     const pick = (i) => covermap.set({ part: { ...covermap.state.part, [layer.id]: +i } });
-    return [choose(`part-${layer.id}`, "Class", names, now, pick), gradient(layer)];
+    return [choose(`part-${layer.id}`, "Class", names, now, pick), gradient([layer])];
   }
 
   const OF_KIND = { classes, change: classes, number: gradient, probabilities };
@@ -107,8 +130,8 @@
       $("legend"),
       el("h2", {}, "Legend"),
       layers.includes(change) ? filter(change) : null,
-      layers.map((layer) => el("div", { className: "layer", "data-layer": layer.id },
-        el("h3", {}, covermap.layerName(layer)), OF_KIND[layer.kind](layer))),
+      grouped(layers).map((group) => el("div", { className: "layer", "data-layer": group[0].id },
+        el("h3", {}, group.map(covermap.layerName).join(" and ")), OF_KIND[group[0].kind](group))),
       change && layers.length && !layers.includes(change) ? filter(change) : null,
     );
   }

@@ -17,7 +17,7 @@
     if (state.swipe) link.set("s", `${state.left}/${state.right}/${state.split.toFixed(3)}`);
     link.set("b", state.base || "-");
     if (state.opacity !== known.opacity) link.set("o", state.opacity);
-    if (!state.points) link.set("points", "0");
+    if (state.points !== known.points) link.set("points", state.points ? "1" : "0");
     const hidden = Object.entries(state.hidden).filter(([, indices]) => indices.length);
     for (const [id, indices] of hidden) link.append("h", `${id}/${listed(indices.map((i) => covermap.layer(id).classes[i].code))}`);
     for (const [id, part] of Object.entries(state.part)) link.append("p", `${id}/${part}`);
@@ -84,7 +84,7 @@
     if (link.get("b") === "-") found.base = "";
     else if (link.has("b")) pick("base", link.get("b"));
     if (link.has("o")) found.opacity = Math.min(100, Math.max(0, +link.get("o") || 0));
-    found.points = link.get("points") !== "0";
+    if (link.has("points")) found.points = link.get("points") === "1";
     found.hidden = hiddenOf(link.getAll("h"));
     found.part = Object.fromEntries(link.getAll("p").map((value) => value.split("/")).map(([id, part]) => [id, +part]));
     found.looks = looksOf(link.getAll("i"));

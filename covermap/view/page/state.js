@@ -75,6 +75,7 @@
     Object.assign(covermap.state, {
       main: first ? first.id : "",
       base: image ? image.id : "",
+      points: covermap.ofKind("points").some((layer) => layer.num_labelled < layer.points.length), // what is left to do
       left: pair ? pair.left : first ? first.id : "",
       right: pair ? pair.right : first ? first.id : "",
     });
