@@ -12,7 +12,7 @@ import pytest
 import rasterio
 
 from tests.view.browser_scene import COLOURS, NAMES, SIDE, background, expected, read
-from tests.view.conftest import PAGE
+from tests.view.browser import PAGE
 
 
 @pytest.fixture
