@@ -19,7 +19,7 @@ from rasterio.io import DatasetReader
 
 from covermap.core.errors import CovermapError, DataError, LabelError, UnreadableError
 from covermap.core.legend import Legend
-from covermap.core.sensors import SENSORS, common_name
+from covermap.core.sensors import SENSORS, Sensor, common_name
 from covermap.geo.change_product import FROM_TO
 from covermap.geo.grid import Grid, spread
 from covermap.geo.legend_files import class_names
@@ -205,11 +205,22 @@ def _band_names(
         given = [name if name in ("red", "green", "blue") else "" for name in interp]
     if not any(given) and known and len(known.bands) == len(indexes):
         given = list(known.band_names)
+    known = known or _sensor_of(given)
     found: list[str] = []
     for number, name in enumerate(given, 1):
         common = common_name(name, known).replace(",", " ") if name else f"band {number}"
         found.append(common if common not in found else f"{common} ({number})")
     return tuple(found)
+
+
+def _sensor_of(names: Sequence[str]) -> Sensor | None:
+    """The sensor that alone knows all names, or one of several to which they mean the same: B2 is blue or green."""
+    meant = {
+        tuple(sensor.common_name(name) for name in names): sensor
+        for sensor in SENSORS.values()
+        if all(sensor.common_name(name) for name in names)
+    }
+    return next(iter(meant.values())) if len(meant) == 1 else None
 
 
 def _kind(dataset: DatasetReader, found: RasterLayer, layer: str | None, as_codes: bool) -> Kind:

@@ -7,10 +7,13 @@ by the ids of the layers found at the start: no path ever comes from a request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import secrets
-from collections.abc import Awaitable, Callable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -37,6 +40,9 @@ from covermap.view.tiles import CACHE_BYTES, Handles, data_tile, image_tile
 LOCAL = ("127.0.0.1", "localhost", "::1")
 _MOST_BODY = 10_000
 _MOST_QUERY = 2_000
+_KEPT_BYTES = 32 << 20
+Tile = tuple[bytes, str]
+"""Content and type."""
 _SECURITY = [
     (b"content-security-policy", b"default-src 'self'; img-src 'self' data: blob:; style-src 'self'; "
      b"object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"),
@@ -105,8 +111,8 @@ class Guard:
         try:
             await (refusal or self.app)(scope, receive, with_headers)
         except Exception as error:
-            if not begun:  # otherwise the client sees an answer that breaks off
-                await _failure(500, f"a bug in covermap: {type(error).__name__}: {error}")(scope, receive, with_headers)
+            if not begun:  # otherwise it was answered, or the client sees an answer that breaks off
+                await (await _bug(request, error))(scope, receive, with_headers)
 
     def _refusal(self, request: Request, known: bool) -> Response | None:
         if len(request.scope["query_string"]) > _MOST_QUERY:
@@ -135,16 +141,17 @@ def build_app(view: View, access: Access, assess: Assess | None = None) -> ASGIA
     """The app of a view; assess: what POST assess/ID calls."""
     server = _Server(view, access, assess)
     routes = [
+        Route("/tiles/{layer}/{z}/{x}/{name}", server.tile),
         Route("/", server.page),
         Route("/view.json", server.view_json),
         Route("/view.js", server.view_js),
         Route("/point", server.point),
-        Route("/tiles/{layer}/{z}/{x}/{name}", server.tile),
         Route("/labels/{layer}", server.label, methods=["POST"]),
         Route("/assess/{layer}", server.assess, methods=["POST"]),
         Route("/{path:path}", server.file),
     ]
     handlers: dict[Any, Any] = {HTTPException: _http, CovermapError: _covermap, RasterioError: _unreadable}
+    handlers[Exception] = _bug
     return Guard(Starlette(routes=routes, exception_handlers=handlers), access)
 
 
@@ -164,17 +171,49 @@ async def _unreadable(request: Request, error: Exception) -> Response:
     return _failure(422, f"the file cannot be read: {str(error)[:300]}; copy it again from its source")
 
 
+async def _bug(request: Request, error: Exception) -> Response:
+    return _failure(500, f"a bug in covermap: {type(error).__name__}: {str(error)[:300]}")
+
+
+class _Kept:
+    """The newest tiles, up to a number of bytes: what takes long without overviews is made once."""
+
+    def __init__(self, most_bytes: int = _KEPT_BYTES) -> None:
+        self._tiles: OrderedDict[Hashable, Tile] = OrderedDict()
+        self._left, self._lock = most_bytes, threading.Lock()
+
+    def get(self, key: Hashable) -> Tile | None:
+        with self._lock:
+            if key in self._tiles:
+                self._tiles.move_to_end(key)
+            return self._tiles.get(key)
+
+    def put(self, key: Hashable, tile: Tile) -> None:
+        with self._lock:
+            if key not in self._tiles:
+                self._tiles[key] = tile
+                self._left -= len(tile[0])
+            while self._left < 0 and self._tiles:
+                self._left += len(self._tiles.popitem(last=False)[1][0])
+
+
 class _Server:
-    """What the routes answer. Pixels are read in threads: twice as many as cores, each with its own open files."""
+    """What the routes answer.
+
+    Pixels are read in threads, twice as many as cores, each with its own open files. Neighbouring tiles are read by the
+    same thread: they lie in one block of the file, which it unpacks once.
+    """
 
     def __init__(self, view: View, access: Access, assess: Assess | None) -> None:
         self.view, self.access, self._assess = view, access, assess
         self.handles = Handles(view.frame)
-        self.threads = ThreadPoolExecutor(2 * cores(), "tiles")
+        self.readers = [ThreadPoolExecutor(1, f"tiles-{number}") for number in range(2 * cores())]
+        self.threads = ThreadPoolExecutor(2, "other")
+        self.kept = _Kept()
         self.pages = page_files()
 
-    async def _run(self, work: Callable[..., Any], *given: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work, *given)
+    async def _run(self, work: Callable[..., Any], *given: Any, by: ThreadPoolExecutor | None = None) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(by or self.threads, work, *given)
 
     async def page(self, request: Request) -> Response:
         return self._file("index.html")
@@ -219,14 +258,15 @@ class _Server:
         z, x, y, suffix = _place(request.path_params)
         if z > self.view.frame.native:
             raise HTTPException(404, f"the zooms are 0 to {self.view.frame.native}")
-        query = request.query_params
-        found = await self._run(self._tile, request.path_params["layer"], z, x, y, suffix, dict(query))
+        name, query = request.path_params["layer"], dict(request.query_params)
+        reader = self.readers[hash((name, z, x // 2, y // 2)) % len(self.readers)]
+        found = await self._run(self._tile, name, z, x, y, suffix, query, by=reader)
         if found is None:
-            return Response(status_code=204, headers=_KEPT)
+            return Response(status_code=204, headers=_FOR_AN_HOUR)
         data, kind = found
-        return Response(data, headers={"content-type": kind, **_KEPT})
+        return Response(data, headers={"content-type": kind, **_FOR_AN_HOUR})
 
-    def _tile(self, name: str, z: int, x: int, y: int, suffix: str, query: dict[str, str]) -> tuple[bytes, str] | None:
+    def _tile(self, name: str, z: int, x: int, y: int, suffix: str, query: dict[str, str]) -> Tile | None:
         layer = self._layer(name)
         if query.get("v", layer.version) != layer.version:
             raise OutputError(f"{layer.name} has changed on the disk", fix="load the page again")
@@ -235,11 +275,18 @@ class _Server:
         frame, box = self.view.frame, self.view.frame.tile(z, x, y)
         if box[0] >= frame.width or box[1] >= frame.height:
             return None
+        bands = query.get("bands", ",".join(layer.presets[0][1]) if layer.presets else "")
+        stretch, number = _whole(query.get("stretch", "2"), "stretch"), _whole(query.get("class", "0"), "class")
+        key = (name, layer.version, z, x, y, bands, stretch, number)
+        if found := self.kept.get(key):
+            return found
         if layer.kind == "image":
-            first = ",".join(layer.presets[0][1])
-            bands = query.get("bands", first).split(",")
-            return image_tile(self.handles, layer, box, bands, _whole(query.get("stretch", "2"), "stretch"))
-        return data_tile(self.handles, layer, box, _whole(query.get("class", "0"), "class"))[0], "image/png"
+            found = image_tile(self.handles, layer, box, bands.split(","), stretch)
+        else:
+            found = data_tile(self.handles, layer, box, number)[0], "image/png"
+        if found:
+            self.kept.put(key, found)
+        return found
 
     def _layer(self, name: str) -> RasterLayer:
         if (layer := self.view.raster(name)) is None:
@@ -273,7 +320,7 @@ class _Server:
             raise HTTPException(403, "the token is missing or wrong; load the page again")
 
 
-_KEPT = {"cache-control": "private, max-age=3600"}
+_FOR_AN_HOUR = {"cache-control": "private, max-age=3600"}
 
 
 def _json(value: Any) -> Response:
@@ -321,7 +368,7 @@ async def _body(request: Request) -> dict[str, Any]:
     return found
 
 
-def serve(app: ASGIApp, sockets: list[Any], started: Callable[[], Awaitable[None]] | None = None) -> None:
+def serve(app: ASGIApp, sockets: list[Any]) -> None:
     """Answer until Ctrl-C; GDAL keeps little."""
     import uvicorn
 
@@ -330,4 +377,5 @@ def serve(app: ASGIApp, sockets: list[Any], started: Callable[[], Awaitable[None
         limit_concurrency=None, ws="none",
     )  # fmt: skip
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-        uvicorn.Server(config).run(sockets=sockets)
+        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has ended
+            uvicorn.Server(config).run(sockets=sockets)

@@ -1,0 +1,174 @@
+"""References: written to the file itself, everything else in it as it was; assess reads them afterwards."""
+
+import os
+import shutil
+import sqlite3
+
+import geopandas as gpd
+import pandas as pd
+import pytest
+import rasterio
+
+from covermap.verbs.assess import assess
+from covermap.verbs.sample import Plan, sample
+from tests.view.view_data import layer
+
+
+def label(client, point, reference, name="sample"):
+    return client.post(f"/labels/{name}", json={"point": point, "reference": reference}, headers=client.token)
+
+
+def test_a_reference_is_written_at_once_and_the_rest_stays(folder, client_of):
+    client, before = client_of([folder]), gpd.read_file(folder / "sample.gpkg")
+    assert label(client, 7, 20).json() == {"point": 7, "reference": 20, "before": None, "num_labelled": 1}
+    assert label(client, 7, 30).json() == {"point": 7, "reference": 30, "before": 20, "num_labelled": 1}
+    after = gpd.read_file(folder / "sample.gpkg")
+    assert after.crs == before.crs
+    assert after.geometry.equals(before.geometry)
+    pd.testing.assert_frame_equal(
+        after.drop(columns=["reference", "geometry"]), before.drop(columns=["reference", "geometry"])
+    )
+    assert after.set_index("id")["reference"].to_dict()[7] == "30"
+    assert (after.loc[after["id"] != 7, "reference"].fillna("") == "").all()
+    assert label(client, 7, None).json() == {"point": 7, "reference": None, "before": 30, "num_labelled": 0}
+    assert (gpd.read_file(folder / "sample.gpkg")["reference"].fillna("") == "").all()
+    file = sqlite3.connect(folder / "sample.gpkg")
+    assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert file.execute("SELECT count(*) FROM rtree_sample_geom").fetchone() == (60,)
+    file.close()
+
+
+def test_labelled_points_are_assessed(folder, client_of):
+    client = client_of([folder])
+    points = layer(client, "sample")["points"]
+    for one in points[:50]:
+        assert label(client, one["id"], one["mapped"]).status_code == 200
+    found = client.post("/assess/sample", headers=client.token).json()
+    assert found["sentence"].startswith("Overall accuracy 1.000")
+    assert "10 points without a reference are left out" in found["sentence"]
+    assert [row[0] for row in found["rows"]] == ["water", "forest", "rock"]
+    assert all(len(row) == len(found["head"]) for row in found["rows"])
+    direct = assess(folder / "map.tif", folder / "sample.gpkg", skip_empty=True)
+    assert direct["num_points"] == 50
+
+
+@pytest.mark.parametrize("reference", [77, "20", "forest", 20.5, True, [20], {"a": 1}, -1])
+def test_what_is_no_class_is_refused(folder, client_of, reference):
+    client = client_of([folder])
+    answer = label(client, 7, reference)
+    assert answer.status_code == 422
+    assert "10 water, 20 forest, 30 rock" in answer.json()["error"]
+    assert (gpd.read_file(folder / "sample.gpkg")["reference"].fillna("") == "").all()
+
+
+@pytest.mark.parametrize("point", [0, 61, -1, "7", True, None, 7.5, "x' OR 1=1 --"])
+def test_a_point_that_there_is_not_is_refused(folder, client_of, point):
+    answer = label(client_of([folder]), point, 20)
+    assert answer.status_code == 422
+    assert "has no point" in answer.json()["error"]
+
+
+def test_names_that_another_program_wrote_are_read(folder, client_of):
+    file = sqlite3.connect(folder / "sample.gpkg")
+    for name in ("ST_IsEmpty", "ST_MinX", "ST_MaxX", "ST_MinY", "ST_MaxY"):
+        file.create_function(name, 1, lambda blob: 0)
+    client = client_of([folder])
+    file.execute("UPDATE sample SET reference = 'Forest' WHERE id = 3")
+    file.execute("UPDATE sample SET reference = 'meadow' WHERE id = 4")
+    file.commit()
+    file.close()
+    told = layer(client, "sample")
+    by_id = {one["id"]: one["reference"] for one in told["points"]}
+    assert (by_id[3], by_id[4], told["num_labelled"]) == (20, None, 1)
+    assert label(client, 5, 10).json()["num_labelled"] == 2
+    assert gpd.read_file(folder / "sample.gpkg").set_index("id")["reference"].to_dict()[4] == "meadow"
+    assert any("1 references of sample.gpkg are no class" in note for note in client_of([folder]).view.notes)
+
+
+def test_another_sample_under_the_same_name_is_noticed(folder, client_of):
+    client = client_of([folder])
+    sample(folder / "map.tif", folder / "new.gpkg", Plan(num=60, floor=15, seed=5))
+    file = sqlite3.connect(folder / "new.gpkg")
+    shutil.copy(folder / "new.gpkg", folder / "sample.gpkg")
+    file.close()
+    # The layer within a GeoPackage has another name now, and the points lie elsewhere.
+    answer = label(client, 7, 20)
+    assert answer.status_code == 422
+    assert "has changed" in answer.json()["error"]
+    assert (gpd.read_file(folder / "sample.gpkg")["reference"].fillna("") == "").all()
+    assert label(client, layer(client, "sample")["points"][0]["id"], 20).status_code == 200  # once it was looked at
+
+
+def test_a_locked_file_is_told(folder, client_of, monkeypatch):
+    monkeypatch.setattr("covermap.view.labelling._WAIT_S", 0.05)
+    client = client_of([folder])
+    other = sqlite3.connect(folder / "sample.gpkg", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    answer = label(client, 7, 20)
+    assert answer.status_code == 409
+    assert "held by another program" in answer.json()["error"]
+    other.execute("ROLLBACK")
+    other.close()
+    assert label(client, 7, 20).status_code == 200
+
+
+def test_a_csv_is_replaced_whole(folder, client_of):
+    sample(folder / "map.tif", folder / "plain.csv", Plan(num=40, floor=10))
+    os.chmod(folder / "plain.csv", 0o640)
+    before = (folder / "plain.csv").read_text().splitlines()
+    client = client_of([folder])
+    assert label(client, 7, 20, "plain").json() == {"point": 7, "reference": 20, "before": None, "num_labelled": 1}
+    after = (folder / "plain.csv").read_text().splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == [(before[7], before[7] + "20")]
+    assert (folder / "plain.csv").stat().st_mode & 0o777 == 0o640
+    for one in layer(client, "plain")["points"]:
+        label(client, one["id"], one["mapped"], "plain")
+    assert assess(folder / "map.tif", folder / "plain.csv")["overall"]["value"] == 1
+    (folder / "plain.csv").write_text("id,x,y,stratum,reference\n7,1,2,10,\n")
+    assert label(client, 7, 20, "plain").status_code == 422
+    assert (folder / "plain.csv").read_text().endswith("7,1,2,10,\n")
+
+
+def test_a_csv_of_a_spreadsheet_keeps_its_form(folder, client_of):
+    sample(folder / "map.tif", folder / "plain.csv", Plan(num=40, floor=10))
+    text = (folder / "plain.csv").read_text().replace(",", ";").replace("\n", "\r\n")
+    (folder / "plain.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    client = client_of([folder])
+    assert label(client, 7, 20, "plain").status_code == 200
+    data = (folder / "plain.csv").read_bytes()
+    assert data.startswith(b"\xef\xbb\xbfid;x;y;stratum;reference\r\n")
+    assert data.count(b";20\r\n") == 1
+
+
+def test_a_sample_without_its_map_can_be_seen_but_not_assessed(folder, client_of, tmp_path):
+    (tmp_path / "other").mkdir()
+    for name in ("image.tif", "sample.gpkg", "sample.design.json"):
+        shutil.copy(folder / name, tmp_path / "other" / name)
+    client = client_of([tmp_path / "other"])
+    told = layer(client, "sample")
+    assert (told["of"], [one["name"] for one in told["legend"]]) == (None, ["water", "forest", "rock"])
+    assert "mapped" not in told["points"][0]
+    assert label(client, 7, 20).status_code == 200
+    answer = client.post("/assess/sample", headers=client.token)
+    assert answer.status_code == 422
+    assert "was drawn from is not here" in answer.json()["error"]
+
+
+def test_two_layers_in_a_geopackage_are_left_alone(folder, client_of):
+    gpd.read_file(folder / "sample.gpkg").to_file(folder / "sample.gpkg", layer="second", driver="GPKG")
+    told = client_of([folder]).get("/view.json").json()
+    assert not [one for one in told["layers"] if one["kind"] == "points"]
+    assert any(line.startswith("sample.gpkg: ") for line in told["skipped"])
+
+
+def test_a_moved_point_in_another_crs_is_placed(folder, client_of):
+    other = gpd.read_file(folder / "sample.gpkg").to_crs(4326)
+    other.to_file(folder / "degrees.gpkg", driver="GPKG")
+    shutil.copy(folder / "sample.design.json", folder / "degrees.design.json")
+    client = client_of([folder])
+    one, same = (layer(client, name)["points"] for name in ("sample", "degrees"))
+    assert [(p["id"], p["mapped"]) for p in one] == [(p["id"], p["mapped"]) for p in same]
+    assert max(abs(p["x"] - q["x"]) + abs(p["y"] - q["y"]) for p, q in zip(one, same, strict=True)) < 0.01
+    with rasterio.open(folder / "map.tif") as dataset:
+        assert dataset.crs.to_epsg() == 32631

@@ -1,0 +1,200 @@
+"""Tiles: at the native zoom the raster's own pixels, beyond its edge nothing, in any CRS and of any type."""
+
+import io
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+
+from covermap.core.errors import DataError
+from covermap.view.layers import open_view
+from covermap.view.tiles import Handles, data_tile, image_tile, png, read_box
+from tests.view.view_data import codes, grey
+
+
+def opened(*paths):
+    view = open_view([str(path) for path in paths])
+    return view, Handles(view.frame)
+
+
+def mosaic(view, handles, layer, z):
+    """All tiles of a zoom as one array of indices."""
+    num = 2**z
+    rows = [
+        np.hstack([grey(data_tile(handles, layer, view.frame.tile(z, x, y))[0]) for x in range(num)])
+        for y in range(num)
+    ]
+    return np.vstack(rows)
+
+
+def test_at_the_native_zoom_tiles_are_the_raster_itself(folder):
+    view, handles = opened(folder / "map.tif")
+    found = mosaic(view, handles, view.rasters[0], view.frame.native)
+    expected = codes()
+    index = np.where(expected == 0, 255, expected // 10 - 1)
+    assert view.frame.native == 2
+    np.testing.assert_array_equal(found[:600, :700], index)
+    assert (found[600:] == 255).all()
+    assert (found[:, 700:] == 255).all()
+
+
+def test_zoomed_out_each_pixel_is_the_class_of_its_square_where_that_has_one_class(folder):
+    view, handles = opened(folder / "map.tif")
+    half = mosaic(view, handles, view.rasters[0], 1)[:300, :350]
+    expected = codes().reshape(300, 2, 350, 2)  # patches are of 10 px, so squares of 2 px have one class
+    np.testing.assert_array_equal(half, np.where(expected[:, 0, :, 0] == 0, 255, expected[:, 0, :, 0] // 10 - 1))
+    whole = grey(data_tile(handles, view.rasters[0], view.frame.tile(0, 0, 0))[0])
+    assert set(np.unique(whole).tolist()) == {0, 1, 2, 255}
+
+
+def test_imagery_is_jpeg_where_whole_and_has_alpha_at_the_edge(folder):
+    view, handles = opened(folder / "map.tif", folder / "image.tif")
+    image = view.rasters[-1]
+    data, kind = image_tile(handles, image, view.frame.tile(2, 0, 0), ("red", "green", "blue"), 2)
+    assert (kind, Image.open(io.BytesIO(data)).size) == ("image/jpeg", (256, 256))
+    data, kind = image_tile(handles, image, view.frame.tile(2, 2, 2), ("red", "green", "blue"), 2)
+    assert kind == "image/png"
+    alpha = grey(data)[..., 3]
+    expected = np.zeros((256, 256), np.uint8)
+    expected[: 600 - 512, : 700 - 512] = np.where(codes()[512:, 512:] == 0, 0, 255)
+    np.testing.assert_array_equal(alpha, expected)
+    assert image_tile(handles, image, view.frame.tile(2, 3, 3), ("red",), 2) is None
+
+
+def test_zoomed_out_imagery_is_the_mean(write_tif):
+    values = np.random.default_rng(0).integers(1, 1000, (1, 512, 512)).astype(np.float32)
+    view, handles = opened(write_tif("image.tif", np.repeat(values, 3, 0), bands=["red", "green", "blue"]))
+    found, _ = read_box(handles, view.rasters[0], [1], view.frame.tile(0, 0, 0))
+    np.testing.assert_allclose(found[0], values[0].reshape(256, 2, 256, 2).mean((1, 3)), rtol=1e-4)
+
+
+def test_coarser_pixels_are_repeated_where_they_lie(write_tif):
+    fine = write_tif("fine.tif", np.ones((60, 60), np.uint8), nodata=0)
+    coarse = np.arange(1, 26, dtype=np.uint8).reshape(5, 5)
+    path = write_tif("coarse.tif", coarse, nodata=0, gsd=30.0, origin=(500_030, 4_999_970))
+    view, handles = opened(fine, path)
+    layer = next(one for one in view.rasters if one.name == "coarse.tif")
+    found = grey(data_tile(handles, layer, view.frame.tile(0, 0, 0))[0])
+    expected = np.full((256, 256), 255)
+    expected[3:18, 3:18] = np.kron(coarse - 1, np.ones((3, 3)))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_raster_in_degrees_is_laid_on_the_frame_of_the_map(folder, write_tif):
+    lon, lat = transform("EPSG:32631", "EPSG:4326", [500_000, 507_000], [5_000_000, 4_994_000])
+    width, size = 400, (lon[1] - lon[0]) / 400
+    height = int((lat[0] - lat[1]) / size)
+    with rasterio.open(
+        folder / "degrees.tif", "w", driver="GTiff", width=width, height=height, count=1, dtype="uint8", nodata=0,
+        crs="EPSG:4326", transform=from_origin(lon[0], lat[0], size, size),
+    ) as dataset:  # fmt: skip
+        halves = np.full((height, width), 1, np.uint8)
+        halves[:, 200:] = 2
+        dataset.write(halves, 1)
+    view, handles = opened(folder / "map.tif", folder / "degrees.tif")
+    assert view.frame.crs.to_epsg() == 32631
+    layer = next(one for one in view.rasters if one.name == "degrees.tif")
+    found = mosaic(view, handles, layer, 2)[5:590, 20:690]
+    assert ((found == 0).sum(1) > 300).all()
+    assert set(np.unique(found[300]).tolist()) == {0, 1}
+    border = np.argmax(found[300] == 1) + 20
+    assert abs(border - 350) < 6
+
+
+def test_a_map_in_degrees_alone_is_shown_in_web_mercator(tmp_path):
+    values = np.kron([[1, 2], [3, 4]], np.ones((50, 50))).astype(np.uint8)
+    with rasterio.open(
+        tmp_path / "map.tif", "w", driver="GTiff", width=100, height=100, count=1, dtype="uint8", nodata=0,
+        crs="EPSG:4326", transform=from_origin(10, 50, 0.001, 0.001),
+    ) as dataset:  # fmt: skip
+        dataset.write(values, 1)
+    view, handles = opened(tmp_path / "map.tif")
+    told = view.to_dict()
+    assert told["frame"]["crs"] == "EPSG:3857"
+    assert told["frame"]["hectares_per_px"] is None
+    classes = told["layers"][0]["classes"]
+    assert [one["pixels"] for one in classes] == [2500] * 4
+    assert classes[0]["hectares"] == pytest.approx(2500 * 0.796, rel=0.01)
+    tile = grey(data_tile(handles, view.rasters[0], view.frame.tile(0, 0, 0))[0])
+    assert set(np.unique(tile).tolist()) == {0, 1, 2, 3, 255}
+
+
+def test_one_pixel_is_shown(write_tif):
+    view, handles = opened(write_tif("one.tif", np.array([[7]], np.uint8), nodata=0))
+    tile = grey(data_tile(handles, view.rasters[0], view.frame.tile(0, 0, 0))[0])
+    assert view.frame.native == 0
+    assert tile[0, 0] == 0
+    assert (tile.ravel()[1:] == 255).all()
+
+
+def test_nan_is_no_data_and_numbers_run_from_low_to_high(write_tif):
+    values = np.linspace(-5, 20, 100 * 100, dtype=np.float32).reshape(100, 100)
+    values[:10] = np.nan
+    view, handles = opened(write_tif("height.tif", values))
+    layer = view.rasters[0]
+    assert layer.kind == "number"
+    assert -5 < layer.scale.low < 0 < 19 < layer.scale.high <= 20
+    tile = grey(data_tile(handles, layer, view.frame.tile(0, 0, 0))[0])[:100, :100]
+    assert (tile[:10] == 255).all()
+    assert tile[10:].max() == 254
+    assert (np.diff(tile[10:].ravel().astype(int)) >= 0).all()
+
+
+def test_more_than_254_classes_are_told_by_two_channels(write_tif):
+    values = np.arange(300 * 300).reshape(300, 300) % 301
+    path = write_tif("many.tif", values.astype(np.uint16), nodata=0, bands=["class"])
+    view, handles = opened(path)
+    layer = view.rasters[0]
+    assert len(layer.classes) == 300
+    tile = grey(data_tile(handles, layer, view.frame.tile(view.frame.native, 0, 0))[0]).astype(int)
+    index = tile[..., 0] * 256 + tile[..., 1]
+    expected = values[:256, :256]
+    np.testing.assert_array_equal(index, np.where(expected == 0, 65535, expected - 1))
+
+
+def test_a_file_without_crs_or_turned_is_shown_in_its_own_pixels(write_tif, tmp_path):
+    values = codes(300, 300)
+    view, handles = opened(write_tif("plain.tif", values, nodata=0, crs=None))
+    assert view.to_dict()["frame"] | {"origin": 0} == view.frame.to_dict() | {"origin": 0}
+    assert (view.frame.crs, view.frame.to_dict()["unit"]) == (None, "px")
+    np.testing.assert_array_equal(mosaic(view, handles, view.rasters[0], 1)[:200, :150], values[:200, :150] // 10 - 1)
+
+
+def test_a_raster_without_crs_is_skipped_beside_one_that_has_it(folder, write_tif):
+    write_tif("data/plain.tif", codes(), nodata=0, crs=None)
+    view, _ = opened(folder)
+    assert "plain.tif" not in [one.name for one in view.rasters]
+    assert any(line.startswith("plain.tif: has no CRS") for line in view.skipped)
+
+
+def test_a_file_that_changes_is_read_anew(folder):
+    view, handles = opened(folder / "map.tif")
+    layer = view.rasters[0]
+    before = grey(data_tile(handles, layer, view.frame.tile(2, 0, 0))[0])
+    with rasterio.open(folder / "map.tif") as dataset:
+        profile, tags = dataset.profile, dataset.tags()
+    swapped = codes()
+    swapped[swapped == 10] = 20
+    (folder / "map.tif").unlink()
+    with rasterio.open(folder / "map.tif", "w", **{**profile, "driver": "GTiff"}) as dataset:
+        dataset.write(swapped, 1)
+        dataset.update_tags(**tags)
+    new = view.raster("map")
+    assert new.version != layer.version
+    after = grey(data_tile(handles, new, view.frame.tile(2, 0, 0))[0])
+    assert (before == 0).any()
+    assert not (after == 0).any()
+    assert new.classes[0].pixels == 0  # areas.csv of before no longer counts
+    (folder / "map.tif").unlink()
+    with pytest.raises(DataError, match="gone"):
+        view.raster("map")
+
+
+def test_png_holds_what_it_was_given():
+    for shape in ((5, 7), (5, 7, 3), (5, 7, 4)):
+        values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        np.testing.assert_array_equal(grey(png(values)), values)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(values)))), values)
