@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from tests.view.browser_scene import COLOURS, NAMES, SIDE, background, expected, read
 from tests.view.browser import PAGE
+from tests.view.browser_scene import COLOURS, NAMES, SIDE, background, expected, read
 
 
 @pytest.fixture
