@@ -77,7 +77,8 @@
   function showNotes({ skipped, notes }) {
     const lines = [...(notes || []), ...(skipped || []).map((words) => `Left out: ${words}`)];
     $("notes").hidden = !lines.length;
-    covermap.render($("notes"), el("details", {}, el("summary", {}, `Notes (${lines.length})`), el("ul", {}, lines.map((line) => el("li", {}, line)))));
+    const list = el("ul", {}, lines.map((line) => el("li", {}, line)));
+    covermap.render($("notes"), el("details", {}, el("summary", {}, `Notes (${lines.length})`), list));
   }
 
   function start(view) {

@@ -68,9 +68,11 @@
     return el("table", { className: "areas", "data-layer": layer.id, "data-scale": scale, "data-window": part.join() },
       el("caption", {}, el("strong", {}, covermap.layerName(layer)), ` counted at pixels of ${size}: ${exact}`),
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Class"), el("td", {}),
-        el("th", { scope: "col", className: "amount" }, each === null ? "px" : "ha"), el("th", { scope: "col", className: "amount" }, "share"))),
+        el("th", { scope: "col", className: "amount" }, each === null ? "px" : "ha"),
+        el("th", { scope: "col", className: "amount" }, "share"))),
       el("tbody", {}, rows.map(line)),
-      el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "total"), el("td", {}), el("td", { className: "amount" }, words(sum)), el("td", {}))));
+      el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "total"), el("td", {}),
+        el("td", { className: "amount" }, words(sum)), el("td", {}))));
   }
 
   async function draw() {

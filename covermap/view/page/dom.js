@@ -88,11 +88,14 @@ window.covermap = window.covermap || {};
     };
   };
 
+  const forgetSoon = covermap.later(() => (covermap.$("news").textContent = ""), 6000);
+
   /** Say something to the eyes and to screen readers; errors stay until they are closed. */
   covermap.say = function (text, isError) {
     const box = covermap.$(isError ? "problem" : "news");
     covermap.$(isError ? "problem-text" : "news").textContent = text;
     if (isError) box.hidden = !text;
+    else forgetSoon();
   };
 
   /** What the server answered, or an Error with its sentence. */

@@ -16,6 +16,12 @@
     return covermap.boundsOf([corner[0], corner[1], corner[0] + size, corner[1] + size]);
   };
 
+  /** What a tile's number (one of 255) stands for, no finer than it can tell. */
+  function scaled(layer, number) {
+    const unit = Math.pow(10, Math.ceil(Math.log10((layer.high - layer.low) / 254)));
+    return +(Math.round((layer.low + (number / 254) * (layer.high - layer.low)) / unit) * unit).toPrecision(6);
+  }
+
   /** Without a server: the numbers of the native tiles. */
   async function fromTiles(x, y) {
     const { frame } = covermap.view;
@@ -24,9 +30,8 @@
     const found = {};
     for (const layer of covermap.ofKind("classes", "change", "number")) {
       const number = at(await covermap.numbers(layer, frame.native, Math.floor(x / side), Math.floor(y / side)));
-      const scaled = () => +(layer.low + (number / 254) * (layer.high - layer.low)).toPrecision(3);
       const none = number === null || number === (covermap.isWide(layer) ? 65535 : 255);
-      found[layer.id] = none ? null : layer.kind === "number" ? { value: scaled() } : layer.classes[number] || null;
+      found[layer.id] = none ? null : layer.kind === "number" ? { value: scaled(layer, number) } : layer.classes[number] || null;
     }
     const [east, north] = covermap.toCrs(frame, x, y);
     const [lon, lat] = covermap.toLonLat(frame, x, y) || [null, null];
@@ -102,7 +107,8 @@
     const mine = ++turn;
     const top = covermap.shown().left.top;
     if (outline) outline.remove();
-    outline = L.rectangle(covermap.pixelBounds(top, x, y), { className: "outline", fill: false, interactive: false, pane: "marks" }).addTo(map);
+    const drawn = { className: "outline", fill: false, interactive: false, pane: "marks" };
+    outline = L.rectangle(covermap.pixelBounds(top, x, y), drawn).addTo(map);
     try {
       const answer = await (covermap.view.static ? fromTiles(x, y) : fromServer(x, y));
       if (mine === turn) show(answer, x, y);

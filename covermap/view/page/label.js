@@ -47,26 +47,31 @@
     return false;
   };
 
-  /** Save what is not saved, one after the other; stops at the first failure and keeps the rest. */
+  function post({ layer, point, reference }) {
+    return covermap.ask(`labels/${layer.id}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
+      body: JSON.stringify({ point: point.id, reference }),
+    });
+  }
+
+  /** Save what is not saved, one after the other; what fails is kept, and does not hold up the others. */
   covermap.saveLabels = async function () {
     if (saving) return;
     saving = true;
     problem = "";
     covermap.tell("label-saved");
-    for (let entry = unsaved.entries().next().value; entry; entry = unsaved.entries().next().value) {
-      const [key, label] = entry;
-      const sent = label.reference;
+    const tried = new Set();
+    const untried = () => [...unsaved].find(([, label]) => !tried.has(label));
+    for (let next = untried(); next; next = untried()) {
+      const [key, label] = next;
+      tried.add(label);
       try {
-        await covermap.ask(`labels/${label.layer.id}`, {
-          method: "POST",
-          headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
-          body: JSON.stringify({ point: label.point.id, reference: sent }),
-        });
+        await post(label);
+        if (unsaved.get(key) === label) unsaved.delete(key); // else it was changed meanwhile
       } catch (error) {
         problem = error.message;
-        break;
       }
-      if (unsaved.get(key) === label && label.reference === sent) unsaved.delete(key);
     }
     saving = false;
     covermap.tell("label-saved");

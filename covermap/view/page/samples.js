@@ -27,16 +27,23 @@
     group = L.layerGroup(marks).addTo(map);
   }
 
+  /** Why a sample cannot be labelled here; "" where it can. */
+  function whyNot(layer) {
+    if (covermap.view.static) return "Labels are saved by `covermap view`; this folder has no server, so it cannot label.";
+    return layer.editable ? "" : layer.problem || "This file cannot be written, so it cannot be labelled.";
+  }
+
   function drawPanel() {
     const layers = covermap.ofKind("points");
     $("samples").hidden = !layers.length;
     covermap.render($("samples"), el("h2", {}, "Sample points"), layers.map((layer) => {
+      const why = whyNot(layer);
       const labelled = layer.points.filter(covermap.isLabelled).length;
-      const start = button(`label-${layer.id}`, "Label points", () => covermap.set({ labelling: layer.id }), { title: "Label points (L)" });
+      const act = () => covermap.set({ labelling: layer.id });
+      const start = button(`label-${layer.id}`, "Label points", act, { title: "Label points (L)" });
       return el("div", { className: "layer" }, el("h3", {}, layer.name),
         el("p", { className: "hint" }, `${labelled} of ${layer.points.length} points have a reference class.`),
-        covermap.view.static ? el("p", { className: "hint" }, "Labels are saved by `covermap view`; this folder has no server, so it cannot label.")
-          : layer.editable ? start : el("p", { className: "hint" }, layer.problem || "This file cannot be written, so it cannot be labelled."));
+        why ? el("p", { className: "hint" }, why) : start);
     }));
   }
 
