@@ -272,7 +272,7 @@ def _of_path(path: Path, notes: list[str]) -> list[_Given | Path]:
     elif runs:
         notes.append(f"{path.name} holds {len(runs)} runs, which are not shown: give one ({runs[0].name}, ...)")
     for folder in [path, *(one for one in inner if one not in runs)]:
-        found += _in_folder(folder, _legends_in(path))
+        found += _in_folder(folder, _legends_in(path), notes)
     return found
 
 
@@ -280,12 +280,18 @@ def _is_run(path: Path) -> bool:
     return all((path / name).is_file() for name in ("config.yaml", "versions.json"))
 
 
-def _in_folder(folder: Path, legends: tuple[Legend, ...]) -> list[_Given | Path]:
-    """Rasters and samples of a folder; links that lead out of it and hidden files are passed over."""
-    inside = sorted(one for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
-    inside = [one for one in inside if one.resolve().is_relative_to(folder.resolve())]
-    rasters: list[_Given | Path] = [_Given(one, legends) for one in inside if one.suffix.lower() in _RASTERS]
-    return rasters + [one for one in inside if _may_be_sample(one)]
+def _in_folder(folder: Path, legends: tuple[Legend, ...], notes: list[str]) -> list[_Given | Path]:
+    """Rasters and samples of a folder but hidden ones; links that lead out of it are told instead."""
+    found: list[_Given | Path] = []
+    for one in sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")):
+        is_raster = one.suffix.lower() in _RASTERS
+        if not is_raster and not _may_be_sample(one):
+            continue
+        if not one.resolve().is_relative_to(folder.resolve()):
+            notes.append(f"{one.name} is a link that leads out of {folder.name}: give it by name to see it")
+            continue
+        found.append(_Given(one, legends) if is_raster else one)
+    return found
 
 
 def _may_be_sample(path: Path) -> bool:
@@ -309,9 +315,9 @@ def _of_run(folder: Path, notes: list[str]) -> list[_Given | Path]:
         stated += [_Given(Path(path), legends, as_codes=True) for path in _listed(data.labels)]
     except CovermapError as error:
         notes.append(f"the config of {folder.name} cannot be read: {error.message}")
-    found += _in_folder(folder, legends)
+    found += _in_folder(folder, legends, notes)
     if (folder / "maps").is_dir():
-        found += _in_folder(folder / "maps", legends)
+        found += _in_folder(folder / "maps", legends, notes)
     for one in stated:
         found += _stated(one, folder, notes)
     return found

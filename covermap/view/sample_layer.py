@@ -57,7 +57,7 @@ class SampleLayer:
     def load(self) -> None:
         """Read the file; raises CovermapError where it holds no sample."""
         with self._lock:
-            version = version_of(self.path)
+            version = _version(self.path)
             design, self.problem = _design(self.path)
             self.of, self.map_path = _map_of(self.path, design, self.rasters)
             self.legend = _legend(self.of, self.map_path, design)
@@ -84,7 +84,7 @@ class SampleLayer:
     def refresh(self) -> None:
         """Read it again where another program has written it."""
         with self._lock:
-            if version_of(self.path) != self.version:
+            if _version(self.path) != self.version:
                 self.load()
 
     def set(self, point: Any, code: Any) -> dict[str, Any]:
@@ -100,7 +100,9 @@ class SampleLayer:
             if code is not None and (isinstance(code, bool) or code not in [one.code for one in self.legend]):
                 known = ", ".join(f"{one.code} {one.name}" for one in self.legend)
                 raise LabelError(f"{code!r} is no class of this sample", fix=f"use one of: {known}")
-            number = next((i for i, one in enumerate(self.points) if one["id"] == point and point is not True), None)
+            number = next(
+                (i for i, one in enumerate(self.points) if one["id"] == point and type(one["id"]) is type(point)), None
+            )
             if number is None:
                 raise DataError(f"{self.name} has no point {point!r}", fix="load the page again")
             key = str(point)
@@ -133,6 +135,12 @@ def read_sample(path: Path, frame: Frame, rasters: Sequence[RasterLayer]) -> Sam
     layer = SampleLayer(path, frame, rasters, references_of(path))
     layer.load()
     return layer
+
+
+def _version(path: Path) -> str:
+    """With SQLite's journal, where a program that has the file open writes first."""
+    journal = path.with_name(f"{path.name}-wal")
+    return version_of(path) + (f"-{version_of(journal)}" if journal.exists() else "")
 
 
 def _design(path: Path) -> tuple[Design | None, str]:

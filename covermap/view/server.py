@@ -376,6 +376,6 @@ def serve(app: ASGIApp, sockets: list[Any]) -> None:
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False,
         limit_concurrency=None, ws="none",
     )  # fmt: skip
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after it has ended
-            uvicorn.Server(config).run(sockets=sockets)
+    # uvicorn raises the interrupt again after it has ended.
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=sockets)

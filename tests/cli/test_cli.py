@@ -43,6 +43,7 @@ VERBS = [
     "check-plugin",
     "study",
     "tune",
+    "view",
 ]
 
 

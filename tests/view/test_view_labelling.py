@@ -61,7 +61,7 @@ def test_what_is_no_class_is_refused(folder, client_of, reference):
     assert (gpd.read_file(folder / "sample.gpkg")["reference"].fillna("") == "").all()
 
 
-@pytest.mark.parametrize("point", [0, 61, -1, "7", True, None, 7.5, "x' OR 1=1 --"])
+@pytest.mark.parametrize("point", [0, 61, -1, "7", True, None, 7.5, 7.0, "x' OR 1=1 --"])
 def test_a_point_that_there_is_not_is_refused(folder, client_of, point):
     answer = label(client_of([folder]), point, 20)
     assert answer.status_code == 422

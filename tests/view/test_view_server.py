@@ -151,6 +151,7 @@ def test_links_that_lead_out_of_a_folder_are_passed_over(folder, client_of, tmp_
     os.symlink(outside, folder / "link.tif")
     told = client_of([folder]).get("/view.json").json()
     assert "link.tif" not in [one["name"] for one in told["layers"]]
+    assert any("link.tif is a link that leads out of data" in note for note in told["notes"])
     by_name = client_of([folder / "link.tif"]).get("/view.json").json()  # the user names it: then it is meant
     assert [one["name"] for one in by_name["layers"]] == ["link.tif"]
 
