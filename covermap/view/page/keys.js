@@ -33,6 +33,10 @@
     if (layer) covermap.set(covermap.state.swipe ? { left: layer.id } : { main: layer.id });
   }
 
+  function stepPoint(step) {
+    covermap.labelGo(covermap.labelIndex() + step);
+  }
+
   function escape() {
     if (!$("problem").hidden) $("problem").hidden = true;
     else if (!$("inspect").hidden) covermap.closeInspect();
@@ -63,8 +67,8 @@
     [["?"], "?", "this help", () => $("help").showModal()],
     [["Escape"], "Esc", "close what is open; leave labelling", escape],
     [["n"], "N", "labelling: the next point without a label", () => covermap.labelNext(), labelling],
-    [["PageUp", "p"], "Page up, page down", "labelling: the point before, after", () => covermap.labelGo(covermap.labelIndex() - 1), labelling],
-    [["PageDown"], null, null, () => covermap.labelGo(covermap.labelIndex() + 1), labelling],
+    [["PageUp", "p"], "Page up, page down", "labelling: the point before, after", () => stepPoint(-1), labelling],
+    [["PageDown"], null, null, () => stepPoint(1), labelling],
     [["u"], "U, Ctrl+Z", "labelling: undo", () => covermap.labelUndo(), labelling],
     [["U"], "Shift+U, Ctrl+Y", "labelling: redo", () => covermap.labelRedo(), labelling],
     [["Delete", "Backspace"], "Delete", "labelling: no class", () => covermap.label(null, false), labelling],

@@ -95,12 +95,13 @@
   function switches(layer, point) {
     const entry = layer.legend.find((one) => one.code === point.mapped);
     const named = entry ? entry.name : point.mapped;
+    const says = named === undefined || named === null ? "" : ` The map says: ${named}.`;
     return [
       covermap.tick("label-go-on", "Go on by itself after a label", goOn, (on) => (goOn = on)),
       covermap.tick("label-blind", "Hide the maps", covermap.state.blind, (on) => covermap.set({ blind: on })),
       el("p", { className: "hint" }, covermap.state.blind
         ? "Imagery alone: who sees the map tends to agree with it, and accuracies come out too high."
-        : `The maps can be seen: labels may lean towards them.${named === undefined || named === null ? "" : ` The map says: ${named}.`}`),
+        : `The maps can be seen: labels may lean towards them.${says}`),
     ];
   }
 
@@ -130,19 +131,24 @@
     draw();
   }
 
+  function table({ head, rows }) {
+    const words = (value) => String(typeof value === "number" ? +value.toPrecision(4) : value ?? "");
+    const row = ([name, ...values]) => el("tr", {}, el("th", { scope: "row" }, words(name)),
+      values.map((value) => el("td", { className: "amount" }, words(value))));
+    return el("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Table of accuracies and areas" },
+      el("table", {},
+        el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", className: i ? "amount" : "" }, name)))),
+        el("tbody", {}, rows.map(row))));
+  }
+
   function assessment(layer) {
     const found = assessed && assessed.layer === layer ? assessed : null;
-    const cell = (value) => (typeof value === "number" ? +value.toPrecision(4) : value ?? "");
     return [
       el("h3", {}, "Accuracy and areas"),
       button("assess", "Assess", () => assess(layer)),
       el("div", { id: "assessment", role: "status", className: found && found.bad ? "bad" : "" },
         found ? el("p", {}, found.sentence) : null,
-        found && found.rows ? el("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Table of accuracies and areas" },
-          el("table", {},
-            el("thead", {}, el("tr", {}, found.head.map((name) => el("th", { scope: "col" }, name)))),
-            el("tbody", {}, found.rows.map((row) => el("tr", {}, row.map((value, i) =>
-              el(i ? "td" : "th", { className: i ? "amount" : "", scope: i ? null : "row" }, String(cell(value))))))))) : null,
+        found && found.rows ? table(found) : null,
         found && found.file ? el("p", { className: "hint" }, `Written: ${found.file}`) : null),
     ];
   }

@@ -43,7 +43,7 @@
     return el("li", {},
       el("label", { className: "line", for: id }, box, covermap.swatch(entry.colour),
         el("span", { className: "grow" }, entry.name),
-        layers.map((one) => el("span", { className: "amount", "data-layer": one.id }, area(one.classes[index])))),
+        layers.map((one) => el("span", { className: "amount" }, area(one.classes[index])))),
       button(`solo-${layer.id}-${index}`, "only", () => solo(layers, index), {
         className: "quiet", "aria-label": `only ${entry.name}`, title: `Only ${entry.name}; again: all`,
       }));
@@ -61,7 +61,8 @@
     const [layer] = layers;
     const indices = listed(layer);
     const area = layers.length > 1 ? withoutUnit : covermap.areaWords;
-    const totals = layer.kind === "classes" ? layers.map((one) => el("span", { className: "amount" }, area(one))) : [];
+    const summed = layer.kind === "classes" ? layers : [];
+    const totals = summed.map((one) => el("span", { className: "amount" }, area(one)));
     const unit = typeof layer.hectares === "number" ? "ha" : "px";
     const heads = layers.map((one, i) => el("span", { className: "amount" }, `${i ? "right" : "left"}, ${unit}`));
     return [
