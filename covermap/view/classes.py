@@ -75,6 +75,7 @@ def codes_of(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def count_codes(path: Path) -> dict[int, tuple[int, float | None]]:
     """Pixels and hectares of each code of a raster, read once in strips; raises LabelError where it holds fractions.
 
+    Numbers that can be no codes, such as -1, are counted as NOTHING.
     Hectares are added up as in areas.csv: each row by the ground size of its own pixels.
     """
     pixels, areas = np.zeros(65536, np.int64), np.zeros(65536)
@@ -89,7 +90,7 @@ def count_codes(path: Path) -> dict[int, tuple[int, float | None]]:
                     f"{path} is damaged near row {strip.row}: {error}", fix="copy it again from its source"
                 ) from error
             codes = codes_of(values)
-            known = np.broadcast_to(mask, codes.shape) & (codes != NOTHING)
+            known = np.broadcast_to(mask, codes.shape) & np.isfinite(values)
             if nodata is not None:
                 known &= values != nodata
             if values.dtype.kind == "f" and ((codes == NOTHING) & np.isfinite(values) & (values != nodata)).any():
@@ -136,10 +137,11 @@ def classes_of_map(path: Path, stated: Sequence[Legend] = ()) -> tuple[tuple[Sho
     counts = (counts_beside(path, legend) if legend else None) or count_codes(path)
     nodata = _nodata(path)
     if legend is None:
-        codes = set(counts)
+        codes = {*counts} - {NOTHING}
         fit = (one for one in stated if codes <= {*one.codes, *one.ignore, *one.merged, one.nodata})
         legend = next(fit, None)
-    names = {one.code: one for one in (legend.classes if legend else _named(path, sorted(counts)))}
+    present = sorted(code for code in counts if code != NOTHING)
+    names = {one.code: one for one in (legend.classes if legend else _named(path, present))}
     shown = tuple(_shown(one, counts) for one in names.values() if one.code != nodata or legend)
     if not shown:
         raise LabelError(f"{path} holds no class: all of it is nodata")

@@ -242,9 +242,7 @@ def _kind(dataset: DatasetReader, found: RasterLayer, layer: str | None, as_code
     if dataset.colorinterp[0] == ColorInterp.palette or class_names(found.path):
         return "classes"
     known = _looked_at(dataset, 1, found.nodata)
-    if known.size and known.min() < 0:
-        return "number"
-    few = len(np.unique(known)) <= _FEW
+    few = len(np.unique(known)) <= _FEW and (not known.size or known.max() >= 0)
     return (
         "classes" if few or {*found.bands[0].replace(" ", "_").split("_"), found.bands[0]} & _CODE_WORDS else "number"
     )

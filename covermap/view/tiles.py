@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from affine import Affine
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
@@ -79,12 +80,20 @@ def _close(entry: tuple[str, DatasetReader, DatasetReader]) -> None:
 
 
 def _warped(dataset: DatasetReader, layer: RasterLayer, frame: Frame) -> DatasetReader:
+    """On the frame's lattice, no larger than the layer: zoomed out GDAL goes over all lines of it."""
     alpha = MaskFlags.alpha in dataset.mask_flag_enums[0]
+    left, top, right, bottom = _whole_px(frame.box(layer.grid))
     return WarpedVRT(
-        dataset, crs=frame.crs, transform=frame.transform, width=frame.width, height=frame.height,
+        dataset, crs=frame.crs, transform=frame.transform * Affine.translation(left, top),
+        width=right - left, height=bottom - top,
         resampling=Resampling.bilinear if layer.kind == "image" else Resampling.nearest, add_alpha=not alpha,
         warp_mem_limit=_WARP_MB,
     )  # fmt: skip
+
+
+def _whole_px(box: Box) -> tuple[int, int, int, int]:
+    left, top = math.floor(box[0]), math.floor(box[1])
+    return left, top, max(left + 1, math.ceil(box[2])), max(top + 1, math.ceil(box[3]))
 
 
 def read_box(
@@ -98,7 +107,7 @@ def read_box(
     try:
         dataset = handles.on_frame(layer)
         straight = dataset is handles.raw(layer)
-        place = frame.box(layer.grid) if straight else (0.0, 0.0, float(frame.width), float(frame.height))
+        place = frame.box(layer.grid) if straight else _whole_px(frame.box(layer.grid))
         spans = [_span(box[i], step, place[i], place[i + 2], size) for i in (0, 1)]
         (left, right), (top, bottom) = spans
         values = np.zeros((len(indexes), size, size), layer.dtype)

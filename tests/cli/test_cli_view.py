@@ -10,6 +10,8 @@ import urllib.request
 import numpy as np
 import pytest
 
+from covermap.verbs.view import _listen
+
 pytest.importorskip("uvicorn")
 
 COMMAND = [sys.executable, "-c", "from covermap.cli import main; main()", "view"]
@@ -85,3 +87,9 @@ def test_torch_is_not_needed(a_map, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_answers_are_sent_at_once():
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it each tile takes 40 ms more.
+    with _listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP

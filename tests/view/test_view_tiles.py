@@ -198,3 +198,27 @@ def test_png_holds_what_it_was_given():
         values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
         np.testing.assert_array_equal(grey(png(values)), values)
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(values)))), values)
+
+
+def test_layers_far_apart_are_small_specks_of_one_frame(write_tif):
+    near = write_tif("near.tif", np.ones((50, 50), np.uint8), nodata=0)
+    far = write_tif("far.tif", np.full((50, 50), 2, np.uint8), nodata=0, crs="EPSG:32633", origin=(500_000, 1_000_000))
+    view, handles = opened(near, far)
+    assert view.frame.native > 8
+    for layer in view.rasters:
+        box = view.frame.box(layer.grid)
+        side = 2 ** (view.frame.native + 8)
+        x, y = (int(v * 256 / side) for v in box[:2])
+        tile = grey(data_tile(handles, layer, view.frame.tile(0, 0, 0))[0])
+        assert (tile != 255).sum() == 1
+        assert tile[y, x] == 0
+
+
+def test_numbers_below_nought_among_classes_are_no_class_and_counted(write_tif):
+    values = np.kron([[-1, 0], [1, 1]], np.ones((10, 10))).astype(np.int16)
+    view, handles = opened(write_tif("flood.tif", values))
+    layer = view.rasters[0]
+    assert [(one.code, one.pixels) for one in layer.classes] == [(0, 100), (1, 200)]
+    assert layer.unknown_px == 100
+    tile = grey(data_tile(handles, layer, view.frame.tile(0, 0, 0))[0])[:20, :20]
+    np.testing.assert_array_equal(tile, np.where(values < 0, 255, values))
