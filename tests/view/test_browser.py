@@ -201,6 +201,9 @@ def test_the_filter_leaves_changed_pixels_alone(screen, scene):
     screen.settle()
     kept = np.where(changed, after, 0)
     assert np.array_equal(screen.seen(kept)[1], expected(kept, ground))
+    found = screen.counted("map_date2")
+    assert found["counts"] == {str(code): int((kept == code).sum()) for code in np.unique(kept[kept > 0]).tolist()}
+    assert "filter" in found["words"]
     screen.set(main="change")
     seen = screen.seen(change)[1]
     assert (seen[~changed] == ground).all()

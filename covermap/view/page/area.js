@@ -21,29 +21,41 @@
     };
   }
 
-  function addTile(counts, numbers, side, x0, y0, part) {
+  function addTile(counts, numbers, passes, side, x0, y0, part) {
     for (let y = Math.max(part.top - y0, 0); y < Math.min(part.bottom - y0, side); y++) {
-      for (let x = Math.max(part.left - x0, 0); x < Math.min(part.right - x0, side); x++) counts[numbers[y * side + x]] += 1;
+      for (let x = Math.max(part.left - x0, 0); x < Math.min(part.right - x0, side); x++) {
+        const i = y * side + x;
+        if (passes(i)) counts[numbers[i]] += 1;
+      }
     }
   }
 
-  /** Promise of {counts by number, z, scale} of a layer of classes in the view. */
+  /** The change layer whose filter cuts what is drawn of this one, or null. */
+  const filterOf = (layer) => (layer.kind === "classes" && covermap.filters() ? covermap.changeLayer() : null);
+
+  /** Promise of {counts by number, z, scale, filter} of a layer of classes: of the pixels in the view that the filter leaves. */
   covermap.countView = async function (layer) {
     const side = covermap.view.frame.tile_px;
     const part = viewIn(layer);
     const counts = new Float64Array(covermap.isWide(layer) ? 65536 : 256);
+    const filter = filterOf(layer);
+    const passing = filter && covermap.maskTable(filter);
     const waiting = [];
     for (let y = Math.floor(part.top / side); y * side < part.bottom; y++) {
       for (let x = Math.floor(part.left / side); x * side < part.right; x++) {
-        const add = (numbers) => numbers && addTile(counts, numbers, side, x * side, y * side, part);
-        waiting.push(covermap.numbers(layer, part.z, x, y).then(add));
+        const both = [covermap.numbers(layer, part.z, x, y), filter && covermap.numbers(filter, part.z, x, y)];
+        const add = ([numbers, mask]) => {
+          const passes = filter ? (i) => mask && passing[mask[i]] : () => true;
+          if (numbers) addTile(counts, numbers, passes, side, x * side, y * side, part);
+        };
+        waiting.push(Promise.all(both).then(add));
       }
     }
     await Promise.all(waiting);
-    return { counts, ...part };
+    return { counts, filter, ...part };
   };
 
-  function chart(layer, { counts, scale, z, ...edges }) {
+  function chart(layer, { counts, scale, z, filter, ...edges }) {
     const part = [edges.left, edges.top, edges.right, edges.bottom];
     const { frame } = covermap.view;
     const each = frame.hectares_per_px === null ? null : frame.hectares_per_px * scale * scale;
@@ -66,7 +78,7 @@
     const size = covermap.length(native * scale, frame.unit);
     const exact = z >= frame.native ? "exact" : `zoom in to ${covermap.length(native, frame.unit)} for exact areas`;
     return el("table", { className: "areas", "data-layer": layer.id, "data-scale": scale, "data-window": part.join() },
-      el("caption", {}, el("strong", {}, covermap.layerName(layer)), ` counted at pixels of ${size}: ${exact}`),
+      el("caption", {}, el("strong", {}, covermap.layerName(layer)), ` ${filter ? "what the filter leaves, " : ""}counted at pixels of ${size}: ${exact}`),
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Class"), el("td", {}),
         el("th", { scope: "col", className: "amount" }, each === null ? "px" : "ha"),
         el("th", { scope: "col", className: "amount" }, "share"))),

@@ -22,6 +22,11 @@
     covermap.set({ opacity: opacity ? 0 : lastOpacity }, "view");
   }
 
+  function toggleChanged() {
+    if (covermap.changeLayer()) covermap.set({ changedOnly: !covermap.state.changedOnly });
+    else covermap.say("There is no change map here.");
+  }
+
   function startLabelling() {
     const layer = covermap.ofKind("points").find((one) => one.editable);
     if (layer && !covermap.view.static) covermap.set({ labelling: layer.id });
@@ -59,7 +64,7 @@
     [["]"], null, null, () => covermap.stepLayer(1)],
     [["s"], "S", "swipe two layers; the handle moves by ← →, with Shift further", () => covermap.toggleSwipe()],
     [["o"], "O", "map see-through, and back", toggleMap, browsing],
-    [["c"], "C", "changed pixels only", () => covermap.set({ changedOnly: !covermap.state.changedOnly }), browsing],
+    [["c"], "C", "changed pixels only", toggleChanged, browsing],
     [["p"], "P", "sample points", () => covermap.set({ points: !covermap.state.points }), browsing],
     [["i"], "I, Enter on the map", "values at the centre of the map", inspectCentre, browsing],
     [["t"], "T", "light or dark", () => covermap.toggleTheme(), browsing],
