@@ -279,6 +279,25 @@ def test_a_link_brings_everything_back(screen, open_page, address):
     assert not screen.state("changedOnly")
 
 
+def test_a_tile_that_fails_is_told_with_the_servers_sentence(open_page, address):
+    screen = open_page(address, expect=("422",))
+    why = json.dumps({"error": "map.tif cannot be read; restore it"})
+    tiles = "**/tiles/map/**"
+    screen.page.route(tiles, lambda route: route.fulfill(status=422, content_type="application/json", body=why))
+    screen.set(main="map")
+    screen.page.wait_for_selector("#problem:not([hidden])")
+    words = screen.page.text_content("#problem-text")
+    assert "map.tif cannot be read; restore it" in words
+    assert screen.page.locator("#problem").get_attribute("role") == "alert"
+    screen.page.keyboard.press("Escape")
+    assert screen.page.locator("#problem").is_hidden()
+    screen.page.unroute(tiles)  # what failed is asked for again
+    screen.set(main="map_date2")
+    screen.set(main="map")
+    assert screen.page.locator("canvas.leaflet-tile-loaded").count() > 0
+    assert screen.page.locator("#problem").is_hidden()
+
+
 def test_no_page_file_names_another_place():
     files = [path for path in PAGE.iterdir() if path.is_file()]
     assert len(files) > 10

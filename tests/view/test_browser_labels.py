@@ -15,7 +15,7 @@ SAVED = "Every label is saved."
 @pytest.fixture
 def labelling(labelled, open_page):
     folder, address = labelled
-    screen = open_page(address, expect=("503",))
+    screen = open_page(address, expect=("503", "ERR_FAILED"))
     screen.page.keyboard.press("l")
     screen.page.wait_for_selector("#labelling:not([hidden])")
     return screen, folder / "sample.gpkg"
@@ -123,6 +123,10 @@ def test_what_could_not_be_saved_is_said_kept_and_saved_later(labelling):
     page.wait_for_selector("#label-status:has-text('2 labels are kept here')")
     assert not any(references(path).values())
     assert page.locator("#label-status").get_attribute("role") == "status"
+    page.unroute("**/labels/*")
+    page.route("**/labels/*", lambda route: route.abort())
+    page.click("#label-again")
+    page.wait_for_selector("#label-status:has-text('the server does not answer')")
     page.unroute("**/labels/*")
     first = f'"point":{json.dumps(order[0])},'  # alone is still refused: it does not hold up the others
     page.route(

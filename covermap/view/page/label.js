@@ -47,12 +47,15 @@
     return false;
   };
 
-  function post({ layer, point, reference }) {
-    return covermap.ask(`labels/${layer.id}`, {
+  /** Send one label; an Error unless the server says that the file holds just this. */
+  async function post({ layer, point, reference }) {
+    const answer = await covermap.ask(`labels/${layer.id}`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
       body: JSON.stringify({ point: point.id, reference }),
     });
+    const written = (await answer.json()).reference;
+    if (written !== reference) throw new Error(`the file now holds ${written} for point ${point.id}, not ${reference}`);
   }
 
   /** Save what is not saved, one after the other; what fails is kept, and does not hold up the others. */
