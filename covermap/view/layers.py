@@ -88,7 +88,7 @@ class View:
         for sample in self.samples:
             try:
                 sample.refresh()
-                layers.append(sample.to_dict())
+                layers.append(sample.to_dict() | {"pixel": self._pixel(sample.of)})
             except CovermapError as error:
                 skipped.append(f"{sample.name}: {error.message}")
         for one in [each.id for each in self.rasters]:
@@ -105,12 +105,20 @@ class View:
 
     def _placed(self, raster: RasterLayer) -> dict[str, Any]:
         one = raster.to_dict() | {"bounds": [round(v, 4) for v in self.frame.box(raster.grid)]}
+        one |= {"pixel": self._pixel(raster), "date": _date(raster.path) or None}
         if raster.kind == "probabilities" and raster.of:
             of = next((each for each in self.rasters if each.id == raster.of), None)
             colours = {each.name: each.colour for each in of.classes} if of else {}
             for each in one["classes"]:
                 each["colour"] = colours.get(each["name"].lower(), colours.get(each["name"], "#888888"))
         return one
+
+    def _pixel(self, raster: RasterLayer | None) -> float:
+        """Side of a raster's own pixel, in pixels of the frame."""
+        if raster is None:
+            return 1.0
+        left, _, right, _ = self.frame.box(raster.grid)
+        return round((right - left) / raster.grid.width, 4)
 
 
 def open_view(paths: Sequence[str | Path], say: Say = silent) -> View:

@@ -15,6 +15,7 @@ from covermap.verbs.sample import Plan, sample
 from covermap.verbs.view import assessed
 from covermap.view.layers import open_view
 from covermap.view.server import Access, build_app
+from tests.view.browser import address, chromium, labelled, open_page, own, scene, static_folder  # noqa: F401
 from tests.view.view_data import LEGEND, codes
 
 

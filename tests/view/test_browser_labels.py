@@ -1,0 +1,163 @@
+"""Labelling in a real browser: what a key gives is in the file, what could not be saved is kept and said."""
+
+from __future__ import annotations
+
+import json
+
+import geopandas as gpd
+import pytest
+
+from tests.view.browser_scene import NAMES, POINTS
+
+SAVED = "Every label is saved."
+
+
+@pytest.fixture
+def labelling(labelled, open_page):
+    folder, address = labelled
+    screen = open_page(address, expect=("503", "ERR_FAILED"))
+    screen.page.keyboard.press("l")
+    screen.page.wait_for_selector("#labelling:not([hidden])")
+    return screen, folder / "sample.gpkg"
+
+
+def references(path):
+    table = gpd.read_file(path)
+    return {
+        int(one): (str(value) if value else None) for one, value in zip(table["id"], table["reference"], strict=True)
+    }
+
+
+def saved(screen):
+    screen.page.wait_for_selector(f"#label-status:has-text('{SAVED}')")
+
+
+def current(screen):
+    return screen.run("covermap.labelPoint().id")
+
+
+def test_each_label_is_in_the_file_at_once_and_can_be_undone(labelling):
+    screen, path = labelling
+    order = screen.run("covermap.labelLayer().points.map((point) => point.id)")
+    codes = list(NAMES)
+    for key in "312":
+        screen.page.keyboard.press(key)
+        saved(screen)
+    want = {order[0]: str(codes[2]), order[1]: str(codes[0]), order[2]: str(codes[1])}
+    assert {k: v for k, v in references(path).items() if v} == want
+    assert current(screen) == order[3]
+    assert screen.page.text_content("#label-count") == f"3 of {POINTS} labelled"
+    screen.page.keyboard.press("Control+z")
+    saved(screen)
+    assert current(screen) == order[2]
+    assert {k: v for k, v in references(path).items() if v} == {k: want[k] for k in order[:2]}
+    screen.page.keyboard.press("Control+y")
+    saved(screen)
+    assert references(path)[order[2]] == want[order[2]]
+    screen.page.keyboard.press("Delete")
+    saved(screen)
+    assert references(path)[order[2]] is None
+    screen.page.fill("#label-jump", "10")
+    screen.page.press("#label-jump", "Enter")
+    assert current(screen) == order[9]
+    screen.page.click("#label-previous")
+    assert current(screen) == order[8]
+    screen.page.click("button:has-text('forest')")
+    saved(screen)
+    assert references(path)[order[8]] == str(next(code for code, name in NAMES.items() if name == "forest"))
+    assert current(screen) == order[9]
+    screen.page.click("#label-previous")
+    screen.page.click("#label-next")
+    assert current(screen) == order[9]
+    table = gpd.read_file(path)
+    assert len(table) == POINTS
+    assert {"id", "reference", "x", "y"} <= set(table.columns)
+
+
+def test_the_map_is_hidden_while_labelling_unless_one_asks(labelling):
+    screen, _ = labelling
+    shown = "covermap.onMap().map((layer) => layer.kind)"
+    assert set(screen.run(shown)) == {"image"}
+    assert screen.page.locator("#legend").is_hidden()
+    assert screen.page.locator("#area").is_hidden()
+    point = screen.run("covermap.labelPoint()")
+    assert not {"map", "map_date2", "confidence", "change", "probs"} & set(screen.click(point["x"], point["y"]))
+    assert "mapped" not in screen.page.text_content("#inspect")
+    screen.page.keyboard.press("s")
+    assert screen.run(shown) == ["image_date1", "image_date2"] or set(screen.run(shown)) == {"image"}
+    tops = screen.run("[covermap.shown().left.top.id, covermap.shown().right.top.id]")
+    assert sorted(tops) == ["image_date1", "image_date2"]
+    for key in "[][":
+        screen.page.keyboard.press(key)
+        assert set(screen.run(shown)) == {"image"}
+    screen.page.keyboard.press("s")
+    screen.page.reload()  # the link keeps labelling, so that a reload does not show the map either
+    screen.page.wait_for_selector("#labelling:not([hidden])")
+    assert set(screen.run(shown)) == {"image"}
+    screen.page.uncheck("#label-blind")
+    assert "classes" in screen.run(shown)
+    assert "The map says" in screen.page.text_content("#labelling")
+
+
+def test_the_pixel_is_in_the_middle_with_its_outline(labelling):
+    screen, _ = labelling
+    point = screen.run("covermap.labelPoint()")
+    box = screen.page.locator("#map").bounding_box()
+    at = screen.place(point["x"], point["y"])
+    assert at == (pytest.approx(box["width"] / 2, abs=1), pytest.approx(box["height"] / 2, abs=1))
+    outline = screen.page.locator("path.outline").first.bounding_box()
+    pixel = screen.run("Math.pow(2, covermap.map.getZoom() - covermap.view.frame.native)")
+    assert outline["x"] - box["x"] + outline["width"] / 2 == pytest.approx(at[0], abs=2)
+    assert pixel - 1 <= outline["width"] <= pixel + 6  # with the line
+
+
+def test_what_could_not_be_saved_is_said_kept_and_saved_later(labelling):
+    screen, path = labelling
+    page = screen.page
+    refuse = json.dumps({"error": "the file is open elsewhere; close it there"})
+    page.route("**/labels/*", lambda route: route.fulfill(status=503, content_type="application/json", body=refuse))
+    order = screen.run("covermap.labelLayer().points.map((point) => point.id)")
+    page.keyboard.press("1")
+    page.wait_for_selector("#label-status:has-text('Not saved: the file is open elsewhere')")
+    page.keyboard.press("2")
+    page.wait_for_selector("#label-status:has-text('2 labels are kept here')")
+    assert not any(references(path).values())
+    assert page.locator("#label-status").get_attribute("role") == "status"
+    page.unroute("**/labels/*")
+    page.route("**/labels/*", lambda route: route.abort())
+    page.click("#label-again")
+    page.wait_for_selector("#label-status:has-text('the server does not answer')")
+    page.unroute("**/labels/*")
+    first = f'"point":{json.dumps(order[0])},'  # alone is still refused: it does not hold up the others
+    page.route(
+        "**/labels/*",
+        lambda route: (
+            route.fulfill(status=503, content_type="application/json", body=refuse)
+            if first in route.request.post_data
+            else route.continue_()
+        ),
+    )
+    page.click("#label-again")
+    page.wait_for_selector("#label-status:has-text('1 label is kept here')")
+    assert {k for k, v in references(path).items() if v} == {order[1]}
+    page.unroute("**/labels/*")
+    page.click("#label-again")
+    saved(screen)
+    codes = [str(code) for code in NAMES]
+    assert {k: v for k, v in references(path).items() if v} == {order[0]: codes[0], order[1]: codes[1]}
+
+
+def test_a_whole_sample_is_labelled_by_keys_and_assessed(labelling):
+    screen, path = labelling
+    mapped = screen.run("covermap.labelLayer().points.map((point) => point.mapped)")
+    keys = {code: str(i + 1) for i, code in enumerate(NAMES)}
+    for code in mapped:
+        screen.page.keyboard.press(keys[code])
+    saved(screen)
+    assert all(references(path).values())
+    assert screen.page.text_content("#label-count") == f"{POINTS} of {POINTS} labelled"
+    screen.page.click("#assess")
+    screen.page.wait_for_selector("#assessment table")
+    assert "forest" in screen.page.text_content("#assessment table")
+    screen.page.keyboard.press("l")
+    assert screen.page.locator("#labelling").is_hidden()
