@@ -128,11 +128,14 @@ def _probes(loaded: Pretraining, found: Study, workers: int | None, say: Say) ->
         cell = f"{name}-s{seed}"
         path = found.out / "embeddings" / f"{cell}.parquet"
         try:
-            if not path.is_file():
+            kept = path.with_suffix(".notes.json")  # a call that goes on has the same to say
+            if not kept.is_file():
                 say(f"embedding with {cell}")
                 settings = EmbedSettings(size_px=config.train.sizes_px[0])
-                for note in embed(config, path, settings=settings).notes:
-                    told.setdefault(note, []).append(cell)
+                made = embed(config, path, settings=settings, overwrite=path.is_file())
+                write_text(kept, json.dumps(list(made.notes), ensure_ascii=False) + "\n")
+            for note in json.loads(kept.read_text(encoding="utf-8")):
+                told.setdefault(note, []).append(cell)
             probed = probe([path], found.out / "probes" / cell, asked, workers=workers)
             mine = _rows(probed.out / "scores.parquet", name, seed)
             asked_for = [row for row in mine if row.labels in plan.labels]  # probes also take all there are
