@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check browser clean
 
 # --no-compile halves the time: Python compiles what is imported, when it is imported, a fraction of what is installed.
 $(VENV)/installed: pyproject.toml constraints.txt package-lock.json
@@ -30,5 +30,9 @@ check: $(VENV)/installed
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest tests/test_house.py
 
+# Chromium for the tests of the viewer's page, from Debian's packages; needs the right to install.
+browser:
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo runs
+	rm -rf $(VENV) build dist *.egg-info demo runs node_modules covermap/view/page/vendor

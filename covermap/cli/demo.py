@@ -53,6 +53,7 @@ def demo(
         ("demo/report.html", "the report: open it in a browser"),
     ):
         typer.echo(f"  {out}/{path}  {what}")
+    show.say(f"next: look at it with covermap view {out} (extra web)")
 
 
 def _tell_areas(assessment: dict[str, Any], what: str) -> None:

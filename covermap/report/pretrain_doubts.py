@@ -9,7 +9,8 @@ from covermap.core.pretrain_config import PretrainConfig
 
 RAW = "raw statistics"
 CHANCE = 0.02
-"""R2 by which one seed may differ from the next, in our trials; smaller gains are told to be none."""
+"""R2 by which one seed may differ from the next: two standard deviations of probes with some 80 labels over three seeds
+(benchmarks/results/pretrain_2-cores_2026-11-22.md). Smaller gains are told to be none."""
 NARROW = 0.5
 """Share of the first effective rank below which the vectors are said to have narrowed."""
 DYING, FEW_DIRECTIONS = 0.1, 3.0
