@@ -38,13 +38,19 @@ class UnlabelledWindows(Dataset[Drawn]):
     """Random windows of `size_px` of which half holds data, evenly over the ground of all scenes.
 
     split: windows that show ground of its val or test part are not drawn. Scenes smaller than a window are padded.
-    Raises DataError where no ground is left.
+    Raises DataError where no ground is left, or where windows would be mostly padding.
     """
 
     def __init__(
         self, scenes: Sequence[Scene], *, size_px: int, seed: int, split: Split | None = None, cache_bytes: float = 0.0
     ) -> None:
         self._scenes, self._size, self._seed, self._split = scenes, size_px, seed, split
+        largest = max((min(scene.grid.height, scene.grid.width) for scene in scenes), default=0)
+        if size_px >= 2 * largest:
+            raise DataError(
+                f"windows of {size_px} px are mostly padding: the largest scene has {largest} px on its shorter side",
+                fix=f"set train.size_px to {largest} or less",
+            )
         free = np.array([_free_px(scene, split) for scene in scenes], np.float64)
         if not free.any():
             raise DataError("all ground is of the val and test parts", fix="leave some of it: split.val, split.test")

@@ -92,6 +92,8 @@ def test_a_scene_smaller_than_a_window_is_padded(scenes):
     sample = UnlabelledWindows(scenes, size_px=100, seed=0, cache_bytes=1e9)[0].sample
     assert sample.valid.shape == (1, 100, 100)
     assert sample.valid.sum() == 60 * 60
+    with pytest.raises(DataError, match="windows of 120 px are mostly padding: the largest scene has 60 px"):
+        UnlabelledWindows(scenes, size_px=120, seed=0)
 
 
 def test_processes_share_the_windows_of_a_step():
