@@ -67,14 +67,20 @@ def write_results(loaded: Pretraining, found: Study, rows: Sequence[Row], notes:
         "differences": {"head": apart_head, "rows": apart}, "notes": list(notes),
     }  # fmt: skip
     sections = [
-        Section("With how few labels", "", head, table, 2, _figure(means, budgets), _caption(plan.repeats)),
-        Section("Differences", _PAIRED, apart_head, apart, 3),
+        Section(title, "", head, mine, 2, _figure(means, way, budgets), caption)
+        for title, way, caption in (
+            ("Probed", PROBE, _caption(f"ridge on frozen features, mean of {plan.repeats} orders of the chips")),
+            ("Fine-tuned", FINETUNED, _caption("all weights learn, one order of the chips for each seed")),
+        )
+        if (mine := [row for row in table if row[1] == way])
     ]
+    sections.append(Section("Differences", f"{_PAIRED} {said}", apart_head, apart, 3))
     found.files = [
         write_text(out / "rows.csv", csv_text(list(Row._fields), [list(row) for row in rows])),
         write_text(out / "study.json", json.dumps(plain(found.summary), indent=1) + "\n"),
         write_study_page(
-            out / "report.html", plan.title, kind="covermap study: pretraining", sentence=said, sections=sections,
+            out / "report.html", plan.title, kind="covermap study: pretraining", sentence=headline(values, budgets),
+            sections=sections,
             notes=notes, doubts=doubts,
             facts=[("Methods", str(len(plan.methods))), ("Seeds", str(len(plan.all_seeds)))],
         ),
@@ -116,6 +122,20 @@ def differences(values: Values, budgets: Sequence[int]) -> list[tuple[tuple[str,
     return found
 
 
+def headline(values: Values, budgets: Sequence[int]) -> str:
+    """How many methods are above what stands beside them, with the fewest and the most labels."""
+    apart, said = differences(values, budgets), []
+    for labels in dict.fromkeys((0, len(budgets) - 1)):
+        parts = []
+        for way, _, name in _AGAINST:
+            mine = [each[labels] for row, each in apart if row[1:] == (way, name)]
+            if mine:
+                parts.append(f"{_SAID[way].lower()}, {sum(one.low > 0 for one in mine)} of {len(mine)} above {name}")
+        if parts:
+            said.append(f"With {budgets[labels]} labels: {'; '.join(parts)}.")
+    return " ".join(said) or "Nothing can be compared yet."
+
+
 def conclusion(values: Values, budgets: Sequence[int]) -> str:
     """What is above and below random weights, raw statistics and scratch, with the fewest and the most labels."""
     apart, said = differences(values, budgets), []
@@ -139,18 +159,17 @@ def _verdict(mine: Mapping[str, Interval], other: str) -> str:
     return "; ".join([*parts, *([f"{', '.join(rest)} cannot be told from it"] if rest else ())])
 
 
-def _figure(means: Mapping[tuple[str, str], Mapping[int, Interval]], budgets: Sequence[int]) -> str:
+def _figure(means: Mapping[tuple[str, str], Mapping[int, Interval]], way: str, budgets: Sequence[int]) -> str:
     series = {
-        f"{who}, {way}" if way == FINETUNED else who: [(n, told.value, told.sd) for n, told in of.items()]
-        for (who, way), of in means.items()
+        who: [(n, told.value, told.sd) for n, told in of.items()] for (who, how), of in means.items() if how == way
     }
-    return band_lines(series, x="labelled chips", y="R2", log=len(budgets) > 1, baseline=RAW)
+    baseline = RAW if way == PROBE else SCRATCH
+    return band_lines(series, x="labelled chips", y="R2", log=len(budgets) > 1, baseline=baseline)
 
 
-def _caption(repeats: int) -> str:
+def _caption(how: str) -> str:
     return (
-        "R2 of all targets together in the test part: mean over seeds, band one standard deviation either way. Probes: "
-        f"ridge on frozen features, mean of {repeats} orders in which chips are labelled. Fine-tuned: one order a seed."
+        f"R2 of all targets together in the test part: mean over seeds, band one standard deviation either way; {how}."
     )
 
 

@@ -145,8 +145,13 @@ def _probes(loaded: Pretraining, found: Study, workers: int | None, say: Say) ->
         except CovermapError as error:
             found.failed[f"probe of {cell}"] = error.message
             say(f"probe of {cell} failed: {error.message}")
-    # What is true of one encoder alone is said with its name.
-    return rows, [note if len(cells) > 1 else f"{cells[0]}: {note}" for note, cells in told.items()]
+    encoders = {cell for cells in told.values() for cell in cells}
+    return rows, [note if set(cells) == encoders else f"{_few(cells)}: {note}" for note, cells in told.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _train_chips(folder: Path) -> list[Tile]:
