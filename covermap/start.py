@@ -32,7 +32,7 @@ from covermap.data.split import Split, part_counts
 from covermap.data.stats import input_spec, target_statistics, with_own_statistics, with_statistics
 from covermap.data.transitions import contradictions
 from covermap.earlier import Earlier, with_earlier_parts
-from covermap.geo.grid import Window
+from covermap.geo.grid import Window, similar_gsd
 from covermap.hub import checkpoint_sum, place_of, require_file
 from covermap.models import device_of, precision_of
 from covermap.nn.adapt import adapt, load_adapter
@@ -141,6 +141,7 @@ def prepare_run(config: RunConfig, *, resume: bool = False) -> Prepared:
         counts = np.column_stack([counts, (counts.sum(1) == 0).astype(counts.dtype)])
     sampling = plan_sampling(counts, method=config.train.sampling, rare=config.train.rare, names=names)
     notes = [*(note for scene in scenes for note in scene.notes), *split.notes, *found.notes, *wishes, *sampling.notes]
+    notes += _other_pixels(spec, weights)
     notes += contradictions([scene.target for scene in scenes])
     ready = Prepared(scenes, task, split, spec, found, sampling, notes, weights, build, earlier, extra)
     if not ready.has_val and config.decision.needs_val:
@@ -162,6 +163,17 @@ def known_inputs(
         return earlier.inputs(spec, keep=keep)
     own = [found for path in weights.values() if (found := Pretrained.of_weights(path))]
     return own[0].inputs(spec, keep=keep) if own else spec
+
+
+def _other_pixels(spec: InputSpec, weights: Mapping[str, Path]) -> list[str]:
+    """A note where a backbone of our own was pre-trained on pixels of another size."""
+    own = [found for path in weights.values() if (found := Pretrained.of_weights(path))]
+    return [
+        f"{found.name} was pre-trained at {found.card.spec.gsd_m:.4g} m, the data has {spec.gsd_m:.4g} m: "
+        "what it learnt may not hold (data.gsd_m)"
+        for found in own
+        if not similar_gsd(found.card.spec.gsd_m, spec.gsd_m)
+    ]
 
 
 def _require_positives(ready: Prepared, config: RunConfig) -> None:

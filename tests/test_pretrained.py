@@ -17,6 +17,7 @@ from covermap.nn.build import make_backbone
 from covermap.nn.own import load_backbone, tensors_alone
 from covermap.pretrained import save_pretrained
 from covermap.start import build_network, prepare_run
+from covermap.verbs.check import check
 from covermap.verbs.embed import EmbedSettings, embed
 from covermap.verbs.train import train
 
@@ -47,6 +48,15 @@ def test_training_starts_from_its_weights_in_its_scaling(tiny, tmp_path):
     assert all(torch.equal(mine[name], value) for name, value in backbone.state_dict().items())
     (report,) = network.backbone.reports
     assert report.count("loaded") == len(mine) == len(report.rows)
+
+
+def test_pixels_of_another_size_are_told_and_check_knows_folders(tiny, tmp_path):
+    saved(tmp_path / "ssl")
+    assert not any("pre-trained at" in note for note in check(config(tiny, backbone=str(tmp_path / "ssl")))["notes"])
+    tiny["data"] |= {"gsd_m": 20, "align": "mode"}
+    tiny["train"] |= {"size_px": 16}
+    notes = check(config(tiny, backbone=str(tmp_path / "ssl"), decoder="linear"))["notes"]
+    assert any("was pre-trained at 10 m, the data has 20 m" in note for note in notes)
 
 
 def test_a_run_needs_the_folder_only_to_begin(tiny, tmp_path):

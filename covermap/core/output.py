@@ -6,9 +6,12 @@ import contextlib
 import errno
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from covermap.core.errors import OutputError
 
@@ -34,6 +37,8 @@ def claim(path: Path | str, *, overwrite: bool = False, dry_run: bool = False) -
 
 
 LOCK = ".lock"
+_held: set[tuple[str, int]] = set()
+"""Folders that are held, and by which thread: a study's cell holds the run's folder, and so does the run itself."""
 
 
 @contextlib.contextmanager
@@ -41,21 +46,22 @@ def writing(path: Path | str) -> Iterator[None]:
     """Turn the system's reasons for a failed write (full, read-only, no such folder) into OutputError."""
     try:
         yield
-    except OSError as error:
-        # GDAL gives no error number, at best the system's sentence.
+    except (OSError, SafetensorError) as error:
+        # GDAL and safetensors give no error number, at best the system's sentence.
         text = str(error).removesuffix(" See previous exception for details.")
-        full = error.errno in _FULL or (error.errno is None and _is_full(Path(path)))
+        number = getattr(error, "errno", None)
+        full = number in _FULL or (number is None and _is_full(Path(path)))
         if full or "No space left" in text or "File too large" in text:
             raise OutputError(
                 f"{path}: the disk is full", fix="free some space and run the same command again"
             ) from error
-        if error.errno in _DENIED:
+        if number in _DENIED:
             raise OutputError(
                 f"{path} cannot be written: the folder is read-only", fix="choose another output folder"
             ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise OutputError(
-                f"{path} cannot be written: {error.strerror}", fix="choose another output name"
+                f"{path} cannot be written: {os.strerror(number)}", fix="choose another output name"
             ) from error
         raise OutputError(f"{path} cannot be written: {text}", fix="check the folder and the free space") from error
 
@@ -78,6 +84,8 @@ def replacing(path: Path | str, *, shared: bool = False, lasting: bool = True) -
     partial = path.with_name(f".{path.stem}{own}.partial{path.suffix}")
     try:
         with writing(path):
+            if partial.is_dir():  # of a call that was killed
+                shutil.rmtree(partial)
             yield partial
             if partial.is_file() and lasting:
                 with open(partial, "rb+") as file:
@@ -97,8 +105,12 @@ def at_work(folder: Path, *, alone: bool) -> Iterator[None]:
     """Hold a folder, which is made, against other calls; raises OutputError where one is at work that may not be.
 
     alone: nobody else may be; otherwise only those that say the same. A process that dies lets go. Nothing is held
-    where the system has no such locks.
+    where the system has no such locks. What this thread holds already it holds on.
     """
+    mine = (str(folder.absolute()), threading.get_ident())
+    if mine in _held:
+        yield
+        return
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / LOCK, "w")  # noqa: SIM115 - closed below
@@ -111,7 +123,11 @@ def at_work(folder: Path, *, alone: bool) -> Iterator[None]:
             raise OutputError(f"another call is at work in {folder}", fix="wait until it is done") from error
         except (ImportError, OSError):
             pass
-        yield
+        _held.add(mine)
+        try:
+            yield
+        finally:
+            _held.discard(mine)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from covermap.core.registry import find
 from covermap.data.chips import scene_bytes, survey_chips
 from covermap.data.split import PARTS, min_distance_px, part_counts
 from covermap.data.stats import target_statistics
+from covermap.earlier import with_earlier_parts
 from covermap.start import Prepared, build_loss, build_network, prepare_run
 from covermap.verbs.leaks import measure_leaks
 from covermap.verbs.train import windows_per_epoch
@@ -31,6 +32,7 @@ def check(config: RunConfig, *, leaks: bool = False, on_progress: Tick = unseen)
 
     leaks: also measure what a random split would feign (see measure_leaks).
     """
+    config = with_earlier_parts(config)
     find("backbone", config.model.backbone)
     find("decoder", config.model.decoder)
     ready = prepare_run(config)

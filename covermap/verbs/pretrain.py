@@ -9,6 +9,8 @@ and a run that was stopped and resumed equals one that was not.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ import yaml
 from torch.utils.data import DataLoader
 
 from covermap.core.errors import ConfigError, CovermapError, ModelError, OutputError, within_memory
-from covermap.core.output import replacing, write_text, writing
+from covermap.core.output import at_work, replacing, write_text, writing
 from covermap.core.pretrain_config import PretrainConfig, ScheduleConfig
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import RunFolder, versions
@@ -61,15 +63,17 @@ def pretrain(
     if going_on:
         run.require_inputs(files)
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process and not going_on:
-        _start(run, config, files, ready)
-    accelerator.wait_for_everyone()
-    for note in ready.notes:
-        say(f"note: {note}")
-    loop = Loop(run, config, ready, method, accelerator, say, on_progress)
-    if going_on:
-        loop.load()
-    loop.fit()
+    with at_work(run.folder, alone=True) if accelerator.is_main_process else contextlib.nullcontext():
+        if accelerator.is_main_process and not going_on:
+            _require_free(run, config, resume=resume, overwrite=overwrite)  # another call may have come first
+            _start(run, config, files, ready)
+        accelerator.wait_for_everyone()
+        for note in ready.notes:
+            say(f"note: {note}")
+        loop = Loop(run, config, ready, method, accelerator, say, on_progress)
+        if going_on:
+            loop.load()
+        loop.fit()
     return run
 
 
@@ -97,8 +101,9 @@ def _start(run: RunFolder, config: PretrainConfig, files: list[str], ready: Read
     """Make the folder, with what repeats the run."""
     with writing(run.folder):
         run.path("checkpoints").mkdir(parents=True, exist_ok=True)
-    for name in ("log.jsonl", "log.csv", "checkpoints/last.pt", "reconstruction.png", "weights.json"):
+    for name in ("log.jsonl", "log.csv", "checkpoints/last.pt", "reconstruction.png", "weights.json", "report.html"):
         run.path(name).unlink(missing_ok=True)
+    shutil.rmtree(run.path("model"), ignore_errors=True)  # its weights are those of other settings
     write_text(run.path("config.yaml"), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     run.write_json("versions.json", versions())
     run.write_json("notes.json", ready.notes)

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from covermap.core.config import RunConfig
 from covermap.core.errors import ConfigError, CovermapError, DataError, MissingExtra, ModelError, within_memory
 from covermap.core.legend import IGNORE
-from covermap.core.output import replacing
+from covermap.core.output import at_work, replacing
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import Run
 from covermap.core.train_config import TrainConfig
@@ -106,7 +106,14 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     if config.train.cache_features:
         sizes, changes = len(config.train.sizes_px), variations(config.train.augment)
         require_cacheable(network, sizes=sizes, variations=changes)
-    run = Run.create(config, overwrite=overwrite, resume=resume)
+    with at_work(config.folder, alone=True):
+        run = Run.create(config, overwrite=overwrite, resume=resume)
+        _learn(run, ready, network, going_on=going_on, say=say, on_progress=on_progress)
+    return run
+
+
+def _learn(run: Run, ready: Prepared, network: Model, *, going_on: bool, say: Say, on_progress: Tick) -> None:
+    """All of a run once its folder is there."""
     files = list(dict.fromkeys(file for scene in ready.scenes for file in scene.files))
     if going_on:
         run.require_inputs(files)
@@ -123,7 +130,6 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     decide(run, ready, say)
     fit_applicability(run, ready, say)
     _baseline(run, ready, say)
-    return run
 
 
 def _baseline(run: Run, ready: Prepared, say: Say) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from covermap.core.engine import map_unordered, shard
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, MissingExtra, OutputError, suggest
-from covermap.core.output import claim, replacing, write_text
+from covermap.core.output import at_work, claim, replacing, write_text
 from covermap.core.registry import find, names
 
 
@@ -72,6 +72,54 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(tmp_path):
     assert "refused:" in done.stdout, done.stderr
     assert list(tmp_path.iterdir()) == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
+
+
+FULL_TENSORS = """
+import resource, signal, sys
+import torch
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+from safetensors.torch import save_file
+from covermap.core.errors import OutputError
+from covermap.core.output import replacing
+try:
+    with replacing(__import__("pathlib").Path(sys.argv[1])) as partial:
+        save_file({"a": torch.zeros(100_000)}, partial)
+except OutputError as error:
+    print("refused:", error.message)
+"""
+
+
+def test_tensors_on_a_full_disk_are_no_bug(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_TENSORS, str(tmp_path / "f.safetensors")], capture_output=True, text=True
+    )
+    assert "the disk is full" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_call_left_is_no_hindrance(tmp_path):
+    left = tmp_path / ".model.partial"
+    left.mkdir()
+    (left / "half").write_text("x")
+    with replacing(tmp_path / "model") as partial:
+        partial.mkdir()
+        (partial / "whole").write_text("y")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["whole"]
+
+
+def test_a_folder_is_held_against_other_calls_but_not_against_itself(tmp_path):
+    with at_work(tmp_path / "run", alone=True):
+        with at_work(tmp_path / "run", alone=True):
+            pass
+        code = (
+            "import sys; from pathlib import Path; from covermap.core.output import at_work\n"
+            "with at_work(Path(sys.argv[1]), alone=True): pass"
+        )
+        other = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
+        assert "another call is at work" in other.stderr
+    with at_work(tmp_path / "run", alone=True):
+        pass
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

@@ -172,6 +172,33 @@ def test_what_holds_a_run_is_not_written_over(tiny):
     assert pretrain(other, overwrite=True).read_log()[-1]["step"] == 2
 
 
+def test_an_overwritten_run_has_no_weights_of_the_earlier_one(tiny, monkeypatch):
+    config = parsed(recipe(tiny, train={"steps": 2}))
+    run = pretrain(config)
+    assert run.path("model").is_dir()
+    stopped_at(monkeypatch, 0)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, overwrite=True)
+    assert not run.path("model").exists()
+
+
+def test_two_calls_do_not_share_a_run(tiny):
+    config = parsed(recipe(tiny, train={"steps": 2}))
+    code = (
+        "import sys, time; from pathlib import Path; from covermap.core.output import at_work\n"
+        "with at_work(Path(sys.argv[1]), alone=True):\n    print('held', flush=True); time.sleep(120)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(config.folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match="another call is at work"):
+            pretrain(config)
+    finally:
+        other.kill()
+        other.communicate()
+    assert pretrain(config).path("model").is_dir()
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [
