@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check docs clean
 
 # --no-compile halves the time: Python compiles what is imported, when it is imported, a fraction of what is installed.
 $(VENV)/installed: pyproject.toml constraints.txt package-lock.json
@@ -29,6 +29,10 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest tests/test_house.py
+
+# docs/reference/, from the code.
+docs: $(VENV)/installed
+	$(BIN)/python packaging/reference.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo runs
