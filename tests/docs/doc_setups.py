@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import rasterio
 from doc_pages import ROOT, read_page
+from rasterio.windows import Window
 
 from covermap.core.output import write_text
 from covermap.data.simulate import SceneRecipe, write_scene
+from covermap.data.simulate_chips import write_chips
+from covermap.data.simulate_events import EventRecipe, write_event
 
 
 def image(*, slow: bool) -> None:
@@ -33,3 +38,30 @@ def own_source(*, slow: bool) -> None:
     names: dict[str, Any] = {"__name__": "my_source"}
     exec(compile(code, "my_source.py", "exec"), names)
     names["Mine"].write_miniature(Path("data"))
+
+
+def tasks(*, slow: bool) -> None:
+    """What the configs of docs/tasks.md name: a scene, its two dates, chips with labels and numbers, LUCAS, a flood."""
+    image(slow=slow)
+    Path("legend.yaml").unlink()
+    Path("scene.json").unlink()
+    write_scene(SceneRecipe(height=128, width=128, seed=1, num_dates=2, change_share=0.2), ".")
+    write_event(EventRecipe(height=128, width=128, share=0.1), "event")
+    write_chips("lucas", num_train=40, num_val=20, num_test=20)
+    with rasterio.open("image.tif") as picture, rasterio.open("labels.tif") as labels:
+        for row, col in itertools.product(range(8), range(8)):
+            window = Window(col * 16, row * 16, 16, 16)
+            place = {"height": 16, "width": 16, "transform": picture.window_transform(window)}
+            values = picture.read(window=window)
+            numbers = (values[3:4] / 50).astype("float32")
+            for folder, source, of in (
+                ("chips", picture, values),
+                ("chip_labels", labels, labels.read(window=window)),
+                ("numbers", picture, numbers),
+            ):
+                Path(folder).mkdir(exist_ok=True)
+                profile = source.profile | place | {"count": len(of), "dtype": of.dtype, "tiled": False}
+                with rasterio.open(f"{folder}/c{row}{col}.tif", "w", **profile) as file:
+                    file.write(of)
+                    if folder == "chips":
+                        file.descriptions = picture.descriptions
