@@ -5,7 +5,7 @@ Comments before a block say how it is run:
 
     <!-- setup: NAME -->            a function of doc_setups.py makes the data (once, for the page)
     <!-- file: NAME -->             the block is a file: it is saved under this name, before anything runs
-    <!-- run: slow -->              the block runs with the slow tests only
+    <!-- run: slow -->              the block runs with the slow tests only; slow "TEXT": its commands that hold the text
     <!-- run: no (REASON) -->       the block is not run, its commands are parsed
     <!-- run: not "TEXT" (REASON) -->   the same of its commands that hold the text; several may stand above each other
 """
@@ -22,7 +22,7 @@ OWN = [page for page in PAGES if page.parent.name not in ("decisions", "referenc
 """Pages for readers, whose commands are run; decisions and the log tell of what was."""
 SHELL = ("", "sh", "console", "bash")
 _COMMENT = re.compile(r"<!--\s*(setup|file|run):\s*(.*?)\s*-->")
-_RUN = re.compile(r'(?:(slow)|(no)|not "([^"]+)")(?:\s*\((.+)\))?$')
+_RUN = re.compile(r'(?:(slow)(?: "([^"]+)")?|(no)|not "([^"]+)")(?:\s*\((.+)\))?$')
 
 
 @dataclass
@@ -33,9 +33,11 @@ class Block:
     line: int
     text: str = ""
     file: str | None = None
-    slow: bool = False
+    slow: list[str] = field(default_factory=list)
     skipped: str | None = None
     skipped_with: dict[str, str] = field(default_factory=dict)
+    also: list[str] = field(default_factory=list)
+    """Texts that comments name: each is in a command."""
 
     def commands(self) -> list[str]:
         """Lines that begin with covermap or python, continued ones joined; here documents are none."""
@@ -43,6 +45,10 @@ class Block:
             return []
         lines = re.sub(r"\\\n\s*", "", self.text).split("\n")
         return [line.removeprefix("$ ") for line in lines if re.match(r"(\$ )?(covermap|python) ", line)]
+
+    def is_slow(self, command: str) -> bool:
+        """Whether a command runs with the slow tests only."""
+        return any(text in command for text in self.slow)
 
     def reason(self, command: str) -> str | None:
         """Why a command is not run; None where it is."""
@@ -103,6 +109,9 @@ def read_page(path: Path) -> Page:
                     said.append((kind, value))
             assert not (said and line.startswith("#")), f"{path}:{number}: {said} belongs to no block"
     assert not said, f"{path}: {said} belongs to no block"
+    for block in page.blocks:
+        for text in block.also:
+            assert any(text in one for one in block.commands()), f"{path}:{block.line}: no command has {text!r}"
     return page
 
 
@@ -113,12 +122,12 @@ def _heed(block: Block, said: list[tuple[str, str]]) -> None:
             continue
         match = _RUN.match(value)
         assert match, f"line {block.line}: run: {value} is not understood"
-        if match[1]:
-            block.slow = True
-            continue
-        assert match[4], f"line {block.line}: run: {value} gives no reason"
-        if match[2]:
-            block.skipped = match[4]
+        slow, of, no, text, why = match.groups()
+        assert slow or why, f"line {block.line}: run: {value} gives no reason"
+        block.also = [*block.also, *filter(None, (of, text))]
+        if slow:
+            block.slow.append(of or "")
+        elif no:
+            block.skipped = why
         else:
-            assert any(match[3] in one for one in block.commands()), f"line {block.line}: no command has {match[3]!r}"
-            block.skipped_with[match[3]] = match[4]
+            block.skipped_with[text] = why

@@ -24,7 +24,11 @@ SHELL_ONLY = re.compile(r"\s(\||>|2>|<|;|&&)\s|\$\(|`")
 def words_of(command: str) -> list[str]:
     """The words that a shell makes of a command, patterns and comments included."""
     done = subprocess.run(
-        ["bash", "-c", rf"printf '%s\0' {command}"], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
+        ["bash", "-c", rf"printf '%s\0' {command}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
     )
     return done.stdout.rstrip("\0").split("\0")
 
@@ -61,7 +65,7 @@ def run_page(page: Page, *, slow: bool) -> list[str]:
             Path(block.file).write_text(block.text, encoding="utf-8")
     for block in page.blocks:
         for command in block.commands():
-            if block.reason(command) or (block.slow and not slow):
+            if block.reason(command) or (block.is_slow(command) and not slow):
                 continue
             code, said = _run(command, block.text)
             assert code == 0, f"{page.name}:{block.line}: {command}\n{said}"

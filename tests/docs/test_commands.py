@@ -7,6 +7,7 @@ from doc_run import parse, run_page
 
 WITH_COMMANDS = [path for path in OWN if any(block.commands() for block in read_page(path).blocks)]
 NAMES = [path.relative_to(ROOT).as_posix() for path in WITH_COMMANDS]
+SLOW = [path for path in WITH_COMMANDS if any(block.slow for block in read_page(path).blocks)]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
 
 
@@ -44,16 +45,14 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", WITH_COMMANDS, ids=NAMES)
 def test_quick_commands_run_in_their_order(path, run):
     page = read_page(path)
-    if not any(not block.slow and not block.reason(one) for block in page.blocks for one in block.commands()):
+    if all(block.is_slow(one) or block.reason(one) for block in page.blocks for one in block.commands()):
         pytest.skip("all its commands are slow, or not run")
     assert run(path, slow=False)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", WITH_COMMANDS, ids=NAMES)
+@pytest.mark.parametrize("path", SLOW, ids=lambda path: path.stem)
 def test_all_commands_run_in_their_order(path, run):
-    if not any(block.slow for block in read_page(path).blocks):
-        pytest.skip("none of its commands is slow")
     assert run(path, slow=True)
 
 
