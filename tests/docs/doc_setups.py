@@ -81,6 +81,8 @@ def readme(*, slow: bool) -> None:
         crs = labels.crs
     table = gpd.GeoDataFrame({"class": [name for name, _ in found]}, geometry=[one for _, one in found], crs=crs)
     table.to_file("labels.gpkg")
+    points = table.representative_point().to_crs("EPSG:4326")
+    write_text(Path("heads.csv"), "lon,lat\n" + "".join(f"{one.x:.6f},{one.y:.6f}\n" for one in points[:20]))
     if not slow:
         return
     from covermap.core.config_file import parse_config
@@ -107,7 +109,7 @@ def readme(*, slow: bool) -> None:
 
 
 def _event() -> None:
-    """before.tif and after.tif in dB, pre/ and post/ as power, 2000.tif and 2003.tif of an optical sensor, heads.csv."""
+    """before.tif and after.tif in dB, pre/ and post/ as power, 2000.tif and 2003.tif of an optical sensor."""
     write_event(EventRecipe(kind="landslide", height=192, width=192), "slide", optical=True)
     shutil.copy("slide/dem.tif", "dem.tif")
     for side, decibel, other in (("before", "before.tif", "pre"), ("after", "after.tif", "post")):
@@ -120,4 +122,3 @@ def _event() -> None:
             file.descriptions = names
     shutil.copy("slide/optical_before_1.tif", "2000.tif")
     shutil.copy("slide/optical_after_1.tif", "2003.tif")
-    shutil.copy("slide/heads.csv", "heads.csv")
