@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
-.PHONY: demo test test-slow check browser clean
+.PHONY: demo docs test test-slow check browser clean
 
 # --no-compile halves the time: Python compiles what is imported, when it is imported, a fraction of what is installed.
 $(VENV)/installed: pyproject.toml constraints.txt package-lock.json
@@ -33,6 +33,10 @@ check: $(VENV)/installed
 # Chromium for the tests of the viewer's page, from Debian's packages; needs the right to install.
 browser:
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium)
+
+# docs/reference/, from the code.
+docs: $(VENV)/installed
+	$(BIN)/python packaging/reference.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo runs node_modules covermap/view/page/vendor
