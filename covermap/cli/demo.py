@@ -12,14 +12,32 @@ from covermap.cli import show
 def demo(
     out: Annotated[str, typer.Argument(help="Folder to write into.", metavar="OUT")],
     seed: Annotated[int, typer.Option(help="Another seed gives another landscape.")] = 0,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Instead: a few generated scenes in a data set's layout (covermap models list), to try a recipe."),
+    ] = None,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:
     """Generate a scene, train on part of it, map two dates of it, score, assess, report; offline, about a minute.
 
-    Example: covermap demo demo
+    Examples: covermap demo demo · covermap demo mini/wusu --layout wusu
     """
+    from covermap.core.errors import ConfigError
+
+    if layout is not None:
+        if overwrite:
+            raise ConfigError("--overwrite does not go with --layout", fix="choose another folder")
+        from covermap.verbs.demo import write_miniature
+
+        root = write_miniature(layout, out, seed=seed)
+        if as_json:
+            show.as_json({"root": str(root.resolve())})
+        else:
+            typer.echo(f"{root}")
+            show.say(f"next: covermap run recipes/... --set data.root={root.resolve()}")
+        return
     from covermap.verbs.demo import demo as work
 
     with show.progress("training") as tick:
