@@ -25,6 +25,8 @@ from covermap.data.tiles import Tiling
 from covermap.nn.build import build_model
 from covermap.nn.losses.expression import make_loss
 from covermap.start import build_arguments
+from covermap.verbs import study as study_module
+from covermap.verbs import study_cell
 from covermap.verbs.change_study import change_study
 from covermap.verbs.evaluate import evaluate
 from covermap.verbs.prepare import prepare
@@ -143,7 +145,9 @@ def test_recipes_fit_their_layout_and_name_parts_that_fit_each_other(header, min
         weights = torch.ones(task.num_answers) if task.kind.takes in ("classes", "order") else None
         assert make_loss(config.loss, config.train.loss_options, class_weights=weights)
         with init_empty_weights():
-            build_model(_spec(scene, config.train.sizes_px[0]), task.num_channels, **build_arguments(config, None, None))
+            build_model(
+                _spec(scene, config.train.sizes_px[0]), task.num_channels, **build_arguments(config, None, None)
+            )
 
 
 def _numbers(scene: Scene) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -177,7 +181,8 @@ def run_small(header: Header, mini, out: Path) -> None:
     options = header.small(mini.root)
     if header.verb == "study":
         found = study(header.path, out / header.name, overrides=options)
-        assert found.cells and not found.failed, found.failed
+        assert found.cells
+        assert not found.failed, found.failed
         assert (out / header.name / "report.html").is_file()
         return
     options.append(f"output={mini.root / 'runs'}")
@@ -199,7 +204,8 @@ def layout_of(header: Header, config: dict | str) -> str | None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("header", HEADERS, ids=NAMES)
-def test_recipes_run_on_miniatures_as_their_headers_say(header, mini, tmp_path, request):
+def test_recipes_run_on_miniatures_as_their_headers_say(header, mini, tmp_path, request, monkeypatch):
+    monkeypatch.setattr(study_module, "in_own_process", study_cell.main)  # a process of its own takes seconds to start
     if header.name == "s4a/lora_ranks":
         request.getfixturevalue("shared")
     run_small(header, mini, tmp_path)

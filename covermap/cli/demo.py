@@ -14,7 +14,9 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed gives another landscape.")] = 0,
     layout: Annotated[
         str | None,
-        typer.Option(help="Instead: a few generated scenes in a data set's layout (covermap models list), to try a recipe."),
+        typer.Option(
+            help="Instead: a few generated scenes in a data set's layout (covermap models list), to try a recipe."
+        ),
     ] = None,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,

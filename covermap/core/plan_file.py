@@ -50,7 +50,7 @@ class ReadPlan(NamedTuple, Generic[P]):
                 if other == key or other.startswith(f"{key}.") or key.startswith(f"{other}."):
                     raise ConfigError(
                         f"--set {key} has no effect: {self.where} sets {other} itself where it varies",
-                        fix="set that part of the plan: --set axes.NAME='{level: {key: value}}' (also encoders, methods)",
+                        fix="set that part of the plan: --set axes.NAME='{level: {key: value}}', or encoders, methods",
                     )
 
 

@@ -61,9 +61,7 @@ class Pretraining(NamedTuple):
     source: str
 
 
-def load_pretraining(
-    path: str | Path | Mapping[str, Any], out: Path, overrides: Sequence[str] = ()
-) -> Pretraining:
+def load_pretraining(path: str | Path | Mapping[str, Any], out: Path, overrides: Sequence[str] = ()) -> Pretraining:
     """Read a plan (a file, or its values) and the recipe of each method and seed; raises ConfigError."""
     read = read_plan(path, PretrainingPlan, fix="write title, config, methods and labels", overrides=overrides)
     plan, start, base, where, _ = read

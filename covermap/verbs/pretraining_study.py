@@ -175,7 +175,9 @@ def _write_splits(loaded: Pretraining, folder: Path, chips: Sequence[Tile]) -> N
         order = np.random.default_rng(seed).permutation(len(chips))
         for labels in loaded.plan.labels:
             known = [chips[i] for i in order[:labels]]
-            replace(split, tiles=(*known, *held)).save(folder / f"{labels}-s{seed}.csv")
+            seen = {tile.scene for tile in (*known, *held)}
+            bare = [Tile(scene.name, scene.grid.window, "none") for scene in scenes if scene.name not in seen]
+            replace(split, tiles=(*known, *held, *bare)).save(folder / f"{labels}-s{seed}.csv")
 
 
 def _rows(path: Path, name: str, seed: int) -> list[Row]:
