@@ -26,20 +26,8 @@ def demo(
 
     Examples: covermap demo demo · covermap demo mini/wusu --layout wusu
     """
-    from covermap.core.errors import ConfigError
-
     if layout is not None:
-        if overwrite:
-            raise ConfigError("--overwrite does not go with --layout", fix="choose another folder")
-        from covermap.verbs.demo import write_miniature
-
-        root = write_miniature(layout, out, seed=seed)
-        if as_json:
-            show.as_json({"root": str(root.resolve())})
-        else:
-            typer.echo(f"{root}")
-            show.say(f"next: covermap run recipes/... --set data.root={root.resolve()}")
-        return
+        return _miniature(layout, out, seed=seed, overwrite=overwrite, as_json=as_json)
     from covermap.verbs.demo import demo as work
 
     with show.progress("training") as tick:
@@ -73,6 +61,21 @@ def demo(
         ("demo/report.html", "the report: open it in a browser"),
     ):
         typer.echo(f"  {out}/{path}  {what}")
+
+
+def _miniature(layout: str, out: str, *, seed: int, overwrite: bool, as_json: bool) -> None:
+    """Write a data set's miniature, and tell where."""
+    from covermap.core.errors import ConfigError
+    from covermap.verbs.demo import write_miniature
+
+    if overwrite:
+        raise ConfigError("--overwrite does not go with --layout", fix="choose another folder")
+    root = write_miniature(layout, out, seed=seed)
+    if as_json:
+        show.as_json({"root": str(root.resolve())})
+    else:
+        typer.echo(f"{root}")
+        show.say(f"next: a recipe with --set data.root={root.resolve()}, and what its line `small` says")
 
 
 def _tell_areas(assessment: dict[str, Any], what: str) -> None:
