@@ -12,14 +12,22 @@ from covermap.cli import show
 def demo(
     out: Annotated[str, typer.Argument(help="Folder to write into.", metavar="OUT")],
     seed: Annotated[int, typer.Option(help="Another seed gives another landscape.")] = 0,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: a few generated scenes in a data set's layout (covermap models list), to try a recipe."
+        ),
+    ] = None,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:
     """Generate a scene, train on part of it, map two dates of it, score, assess, report; offline, about a minute.
 
-    Example: covermap demo demo
+    Examples: covermap demo demo · covermap demo mini/wusu --layout wusu
     """
+    if layout is not None:
+        return _miniature(layout, out, seed=seed, overwrite=overwrite, as_json=as_json)
     from covermap.verbs.demo import demo as work
 
     with show.progress("training") as tick:
@@ -54,6 +62,21 @@ def demo(
     ):
         typer.echo(f"  {out}/{path}  {what}")
     show.say(f"next: look at it with covermap view {out} (extra web)")
+
+
+def _miniature(layout: str, out: str, *, seed: int, overwrite: bool, as_json: bool) -> None:
+    """Write a data set's miniature, and tell where."""
+    from covermap.core.errors import ConfigError
+    from covermap.verbs.demo import write_miniature
+
+    if overwrite:
+        raise ConfigError("--overwrite does not go with --layout", fix="choose another folder")
+    root = write_miniature(layout, out, seed=seed)
+    if as_json:
+        show.as_json({"root": str(root.resolve())})
+    else:
+        typer.echo(f"{root}")
+        show.say(f"next: a recipe with --set data.root={root.resolve()}, and what its line `small` says")
 
 
 def _tell_areas(assessment: dict[str, Any], what: str) -> None:

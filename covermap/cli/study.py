@@ -26,6 +26,7 @@ def run_(
     out: Annotated[str, typer.Argument(help="Folder of the study: its runs, tables, page and log.", metavar="OUT")],
     engine: Engine = "serial",
     workers: Workers = None,
+    settings: show.Set = None,
     dry_run: show.DryRun = False,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
@@ -34,7 +35,8 @@ def run_(
     """Run all cells of a plan, and compare them: cells.csv, study.json, report.html, LOG.md.
 
     The same command goes on where it was stopped: finished cells are skipped, failed ones are tried again. Exit code 1
-    where a cell failed; the others are done all the same.
+    where a cell failed; the others are done all the same. --set overrides a key of the plan (seeds=5) or of the config
+    that all cells start from (data.root=/data/WUSU).
 
     Examples: covermap study run recipes/studies/gewata_losses.yaml losses/ --dry-run ·
     covermap study run plan.yaml out/ --engine processes --workers 2
@@ -49,8 +51,8 @@ def run_(
 
     with show.progress("cells", quiet=dry_run) as tick:
         found = study(
-            plan, out, engine=engine, workers=workers, dry_run=dry_run, overwrite=overwrite,  # type: ignore[arg-type]
-            say=show.say, on_progress=tick,
+            plan, out, engine=engine, workers=workers, overrides=settings or (), dry_run=dry_run,  # type: ignore[arg-type]
+            overwrite=overwrite, say=show.say, on_progress=tick,
         )  # fmt: skip
     if as_json:
         show.as_json(_as_dict(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -52,9 +52,11 @@ class LabelBudget(NamedTuple):
     source: str
 
 
-def load_label_budget(path: str | Path | Mapping[str, Any]) -> LabelBudget:
+def load_label_budget(path: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> LabelBudget:
     """Read a plan (a file, or its values) and the config of each encoder; raises ConfigError for anything unknown."""
-    plan, start, base, where = read_plan(path, LabelBudgetPlan, fix="write title, config, encoders and budgets")
+    read = read_plan(path, LabelBudgetPlan, fix="write title, config, encoders and budgets", overrides=overrides)
+    plan, start, base, where, _ = read
+    read.require_effect(plan.encoders.values())
     configs = {}
     for name, settings in plan.encoders.items():
         here, own = f"{where}: encoder {name}", copy.deepcopy(start)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from covermap.core.config_file import override, parse_section, read_settings
-from covermap.core.errors import OutputError
+from covermap.core.config_file import override, parse_option, parse_section, read_settings
+from covermap.core.errors import ConfigError, OutputError
 from covermap.core.section import Section
 
 KEPT = "plan.json"
@@ -40,17 +40,36 @@ class ReadPlan(NamedTuple, Generic[P]):
     start: dict[str, Any]
     base: Path
     where: str
+    overridden: tuple[str, ...] = ()
+    """Keys of the config that a call set."""
+
+    def require_effect(self, levels: Iterable[Mapping[str, Any]]) -> None:
+        """Raise ConfigError where a level sets what the call set for all: the call's would be lost."""
+        for key in self.overridden:
+            for other in (other for level in levels for other in level):
+                if other == key or other.startswith(f"{key}.") or key.startswith(f"{other}."):
+                    raise ConfigError(
+                        f"--set {key} has no effect: {self.where} sets {other} itself where it varies",
+                        fix="set that part of the plan: --set axes.NAME='{level: {key: value}}', or encoders, methods",
+                    )
 
 
-def read_plan(path: str | Path | Mapping[str, Any], kind: type[P], *, fix: str) -> ReadPlan[P]:
+def read_plan(
+    path: str | Path | Mapping[str, Any], kind: type[P], *, fix: str, overrides: Sequence[str] = ()
+) -> ReadPlan[P]:
     """Read a plan (a file, or its values); fix: what to do where there is none. Raises ConfigError.
 
-    The config's path counts from the plan's folder, paths in it from its own.
+    The config's path counts from the plan's folder, paths in it from its own. overrides: `a.b=c`, of a key of the plan
+    (seeds, axes.NAME, ...), or of the config that all starts from.
     """
     if isinstance(path, Mapping):
-        raw, base, where = dict(path), Path.cwd(), "plan"
+        raw, base, where = copy.deepcopy(dict(path)), Path.cwd(), "plan"
     else:
         raw, base, where = read_settings(Path(path), what="plan", fix=fix), Path(path).parent, str(path)
+    given = dict(parse_option(text) for text in overrides)
+    settings = {key: value for key, value in given.items() if key.partition(".")[0] not in kind.model_fields}
+    for key in given.keys() - settings.keys():
+        override(raw, key, given[key], where="--set")
     plan = parse_section(kind, raw, where=where)
     if isinstance(plan.config, str):
         start, base = read_settings(base / plan.config), (base / plan.config).parent
@@ -58,7 +77,10 @@ def read_plan(path: str | Path | Mapping[str, Any], kind: type[P], *, fix: str) 
         start = copy.deepcopy(plan.config)
     for key, value in plan.settings.items():
         override(start, key, value, where=f"{where}: settings")
-    return ReadPlan(plan, start, base, where)
+    for key, value in settings.items():
+        override(start, key, value, where="--set")
+    plan = plan.model_copy(update={"settings": {**plan.settings, **settings}})
+    return ReadPlan(plan, start, base, where, tuple(settings))
 
 
 def kept_plan(out: Path, key: str) -> dict[str, Any] | None:

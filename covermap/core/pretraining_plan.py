@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -61,9 +61,11 @@ class Pretraining(NamedTuple):
     source: str
 
 
-def load_pretraining(path: str | Path | Mapping[str, Any], out: Path) -> Pretraining:
+def load_pretraining(path: str | Path | Mapping[str, Any], out: Path, overrides: Sequence[str] = ()) -> Pretraining:
     """Read a plan (a file, or its values) and the recipe of each method and seed; raises ConfigError."""
-    plan, start, base, where = read_plan(path, PretrainingPlan, fix="write title, config, methods and labels")
+    read = read_plan(path, PretrainingPlan, fix="write title, config, methods and labels", overrides=overrides)
+    plan, start, base, where, _ = read
+    read.require_effect(plan.methods.values())
     recipes = {}
     for name, settings in plan.methods.items():
         if name in (RANDOM, SCRATCH, "raw"):

@@ -124,13 +124,15 @@ def numbers_of(levels: Sequence[str]) -> list[float] | None:
         return None
 
 
-def load_plan(path: str | Path | Mapping[str, Any], out: str | Path) -> Loaded:
+def load_plan(path: str | Path | Mapping[str, Any], out: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     """Read a plan (a file, or its values) and build the config of each cell; runs lie in `out`/runs.
 
     Relative paths count from the plan's folder. Raises ConfigError for anything unknown, also inside of a level.
     """
-    plan, start, base, where = read_plan(path, StudyPlan, fix=WRITE)
+    read = read_plan(path, StudyPlan, fix=WRITE, overrides=overrides)
+    plan, start, base, where, _ = read
     axes = {name: _levels(name, levels, where) for name, levels in plan.axes.items()}
+    read.require_effect(one for levels in axes.values() for one in levels.values() if one != FOREST)
     _require_apart(axes, where)
     cells = [
         _cell(plan, start, base, Path(out), dict(zip(axes, chosen, strict=True)), axes, seed, where)

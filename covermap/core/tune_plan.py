@@ -70,7 +70,7 @@ class Search(NamedTuple):
 def load_search(path: str | Path | Mapping[str, Any]) -> Search:
     """Read a plan and try both ends, and all choices, of each setting; raises ConfigError for anything unknown."""
     fix = "write title, config and space: {train.lr: [1e-4, 1e-2, log]}"
-    plan, start, base, where = read_plan(path, TunePlan, fix=fix)
+    plan, start, base, where, _ = read_plan(path, TunePlan, fix=fix)
     search = Search(plan, {key: _spelled(key, value, where) for key, value in plan.space.items()}, start, base, where)
     for key, values in search.space.items():
         for value in (values.low, values.high) if isinstance(values, Between) else values:

@@ -18,6 +18,7 @@ from covermap.core.errors import OutputError
 from covermap.core.legend import IGNORE
 from covermap.core.output import claim, replacing, write_text
 from covermap.core.progress import Say, Tick, silent, unseen
+from covermap.core.registry import find
 from covermap.core.run import Run
 from covermap.core.train_config import PredictConfig
 from covermap.data.class_map import ClassMap, open_class_map
@@ -100,6 +101,18 @@ def demo(
     find_change(run, folder, seed=seed)
     write_report(run)
     return run
+
+
+def write_miniature(layout: str, folder: str | Path, *, seed: int = 0) -> Path:
+    """Write a generated data set of a few small scenes in a layout by name; raises ConfigError, OutputError."""
+    source, folder = find("source", layout), Path(folder)
+    if folder.exists():  # it may be the real one
+        raise OutputError(f"{folder} exists already", fix="choose another folder: a data set is never overwritten")
+    folder = claim(folder)
+    with replacing(folder) as new:
+        new.mkdir(parents=True, exist_ok=True)
+        source.write_miniature(new, seed=seed)
+    return folder
 
 
 def find_change(run: Run, folder: Path, *, seed: int) -> None:

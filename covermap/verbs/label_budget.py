@@ -75,7 +75,8 @@ class Curve:
 
 def label_budget(
     plan: str | Path | Mapping[str, Any], out: str | Path, *, engine: str = "serial", workers: int | None = None,
-    overwrite: bool = False, dry_run: bool = False, say: Say = silent, on_progress: Tick = unseen,
+    overrides: Sequence[str] = (), overwrite: bool = False, dry_run: bool = False, say: Say = silent,
+    on_progress: Tick = unseen,
 ) -> Study:  # fmt: skip
     """Run a plan, whose cells are its encoders; workers: of probes.
 
@@ -83,7 +84,7 @@ def label_budget(
     """
     if engine == "ray":
         raise ConfigError("studies of label budgets run on one machine", fix="leave --engine ray out")
-    loaded, out = load_label_budget(plan), Path(out)
+    loaded, out = load_label_budget(plan, overrides), Path(out)
     paths = {name: out / "embeddings" / f"{_file(name)}.parquet" for name in loaded.configs}
     if len(set(paths.values())) < len(paths):
         raise ConfigError(f"{loaded.source}: two encoders have one file name", fix="give them other names")

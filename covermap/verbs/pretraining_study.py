@@ -41,14 +41,15 @@ from covermap.verbs.study import Study, work
 
 def pretraining_study(
     plan: str | Path | Mapping[str, Any], out: str | Path, *, engine: Any = "serial", workers: int | None = None,
-    overwrite: bool = False, dry_run: bool = False, say: Say = silent, on_progress: Tick = unseen,
+    overrides: Sequence[str] = (), overwrite: bool = False, dry_run: bool = False, say: Say = silent,
+    on_progress: Tick = unseen,
 ) -> Study:  # fmt: skip
     """Run a plan, whose cells are pre-trainings, probes and, if asked for, fine-tuned networks.
 
     Raises ConfigError, OutputError; a cell that fails is recorded and the others go on.
     """
     out = Path(out)
-    loaded = load_pretraining(plan, out)
+    loaded = load_pretraining(plan, out, overrides)
     found = Study(out, [recipe.name for recipe in loaded.recipes.values()])
     _require_same(loaded, out, overwrite=overwrite)
     if dry_run:
@@ -179,7 +180,9 @@ def _write_splits(loaded: Pretraining, folder: Path, chips: Sequence[Tile]) -> N
         order = np.random.default_rng(seed).permutation(len(chips))
         for labels in loaded.plan.labels:
             known = [chips[i] for i in order[:labels]]
-            replace(split, tiles=(*known, *held)).save(folder / f"{labels}-s{seed}.csv")
+            seen = {tile.scene for tile in (*known, *held)}
+            bare = [Tile(scene.name, scene.grid.window, "none") for scene in scenes if scene.name not in seen]
+            replace(split, tiles=(*known, *held, *bare)).save(folder / f"{labels}-s{seed}.csv")
 
 
 def _rows(path: Path, name: str, seed: int) -> list[Row]:

@@ -74,15 +74,16 @@ class Study:
 
 def study(
     plan: str | Path | Mapping[str, Any], out: str | Path, *, engine: StudyEngine = "serial",
-    workers: int | None = None, dry_run: bool = False, overwrite: bool = False, say: Say = silent,
-    on_progress: Tick = unseen,
+    workers: int | None = None, overrides: Sequence[str] = (), dry_run: bool = False, overwrite: bool = False,
+    say: Say = silent, on_progress: Tick = unseen,
 ) -> Study:  # fmt: skip
     """Run all cells of a plan (a file or its values) into `out`, and tell what they say; see the top of this file.
 
-    workers: cells at work at once, with processes and ray; more than one have one thread each. Raises ConfigError for
-    anything unknown in the plan before any run, OutputError where `out` holds runs of another plan.
+    workers: cells at work at once, with processes and ray; more than one have one thread each. overrides: `a.b=c`, of
+    the plan, or of the config that all cells start from. Raises ConfigError for anything unknown in the plan before any
+    run, OutputError where `out` holds runs of another plan.
     """
-    options: dict[str, Any] = {"engine": engine, "workers": workers, "overwrite": overwrite}
+    options: dict[str, Any] = {"engine": engine, "workers": workers, "overrides": overrides, "overwrite": overwrite}
     read = plan if isinstance(plan, Mapping) else read_settings(Path(plan), what="plan", fix=WRITE)
     kind = read.get("kind", "grid")
     if not isinstance(kind, str) or kind not in (*KINDS, *OTHERS):
@@ -92,7 +93,7 @@ def study(
         other = getattr(import_module(module), name)
         return cast(Study, other(plan, out, **options, dry_run=dry_run, say=say, on_progress=on_progress))
     out = Path(out)
-    loaded = load_plan(plan, out)
+    loaded = load_plan(plan, out, overrides)
     require_parts(loaded)
     require_axes(loaded)
     scores = scores_of_plan(loaded)

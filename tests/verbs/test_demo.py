@@ -122,3 +122,18 @@ def test_change_stands_beside_the_true_change(demo):
     assert told["rules"] == {"min_area": LEAST_CHANGE}
     assert all(area >= 0 for row in told["matrix_ha"] for area in row)
     assert all(area == 0 or area > 0.005 for row in told["matrix_ha"] for area in row)
+
+
+def test_a_layout_s_miniature_is_written_and_no_data_set_is_ever_overwritten(covermap, tmp_path):
+    root = tmp_path / "mini" / "wusu"
+    code, out, err = covermap("demo", root, "--layout", "wusu", "--json")
+    assert (code, json.loads(out)) == (0, {"root": str(root)}), err
+    assert (root / "train/HS/imgs/HS15_2.tif").is_file()
+    for more in ([], ["--overwrite"]):
+        code, _, err = covermap("demo", root, "--layout", "wusu", *more)
+        assert code == 1
+        assert "choose another folder" in err
+    code, _, err = covermap("demo", tmp_path / "other", "--layout", "wuzu")
+    assert code == 1
+    assert "wusu" in err
+    assert not (tmp_path / "other").exists()

@@ -315,3 +315,17 @@ def test_a_model_is_scored_on_the_test_blocks_of_every_region(plan, tmp_path, he
     home = Run.open(tmp_path / "out/runs/east-s0").read_json("metrics.json")["models"]["network"]["scores"]
     assert scores["num_pixels"] == home["num_pixels"]  # the same ground
     assert "scored on (columns)" in (tmp_path / "out/report.html").read_text()
+
+
+def test_settings_of_a_call_reach_plan_and_config_and_never_get_lost(plan, tmp_path):
+    loaded = load_plan(plan, tmp_path, ["seeds=1", "train.lr=0.5", "axes.budget.values=[0.5]"])
+    assert [cell.name for cell in loaded.cells] == ["unet-0.5-s0", "forest-0.5-s0"]
+    assert loaded.cells[0].config.train.lr == 0.5
+    assert loaded.plan.settings == {"train.lr": 0.5}
+    with pytest.raises(ConfigError, match=r"--set model\.backbone has no effect: plan sets model\.backbone itself"):
+        load_plan(plan, tmp_path, ["model.backbone=resnet18"])
+    with pytest.raises(ConfigError, match=r"has no effect: plan sets split\.budget itself"):
+        load_plan(plan, tmp_path, ["split={budget: 0.5}"])
+    with pytest.raises(ConfigError, match="sedes"):
+        load_plan(plan, tmp_path, ["sedes=1"])
+    assert plan["seeds"] == 2

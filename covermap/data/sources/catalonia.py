@@ -56,7 +56,8 @@ class Catalonia(Source):
         found = {date: _image(path, date) for date, path in images.items()}
         target = {"class": LabelFile(str(labels[0]))}
         if self.series:
-            return [SceneFiles("catalonia", tuple(found.values()), target, place="catalonia")]
+            # One scene needs no place: all tiles of it (prepare --tile) would be of that one, and none held out.
+            return [SceneFiles("catalonia", tuple(found.values()), target)]
         return [
             SceneFiles(f"catalonia_{date}", (image,), target, self._part(date), "catalonia")
             for date, image in found.items()

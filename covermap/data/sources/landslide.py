@@ -111,18 +111,21 @@ class Landslide(Source):
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:
-        days = ("20180801", "20180825", "20180910", "20180918")
-        layers = [f"TS::{name}::{day}" for day in days for name in ("vv", "vh")]
-        layers += ["TP::los.rdr_0::20180801_20180825", "ST::dem", "ST::landslides"]
-        for number in (2, 10):
-            mask = miniature.patches((0, 0, 0, 1), 32, 32, seed=seed + number)
-            values = miniature.picture(mask, len(layers) - 1, seed=number, low=0.01, high=0.5, dtype="float32")
-            folder = root / "landslides-hokkaido" / "chips_128x128"
+        hokkaido = ("20180801", "20180825", "20180910", "20180918")
+        kaikoura = ("20161001", "20161108", "20161115", "20161202")
+        for name, days, crs in (("hokkaido", hokkaido, "EPSG:32654"), ("kaikoura", kaikoura, "EPSG:32759")):
+            layers = [f"TS::{band}::{day}" for day in days for band in ("vv", "vh")]
+            layers += [f"TP::los.rdr_0::{days[0]}_{days[1]}", "ST::dem", "ST::landslides"]
+            folder = root / f"landslides-{name}" / "chips_128x128"
             folder.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(folder / f"chip_{number}.npz", np.concatenate([values, mask[None].astype("float32")]))
-            bounds = [600_000 + 1000 * number, 4_700_000, 600_320 + 1000 * number, 4_700_320]
-            about = {"variables": layers, "bounds": bounds, "crs": "EPSG:32654", "chip_id": number}
-            (folder / f"chip_{number}.metadata.json").write_text(json.dumps(about))
+            for number in (2, 10):
+                mask = miniature.patches((0, 0, 0, 1), 32, 32, seed=seed + number)
+                values = miniature.picture(mask, len(layers) - 1, seed=number, low=0.01, high=0.5, dtype="float32")
+                cube = np.concatenate([values, mask[None].astype("float32")])
+                np.savez_compressed(folder / f"chip_{number}.npz", cube)
+                bounds = [600_000 + 1000 * number, 4_700_000, 600_320 + 1000 * number, 4_700_320]
+                about = {"variables": layers, "bounds": bounds, "crs": crs, "chip_id": number}
+                (folder / f"chip_{number}.metadata.json").write_text(json.dumps(about))
 
 
 def _day(layer: str) -> str:

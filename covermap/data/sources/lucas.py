@@ -58,13 +58,14 @@ class Lucas(Source):
 
     @classmethod
     def write_miniature(cls, root: Path, *, seed: int = 0) -> None:
-        rows = []
+        rows: list[tuple[str, int]] = []
         for code in range(1, 11):
             for number in range(3):
                 point = f"{44_000_000 + 100 * code + number}"
                 codes = miniature.patches([code], 32, 32, seed=seed)
                 picture = miniature.picture(codes, 6, seed=seed + number, low=0, high=0.5, dtype="float32")
-                miniature.write(root / str(code) / f"{point}.tif", picture, epsg=32632)
+                place = (400_000 + 2000 * len(rows), 4_600_000)
+                miniature.write(root / str(code) / f"{point}.tif", picture, origin=place, epsg=32632)
                 rows.append((point, code))
         with open(root / TABLE, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("Point_ID", "STR18"), *rows])

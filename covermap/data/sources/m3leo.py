@@ -218,6 +218,23 @@ class M3leo(Source):
                 along: dict[str, Sequence[Any]] = {"season": SEASONS, "deltadays": (12, 24, 36, 48)}
                 target = root / aoi / name / "gssic-2020" / f"{chip}.nc"
                 miniature.write_variable(target, fine, "coherence", along, gsd_m=80, **where)
+                _write_more(root / aoi / name, chip, codes, where, seed=seed + i)
+
+
+def _write_more(folder: Path, chip: str, codes: miniature.Codes, where: dict[str, Any], *, seed: int) -> None:
+    """Colours, elevation and continuous targets of a chip of the miniature; trees are those of code 10."""
+    colours = miniature.picture(codes, len(COLOURS), seed=seed, low=0, high=255, dtype="uint8")
+    miniature.write(folder / "s2rgbm-2020" / f"{chip}.tif", colours, bands=COLOURS, **where)
+    ground = miniature.picture(codes, 1, seed=seed, low=0, high=900, dtype="int16")
+    miniature.write(folder / "srtmdem" / f"{chip}.tif", ground, bands=["elevation"], **where)
+    wooded = (codes == 10).reshape(8, 8, 8, 8).mean((1, 3))[None]
+    coarse: dict[str, Any] = {**where, "gsd_m": 80}
+    cover = ["Percent_Tree_Cover_2020"]
+    miniature.write(folder / "modis44b006veg" / f"{chip}.tif", (100 * wooded).astype("uint8"), bands=cover, **coarse)
+    built = (codes == 50).reshape(8, 8, 8, 8).mean((1, 3))[None]
+    miniature.write(folder / "ghsbuilts-2020" / f"{chip}.tif", (6400 * built).astype("uint16"), **coarse)
+    target = folder / "biomass-2020" / f"{chip}.nc"
+    miniature.write_variable(target, (200 * wooded).astype("float32"), "agb", {"time": (2020,)}, **coarse)
 
 
 def _product(folder: str, settings: Mapping[str, Any] | None) -> Product:
