@@ -243,8 +243,13 @@ def checksum(path: str | Path, *, whole_below: int = 1 << 28) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the packages that matter, the platform, the command and the git commit if there is one."""
+    """Versions of Python, the packages that matter, the platform, the command and the git commit if there is one.
+
+    processes: how many run the command, where there are several (torchrun, accelerate launch).
+    """
     found = {"python": platform.python_version(), "platform": platform.platform(), "command": " ".join(sys.argv)}
+    if (count := os.environ.get("WORLD_SIZE", "1")) != "1":
+        found["processes"] = count
     for name in _PACKAGES:
         try:
             found[name] = version(name)

@@ -34,7 +34,12 @@ def of_pretraining(
 
 def _of_length(config: PretrainConfig, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     last = rows[-1]["step"]
-    if last < config.train.steps:
+    if said := rows[-1].get("collapse"):
+        yield (
+            f"It ended at step {last:,} of {config.train.steps:,}: {said}. --resume would run into the same: start "
+            "again (--overwrite) with a lower train.lr, larger batches or stronger views."
+        )
+    elif last < config.train.steps:
         yield f"It was stopped after step {last:,} of {config.train.steps:,}: go on with --resume."
     looks = sum(row["step"] > 0 for row in rows)
     if looks < 3:
@@ -46,7 +51,8 @@ def _of_length(config: PretrainConfig, rows: Sequence[Mapping[str, Any]]) -> Ite
 
 def _of_probe(probe: Mapping[str, float], own: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if own not in probe:
-        yield "No probe was made, for want of labels: the loss alone does not say whether anything useful was learnt."
+        why = rows[0].get("no_probe") or "there are no labels of classes"
+        yield f"No probe was made: {why}. The loss alone does not say whether anything useful was learnt."
         return
     for name, value in probe.items():
         gain = probe[own] - value

@@ -19,7 +19,10 @@ from covermap.report.pretrain_doubts import RAW, of_pretraining
 from covermap.report.pretrain_figures import Points, probe_bars, step_curves
 from covermap.report.study_page import Section, write_study_page
 
-_NOT_TERMS = ("step", "lr", "seconds", "loss", "spread", "effective_rank", "probe_r2", "probe_r2_raw")
+_NOT_TERMS = (
+    "step", "lr", "seconds", "loss", "spread", "effective_rank", "probe_r2", "probe_r2_raw", "probe_part", "no_probe",
+    "collapse",
+)  # fmt: skip
 _LOOKS = 6
 """Rows of the table of spread and rank; the figure has all."""
 _MEANS = {
@@ -83,6 +86,11 @@ class Pretrained(RunFolder):
         """What it began with, in words."""
         return str(self.facts.get("started_from") or "random weights")
 
+    @property
+    def processes(self) -> int:
+        """How many shared the windows of a step."""
+        return int((self.known("versions.json") or {}).get("processes", 1))
+
     def points(self, key: str) -> list[tuple[int, float]]:
         """(step, value) of the rows that know it."""
         return [(row["step"], row[key]) for row in self.rows if row.get(key) is not None]
@@ -123,7 +131,9 @@ def write_pretrain_report(run: Pretrained) -> Path:
     facts += [("Parameters", f"{run.facts['parameters']:,}")] if "parameters" in run.facts else []
     facts += [("Features", f"{run.facts['dimensions']:,}")] if "dimensions" in run.facts else []
     facts += [("Steps", f"{rows[-1]['step']:,} of {config.train.steps:,}")] if rows else []
-    facts += [("Windows", f"{config.train.batch_size} of {config.train.size_px} px a step")]
+    processes = run.processes
+    shared = f" ({config.train.batch_size} in each of {processes} processes)" if processes > 1 else ""
+    facts += [("Windows", f"{processes * config.train.batch_size} of {config.train.size_px} px a step{shared}")]
     seconds = sum(row.get("seconds") or 0 for row in rows)
     facts += [("Time", f"{seconds:,.0f} s")] if seconds else []
     return write_study_page(
@@ -140,7 +150,7 @@ def sentence(run: Pretrained) -> str:
     if not run.rows or not run.rows[-1]["step"]:
         return "Nothing has been learnt yet."
     if own not in probe:
-        return f"{method} has learnt for {run.rows[-1]['step']:,} steps; no labels say what it is worth."
+        return f"{method} has learnt for {run.rows[-1]['step']:,} steps; no probe says what it is worth."
     against = " and ".join(
         f"{probe[own] - value:+.3f} against {'raw statistics of the bands' if name == RAW else name}"
         for name, value in probe.items() if name != own
@@ -154,7 +164,8 @@ def _probe(run: Pretrained) -> Section:
         return Section("")
     text = (
         "A ridge regression tells the share of each class in a window from the frozen backbone's features: learnt from "
-        "the train part, told of val (of test, where val is too small). R2 is 1 if all is told, 0 for a constant guess."
+        f"the train part, told of {run.rows[0].get('probe_part', 'val (of test, where val is too small)')}. R2 is 1 if "
+        "all is told, 0 for a constant guess."
     )
     rows = [[name, f"{value:.3f}", "" if name == run.own else f"{probe[run.own] - value:+.3f}"]
             for name, value in probe.items()]  # fmt: skip
@@ -241,8 +252,9 @@ def _reconstruction(run: Pretrained) -> list[Section]:
     )
     if getattr(method, "norm_pix", False):
         caption += (
-            " Each hidden patch is drawn with its true mean and deviation, which the network is not asked for: colours "
-            "and contrast of patches are given, only what is within them is learnt."
+            " What is filled in has the true mean and deviation of each patch, over its pixels and bands together, "
+            "which the network is not asked for: a patch's brightness and contrast are given, its colours and what "
+            "is within it are learnt."
         )
     alt = f"{caption} Three columns for each sensor, a row for each window"
     return [Section("Hidden patches", "", figure=picture, caption=caption, alt=alt)]
@@ -265,7 +277,7 @@ def _data(run: Pretrained) -> Section:
     told = (run.known("model/config.json") or {}).get("input", {}).get("sensors", [])
     rows = [[entry["sensor"], ", ".join(entry["bands"]), str(entry["num_dates"])] for entry in told]
     files = run.known("inputs.json") or {}
-    text = f"Learnt from {len(files):,} files; inputs.json has their checksums." if files else ""
+    text = f"{len(files):,} files were read, with those of labels; inputs.json has their checksums." if files else ""
     return Section("What it sees", text, ["sensor", "bands", "dates"], rows, 2)
 
 
@@ -274,4 +286,6 @@ def _notes(run: Pretrained) -> list[str]:
     told: Sequence[str] = run.known("notes.json") or []
     command = versions.get("command")
     made = ", ".join(f"{key} {versions[key]}" for key in ("covermap", "torch", "python") if versions.get(key))
+    if command and run.processes > 1:
+        command = f"torchrun --nproc-per-node {run.processes} -m {command}"
     return [*told, *([f"Command: {command}"] if command else []), *([f"Made with {made}."] if made else [])]

@@ -44,7 +44,7 @@ def _names(runs: Sequence[Pretrained]) -> list[str]:
 def _sentence(runs: Sequence[Pretrained], names: Sequence[str]) -> str:
     told = {name: run.probe[run.own] for name, run in zip(names, runs, strict=True) if run.own in run.probe}
     if not told:
-        return "No labels say what these backbones are worth."
+        return "No probe says what these backbones are worth."
     order = sorted(told, key=told.__getitem__, reverse=True)
     return "R2 of a linear probe, the best first: " + ", ".join(f"{name} {told[name]:.3f}" for name in order) + "."
 

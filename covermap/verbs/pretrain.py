@@ -182,7 +182,7 @@ class Loop:
             where = f"windows {', '.join(drawn.batch.keys[:3])}" if own else "windows of another process"
             raise CovermapError(
                 f"the loss is no longer a number in step {self.step + 1}, {where}",
-                fix=f"lower train.lr, or look at those windows; the last state is in {self.run.path('checkpoints')}",
+                fix="start again (--overwrite) with a lower train.lr, or look at those windows",
             )
         self.accelerator.backward(terms["loss"])
         if self.config.clip:
@@ -207,6 +207,10 @@ class Loop:
         row: dict[str, Any] = {"step": self.step, **means, **self.watch(self.plain)}
         if self.step == 0:
             row |= self.watch.raw(self.plain.inputs)
+            if self.watch.lacks:
+                self.say(f"note: no probe: {self.watch.lacks}")
+        said = self.watch.collapse(row, self.plain) if self.step else ""
+        row |= {"collapse": said} if said else {}
         if seconds is not None:
             row |= {"lr": self.optimiser.param_groups[0]["lr"], "seconds": round(seconds, 3)}
         self.run.log(row)
@@ -214,7 +218,7 @@ class Loop:
         picture, device = self.run.path("reconstruction.png"), self.accelerator.device
         draw_reconstruction(self.plain, self.watch.samples, self.ready.spec, picture, device=device)
         if self.step:
-            self.watch.require_life(row, self.plain, self.step)
+            self.watch.require_life(said, self.step)
 
     def _by_main(self, work: Callable[[], None]) -> None:
         """Done by the main process alone; an error of it is raised in all, for none is to wait for one that is gone."""

@@ -7,8 +7,9 @@ labelled windows -> vectors -> ridge probe (train part -> val part), beside raw 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -54,18 +55,29 @@ class Watch:
     ) -> None:  # fmt: skip
         self.spec, self.device = spec, device
         self.samples = [windows[_FIRST + i].sample for i in range(NUM_WINDOWS)]
-        self.known, self.asked = Labelled(), Labelled()
+        self.known, self.asked, self.part = Labelled(), Labelled(), "val"
+        self.lacks = ""
         if split is not None and scenes[0].legend is not None:
             self.known, self.asked = (_labelled(scenes, split, part, size_px) for part in ("train", "val"))
-            if len(self.asked.samples) < _FEWEST:  # settings are chosen by what is seen here: test is the last resort
-                self.asked = _labelled(scenes, split, "test", size_px)
+            counts = {"train": len(self.known.samples), "val": len(self.asked.samples)}
+            if counts["val"] < _FEWEST:  # settings are chosen by what is seen here: test is the last resort
+                self.asked, self.part = _labelled(scenes, split, "test", size_px), "test"
+                counts["test"] = len(self.asked.samples)
+            if min(len(self.known.samples), len(self.asked.samples)) < _FEWEST:
+                self.lacks = _lacking(split, counts, size_px)
         self.probes = min(len(self.known.samples), len(self.asked.samples)) >= _FEWEST
         self.verdict: Verdict | None = None
         self.collapsed = 0
 
-    def raw(self, inputs: Collection[str]) -> dict[str, float]:
-        """R2 of a probe on raw statistics of what a network sees, which it has to beat; nothing without labels."""
-        return {"probe_r2_raw": self._probe(lambda samples: self._statistics(samples, inputs))} if self.probes else {}
+    def raw(self, inputs: Collection[str]) -> dict[str, Any]:
+        """R2 of a probe on raw statistics of what a network sees, which it has to beat, and the part that is scored.
+
+        Without a probe why there is none, if there are labels.
+        """
+        if not self.probes:
+            return {"no_probe": self.lacks} if self.lacks else {}
+        r2 = self._probe(lambda samples: self._statistics(samples, inputs))
+        return {"probe_r2_raw": r2, "probe_part": self.part}
 
     def __call__(self, method: Method) -> dict[str, float]:
         """spread, effective_rank, and with labels probe_r2, of a method as it is now."""
@@ -78,18 +90,24 @@ class Watch:
         method.train(was)
         return row
 
-    def require_life(self, row: dict[str, Any], method: Method, step: int) -> None:
-        """Raise CovermapError where vectors of all windows, or a term below its floor, said collapse twice in a row."""
+    def collapse(self, row: dict[str, Any], method: Method) -> str:
+        """What says collapse, of the vectors of all windows or of a term below its floor; "" for none."""
         assert self.verdict is not None
         said = self.verdict.sentence if self.verdict.collapsed else ""
         for term, floor in method.floors.items():
             if term in row and row[term] < floor:
                 said = said or f"{term} is {row[term]:.3g}, below {floor:.3g}"
         self.collapsed = self.collapsed + 1 if said else 0
+        return said
+
+    def require_life(self, said: str, step: int) -> None:
+        """Raise CovermapError where collapse was said twice in a row, or vectors hold no numbers."""
+        assert self.verdict is not None
         if self.collapsed >= _PATIENCE or not math.isfinite(self.verdict.spread):
             raise CovermapError(
                 f"step {step}: {said}",
-                fix="lower train.lr, give larger batches or stronger views; the last state is kept in checkpoints/",
+                fix="start again (--overwrite) with a lower train.lr, larger batches or stronger views; --resume would "
+                "run into the same",
             )
 
     def _vectors(self, method: Method, samples: Sequence[Sample]) -> torch.Tensor:
@@ -118,12 +136,16 @@ class Watch:
 
 
 def _labelled(scenes: Sequence[Scene], split: Split, part: str, size_px: int) -> Labelled:
-    """Windows that lie wholly in a part and are labelled for half of it, evenly taken from all scenes."""
+    """Windows that lie wholly in a part and are labelled for half of it, evenly taken from all scenes.
+
+    They may show the buffer, whose labels are not used: a train part of single blocks has hardly a window without it.
+    """
     legend = scenes[0].legend
     assert legend is not None
+    whole = replace(split, buffer_px=0)
     places = [
         (scene, window) for scene in scenes for window in partition(scene.grid.window, size_px, size_px)
-        if window.height == window.width == size_px and (split.part_mask(scene.name, window) == PARTS.index(part)).all()
+        if window.height == window.width == size_px and (whole.part_mask(scene.name, window) == PARTS.index(part)).all()
     ]  # fmt: skip
     found = Labelled()
     for at in np.random.default_rng(0).permutation(len(places)):
@@ -137,3 +159,17 @@ def _labelled(scenes: Sequence[Scene], split: Split, part: str, size_px: int) ->
         if len(found.samples) == _CHIPS:
             break
     return found
+
+
+def _lacking(split: Split, counts: Mapping[str, int], size_px: int) -> str:
+    """Why there is no probe although there are labels. The blocks are not made larger for it.
+
+    A config that trains on the backbone with the same split section has to hold out the same ground.
+    """
+    told = ", ".join(f"{count:,} in {part}" for part, count in counts.items())
+    sides = Counter(min(tile.window.height, tile.window.width) for tile in split.tiles if tile.part in counts)
+    return (
+        f"too few labelled windows of {size_px} px lie wholly in one part ({told}; {_FEWEST} in train and in val or "
+        f"test are needed, most blocks are {sides.most_common(1)[0][0]} px): set split.block_px to a multiple of "
+        f"{size_px}, here and where the backbone is trained on"
+    )

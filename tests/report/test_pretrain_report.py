@@ -89,6 +89,15 @@ def test_a_look_at_the_end_alone_is_no_curve(tmp_path):
     assert "no curve" in html
 
 
+def test_what_several_processes_share_is_counted(tmp_path):
+    run = make(tmp_path)
+    run.write_json("versions.json", {"command": "covermap pretrain recipe.yaml", "processes": "2"})
+    html = report(run)
+    assert "64 of 64 px a step (32 in each of 2 processes)" in html
+    assert "torchrun --nproc-per-node 2 -m covermap pretrain recipe.yaml" in html
+    assert "1 files were read, with those of labels" in html
+
+
 def test_reconstructions_and_loaded_tensors_are_shown(tmp_path):
     run = make(tmp_path)
     matplotlib.image.imsave(run.path("reconstruction.png"), np.zeros((8, 8, 3)))
@@ -96,7 +105,7 @@ def test_reconstructions_and_loaded_tensors_are_shown(tmp_path):
             {"tensor": "b", "shape": [1], "fate": "missing", "note": ""}]  # fmt: skip
     run.write_json("weights.json", {"facts": {}, "summary": "w.safetensors: 1 loaded, 1 missing", "tensors": rows})
     html = report(run)
-    assert "Each hidden patch is drawn with its true mean" in html
+    assert "brightness and contrast are given, its colours" in html
     assert "75 % of the patches hidden" in html
     assert "w.safetensors: 1 loaded, 1 missing. weights.json names every tensor." in html
     assert re.search(r"missing</th><td[^>]*>1</td><td[^>]*>b<", html)
@@ -120,8 +129,10 @@ def test_what_is_to_be_distrusted_is_said(tmp_path):
     assert "stopped after step 150 of 200" in doubts(make(tmp_path / "9", looks=LOOKS[:4]))
     unknown = tuple((*look[:4], None) for look in LOOKS)
     run = make(tmp_path / "10", looks=unknown)
-    assert "for want of labels" in doubts(run)
-    assert "no labels say what it is worth" in report(run)
+    assert "No probe was made: there are no labels of classes" in doubts(run)
+    assert "no probe says what it is worth" in report(run)
+    dead = make(tmp_path / "13", looks=LOOKS[:4], collapse="all windows get one vector")
+    assert "ended at step 150 of 200: all windows get one vector. --resume would run into the same" in doubts(dead)
     assert "Nothing has been learnt yet" in doubts(make(tmp_path / "11", looks=LOOKS[:1]))
     assert "Nothing has been learnt yet" in report(make(tmp_path / "12", looks=LOOKS[:1]))
 

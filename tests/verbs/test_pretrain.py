@@ -22,6 +22,7 @@ from covermap.data.unlabelled import UnlabelledWindows
 from covermap.geo.grid import Window
 from covermap.nn.ssl import mae_prithvi
 from covermap.nn.weights import read_tensors
+from covermap.report.pretrain_page import Pretrained, write_pretrain_report
 from covermap.verbs import pretrain as verb
 from covermap.verbs.pretrain import pretrain
 from covermap.verbs.pretrain_start import prepare_pretraining
@@ -241,6 +242,12 @@ def test_collapse_stops_and_says_so(tiny, monkeypatch):
     with pytest.raises(CovermapError, match="collapsed") as told:
         pretrain(parsed(recipe(tiny)))
     assert "lower train.lr" in told.value.fix
+    assert "--resume would run into the same" in told.value.fix
+    run = Pretrained.open(parsed(recipe(tiny)).folder)
+    assert "collapsed" in run.rows[-1]["collapse"]
+    html = write_pretrain_report(run).read_text()
+    assert "--resume would run into the same" in html
+    assert "go on with --resume" not in html
 
 
 def test_a_loss_that_is_no_number_stops(tiny, monkeypatch):
@@ -323,6 +330,23 @@ def test_the_probe_looks_at_val_where_there_is_one(tiny):
         for name, place in (sample.key.split(":") for sample in watch.asked.samples)
     }
     assert parts == {PARTS.index("val")}
+
+
+def test_why_there_is_no_probe_is_told(tiny):
+    said = []
+    run = pretrain(parsed(recipe(tiny, split={"block_px": 10, "val": 0.2, "test": 0.3})), say=said.append)
+    (note,) = (line for line in said if "no probe" in line)
+    for text in ("too few labelled windows of 16 px", "in train, 0 in val, 0 in test", "most blocks are 10 px",
+                 "set split.block_px to a multiple of 16"):  # fmt: skip
+        assert text in note, text
+    html = write_pretrain_report(Pretrained.open(run.folder)).read_text()
+    assert "No probe was made: too few labelled windows of 16 px" in html
+    assert "for want of labels" not in html
+
+
+def test_a_buffer_leaves_a_probe_its_windows(tiny):
+    run = pretrain(parsed(recipe(tiny, split={"block_px": 16, "buffer_px": 2, "test": 0.3, "val": 0.0})))
+    assert run.read_log()[0]["probe_part"] == "test"
 
 
 def test_published_decoders_are_gone_on_with_after_a_stop(tiny, shared, tmp_path, write_tif, monkeypatch):
