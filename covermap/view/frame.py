@@ -16,8 +16,8 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
-from rasterio.warp import calculate_default_transform, transform_bounds
 from rasterio.warp import transform as warp_points
+from rasterio.warp import transform_bounds
 
 from covermap.core.errors import GridError
 from covermap.geo.grid import Grid
@@ -195,15 +195,12 @@ def _bounds_in(grid: Grid, crs: CRS | None) -> tuple[float, float, float, float]
 
 
 def _pixel_in(grid: Grid, crs: CRS) -> float:
-    """Side of a pixel in units of a CRS."""
+    """Side of a pixel in units of a CRS: the shorter, so that no column and no row is lost between two."""
+    to = grid.transform
     if grid.crs == crs:
-        to = grid.transform
         return float(min(math.hypot(to.a, to.d), math.hypot(to.b, to.e)))
-    try:
-        to, _, _ = calculate_default_transform(grid.crs, crs, grid.width, grid.height, *grid.bounds)
-    except RasterioError as error:
-        raise GridError(f"cannot be laid over the others: {error}") from error
-    return float(abs(to.a))
+    left, bottom, right, top = _bounds_in(grid, crs)
+    return float(min((right - left) / grid.width, (top - bottom) / grid.height))
 
 
 def _name(crs: CRS | None) -> str | None:

@@ -56,6 +56,8 @@ def value_at(handles: Handles, layer: RasterLayer, x: float, y: float) -> dict[s
 
 def _pixel(handles: Handles, layer: RasterLayer, x: float, y: float) -> npt.NDArray[Any] | None:
     """The values (C,) of a pixel, None outside of the layer and where it holds nothing."""
+    if not handles.frame.is_straight(layer.grid):
+        x, y = math.floor(x) + 0.5, math.floor(y) + 0.5  # what the picture shows of the frame's pixel
     col, row = handles.frame.of_grid(layer.grid, x, y)
     if not (math.isfinite(col) and math.isfinite(row) and 0 <= col < layer.grid.width and 0 <= row < layer.grid.height):
         return None

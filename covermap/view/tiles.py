@@ -87,7 +87,7 @@ def _warped(dataset: DatasetReader, layer: RasterLayer, frame: Frame) -> Dataset
         dataset, crs=frame.crs, transform=frame.transform * Affine.translation(left, top),
         width=right - left, height=bottom - top,
         resampling=Resampling.bilinear if layer.kind == "image" else Resampling.nearest, add_alpha=not alpha,
-        warp_mem_limit=_WARP_MB,
+        warp_mem_limit=_WARP_MB, tolerance=0.125 if layer.kind == "image" else 0.001,
     )  # fmt: skip
 
 
