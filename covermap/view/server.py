@@ -31,6 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from covermap.core.engine import cores
 from covermap.core.errors import ConfigError, CovermapError, DataError, LabelError, OutputError
+from covermap.view.labelling import ReferenceChanged
 from covermap.view.layers import View
 from covermap.view.point import values_at
 from covermap.view.raster_layer import RasterLayer
@@ -151,7 +152,7 @@ def build_app(view: View, access: Access, assess: Assess | None = None) -> ASGIA
         Route("/{path:path}", server.file),
     ]
     handlers: dict[Any, Any] = {HTTPException: _http, CovermapError: _covermap, RasterioError: _unreadable}
-    handlers[Exception] = _bug
+    handlers |= {ReferenceChanged: _overtaken, Exception: _bug}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), access)
 
 
@@ -165,6 +166,12 @@ async def _covermap(request: Request, error: Exception) -> Response:
     assert isinstance(error, CovermapError)
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 400)
     return _failure(status, f"{error.message}; {error.fix}" if error.fix else error.message)
+
+
+async def _overtaken(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ReferenceChanged)
+    told = {"error": error.message, "reference": error.code}
+    return JSONResponse(told, 409, headers={"cache-control": "no-store"})
 
 
 async def _unreadable(request: Request, error: Exception) -> Response:
@@ -301,7 +308,8 @@ class _Server:
         body = await _body(request)
         if not {"point", "reference"} <= set(body) or isinstance(body["point"], dict | list):
             raise ConfigError("a label is {point, reference}", fix='{"point": 17, "reference": 3}, null for none')
-        return _json(await self._run(sample.set, body["point"], body["reference"]))
+        seen = [body["before"]] if "before" in body else []
+        return _json(await self._run(sample.set, body["point"], body["reference"], *seen))
 
     async def assess(self, request: Request) -> Response:
         self._require_token(request)

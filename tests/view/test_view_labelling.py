@@ -52,7 +52,54 @@ def test_labelled_points_are_assessed(folder, client_of):
     assert direct["num_points"] == 50
 
 
-@pytest.mark.parametrize("reference", [77, "20", "forest", 20.5, True, [20], {"a": 1}, -1])
+def replaced(client, point, before, reference, name="sample"):
+    body = {"point": point, "reference": reference, "before": before}
+    return client.post(f"/labels/{name}", json=body, headers=client.token)
+
+
+def in_file(path):
+    table = gpd.read_file(path) if path.suffix == ".gpkg" else pd.read_csv(path, dtype={"reference": str})
+    return table.set_index("id")["reference"].fillna("").to_dict()
+
+
+@pytest.mark.parametrize("name", ["sample.gpkg", "plain.csv"])
+def test_what_another_has_written_is_not_overwritten(folder, client_of, name):
+    sample(folder / "map.tif", folder / "plain.csv", Plan(num=40, floor=10))
+    mine, other = client_of([folder]), client_of([folder])  # two servers that know nothing of each other
+    of = name.partition(".")[0]
+    assert replaced(other, 7, None, 20, of).status_code == 200
+    answer = replaced(mine, 7, None, 30, of)
+    assert (answer.status_code, answer.json()["reference"]) == (409, 20)
+    assert "the file says forest by now" in answer.json()["error"]
+    assert in_file(folder / name)[7] == "20"
+    assert layer(mine, of)["points"][6]["reference"] == 20
+    assert replaced(mine, 7, 20, 30, of).json()["before"] == 20  # having seen it
+    undone = replaced(other, 7, 20, None, of)  # an undo of what is not there any more
+    assert (undone.status_code, undone.json()["reference"]) == (409, 30)
+    assert replaced(other, 7, 20, 30, of).status_code == 200  # both say the same
+    assert in_file(folder / name)[7] == "30"
+    assert label(mine, 7, None, of).status_code == 200
+    gone = replaced(other, 7, 30, 20, of)
+    assert (gone.status_code, gone.json()["reference"]) == (409, None)
+    assert "has no reference there by now" in gone.json()["error"]
+    assert replaced(mine, 7, "20", 20, of).status_code == 422
+
+
+def test_references_are_compared_by_what_they_mean(folder, client_of):
+    client, table = client_of([folder]), gpd.read_file(folder / "sample.gpkg")
+    table["reference"] = table["reference"].astype(object)
+    table.loc[table["id"] == 3, "reference"] = "Forest"
+    table.loc[table["id"] == 4, "reference"] = "meadow"
+    table.to_file(folder / "sample.gpkg", layer="sample", driver="GPKG")
+    for_meadow = replaced(client, 4, None, 10)  # which the page has not seen
+    assert (for_meadow.status_code, for_meadow.json()["reference"]) == (409, None)
+    assert "says meadow" in for_meadow.json()["error"]
+    assert replaced(client, 3, 20, 10).status_code == 200  # Forest is 20
+    assert replaced(client, 4, None, 10).status_code == 200  # by now it has been told
+    assert in_file(folder / "sample.gpkg")[4] == "10"
+
+
+@pytest.mark.parametrize("reference", [77, 20.0, "20", "forest", 20.5, True, [20], {"a": 1}, -1])
 def test_what_is_no_class_is_refused(folder, client_of, reference):
     client = client_of([folder])
     answer = label(client, 7, reference)
