@@ -9,7 +9,7 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from covermap.core.run import Run
 from covermap.geo.delivered import find_granule
 from covermap.geo.products import LAYERS, layer_beside
 from covermap.view.frame import Frame, frame_of
-from covermap.view.raster_layer import RasterLayer, problem_of, read_layer, version_of
+from covermap.view.local_files import OFFLINE
+from covermap.view.raster_layer import RasterLayer, problem_of, read_layer
 from covermap.view.sample_layer import SampleLayer, read_sample
 
 MOST_LAYERS = 40
@@ -34,13 +35,14 @@ _ORDER = ("change", "classes", "number", "probabilities", "image")
 
 @dataclass(frozen=True)
 class _Given:
-    """A raster to show, and what is known of it already."""
+    """A raster to show, and what is known of it already. inside: the folder in which it was found."""
 
     path: Path
     legends: tuple[Legend, ...] = ()
     sensor: str | None = None
     bands: tuple[str, ...] | None = None
     as_codes: bool = False
+    inside: Path | None = None
 
 
 @dataclass
@@ -61,14 +63,14 @@ class View:
         number = next((i for i, one in enumerate(self.rasters) if one.id == name), None)
         if number is None:
             return None
-        if version_of(self.rasters[number].path) != self.rasters[number].version:
+        if self.rasters[number].on_disk != self.rasters[number].version:
             with self._lock:
                 self._refresh(number)
         return self.rasters[number]
 
     def _refresh(self, number: int) -> None:
         old = self.rasters[number]
-        if version_of(old.path) == old.version:
+        if old.on_disk == old.version:
             return
         new = _read(self.given[old.id])
         self.frame.box(new.grid)  # raises GridError
@@ -127,7 +129,14 @@ def open_view(paths: Sequence[str | Path], say: Say = silent) -> View:
         raise DataError("nothing to show", fix="covermap view FILE_OR_FOLDER...")
     skipped: list[str] = []
     notes: list[str] = []
-    given, samples = _collect([Path(path) for path in paths], skipped, notes)
+    with rasterio.Env(**OFFLINE):
+        given, samples = _collect([Path(path) for path in paths], skipped, notes)
+        return _opened(_title(paths), given, samples, skipped, notes, say)
+
+
+def _opened(
+    title: str, given: list[_Given], samples: list[Path], skipped: list[str], notes: list[str], say: Say
+) -> View:  # fmt: skip
     if len(given) > MOST_LAYERS:
         notes.append(
             f"{len(given):,} rasters were found, {MOST_LAYERS} of them are shown: give those that you want by name"
@@ -157,7 +166,7 @@ def open_view(paths: Sequence[str | Path], say: Say = silent) -> View:
             f"{', '.join(slow[:5])}{' ...' if len(slow) > 5 else ''}: without overviews, slow when zoomed out "
             "(gdaladdo FILE 2 4 8 16 32, or -r mode for classes)"
         )
-    view = View(_title(paths), frame, rasters, [], skipped, notes, {one.id: by_path[one.path] for one in rasters})
+    view = View(title, frame, rasters, [], skipped, notes, {one.id: by_path[one.path] for one in rasters})
     taken = {one.id for one in rasters}
     for path in samples:
         try:
@@ -180,7 +189,7 @@ def _first(rasters: Sequence[RasterLayer]) -> RasterLayer:
 def _read(one: _Given) -> RasterLayer:
     return read_layer(
         one.path, legends=one.legends, layer=_layer_of(one.path), sensor=one.sensor, bands=one.bands,
-        as_codes=one.as_codes,
+        as_codes=one.as_codes, inside=one.inside,
     )  # fmt: skip
 
 
@@ -271,16 +280,17 @@ def _of_path(path: Path, notes: list[str]) -> list[_Given | Path]:
             return [path]
         return [_Given(path, _legends_in(path.parent))]
     if _is_run(path):
-        return _of_run(path, notes)
+        return _of_run(path, path, notes)
     inner = sorted(one for one in path.iterdir() if one.is_dir() and not one.name.startswith("."))
+    inner = [one for one in inner if _stays(one, path, notes)]
     runs = [one for one in inner if _is_run(one)]
     found: list[_Given | Path] = []
     if len(runs) == 1:
-        found += _of_run(runs[0], notes)
+        found += _of_run(runs[0], path, notes)
     elif runs:
         notes.append(f"{path.name} holds {len(runs)} runs, which are not shown: give one ({runs[0].name}, ...)")
     for folder in [path, *(one for one in inner if one not in runs)]:
-        found += _in_folder(folder, _legends_in(path), notes)
+        found += _in_folder(folder, path, _legends_in(path), notes)
     return found
 
 
@@ -288,18 +298,22 @@ def _is_run(path: Path) -> bool:
     return all((path / name).is_file() for name in ("config.yaml", "versions.json"))
 
 
-def _in_folder(folder: Path, legends: tuple[Legend, ...], notes: list[str]) -> list[_Given | Path]:
-    """Rasters and samples of a folder but hidden ones; links that lead out of it are told instead."""
+def _in_folder(folder: Path, viewed: Path, legends: tuple[Legend, ...], notes: list[str]) -> list[_Given | Path]:
+    """Rasters and samples of a folder but hidden ones; links that lead out of the viewed one are told instead."""
     found: list[_Given | Path] = []
     for one in sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")):
         is_raster = one.suffix.lower() in _RASTERS
-        if not is_raster and not _may_be_sample(one):
-            continue
-        if not one.resolve().is_relative_to(folder.resolve()):
-            notes.append(f"{one.name} is a link that leads out of {folder.name}: give it by name to see it")
-            continue
-        found.append(_Given(one, legends) if is_raster else one)
+        if (is_raster or _may_be_sample(one)) and _stays(one, viewed, notes):
+            found.append(_Given(one, legends, inside=viewed) if is_raster else one)
     return found
+
+
+def _stays(one: Path, viewed: Path, notes: list[str]) -> bool:
+    """Whether a file or folder lies in the viewed folder itself, and not behind a link."""
+    inside = one.resolve().is_relative_to(viewed.resolve())
+    if not inside:
+        notes.append(f"{one.name} is a link that leads out of {viewed.name}: give it by name to see it")
+    return inside
 
 
 def _may_be_sample(path: Path) -> bool:
@@ -307,7 +321,7 @@ def _may_be_sample(path: Path) -> bool:
     return path.suffix.lower() in _SAMPLES and path.with_suffix(".design.json").is_file()
 
 
-def _of_run(folder: Path, notes: list[str]) -> list[_Given | Path]:
+def _of_run(folder: Path, viewed: Path, notes: list[str]) -> list[_Given | Path]:
     """Maps and their layers, samples, and the images and labels that the config names."""
     legends = _legends_in(folder)
     found: list[_Given | Path] = []
@@ -323,9 +337,9 @@ def _of_run(folder: Path, notes: list[str]) -> list[_Given | Path]:
         stated += [_Given(Path(path), legends, as_codes=True) for path in _listed(data.labels)]
     except CovermapError as error:
         notes.append(f"the config of {folder.name} cannot be read: {error.message}")
-    found += _in_folder(folder, legends, notes)
-    if (folder / "maps").is_dir():
-        found += _in_folder(folder / "maps", legends, notes)
+    found += _in_folder(folder, viewed, legends, notes)
+    if (folder / "maps").is_dir() and _stays(folder / "maps", viewed, notes):
+        found += _in_folder(folder / "maps", viewed, legends, notes)
     for one in stated:
         found += _stated(one, folder, notes)
     return found
@@ -342,11 +356,11 @@ def _stated(one: _Given, folder: Path, notes: list[str]) -> list[_Given]:
     """A raster that a config names, or those of a folder; a run that was moved with its data has it beside itself."""
     for path in (folder.parent / one.path.name, one.path):
         if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.suffix.lower() in _RASTERS)
-            return [_Given(each, one.legends, one.sensor, one.bands, one.as_codes) for each in inside]
+            every = sorted(each for each in path.iterdir() if each.suffix.lower() in _RASTERS)
+            return [replace(one, path=each, inside=path) for each in every if _stays(each, path, notes)]
         if path.is_file():
             known = path.suffix.lower() in _RASTERS
-            return [_Given(path, one.legends, one.sensor, one.bands, one.as_codes)] if known else []
+            return [replace(one, path=path)] if known else []
     notes.append(f"{one.path.name}, which the config of {folder.name} names, is not there")
     return []
 

@@ -24,6 +24,7 @@ from covermap.geo.vector import read_table
 from covermap.view.classes import codes_of
 from covermap.view.frame import Frame
 from covermap.view.labelling import ReferenceChanged, References, references_of
+from covermap.view.local_files import files_of, require_sample
 from covermap.view.raster_layer import RasterLayer, version_of
 
 _MOST = 50_000
@@ -200,6 +201,8 @@ def _legend(of: RasterLayer | None, beside: Path | None, design: Design | None) 
     """All classes of the map, those without a pixel too; without a map those of the strata."""
     own = None
     with contextlib.suppress(CovermapError, RasterioError, ValueError):
+        if beside and (of is None or beside != of.path):
+            files_of(beside, beside.parent)
         own = legend_of_map(beside) if beside else None
     if own:
         return own.classes
@@ -216,6 +219,7 @@ def _table(
 ) -> tuple[list[str], list[str], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """ids and references as text (N), columns and rows on the frame (N,); raises DataError, GridError."""
     plain = path.suffix.lower() == ".csv"
+    require_sample(path)
     table = read_table(path, epsg=4326 if plain else None)
     if "reference" not in table.columns:
         raise DataError(f"{path.name} is no sample: it has no column reference")

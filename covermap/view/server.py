@@ -33,6 +33,7 @@ from covermap.core.engine import cores
 from covermap.core.errors import ConfigError, CovermapError, DataError, LabelError, OutputError
 from covermap.view.labelling import ReferenceChanged
 from covermap.view.layers import View
+from covermap.view.local_files import OFFLINE
 from covermap.view.point import values_at
 from covermap.view.raster_layer import RasterLayer
 from covermap.view.static import TYPES, page_files
@@ -385,5 +386,5 @@ def serve(app: ASGIApp, sockets: list[Any]) -> None:
         limit_concurrency=None, ws="none",
     )  # fmt: skip
     # uvicorn raises the interrupt again after it has ended.
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), contextlib.suppress(KeyboardInterrupt):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **OFFLINE), contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=sockets)

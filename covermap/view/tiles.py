@@ -28,7 +28,7 @@ from covermap.core.errors import ConfigError, UnreadableError, suggest
 from covermap.geo.raster import valid_pixels
 from covermap.view.classes import NOTHING, codes_of
 from covermap.view.frame import TILE_PX, Box, Frame
-from covermap.view.raster_layer import STRETCHES, RasterLayer, version_of
+from covermap.view.raster_layer import STRETCHES, RasterLayer
 
 CACHE_BYTES = 64 << 20
 """GDAL's cache, of all threads together."""
@@ -58,7 +58,7 @@ class Handles:
         store: OrderedDict[str, tuple[str, DatasetReader, DatasetReader]] = self._local.__dict__.setdefault(
             "store", OrderedDict()
         )
-        version, key = version_of(layer.path), str(layer.path)
+        version, key = layer.on_disk, str(layer.path)
         if key in store and store[key][0] == version:
             store.move_to_end(key)
             return store[key][1:]
