@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as warp_points
@@ -74,7 +75,7 @@ class Frame:
             return x, y
         there: Any = self.transform * (x, y)
         if grid.crs != self.crs:
-            there = tuple(each[0] for each in warp_points(self.crs, grid.crs, [there[0]], [there[1]]))
+            there = _moved(self.crs, grid.crs, *there)
         col, row = ~grid.transform * there
         return float(col), float(row)
 
@@ -95,8 +96,8 @@ class Frame:
             at, crs = grid.transform * (x, y), grid.crs
         else:
             at, crs = self.transform * (x, y), self.crs
-        lon, lat = warp_points(crs, "EPSG:4326", [at[0]], [at[1]])
-        return (float(lon[0]), float(lat[0])) if np.isfinite([lon[0], lat[0]]).all() else None
+        lon, lat = _moved(crs, "EPSG:4326", *at)
+        return (lon, lat) if math.isfinite(lon) and math.isfinite(lat) else None
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """x and y in CRS units, or in px."""
@@ -127,6 +128,15 @@ class Frame:
         factor = float(self.crs.linear_units_factor[1])
         at = self.degrees(self.width / 2, self.height / 2) if self.crs == _WEB else None
         return self.resolution * factor * (math.cos(math.radians(at[1])) if at else 1.0)
+
+
+def _moved(crs: CRS, to: CRS | str, x: float, y: float) -> tuple[float, float]:
+    """A place in another CRS; infinite where it has none there."""
+    try:
+        found = warp_points(crs, to, [x], [y])
+    except (RasterioError, CPLE_BaseError):  # the latter comes through as it is
+        return math.inf, math.inf
+    return float(found[0][0]), float(found[1][0])
 
 
 def frame_of(grids: Sequence[Grid], first: Grid) -> tuple[Frame, dict[int, str]]:
@@ -187,7 +197,7 @@ def _bounds_in(grid: Grid, crs: CRS | None) -> tuple[float, float, float, float]
         box = box._replace(bottom=max(box.bottom, -85.05), top=min(box.top, 85.05))
     try:
         found = transform_bounds(grid.crs, crs, *box)
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         raise GridError(f"cannot be laid over the others: {error}") from error
     if not np.isfinite(found).all() or found[0] >= found[2] or found[1] >= found[3]:
         raise GridError(f"{grid.describe()} has no place in {_name(crs)}")
