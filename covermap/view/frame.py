@@ -28,6 +28,11 @@ _WEB = CRS.from_epsg(3857)
 _MOST_PX = 1 << 30
 """Longest side of a frame: layers further apart than that in pixels of the finest are not looked at together."""
 
+_LOSS = 0.05
+"""Pixels may be finer than the frame's by this share: those of neighbouring zones differ by less."""
+_ROUND = 180.01
+"""Degrees; whole worlds often end a rounding further."""
+
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in px of the frame."""
 
@@ -61,6 +66,20 @@ class Frame:
             return True
         to = grid.transform
         return bool(grid.crs == self.crs and to.b == to.d == 0 and to.a > 0 and to.e < 0)
+
+    def is_exact(self, grid: Grid) -> bool:
+        """Whether each of its pixels is a whole number of the frame's: then these can be counted for areas."""
+        if not self.is_straight(grid):
+            return False
+        left, top, right, bottom = self.box(grid)
+        sizes = (right - left) / grid.width, (bottom - top) / grid.height
+        whole = all(size > 0.5 and abs(size - round(size)) * most < 0.02
+                    for size, most in zip(sizes, (grid.width, grid.height), strict=True))  # fmt: skip
+        return whole and self.shift(grid) < 0.02
+
+    def shift(self, grid: Grid) -> float:
+        """How far a grid that is straight lies off the frame's lattice, in px of the frame: 0 to 0.5."""
+        return max(abs(edge - round(edge)) for edge in self.px(grid, 0, 0))
 
     def px(self, grid: Grid, col: float, row: float) -> tuple[float, float]:
         """Column and row of a grid that is straight -> column and row of the frame."""
@@ -143,8 +162,7 @@ def frame_of(grids: Sequence[Grid], first: Grid) -> tuple[Frame, dict[int, str]]
     """The frame of some grids, whose CRS and lattice are those of `first` if these can be shown; and of those that
     cannot be laid on it the reason, by their number.
     """  # fmt: skip
-    turned = bool(first.transform.b or first.transform.d or first.transform.a <= 0 or first.transform.e >= 0)
-    if first.crs is None or turned:
+    if first.crs is None or first.transform.b or first.transform.d:
         return _of_pixels(grids, first)
     crs = first.crs if first.crs.is_projected else _WEB
     refused, boxes, sizes = {}, [], []
@@ -154,7 +172,12 @@ def frame_of(grids: Sequence[Grid], first: Grid) -> tuple[Frame, dict[int, str]]
             sizes.append(_pixel_in(grid, crs))
         except GridError as error:
             refused[number] = error.message
+    if not boxes:
+        raise GridError("; ".join(dict.fromkeys(refused.values())))
     size = min(sizes)
+    if first.crs == crs:  # whose pixels are a whole number of the frame's, though another's lose a few columns by that
+        own = _pixel_in(first, crs)
+        size = own / max(1, math.ceil(own / size - _LOSS))
     # Snapped to the pixels of the first, from which it is a whole number of the frame's pixels away.
     x, y = (first.transform.c, first.transform.f) if first.crs == crs else (boxes[0][0], boxes[0][3])
     left, top = min(box[0] for box in boxes), max(box[3] for box in boxes)
@@ -193,6 +216,11 @@ def _bounds_in(grid: Grid, crs: CRS | None) -> tuple[float, float, float, float]
     if grid.crs == crs:
         return tuple(grid.bounds)
     box = grid.bounds
+    if grid.is_geographic and crs == _WEB and (box.left < -_ROUND or box.right > _ROUND):
+        raise GridError(
+            "reaches over 180 degrees, where this display ends: give it a CRS of its place first "
+            f"(gdalwarp -t_srs EPSG:3832 IN OUT, the Pacific), it spans {box.left:g} to {box.right:g}"
+        )
     if grid.is_geographic and crs == _WEB:  # which ends before the poles
         box = box._replace(bottom=max(box.bottom, -85.05), top=min(box.top, 85.05))
     try:

@@ -28,6 +28,7 @@ from covermap.view.raster_layer import RasterLayer, problem_of, read_layer
 from covermap.view.sample_layer import SampleLayer, read_sample
 
 MOST_LAYERS = 40
+_SHIFT_PX = 0.02
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 _SAMPLES = (".gpkg", ".csv")
 _ORDER = ("change", "classes", "number", "probabilities", "image")
@@ -107,7 +108,11 @@ class View:
 
     def _placed(self, raster: RasterLayer) -> dict[str, Any]:
         one = raster.to_dict() | {"bounds": [round(v, 4) for v in self.frame.box(raster.grid)]}
-        one |= {"pixel": self._pixel(raster), "date": _date(raster.path) or None}
+        one |= {
+            "pixel": self._pixel(raster),
+            "exact": self.frame.is_exact(raster.grid),
+            "date": _date(raster.path) or None,
+        }
         if raster.kind == "probabilities" and raster.of:
             of = next((each for each in self.rasters if each.id == raster.of), None)
             colours = {each.name: each.colour for each in of.classes} if of else {}
@@ -160,6 +165,12 @@ def _opened(
     skipped += [f"{rasters[number].name}: {why}" for number, why in refused.items()]
     rasters = [one for number, one in enumerate(rasters) if number not in refused]
     _name(rasters)
+    for layer in rasters:
+        off = frame.shift(layer.grid) if frame.is_straight(layer.grid) else 0.0
+        if off >= _SHIFT_PX:
+            notes.append(
+                f"{layer.name} lies {off:.2f} px off the grid of the others: drawn to the nearest pixel, a click is exact"
+            )
     slow = [one.name for one in rasters if not one.overviews]
     if slow:
         notes.append(
@@ -182,8 +193,14 @@ def _opened(
 
 
 def _first(rasters: Sequence[RasterLayer]) -> RasterLayer:
-    """Whose lattice the frame takes."""
-    return next((one for one in rasters if one.kind in ("classes", "change")), rasters[0])
+    """Whose lattice the frame takes: of those on which others can be laid, north up before others, the first map."""
+
+    def fits(one: RasterLayer) -> tuple[bool, bool, bool]:
+        to, crs = one.grid.transform, one.grid.crs
+        turned = crs is None or bool(to.b or to.d)
+        return turned, to.a <= 0 or to.e >= 0, one.kind not in ("classes", "change")
+
+    return min(rasters, key=fits)
 
 
 def _read(one: _Given) -> RasterLayer:
