@@ -22,6 +22,7 @@ from covermap.core.progress import Say, silent
 from covermap.core.run import Run
 from covermap.geo.delivered import find_granule
 from covermap.geo.products import LAYERS, layer_beside
+from covermap.view.dates import link
 from covermap.view.frame import Frame, frame_of
 from covermap.view.local_files import OFFLINE
 from covermap.view.raster_layer import RasterLayer, problem_of, read_layer
@@ -44,6 +45,7 @@ class _Given:
     bands: tuple[str, ...] | None = None
     as_codes: bool = False
     inside: Path | None = None
+    date: str | None = None
 
 
 @dataclass
@@ -77,7 +79,7 @@ class View:
         self.frame.box(new.grid)  # raises GridError
         if self.frame.crs is None and not new.grid.is_same(old.grid):
             raise DataError(f"{old.name} has another grid than before", fix="start covermap view again")
-        new.id, new.of = old.id, old.of
+        new.id, new.of, new.date = old.id, old.of, new.date or old.date
         self.rasters[number] = new
 
     def sample(self, name: str) -> SampleLayer | None:
@@ -111,7 +113,6 @@ class View:
         one |= {
             "pixel": self._pixel(raster),
             "exact": self.frame.is_exact(raster.grid),
-            "date": _date(raster.path) or None,
         }
         if raster.kind == "probabilities" and raster.of:
             of = next((each for each in self.rasters if each.id == raster.of), None)
@@ -165,13 +166,19 @@ def _opened(
     skipped += [f"{rasters[number].name}: {why}" for number, why in refused.items()]
     rasters = [one for number, one in enumerate(rasters) if number not in refused]
     _name(rasters)
+    link(rasters)
+    rasters = _in_order(rasters)  # by dates that are known now
+    notes += [
+        f"{layer.name}: its overviews hold classes that it does not have (means of codes?) and are not used, "
+        "it is slow when zoomed out (gdaladdo -clean FILE, then gdaladdo -r mode FILE 2 4 8 16 32)"
+        for layer in rasters
+        if layer.made_up
+    ]
     for layer in rasters:
         off = frame.shift(layer.grid) if frame.is_straight(layer.grid) else 0.0
         if off >= _SHIFT_PX:
-            notes.append(
-                f"{layer.name} lies {off:.2f} px off the grid of the others: drawn to the nearest pixel, a click is exact"
-            )
-    slow = [one.name for one in rasters if not one.overviews]
+            notes.append(f"{layer.name} lies {off:.2f} px off the grid of the others: drawn to the nearest pixel")
+    slow = [one.name for one in rasters if not one.overviews and not one.made_up]
     if slow:
         notes.append(
             f"{', '.join(slow[:5])}{' ...' if len(slow) > 5 else ''}: without overviews, slow when zoomed out "
@@ -204,10 +211,12 @@ def _first(rasters: Sequence[RasterLayer]) -> RasterLayer:
 
 
 def _read(one: _Given) -> RasterLayer:
-    return read_layer(
+    found = read_layer(
         one.path, legends=one.legends, layer=_layer_of(one.path), sensor=one.sensor, bands=one.bands,
         as_codes=one.as_codes, inside=one.inside,
     )  # fmt: skip
+    found.date = one.date or found.date
+    return found
 
 
 def _layer_of(path: Path) -> str | None:
@@ -227,18 +236,10 @@ def _in_order(rasters: Sequence[RasterLayer]) -> list[RasterLayer]:
     """By kind; of a kind the latest first, then those without a date, whose names often end in one."""
     found: list[RasterLayer] = []
     for kind in _ORDER:
-        mine = [(_date(one.path), one) for one in rasters if one.kind == kind]
+        mine = [(one.date or "", one) for one in rasters if one.kind == kind]
         found += [one for _, one in sorted((each for each in mine if each[0]), key=lambda each: each[0], reverse=True)]
         found += sorted((one for date, one in mine if not date), key=lambda one: one.name, reverse=True)
     return found
-
-
-def _date(path: Path) -> str:
-    try:
-        with rasterio.open(path) as dataset:
-            return str(dataset.tags().get("COVERMAP_DATE", ""))
-    except RasterioError:
-        return ""
 
 
 def _name(rasters: Sequence[RasterLayer]) -> None:
@@ -322,6 +323,10 @@ def _in_folder(folder: Path, viewed: Path, legends: tuple[Legend, ...], notes: l
         is_raster = one.suffix.lower() in _RASTERS
         if (is_raster or _may_be_sample(one)) and _stays(one, viewed, notes):
             found.append(_Given(one, legends, inside=viewed) if is_raster else one)
+        elif _looks_like_sample(one):
+            notes.append(
+                f"{one.name} may be a sample, but {one.stem}.design.json, which covermap sample writes, is gone"
+            )
     return found
 
 
@@ -338,6 +343,15 @@ def _may_be_sample(path: Path) -> bool:
     return path.suffix.lower() in _SAMPLES and path.with_suffix(".design.json").is_file()
 
 
+def _looks_like_sample(path: Path) -> bool:
+    """A CSV with the columns of one."""
+    if path.suffix.lower() != ".csv":
+        return False
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        head = {word.strip().strip('"') for word in re.split("[,;\t]", file.readline(1000))}
+    return {"id", "x", "y", "reference"} <= head
+
+
 def _of_run(folder: Path, viewed: Path, notes: list[str]) -> list[_Given | Path]:
     """Maps and their layers, samples, and the images and labels that the config names."""
     legends = _legends_in(folder)
@@ -348,9 +362,12 @@ def _of_run(folder: Path, viewed: Path, notes: list[str]) -> list[_Given | Path]
         if data.legend is not None:
             legends = (load_legend(data.legend), *legends)
         images = data.image if isinstance(data.image, list) else []
-        each = [(path, one.sensor, one.bands) for one in images for path in _listed(one.path)]
-        each += [(path, data.sensor, data.bands) for path in _listed(data.image if not images else None)]
-        stated += [_Given(Path(path), legends, sensor, tuple(bands or ()) or None) for path, sensor, bands in each]
+        each = [(path, one.sensor, one.bands, one.date) for one in images for path in _listed(one.path)]
+        each += [(path, data.sensor, data.bands, None) for path in _listed(data.image if not images else None)]
+        stated += [
+            _Given(Path(path), legends, sensor, tuple(bands or ()) or None, date=date)
+            for path, sensor, bands, date in each
+        ]
         stated += [_Given(Path(path), legends, as_codes=True) for path in _listed(data.labels)]
     except CovermapError as error:
         notes.append(f"the config of {folder.name} cannot be read: {error.message}")

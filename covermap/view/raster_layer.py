@@ -28,7 +28,8 @@ from covermap.geo.pictures import COMPOSITES, CONFIDENCE_COLOURS, DISTANCES
 from covermap.geo.products import LAYERS
 from covermap.geo.raster import grid_of, valid_pixels
 from covermap.report.layers import MEANING
-from covermap.view.classes import Shown, changes_of_map, classes_of_map, table_of
+from covermap.view.classes import Shown, are_made_up, changes_of_map, classes_of_map, table_of
+from covermap.view.dates import date_of
 from covermap.view.local_files import files_of, require_local
 
 Kind = Literal["change", "classes", "number", "probabilities", "image"]
@@ -61,7 +62,9 @@ class Scale:
 
 @dataclass
 class RasterLayer:
-    """A raster that is shown. indexes: its bands (from 1) without alpha. of: id of the map that it belongs to."""
+    """A raster that is shown. indexes: its bands (from 1) without alpha. of: id of the map that it belongs to,
+    of a change those before and after. made_up: its overviews hold classes that it has not.
+    """  # fmt: skip
 
     path: Path
     kind: Kind
@@ -77,7 +80,9 @@ class RasterLayer:
     scale: Scale | None = None
     unknown_px: int = 0
     id: str = ""
-    of: str | None = None
+    of: str | list[str] | None = None
+    date: str | None = None
+    made_up: bool = False
     presets: tuple[tuple[str, tuple[str, ...]], ...] = ()
     _limits: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -120,11 +125,12 @@ class RasterLayer:
     def to_dict(self) -> dict[str, Any]:
         """As the page needs it, but for the place."""
         one: dict[str, Any] = {"id": self.id, "kind": self.kind, "name": self.name, "version": self.version}
+        one |= {"of": self.of, "date": self.date}
         if self.kind == "image":
             presets = [{"name": name, "bands": list(bands)} for name, bands in self.presets]
             return one | {"bands": list(self.bands), "presets": presets, "stretches": list(STRETCHES)}
         if self.scale:
-            one |= {"of": self.of, "unit": self.scale.unit, "low": self.scale.low, "high": self.scale.high}
+            one |= {"unit": self.scale.unit, "low": self.scale.low, "high": self.scale.high}
             one |= {"colours": list(self.scale.colours), "words": self.scale.words}
         if self.kind == "probabilities":
             one["classes"] = [{"name": band, "colour": ""} for band in self.bands]
@@ -169,8 +175,10 @@ def read_layer(
                 raise DataError(f"{path.name} holds complex numbers")
             found = _described(dataset, path, version, sensor, bands)
             kind = _kind(dataset, found, layer, as_codes)
-            found.kind, found.sources = kind, sources
+            found.kind, found.sources, found.date = kind, sources, date_of(path, dataset.tags())
             _explain(found, dataset, kind, layer, legends)
+            found.made_up = kind in ("change", "classes") and are_made_up(dataset, found.classes, found.unknown_px)
+            found.overviews = found.overviews and not (found.made_up and max(dataset.shape) > 2048)
     except (RasterioError, OSError) as error:
         raise UnreadableError(f"{path.name} is no raster that can be read: {error}") from error
     return found

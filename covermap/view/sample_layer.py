@@ -72,6 +72,8 @@ class SampleLayer:
                 rows = self.references.read()
             except CovermapError as error:
                 self.problem, rows = error.message, {}
+            if self.path.suffix.lower() == ".csv" and len(rows) == len(ids):
+                ids = list(rows)  # as they stand in the file: 001 is no 1
             mapped = _mapped(self.of, self.frame, x, y)
             known = classes_by_text(self.legend)
             codes = [self.legend[known[text.lower()]].code if text.lower() in known else None for text in texts]
@@ -243,7 +245,9 @@ def _table(
     else:
         assert frame.crs is not None
         if crs is None:
-            raise GridError(f"{path.name} has no CRS, the rasters have one")
+            beside = design_beside(path).name
+            advice = f": put {beside}, which covermap sample wrote, beside it, or give a GeoPackage" if plain else ""
+            raise GridError(f"{path.name} does not say its CRS, the rasters have one{advice}")
         try:
             to = Transformer.from_crs(crs, frame.crs.to_wkt(), always_xy=True)
             there = to.transform(x, y)
@@ -279,4 +283,6 @@ def _mapped(
 
 
 def _number(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+    """An id as the page has it: a number where the text is just that, and one that JavaScript holds exactly."""
+    plain = text.isascii() and text.isdigit() and len(text) < 16
+    return int(text) if plain and str(int(text)) == text else text

@@ -64,7 +64,7 @@ class Handles:
             return store[key][1:]
         if key in store:
             _close(store.pop(key))
-        dataset = rasterio.open(layer.path)
+        dataset = rasterio.open(layer.path, **({"OVERVIEW_LEVEL": "NONE"} if layer.made_up else {}))
         view = dataset if self.frame.is_straight(layer.grid) else _warped(dataset, layer, self.frame)
         store[key] = version, dataset, view
         while len(store) > _OPEN:

@@ -177,6 +177,25 @@ def test_a_csv_is_replaced_whole(folder, client_of):
     assert (folder / "plain.csv").read_text().endswith("7,1,2,10,\n")
 
 
+@pytest.mark.parametrize("one", ["001", "²", "12345678901234567890", "A-1"])
+def test_ids_that_are_no_numbers_stay_as_they_are(folder, client_of, one):
+    sample(folder / "map.tif", folder / "plain.csv", Plan(num=40, floor=10))
+    head, first, *rest = (folder / "plain.csv").read_text().splitlines()
+    (folder / "plain.csv").write_text("\n".join([head, one + first.removeprefix("1"), *rest]) + "\n")
+    client = client_of([folder])
+    assert layer(client, "plain")["points"][0]["id"] == one
+    assert label(client, one, 20, "plain").json()["point"] == one
+    assert (folder / "plain.csv").read_text().splitlines()[1].endswith(",20")
+
+
+def test_a_csv_without_a_design_says_what_is_missing(folder, client_of):
+    (folder / "points.csv").write_text("id,x,y,stratum,reference\n1,500100,4999900,10,\n")
+    skipped = client_of([folder / "map.tif", folder / "points.csv"]).view.skipped
+    assert len(skipped) == 1
+    assert "points.design.json" in skipped[0]
+    assert any("points.csv" in note and "points.design.json" in note for note in client_of([folder]).view.notes)
+
+
 def test_a_csv_of_a_spreadsheet_keeps_its_form(folder, client_of):
     sample(folder / "map.tif", folder / "plain.csv", Plan(num=40, floor=10))
     text = (folder / "plain.csv").read_text().replace(",", ";").replace("\n", "\r\n")

@@ -54,6 +54,7 @@ def test_a_point_tells_the_values_of_its_own_pixel(folder, client_of):
     code = values[45, 123]
     assert found["layers"]["map"] == {"code": code, "name": {10: "water", 20: "forest", 30: "rock"}[code]}
     assert set(found["layers"]["image"]) == {"blue", "green", "red", "nir"}
+    assert found["versions"] == {name: layer(client, name)["version"] for name in ("map", "image")}
     assert client.get("/point?x=690&y=590").json()["layers"] == {"map": None, "image": None}
     assert client.get("/point?x=-5&y=1e9").json()["layers"] == {"map": None, "image": None}
 
@@ -150,6 +151,16 @@ def test_behind_a_proxy_that_keeps_the_name_it_is_asked_by_its_token(folder, cli
 def test_a_place_outside_of_all_maps_is_no_bug(folder, client_of):
     found = client_of([folder]).get("/point?x=1e12&y=-1e12").json()
     assert (found["lon"], found["lat"], found["layers"]) == (None, None, {"map": None, "image": None})
+
+
+def test_a_band_without_a_value_hides_no_other(write_tif, client_of):
+    values = np.full((4, 40, 40), 7, np.uint16)
+    values[3, 5, 5] = 0
+    values[:, 6, 6] = 0
+    client = client_of([write_tif("image.tif", values, nodata=0, bands=["blue", "green", "red", "nir"])])
+    of_one = client.get("/point?x=5.5&y=5.5").json()["layers"]["image"]
+    assert of_one == {"blue": 7, "green": 7, "red": 7, "nir": None}
+    assert client.get("/point?x=6.5&y=6.5").json()["layers"]["image"] is None
 
 
 def test_a_tile_is_kept_once_whatever_else_is_asked(folder, client_of, monkeypatch):
