@@ -137,7 +137,9 @@ def open_view(paths: Sequence[str | Path], say: Say = silent) -> View:
     notes: list[str] = []
     with rasterio.Env(**OFFLINE):
         given, samples = _collect([Path(path) for path in paths], skipped, notes)
-        return _opened(_title(paths), given, samples, skipped, notes, say)
+        view = _opened(readable(_title(paths)), given, samples, skipped, notes, say)
+    notes[:], skipped[:] = map(readable, notes), map(readable, skipped)
+    return view
 
 
 def _opened(
@@ -158,7 +160,7 @@ def _opened(
             skipped.append(f"{one.path.name}: {problem_of(error)}")
     if not rasters:
         raise DataError(
-            "nothing of it can be shown" + "".join(f"\n  {line}" for line in skipped[:20]),
+            "nothing of it can be shown" + "".join(f"\n  {readable(line)}" for line in skipped[:20]),
             fix="give a GeoTIFF, a run's folder, or a folder that holds rasters; a sample needs its map beside it",
         )
     rasters = _in_order(rasters)
@@ -265,6 +267,11 @@ def _slug(name: str, taken: set[str]) -> str:
     return found
 
 
+def readable(text: str) -> str:
+    """A text that can be printed and sent: what is not UTF-8 in a file's name becomes ?."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _title(paths: Sequence[str | Path]) -> str:
     first = Path(paths[0]).resolve()
     return first.name if len(paths) == 1 else f"{first.name} and {len(paths) - 1} more"
@@ -281,7 +288,10 @@ def _collect(paths: Sequence[Path], skipped: list[str], notes: list[str]) -> tup
             skipped.append(f"{path.name}: {error.message}")
             continue
         for one in found:
-            if isinstance(one, _Given):
+            place = str((one.path if isinstance(one, _Given) else one).absolute())
+            if readable(place) != place:  # which neither GDAL nor a page can be told
+                skipped.append(f"{Path(place).name}: its name or that of its folder is not in UTF-8: rename it")
+            elif isinstance(one, _Given):
                 rasters.setdefault(one.path.absolute(), one)
             else:
                 samples.setdefault(one.absolute())

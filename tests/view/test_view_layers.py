@@ -1,7 +1,9 @@
 """What paths hold, and in which order it is shown; what cannot be shown is named with its reason."""
 
 import json
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -266,3 +268,17 @@ def test_overviews_that_hold_classes_which_the_map_has_not_are_not_used(write_ti
     small = grey(client.get("/tiles/mixed/0/0/0.png").content)
     assert (small == 1).sum() <= 4
     assert set(np.unique(small).tolist()) <= {0, 1, 2, 255}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_utf_8_is_told_and_the_rest_is_shown(folder, client_of):
+    shutil.copy(folder / "image.tif", os.fsencode(folder) + b"/bild_\xe4.tif")
+    os.mkdir(os.fsencode(folder) + b"/ordner_\xfc")
+    shutil.copy(folder / "image.tif", os.fsencode(folder) + b"/ordner_\xfc/x.tif")
+    view = client_of([folder]).get("/view.json").json()
+    assert [one["id"] for one in view["layers"]] == ["sample", "map", "image"]
+    assert sorted(line.partition(":")[0] for line in view["skipped"]) == ["bild_?.tif", "x.tif"]
+    assert all("UTF-8" in line for line in view["skipped"])
+    with pytest.raises(DataError, match="UTF-8") as failed:
+        told(os.fsdecode(os.fsencode(folder) + b"/bild_\xe4.tif"))
+    str(failed.value).encode()
