@@ -17,6 +17,10 @@ def view(
     host: Annotated[
         str, typer.Option(help="Where to listen; other than this machine only by the token of the address.")
     ] = "127.0.0.1",
+    token: Annotated[
+        bool,
+        typer.Option("--token", help="This machine needs the token of the address too: for shared ones and proxies."),
+    ] = False,
     static: Annotated[
         str | None, typer.Option(metavar="OUT", help="Write a folder that needs no server instead.")
     ] = None,
@@ -41,7 +45,7 @@ def view(
 
     with show.progress("writing") as tick:
         written = work(
-            paths, host=host, port=port, static=static, overwrite=overwrite, open_browser=not no_open,
+            paths, host=host, port=port, static=static, overwrite=overwrite, open_browser=not no_open, token=token,
             say=show.say, on_progress=tick, on_ready=ready,
         )  # fmt: skip
     if written is None:

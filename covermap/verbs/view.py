@@ -5,12 +5,16 @@ paths -> layers on one frame -> a server on this machine, or a folder of files t
 
 from __future__ import annotations
 
+import html
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +30,14 @@ LOCAL = "127.0.0.1"
 
 def view(
     paths: Sequence[str | Path], *, host: str = LOCAL, port: int = PORT, static: str | Path | None = None,
-    overwrite: bool = False, open_browser: bool = True, say: Say = silent, on_progress: Tick = unseen,
-    on_ready: Callable[[str], None] = lambda url: None,
+    overwrite: bool = False, open_browser: bool = True, token: bool = False, say: Say = silent,
+    on_progress: Tick = unseen, on_ready: Callable[[str], None] = lambda url: None,
 ) -> Written | None:  # fmt: skip
     """Show GeoTIFFs, samples, runs and folders until Ctrl-C, or with `static` write a folder that shows them.
 
     port: 0 takes any that is free. host: another one than this machine needs the token in the address that `on_ready`
-    is given. Raises DataError (nothing to show), OutputError (port or folder taken), MissingExtra.
+    is given. token: this machine needs it too, and may then be asked by any name, as behind a proxy. Raises DataError
+    (nothing to show), OutputError (port or folder taken), MissingExtra.
     """
     if static is not None:
         from covermap.view.layers import open_view
@@ -45,19 +50,43 @@ def view(
     except ImportError as error:
         raise MissingExtra("starlette" if "starlette" in str(error) else "uvicorn", "web", "covermap view") from error
     from covermap.view.layers import open_view
-    from covermap.view.server import Access, build_app, serve
+    from covermap.view.server import Access, build_app
+    from covermap.view.serving import serve
 
-    access = Access.for_host(host)
+    access = Access.for_host(host, by_token=token)
     with _listen(host, port) as listening:  # before the rasters are read: a taken port is told at once
         shown = open_view(paths, say)
         for line in (*shown.notes, *(f"not shown: {one}" for one in shown.skipped)):
             say(f"note: {line}")
         url = _url(host, listening.getsockname()[1], access.token if access.is_open else "")
         on_ready(url)
-        if open_browser and _has_screen():
-            threading.Timer(0.5, webbrowser.open, [url]).start()
-        serve(build_app(shown, access, assessed), [listening])
+        with _address(url, secret=access.is_open) as address:
+            if open_browser and _has_screen():
+                threading.Timer(0.5, webbrowser.open, [address]).start()
+            serve(build_app(shown, access, assessed), [listening])
     return None
+
+
+@contextmanager
+def _address(url: str, *, secret: bool) -> Iterator[str]:
+    """What the browser is told to open; of a secret address a file that leads there and that only its owner can read,
+    for what a program is told stands in the list of processes.
+    """  # fmt: skip
+    if not secret:
+        yield url
+        return
+    folder = Path(tempfile.mkdtemp(prefix="covermap-"))  # for its owner alone
+    try:
+        page, place = folder / "open.html", html.escape(url)
+        page.touch(0o600)
+        page.write_text(
+            f'<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+            f'<meta http-equiv="refresh" content="0; url={place}"><a href="{place}">covermap view</a>\n',
+            encoding="utf-8",
+        )
+        yield page.as_uri()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def assessed(source: Path, points: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from covermap.geo.raster import grid_of
 
 _COUNT_PX = 1 << 22
 _MOST = 65_534
+_LOOK_PX = 1 << 14
+_GROWN, _GROWN_BY = 4.0, 0.05
 NOTHING = 65_535
 """Index of pixels without a class in `table_of`."""
 
@@ -166,6 +169,30 @@ def changes_of_map(path: Path) -> tuple[tuple[Shown, ...], int]:
             one = LandClass(each.code, f"{each.before.name} → {each.after.name}", each.colour)
             shown.append(_shown(one, counts, before=each.before.name, after=each.after.name, changed=True))
     return tuple(shown), sum(found[0] for code, found in counts.items() if code >= from_to.num_codes)
+
+
+def are_made_up(dataset: DatasetReader, classes: Sequence[Shown], unknown_px: int) -> bool:
+    """Whether overviews hold classes that the raster has not, or has far fewer of: means of codes are no codes.
+
+    Modes and picked pixels favour the common class, but make no rare one common.
+    """
+    levels = dataset.overviews(1)
+    if not levels:
+        return False
+    height, width = (max(1, size) for size in dataset.shape)
+    level = next((i for i in reversed(range(len(levels))) if height * width / levels[i] ** 2 >= _LOOK_PX), 0)
+    shape = max(1, math.ceil(height / levels[level])), max(1, math.ceil(width / levels[level]))
+    step = max(1.0, math.sqrt(shape[0] * shape[1] / _COUNT_PX))
+    shape = max(1, int(shape[0] / step)), max(1, int(shape[1] / step))
+    with rasterio.open(dataset.name, overview_level=level) as small:
+        values, mask = small.read(1, out_shape=shape), small.read_masks(1, out_shape=shape) > 0
+    index = table_of(classes)[codes_of(values)][mask]
+    pixels = np.array([one.pixels for one in classes], np.float64)
+    total = max(1.0, pixels.sum() + unknown_px)
+    known = np.bincount(index[index != NOTHING], minlength=len(classes)) / max(1, len(index))
+    if (known[pixels == 0] > 0).any() or ((index == NOTHING).any() and not unknown_px):
+        return True
+    return bool(((known > _GROWN * pixels / total) & (known > _GROWN_BY + pixels / total)).any())
 
 
 def _shown(one: LandClass, counts: Mapping[int, tuple[int, float | None]], **more: Any) -> Shown:

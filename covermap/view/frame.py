@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
-from rasterio.warp import calculate_default_transform, transform_bounds
 from rasterio.warp import transform as warp_points
+from rasterio.warp import transform_bounds
 
 from covermap.core.errors import GridError
 from covermap.geo.grid import Grid
@@ -26,6 +27,11 @@ TILE_PX = 256
 _WEB = CRS.from_epsg(3857)
 _MOST_PX = 1 << 30
 """Longest side of a frame: layers further apart than that in pixels of the finest are not looked at together."""
+
+_LOSS = 0.05
+"""Pixels may be finer than the frame's by this share: those of neighbouring zones differ by less."""
+_ROUND = 180.01
+"""Degrees; whole worlds often end a rounding further."""
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in px of the frame."""
@@ -61,6 +67,20 @@ class Frame:
         to = grid.transform
         return bool(grid.crs == self.crs and to.b == to.d == 0 and to.a > 0 and to.e < 0)
 
+    def is_exact(self, grid: Grid) -> bool:
+        """Whether each of its pixels is a whole number of the frame's: then these can be counted for areas."""
+        if not self.is_straight(grid):
+            return False
+        left, top, right, bottom = self.box(grid)
+        sizes = (right - left) / grid.width, (bottom - top) / grid.height
+        whole = all(size > 0.5 and abs(size - round(size)) * most < 0.02
+                    for size, most in zip(sizes, (grid.width, grid.height), strict=True))  # fmt: skip
+        return whole and self.shift(grid) < 0.02
+
+    def shift(self, grid: Grid) -> float:
+        """How far a grid that is straight lies off the frame's lattice, in px of the frame: 0 to 0.5."""
+        return max(abs(edge - round(edge)) for edge in self.px(grid, 0, 0))
+
     def px(self, grid: Grid, col: float, row: float) -> tuple[float, float]:
         """Column and row of a grid that is straight -> column and row of the frame."""
         if self.crs is None:
@@ -74,7 +94,7 @@ class Frame:
             return x, y
         there: Any = self.transform * (x, y)
         if grid.crs != self.crs:
-            there = tuple(each[0] for each in warp_points(self.crs, grid.crs, [there[0]], [there[1]]))
+            there = _moved(self.crs, grid.crs, *there)
         col, row = ~grid.transform * there
         return float(col), float(row)
 
@@ -95,8 +115,8 @@ class Frame:
             at, crs = grid.transform * (x, y), grid.crs
         else:
             at, crs = self.transform * (x, y), self.crs
-        lon, lat = warp_points(crs, "EPSG:4326", [at[0]], [at[1]])
-        return (float(lon[0]), float(lat[0])) if np.isfinite([lon[0], lat[0]]).all() else None
+        lon, lat = _moved(crs, "EPSG:4326", *at)
+        return (lon, lat) if math.isfinite(lon) and math.isfinite(lat) else None
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """x and y in CRS units, or in px."""
@@ -129,12 +149,20 @@ class Frame:
         return self.resolution * factor * (math.cos(math.radians(at[1])) if at else 1.0)
 
 
+def _moved(crs: CRS, to: CRS | str, x: float, y: float) -> tuple[float, float]:
+    """A place in another CRS; infinite where it has none there."""
+    try:
+        found = warp_points(crs, to, [x], [y])
+    except (RasterioError, CPLE_BaseError):  # the latter comes through as it is
+        return math.inf, math.inf
+    return float(found[0][0]), float(found[1][0])
+
+
 def frame_of(grids: Sequence[Grid], first: Grid) -> tuple[Frame, dict[int, str]]:
     """The frame of some grids, whose CRS and lattice are those of `first` if these can be shown; and of those that
     cannot be laid on it the reason, by their number.
     """  # fmt: skip
-    turned = bool(first.transform.b or first.transform.d or first.transform.a <= 0 or first.transform.e >= 0)
-    if first.crs is None or turned:
+    if first.crs is None or first.transform.b or first.transform.d:
         return _of_pixels(grids, first)
     crs = first.crs if first.crs.is_projected else _WEB
     refused, boxes, sizes = {}, [], []
@@ -144,7 +172,12 @@ def frame_of(grids: Sequence[Grid], first: Grid) -> tuple[Frame, dict[int, str]]
             sizes.append(_pixel_in(grid, crs))
         except GridError as error:
             refused[number] = error.message
+    if not boxes:
+        raise GridError("; ".join(dict.fromkeys(refused.values())))
     size = min(sizes)
+    if first.crs == crs:  # whose pixels are a whole number of the frame's, though another's lose a few columns by that
+        own = _pixel_in(first, crs)
+        size = own / max(1, math.ceil(own / size - _LOSS))
     # Snapped to the pixels of the first, from which it is a whole number of the frame's pixels away.
     x, y = (first.transform.c, first.transform.f) if first.crs == crs else (boxes[0][0], boxes[0][3])
     left, top = min(box[0] for box in boxes), max(box[3] for box in boxes)
@@ -183,11 +216,16 @@ def _bounds_in(grid: Grid, crs: CRS | None) -> tuple[float, float, float, float]
     if grid.crs == crs:
         return tuple(grid.bounds)
     box = grid.bounds
+    if grid.is_geographic and crs == _WEB and (box.left < -_ROUND or box.right > _ROUND):
+        raise GridError(
+            "reaches over 180 degrees, where this display ends: give it a CRS of its place first "
+            f"(gdalwarp -t_srs EPSG:3832 IN OUT, the Pacific), it spans {box.left:g} to {box.right:g}"
+        )
     if grid.is_geographic and crs == _WEB:  # which ends before the poles
         box = box._replace(bottom=max(box.bottom, -85.05), top=min(box.top, 85.05))
     try:
         found = transform_bounds(grid.crs, crs, *box)
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         raise GridError(f"cannot be laid over the others: {error}") from error
     if not np.isfinite(found).all() or found[0] >= found[2] or found[1] >= found[3]:
         raise GridError(f"{grid.describe()} has no place in {_name(crs)}")
@@ -195,15 +233,12 @@ def _bounds_in(grid: Grid, crs: CRS | None) -> tuple[float, float, float, float]
 
 
 def _pixel_in(grid: Grid, crs: CRS) -> float:
-    """Side of a pixel in units of a CRS."""
+    """Side of a pixel in units of a CRS: the shorter, so that no column and no row is lost between two."""
+    to = grid.transform
     if grid.crs == crs:
-        to = grid.transform
         return float(min(math.hypot(to.a, to.d), math.hypot(to.b, to.e)))
-    try:
-        to, _, _ = calculate_default_transform(grid.crs, crs, grid.width, grid.height, *grid.bounds)
-    except RasterioError as error:
-        raise GridError(f"cannot be laid over the others: {error}") from error
-    return float(abs(to.a))
+    left, bottom, right, top = _bounds_in(grid, crs)
+    return float(min((right - left) / grid.width, (top - bottom) / grid.height))
 
 
 def _name(crs: CRS | None) -> str | None:

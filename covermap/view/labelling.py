@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,17 @@ _EMPTY_FLAG = 0x10
 
 Row = tuple[Any, str]
 """Where a point lies, as the file says it, and its reference as text."""
+Agrees = Callable[[str], bool]
+"""Whether a reference that stands in the file is the one that was seen before it is replaced."""
+
+
+class ReferenceChanged(OutputError):
+    """Another has written the reference meanwhile; `text` is what the file says, `code` its class, None for none."""
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        says = f"says {text} by now" if text else "has no reference there by now"
+        super().__init__(f"the file {says}: nothing was written")
+        self.text, self.code = text, code
 
 
 @dataclass
@@ -44,17 +55,18 @@ class References(ABC):
         """All rows by id; raises DataError for a file that cannot be read, or in which an id stands twice."""
 
     @abstractmethod
-    def _write(self, point: str, text: str, place: Any) -> str:
-        """Set one, if the point is still at its place; the text before."""
+    def _write(self, point: str, text: str, place: Any, agrees: Agrees) -> str:
+        """Set one, if the point is still at its place and says what was seen; the text before."""
 
-    def write(self, point: str, text: str, place: Any) -> str:
+    def write(self, point: str, text: str, place: Any, agrees: Agrees = lambda _: True) -> str:
         """Write one reference ('' for none) to the file; returns what stood there.
 
-        place: that of the point when it was read. Raises DataError where the file holds another sample by now, and
-        OutputError where it cannot be written or another program holds it.
+        place: that of the point when it was read. agrees: looks at what stands there, within the transaction. Raises
+        ReferenceChanged where it does not agree, DataError where the file holds another sample by now, and OutputError
+        where it cannot be written or another program holds it.
         """
         with self._lock:
-            return self._write(point, text, place)
+            return self._write(point, text, place, agrees)
 
     @property
     def problem(self) -> str:
@@ -77,6 +89,11 @@ def _changed(path: Path, point: str) -> DataError:
     )
 
 
+def _require(agrees: Agrees, found: Any) -> None:
+    if not agrees(text := reference_text(found)):
+        raise ReferenceChanged(text)
+
+
 def _by_id(path: Path, rows: list[tuple[Any, Any, Any]]) -> dict[str, Row]:
     found = {reference_text(number): (place, reference_text(text)) for number, place, text in rows}
     if len(found) < len(rows):
@@ -92,7 +109,7 @@ class _GeoPackage(References):
             rows = file.execute(f"SELECT id, {geometry}, reference FROM {table}").fetchall()
         return _by_id(self.path, rows)
 
-    def _write(self, point: str, text: str, place: Any) -> str:
+    def _write(self, point: str, text: str, place: Any, agrees: Agrees) -> str:
         with self._open("rw") as file:
             file.execute("BEGIN IMMEDIATE")
             try:
@@ -103,6 +120,7 @@ class _GeoPackage(References):
                 ).fetchall()
                 if len(there) != 1 or there[0][2] != place:
                     raise _changed(self.path, point)
+                _require(agrees, there[0][1])
                 file.execute(
                     f"UPDATE {table} SET reference = ? WHERE rowid = ?", (text or _nothing(file, table), there[0][0])
                 )
@@ -174,13 +192,14 @@ class _Csv(References):
         at = {name: head.index(name) for name in ("id", "x", "y", "reference")}
         return _by_id(self.path, [(r[at["id"]], (r[at["x"]], r[at["y"]]), r[at["reference"]]) for r in rows])
 
-    def _write(self, point: str, text: str, place: Any) -> str:
+    def _write(self, point: str, text: str, place: Any, agrees: Agrees) -> str:
         version = version_of(self.path)
         form, head, rows, original = self._parsed()
         at = {name: head.index(name) for name in ("id", "x", "y", "reference")}
         there = [row for row in rows if reference_text(row[at["id"]]) == point]
         if len(there) != 1 or (there[0][at["x"]], there[0][at["y"]]) != place:
             raise _changed(self.path, point)
+        _require(agrees, there[0][at["reference"]])
         before, there[0][at["reference"]] = there[0][at["reference"]], text
         out = io.StringIO()
         end = "\r\n" if "\r\n" in original else "\n"

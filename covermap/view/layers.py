@@ -9,7 +9,7 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ from covermap.core.progress import Say, silent
 from covermap.core.run import Run
 from covermap.geo.delivered import find_granule
 from covermap.geo.products import LAYERS, layer_beside
+from covermap.view.dates import link
 from covermap.view.frame import Frame, frame_of
-from covermap.view.raster_layer import RasterLayer, problem_of, read_layer, version_of
+from covermap.view.local_files import OFFLINE
+from covermap.view.raster_layer import RasterLayer, problem_of, read_layer
 from covermap.view.sample_layer import SampleLayer, read_sample
 
 MOST_LAYERS = 40
+_SHIFT_PX = 0.02
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 _SAMPLES = (".gpkg", ".csv")
 _ORDER = ("change", "classes", "number", "probabilities", "image")
@@ -34,13 +37,15 @@ _ORDER = ("change", "classes", "number", "probabilities", "image")
 
 @dataclass(frozen=True)
 class _Given:
-    """A raster to show, and what is known of it already."""
+    """A raster to show, and what is known of it already. inside: the folder in which it was found."""
 
     path: Path
     legends: tuple[Legend, ...] = ()
     sensor: str | None = None
     bands: tuple[str, ...] | None = None
     as_codes: bool = False
+    inside: Path | None = None
+    date: str | None = None
 
 
 @dataclass
@@ -61,20 +66,20 @@ class View:
         number = next((i for i, one in enumerate(self.rasters) if one.id == name), None)
         if number is None:
             return None
-        if version_of(self.rasters[number].path) != self.rasters[number].version:
+        if self.rasters[number].on_disk != self.rasters[number].version:
             with self._lock:
                 self._refresh(number)
         return self.rasters[number]
 
     def _refresh(self, number: int) -> None:
         old = self.rasters[number]
-        if version_of(old.path) == old.version:
+        if old.on_disk == old.version:
             return
         new = _read(self.given[old.id])
         self.frame.box(new.grid)  # raises GridError
         if self.frame.crs is None and not new.grid.is_same(old.grid):
             raise DataError(f"{old.name} has another grid than before", fix="start covermap view again")
-        new.id, new.of = old.id, old.of
+        new.id, new.of, new.date = old.id, old.of, new.date or old.date
         self.rasters[number] = new
 
     def sample(self, name: str) -> SampleLayer | None:
@@ -105,7 +110,10 @@ class View:
 
     def _placed(self, raster: RasterLayer) -> dict[str, Any]:
         one = raster.to_dict() | {"bounds": [round(v, 4) for v in self.frame.box(raster.grid)]}
-        one |= {"pixel": self._pixel(raster), "date": _date(raster.path) or None}
+        one |= {
+            "pixel": self._pixel(raster),
+            "exact": self.frame.is_exact(raster.grid),
+        }
         if raster.kind == "probabilities" and raster.of:
             of = next((each for each in self.rasters if each.id == raster.of), None)
             colours = {each.name: each.colour for each in of.classes} if of else {}
@@ -127,7 +135,16 @@ def open_view(paths: Sequence[str | Path], say: Say = silent) -> View:
         raise DataError("nothing to show", fix="covermap view FILE_OR_FOLDER...")
     skipped: list[str] = []
     notes: list[str] = []
-    given, samples = _collect([Path(path) for path in paths], skipped, notes)
+    with rasterio.Env(**OFFLINE):
+        given, samples = _collect([Path(path) for path in paths], skipped, notes)
+        view = _opened(readable(_title(paths)), given, samples, skipped, notes, say)
+    notes[:], skipped[:] = map(readable, notes), map(readable, skipped)
+    return view
+
+
+def _opened(
+    title: str, given: list[_Given], samples: list[Path], skipped: list[str], notes: list[str], say: Say
+) -> View:  # fmt: skip
     if len(given) > MOST_LAYERS:
         notes.append(
             f"{len(given):,} rasters were found, {MOST_LAYERS} of them are shown: give those that you want by name"
@@ -143,7 +160,7 @@ def open_view(paths: Sequence[str | Path], say: Say = silent) -> View:
             skipped.append(f"{one.path.name}: {problem_of(error)}")
     if not rasters:
         raise DataError(
-            "nothing of it can be shown" + "".join(f"\n  {line}" for line in skipped[:20]),
+            "nothing of it can be shown" + "".join(f"\n  {readable(line)}" for line in skipped[:20]),
             fix="give a GeoTIFF, a run's folder, or a folder that holds rasters; a sample needs its map beside it",
         )
     rasters = _in_order(rasters)
@@ -151,13 +168,25 @@ def open_view(paths: Sequence[str | Path], say: Say = silent) -> View:
     skipped += [f"{rasters[number].name}: {why}" for number, why in refused.items()]
     rasters = [one for number, one in enumerate(rasters) if number not in refused]
     _name(rasters)
-    slow = [one.name for one in rasters if not one.overviews]
+    link(rasters)
+    rasters = _in_order(rasters)  # by dates that are known now
+    notes += [
+        f"{layer.name}: its overviews hold classes that it does not have (means of codes?) and are not used, "
+        "it is slow when zoomed out (gdaladdo -clean FILE, then gdaladdo -r mode FILE 2 4 8 16 32)"
+        for layer in rasters
+        if layer.made_up
+    ]
+    for layer in rasters:
+        off = frame.shift(layer.grid) if frame.is_straight(layer.grid) else 0.0
+        if off >= _SHIFT_PX:
+            notes.append(f"{layer.name} lies {off:.2f} px off the grid of the others: drawn to the nearest pixel")
+    slow = [one.name for one in rasters if not one.overviews and not one.made_up]
     if slow:
         notes.append(
             f"{', '.join(slow[:5])}{' ...' if len(slow) > 5 else ''}: without overviews, slow when zoomed out "
             "(gdaladdo FILE 2 4 8 16 32, or -r mode for classes)"
         )
-    view = View(_title(paths), frame, rasters, [], skipped, notes, {one.id: by_path[one.path] for one in rasters})
+    view = View(title, frame, rasters, [], skipped, notes, {one.id: by_path[one.path] for one in rasters})
     taken = {one.id for one in rasters}
     for path in samples:
         try:
@@ -173,15 +202,23 @@ def open_view(paths: Sequence[str | Path], say: Say = silent) -> View:
 
 
 def _first(rasters: Sequence[RasterLayer]) -> RasterLayer:
-    """Whose lattice the frame takes."""
-    return next((one for one in rasters if one.kind in ("classes", "change")), rasters[0])
+    """Whose lattice the frame takes: of those on which others can be laid, north up before others, the first map."""
+
+    def fits(one: RasterLayer) -> tuple[bool, bool, bool]:
+        to, crs = one.grid.transform, one.grid.crs
+        turned = crs is None or bool(to.b or to.d)
+        return turned, to.a <= 0 or to.e >= 0, one.kind not in ("classes", "change")
+
+    return min(rasters, key=fits)
 
 
 def _read(one: _Given) -> RasterLayer:
-    return read_layer(
+    found = read_layer(
         one.path, legends=one.legends, layer=_layer_of(one.path), sensor=one.sensor, bands=one.bands,
-        as_codes=one.as_codes,
+        as_codes=one.as_codes, inside=one.inside,
     )  # fmt: skip
+    found.date = one.date or found.date
+    return found
 
 
 def _layer_of(path: Path) -> str | None:
@@ -201,18 +238,10 @@ def _in_order(rasters: Sequence[RasterLayer]) -> list[RasterLayer]:
     """By kind; of a kind the latest first, then those without a date, whose names often end in one."""
     found: list[RasterLayer] = []
     for kind in _ORDER:
-        mine = [(_date(one.path), one) for one in rasters if one.kind == kind]
+        mine = [(one.date or "", one) for one in rasters if one.kind == kind]
         found += [one for _, one in sorted((each for each in mine if each[0]), key=lambda each: each[0], reverse=True)]
         found += sorted((one for date, one in mine if not date), key=lambda one: one.name, reverse=True)
     return found
-
-
-def _date(path: Path) -> str:
-    try:
-        with rasterio.open(path) as dataset:
-            return str(dataset.tags().get("COVERMAP_DATE", ""))
-    except RasterioError:
-        return ""
 
 
 def _name(rasters: Sequence[RasterLayer]) -> None:
@@ -238,6 +267,11 @@ def _slug(name: str, taken: set[str]) -> str:
     return found
 
 
+def readable(text: str) -> str:
+    """A text that can be printed and sent: what is not UTF-8 in a file's name becomes ?."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _title(paths: Sequence[str | Path]) -> str:
     first = Path(paths[0]).resolve()
     return first.name if len(paths) == 1 else f"{first.name} and {len(paths) - 1} more"
@@ -254,7 +288,10 @@ def _collect(paths: Sequence[Path], skipped: list[str], notes: list[str]) -> tup
             skipped.append(f"{path.name}: {error.message}")
             continue
         for one in found:
-            if isinstance(one, _Given):
+            place = str((one.path if isinstance(one, _Given) else one).absolute())
+            if readable(place) != place:  # which neither GDAL nor a page can be told
+                skipped.append(f"{Path(place).name}: its name or that of its folder is not in UTF-8: rename it")
+            elif isinstance(one, _Given):
                 rasters.setdefault(one.path.absolute(), one)
             else:
                 samples.setdefault(one.absolute())
@@ -271,16 +308,17 @@ def _of_path(path: Path, notes: list[str]) -> list[_Given | Path]:
             return [path]
         return [_Given(path, _legends_in(path.parent))]
     if _is_run(path):
-        return _of_run(path, notes)
+        return _of_run(path, path, notes)
     inner = sorted(one for one in path.iterdir() if one.is_dir() and not one.name.startswith("."))
+    inner = [one for one in inner if _stays(one, path, notes)]
     runs = [one for one in inner if _is_run(one)]
     found: list[_Given | Path] = []
     if len(runs) == 1:
-        found += _of_run(runs[0], notes)
+        found += _of_run(runs[0], path, notes)
     elif runs:
         notes.append(f"{path.name} holds {len(runs)} runs, which are not shown: give one ({runs[0].name}, ...)")
     for folder in [path, *(one for one in inner if one not in runs)]:
-        found += _in_folder(folder, _legends_in(path), notes)
+        found += _in_folder(folder, path, _legends_in(path), notes)
     return found
 
 
@@ -288,18 +326,26 @@ def _is_run(path: Path) -> bool:
     return all((path / name).is_file() for name in ("config.yaml", "versions.json"))
 
 
-def _in_folder(folder: Path, legends: tuple[Legend, ...], notes: list[str]) -> list[_Given | Path]:
-    """Rasters and samples of a folder but hidden ones; links that lead out of it are told instead."""
+def _in_folder(folder: Path, viewed: Path, legends: tuple[Legend, ...], notes: list[str]) -> list[_Given | Path]:
+    """Rasters and samples of a folder but hidden ones; links that lead out of the viewed one are told instead."""
     found: list[_Given | Path] = []
     for one in sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")):
         is_raster = one.suffix.lower() in _RASTERS
-        if not is_raster and not _may_be_sample(one):
-            continue
-        if not one.resolve().is_relative_to(folder.resolve()):
-            notes.append(f"{one.name} is a link that leads out of {folder.name}: give it by name to see it")
-            continue
-        found.append(_Given(one, legends) if is_raster else one)
+        if (is_raster or _may_be_sample(one)) and _stays(one, viewed, notes):
+            found.append(_Given(one, legends, inside=viewed) if is_raster else one)
+        elif _looks_like_sample(one):
+            notes.append(
+                f"{one.name} may be a sample, but {one.stem}.design.json, which covermap sample writes, is gone"
+            )
     return found
+
+
+def _stays(one: Path, viewed: Path, notes: list[str]) -> bool:
+    """Whether a file or folder lies in the viewed folder itself, and not behind a link."""
+    inside = one.resolve().is_relative_to(viewed.resolve())
+    if not inside:
+        notes.append(f"{one.name} is a link that leads out of {viewed.name}: give it by name to see it")
+    return inside
 
 
 def _may_be_sample(path: Path) -> bool:
@@ -307,7 +353,16 @@ def _may_be_sample(path: Path) -> bool:
     return path.suffix.lower() in _SAMPLES and path.with_suffix(".design.json").is_file()
 
 
-def _of_run(folder: Path, notes: list[str]) -> list[_Given | Path]:
+def _looks_like_sample(path: Path) -> bool:
+    """A CSV with the columns of one."""
+    if path.suffix.lower() != ".csv":
+        return False
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        head = {word.strip().strip('"') for word in re.split("[,;\t]", file.readline(1000))}
+    return {"id", "x", "y", "reference"} <= head
+
+
+def _of_run(folder: Path, viewed: Path, notes: list[str]) -> list[_Given | Path]:
     """Maps and their layers, samples, and the images and labels that the config names."""
     legends = _legends_in(folder)
     found: list[_Given | Path] = []
@@ -317,15 +372,18 @@ def _of_run(folder: Path, notes: list[str]) -> list[_Given | Path]:
         if data.legend is not None:
             legends = (load_legend(data.legend), *legends)
         images = data.image if isinstance(data.image, list) else []
-        each = [(path, one.sensor, one.bands) for one in images for path in _listed(one.path)]
-        each += [(path, data.sensor, data.bands) for path in _listed(data.image if not images else None)]
-        stated += [_Given(Path(path), legends, sensor, tuple(bands or ()) or None) for path, sensor, bands in each]
+        each = [(path, one.sensor, one.bands, one.date) for one in images for path in _listed(one.path)]
+        each += [(path, data.sensor, data.bands, None) for path in _listed(data.image if not images else None)]
+        stated += [
+            _Given(Path(path), legends, sensor, tuple(bands or ()) or None, date=date)
+            for path, sensor, bands, date in each
+        ]
         stated += [_Given(Path(path), legends, as_codes=True) for path in _listed(data.labels)]
     except CovermapError as error:
         notes.append(f"the config of {folder.name} cannot be read: {error.message}")
-    found += _in_folder(folder, legends, notes)
-    if (folder / "maps").is_dir():
-        found += _in_folder(folder / "maps", legends, notes)
+    found += _in_folder(folder, viewed, legends, notes)
+    if (folder / "maps").is_dir() and _stays(folder / "maps", viewed, notes):
+        found += _in_folder(folder / "maps", viewed, legends, notes)
     for one in stated:
         found += _stated(one, folder, notes)
     return found
@@ -342,11 +400,11 @@ def _stated(one: _Given, folder: Path, notes: list[str]) -> list[_Given]:
     """A raster that a config names, or those of a folder; a run that was moved with its data has it beside itself."""
     for path in (folder.parent / one.path.name, one.path):
         if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.suffix.lower() in _RASTERS)
-            return [_Given(each, one.legends, one.sensor, one.bands, one.as_codes) for each in inside]
+            every = sorted(each for each in path.iterdir() if each.suffix.lower() in _RASTERS)
+            return [replace(one, path=each, inside=path) for each in every if _stays(each, path, notes)]
         if path.is_file():
             known = path.suffix.lower() in _RASTERS
-            return [_Given(path, one.legends, one.sensor, one.bands, one.as_codes)] if known else []
+            return [replace(one, path=path)] if known else []
     notes.append(f"{one.path.name}, which the config of {folder.name} names, is not there")
     return []
 

@@ -29,7 +29,9 @@ def values_at(handles: Handles, layers: Iterable[RasterLayer], x: float, y: floa
     found: dict[str, Any] = {
         "x": place_x, "y": place_y, "lon": lon_lat[0] if lon_lat else None, "lat": lon_lat[1] if lon_lat else None,
     }  # fmt: skip
-    return found | {"layers": {layer.id: value_at(handles, layer, x, y) for layer in layers}}
+    shown = list(layers)
+    found["versions"] = {layer.id: layer.version for layer in shown}  # by which a page sees that its picture is old
+    return found | {"layers": {layer.id: value_at(handles, layer, x, y) for layer in shown}}
 
 
 def value_at(handles: Handles, layer: RasterLayer, x: float, y: float) -> dict[str, Any] | None:
@@ -51,11 +53,14 @@ def value_at(handles: Handles, layer: RasterLayer, x: float, y: float) -> dict[s
         shares = [_plain(in_unit(handles, layer, values[i : i + 1], i)[0]) for i in range(len(values))]
         order = sorted(range(len(shares)), key=lambda i: -(shares[i] or 0.0))[:_TOP]
         return {"top": [{"name": layer.bands[i], "percent": shares[i]} for i in order]}
-    return {band: _plain(value) for band, value in zip(layer.bands, values, strict=True)}
+    known = [bool(valid_pixels(values[i : i + 1, None, None], layer.nodata).all()) for i in range(len(values))]
+    return {band: _plain(value) if good else None for band, value, good in zip(layer.bands, values, known, strict=True)}
 
 
 def _pixel(handles: Handles, layer: RasterLayer, x: float, y: float) -> npt.NDArray[Any] | None:
     """The values (C,) of a pixel, None outside of the layer and where it holds nothing."""
+    if not handles.frame.is_straight(layer.grid):
+        x, y = math.floor(x) + 0.5, math.floor(y) + 0.5  # what the picture shows of the frame's pixel
     col, row = handles.frame.of_grid(layer.grid, x, y)
     if not (math.isfinite(col) and math.isfinite(row) and 0 <= col < layer.grid.width and 0 <= row < layer.grid.height):
         return None
@@ -67,7 +72,9 @@ def _pixel(handles: Handles, layer: RasterLayer, x: float, y: float) -> npt.NDAr
         known = not masked or bool(dataset.dataset_mask(window=window).any())
     except (RasterioError, OSError) as error:
         raise UnreadableError(f"{layer.name} cannot be read here: {error}", fix="copy it again") from error
-    return values[:, 0, 0] if known and valid_pixels(values, layer.nodata).all() else None
+    # Imagery is shown where the bands that are drawn hold something, whatever the others do.
+    parts = [values[i : i + 1] for i in range(len(values))] if layer.kind == "image" else [values]
+    return values[:, 0, 0] if known and any(valid_pixels(part, layer.nodata).all() for part in parts) else None
 
 
 def _plain(value: Any) -> float | int | None:

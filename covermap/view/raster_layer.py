@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,9 @@ from covermap.geo.pictures import COMPOSITES, CONFIDENCE_COLOURS, DISTANCES
 from covermap.geo.products import LAYERS
 from covermap.geo.raster import grid_of, valid_pixels
 from covermap.report.layers import MEANING
-from covermap.view.classes import Shown, changes_of_map, classes_of_map, table_of
+from covermap.view.classes import Shown, are_made_up, changes_of_map, classes_of_map, table_of
+from covermap.view.dates import date_of
+from covermap.view.local_files import files_of, require_local
 
 Kind = Literal["change", "classes", "number", "probabilities", "image"]
 STRETCHES = (0, 1, 2, 5)
@@ -59,7 +62,9 @@ class Scale:
 
 @dataclass
 class RasterLayer:
-    """A raster that is shown. indexes: its bands (from 1) without alpha. of: id of the map that it belongs to."""
+    """A raster that is shown. indexes: its bands (from 1) without alpha. of: id of the map that it belongs to,
+    of a change those before and after. made_up: its overviews hold classes that it has not.
+    """  # fmt: skip
 
     path: Path
     kind: Kind
@@ -70,11 +75,14 @@ class RasterLayer:
     nodata: float | None
     dtype: str
     overviews: bool
+    sources: tuple[Path, ...] = ()
     classes: tuple[Shown, ...] = ()
     scale: Scale | None = None
     unknown_px: int = 0
     id: str = ""
-    of: str | None = None
+    of: str | list[str] | None = None
+    date: str | None = None
+    made_up: bool = False
     presets: tuple[tuple[str, tuple[str, ...]], ...] = ()
     _limits: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -82,6 +90,11 @@ class RasterLayer:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def on_disk(self) -> str:
+        """The version of the file as it is now, with those that it is made of; raises DataError where one is gone."""
+        return version_of(self.path, *self.sources)
 
     @cached_property
     def table(self) -> npt.NDArray[np.uint16]:
@@ -112,11 +125,12 @@ class RasterLayer:
     def to_dict(self) -> dict[str, Any]:
         """As the page needs it, but for the place."""
         one: dict[str, Any] = {"id": self.id, "kind": self.kind, "name": self.name, "version": self.version}
+        one |= {"of": self.of, "date": self.date}
         if self.kind == "image":
             presets = [{"name": name, "bands": list(bands)} for name, bands in self.presets]
             return one | {"bands": list(self.bands), "presets": presets, "stretches": list(STRETCHES)}
         if self.scale:
-            one |= {"of": self.of, "unit": self.scale.unit, "low": self.scale.low, "high": self.scale.high}
+            one |= {"unit": self.scale.unit, "low": self.scale.low, "high": self.scale.high}
             one |= {"colours": list(self.scale.colours), "words": self.scale.words}
         if self.kind == "probabilities":
             one["classes"] = [{"name": band, "colour": ""} for band in self.bands]
@@ -129,35 +143,42 @@ class RasterLayer:
         return one
 
 
-def version_of(path: Path) -> str:
-    """Changes whenever the file does; raises DataError where it is gone."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise DataError(f"{path.name} is gone", fix="put it back, or start covermap view again") from error
-    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
+def version_of(*paths: Path) -> str:
+    """Changes whenever one of some files does; raises DataError where one is gone."""
+    found = []
+    for path in paths:
+        try:
+            now = path.stat()
+        except OSError as error:
+            raise DataError(f"{path.name} is gone", fix="put it back, or start covermap view again") from error
+        found.append(f"{now.st_mtime_ns:x}-{now.st_size:x}")
+    return found[0] if len(found) == 1 else f"{found[0]}-{sha256(' '.join(found[1:]).encode()).hexdigest()[:12]}"
 
 
 def read_layer(
     path: Path, *, legends: Sequence[Legend] = (), layer: str | None = None, sensor: str | None = None,
-    bands: Sequence[str] | None = None, as_codes: bool = False,
+    bands: Sequence[str] | None = None, as_codes: bool = False, inside: Path | None = None,
 ) -> RasterLayer:  # fmt: skip
     """Open a raster and find out what it shows; raises CovermapError with the reason where it cannot be shown.
 
     legends: what codes may mean where the file does not say so. layer: which of LAYERS of a map it is. sensor, bands:
-    what a config says of an image. as_codes: it holds labels.
+    what a config says of an image. as_codes: it holds labels. inside: the folder in which it was found.
     """
-    version = version_of(path)
+    sources = files_of(path, inside)
+    version = version_of(path, *sources)
     try:
         with rasterio.open(path) as dataset:
+            require_local(dataset, path)
             if not dataset.count:
                 raise DataError(f"{path.name} holds no band: name one of its variables")
             if any(np.dtype(kind).kind == "c" for kind in dataset.dtypes):
                 raise DataError(f"{path.name} holds complex numbers")
             found = _described(dataset, path, version, sensor, bands)
             kind = _kind(dataset, found, layer, as_codes)
-            found.kind = kind
+            found.kind, found.sources, found.date = kind, sources, date_of(path, dataset.tags())
             _explain(found, dataset, kind, layer, legends)
+            found.made_up = kind in ("change", "classes") and are_made_up(dataset, found.classes, found.unknown_px)
+            found.overviews = found.overviews and not (found.made_up and max(dataset.shape) > 2048)
     except (RasterioError, OSError) as error:
         raise UnreadableError(f"{path.name} is no raster that can be read: {error}") from error
     return found

@@ -23,11 +23,13 @@ from covermap.geo.products import legend_of_map
 from covermap.geo.vector import read_table
 from covermap.view.classes import codes_of
 from covermap.view.frame import Frame
-from covermap.view.labelling import References, references_of
+from covermap.view.labelling import ReferenceChanged, References, references_of
+from covermap.view.local_files import files_of, require_sample
 from covermap.view.raster_layer import RasterLayer, version_of
 
 _MOST = 50_000
 _BLOCK = 512
+_ANY: Any = object()
 
 
 @dataclass
@@ -47,6 +49,7 @@ class SampleLayer:
     version: str = ""
     points: list[dict[str, Any]] = field(default_factory=list)
     places: dict[str, Any] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     strange: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -69,6 +72,8 @@ class SampleLayer:
                 rows = self.references.read()
             except CovermapError as error:
                 self.problem, rows = error.message, {}
+            if self.path.suffix.lower() == ".csv" and len(rows) == len(ids):
+                ids = list(rows)  # as they stand in the file: 001 is no 1
             mapped = _mapped(self.of, self.frame, x, y)
             known = classes_by_text(self.legend)
             codes = [self.legend[known[text.lower()]].code if text.lower() in known else None for text in texts]
@@ -79,6 +84,7 @@ class SampleLayer:
                 for number, (one, px, py, code) in enumerate(zip(ids, x.tolist(), y.tolist(), codes, strict=True))
             ]
             self.places = {one: place for one, (place, _) in rows.items()}
+            self.texts = {one: text for one, (_, text) in rows.items()}
             self.version = version
 
     def refresh(self) -> None:
@@ -87,34 +93,61 @@ class SampleLayer:
             if _version(self.path) != self.version:
                 self.load()
 
-    def set(self, point: Any, code: Any) -> dict[str, Any]:
+    def set(self, point: Any, code: Any, before: Any = _ANY) -> dict[str, Any]:
         """Write a point's reference (a code of the legend, None for none) to the file.
 
-        Raises LabelError (unknown class), DataError (no such point, the file has changed), OutputError.
+        before: what the page showed; with it nothing is written over what another has written meanwhile. Raises
+        LabelError (unknown class), ReferenceChanged, DataError (no such point, the file has changed), OutputError.
         """
         with self._lock:
             if self.problem:
                 raise DataError(
                     f"{self.name} cannot be labelled: {self.problem}", fix="mend that and load the page again"
                 )
-            if code is not None and (isinstance(code, bool) or code not in [one.code for one in self.legend]):
-                known = ", ".join(f"{one.code} {one.name}" for one in self.legend)
-                raise LabelError(f"{code!r} is no class of this sample", fix=f"use one of: {known}")
+            for each in (code,) if before is _ANY else (code, before):
+                self._require_class(each)
             number = next(
                 (i for i, one in enumerate(self.points) if one["id"] == point and type(one["id"]) is type(point)), None
             )
             if number is None:
                 raise DataError(f"{self.name} has no point {point!r}", fix="load the page again")
-            key = str(point)
-            before = self.references.write(key, "" if code is None else str(code), self.places.get(key))
-            self.points[number]["reference"] = code
-            known_texts = classes_by_text(self.legend)
-            old = known_texts.get(before.lower())
+            key, text = str(point), "" if code is None else str(code)
+            try:
+                found = self.references.write(
+                    key, text, self.places.get(key), lambda now: before is _ANY or self._agrees(key, now, before, code)
+                )
+            except ReferenceChanged as error:
+                now = self._code(error.text)
+                self.points[number]["reference"], self.texts[key] = now, error.text
+                raise ReferenceChanged(self._named(error.text), now) from error
+            self.points[number]["reference"], self.texts[key] = code, text
             # No refresh for what was written here; what others wrote meanwhile is read with the next look at the file.
             return {
-                "point": point, "reference": code, "before": None if old is None else self.legend[old].code,
-                "num_labelled": self.num_labelled,
+                "point": point, "reference": code, "before": self._code(found), "num_labelled": self.num_labelled,
             }  # fmt: skip
+
+    def _require_class(self, code: Any) -> None:
+        if code is not None and (type(code) is not int or code not in [one.code for one in self.legend]):
+            known = ", ".join(f"{one.code} {one.name}" for one in self.legend)
+            raise LabelError(f"{code!r} is no class of this sample", fix=f"use one of: {known}")
+
+    def _code(self, text: str) -> int | None:
+        """What a reference means."""
+        number = classes_by_text(self.legend).get(text.lower())
+        return None if number is None else self.legend[number].code
+
+    def _named(self, text: str) -> str:
+        number = classes_by_text(self.legend).get(text.lower())
+        return text if number is None else self.legend[number].name
+
+    def _agrees(self, key: str, now: str, before: int | None, code: int | None) -> bool:
+        """Whether the file says by now what the page showed, or what is to be written; words that are no class, which
+        a page shows as nothing, must be those that were read.
+        """  # fmt: skip
+        meant = self._code(now)
+        if meant is None:
+            return before is None and (not now or now == self.texts.get(key))
+        return meant in (before, code)
 
     @property
     def num_labelled(self) -> int:
@@ -170,6 +203,8 @@ def _legend(of: RasterLayer | None, beside: Path | None, design: Design | None) 
     """All classes of the map, those without a pixel too; without a map those of the strata."""
     own = None
     with contextlib.suppress(CovermapError, RasterioError, ValueError):
+        if beside and (of is None or beside != of.path):
+            files_of(beside, beside.parent)
         own = legend_of_map(beside) if beside else None
     if own:
         return own.classes
@@ -186,6 +221,7 @@ def _table(
 ) -> tuple[list[str], list[str], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """ids and references as text (N), columns and rows on the frame (N,); raises DataError, GridError."""
     plain = path.suffix.lower() == ".csv"
+    require_sample(path)
     table = read_table(path, epsg=4326 if plain else None)
     if "reference" not in table.columns:
         raise DataError(f"{path.name} is no sample: it has no column reference")
@@ -209,7 +245,9 @@ def _table(
     else:
         assert frame.crs is not None
         if crs is None:
-            raise GridError(f"{path.name} has no CRS, the rasters have one")
+            beside = design_beside(path).name
+            advice = f": put {beside}, which covermap sample wrote, beside it, or give a GeoPackage" if plain else ""
+            raise GridError(f"{path.name} does not say its CRS, the rasters have one{advice}")
         try:
             to = Transformer.from_crs(crs, frame.crs.to_wkt(), always_xy=True)
             there = to.transform(x, y)
@@ -245,4 +283,6 @@ def _mapped(
 
 
 def _number(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+    """An id as the page has it: a number where the text is just that, and one that JavaScript holds exactly."""
+    plain = text.isascii() and text.isdigit() and len(text) < 16
+    return int(text) if plain and str(int(text)) == text else text

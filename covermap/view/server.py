@@ -7,7 +7,6 @@ by the ids of the layers found at the start: no path ever comes from a request.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import math
 import secrets
@@ -20,7 +19,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import rasterio
 from rasterio.errors import RasterioError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,13 +29,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from covermap.core.engine import cores
 from covermap.core.errors import ConfigError, CovermapError, DataError, LabelError, OutputError
+from covermap.view.labelling import ReferenceChanged
 from covermap.view.layers import View
 from covermap.view.point import values_at
 from covermap.view.raster_layer import RasterLayer
 from covermap.view.static import TYPES, page_files
-from covermap.view.tiles import CACHE_BYTES, Handles, data_tile, image_tile
+from covermap.view.tiles import Handles, data_tile, image_tile
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
+_BY_NAME = (
+    "asked by another name than localhost; behind a proxy start covermap view with --token, else with --host NAME"
+)
+_BODY_S = 10.0
 _MOST_BODY = 10_000
 _MOST_QUERY = 2_000
 _KEPT_BYTES = 32 << 20
@@ -58,16 +61,17 @@ Assess = Callable[[Path, Path], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask. token: needed to write, and, where is_open, for everything. hosts: names of this server."""
+    """Who may ask. token: needed to write, and, where is_open, for everything. hosts: names to ask by without it."""
 
     token: str
     hosts: frozenset[str]
     is_open: bool
 
     @staticmethod
-    def for_host(host: str) -> Access:
-        """Of a server that listens at a host; a new token each time."""
-        return Access(secrets.token_urlsafe(24), frozenset((*LOCAL, host.strip("[]"))), host.strip("[]") not in LOCAL)
+    def for_host(host: str, *, by_token: bool = False) -> Access:
+        """Of a server that listens at a host; a new token each time. by_token: also this machine needs it."""
+        name = host.strip("[]")
+        return Access(secrets.token_urlsafe(24), frozenset((*LOCAL, name)), by_token or name not in LOCAL)
 
     @property
     def cookie(self) -> str:
@@ -122,7 +126,7 @@ class Guard:
         if self.access.is_open:
             return _failure(401, "this view needs its token; open the address that covermap view printed")
         if _host(request.headers.get("host", "")) not in self.access.hosts:
-            return _failure(403, "asked by another name than localhost; start covermap view with --host NAME")
+            return _failure(403, _BY_NAME)
         return None
 
 
@@ -151,7 +155,7 @@ def build_app(view: View, access: Access, assess: Assess | None = None) -> ASGIA
         Route("/{path:path}", server.file),
     ]
     handlers: dict[Any, Any] = {HTTPException: _http, CovermapError: _covermap, RasterioError: _unreadable}
-    handlers[Exception] = _bug
+    handlers |= {ReferenceChanged: _overtaken, Exception: _bug}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), access)
 
 
@@ -165,6 +169,12 @@ async def _covermap(request: Request, error: Exception) -> Response:
     assert isinstance(error, CovermapError)
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 400)
     return _failure(status, f"{error.message}; {error.fix}" if error.fix else error.message)
+
+
+async def _overtaken(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ReferenceChanged)
+    told = {"error": error.message, "reference": error.code}
+    return JSONResponse(told, 409, headers={"cache-control": "no-store"})
 
 
 async def _unreadable(request: Request, error: Exception) -> Response:
@@ -209,6 +219,7 @@ class _Server:
         self.handles = Handles(view.frame)
         self.readers = [ThreadPoolExecutor(1, f"tiles-{number}") for number in range(2 * cores())]
         self.threads = ThreadPoolExecutor(2, "other")
+        self.assessor, self.assessing = ThreadPoolExecutor(1, "assess"), False
         self.kept = _Kept()
         self.pages = page_files()
 
@@ -275,13 +286,16 @@ class _Server:
         frame, box = self.view.frame, self.view.frame.tile(z, x, y)
         if box[0] >= frame.width or box[1] >= frame.height:
             return None
-        bands = query.get("bands", ",".join(layer.presets[0][1]) if layer.presets else "")
+        given = query.get("bands")
+        bands = tuple(given.split(",")) if given is not None else layer.presets[0][1] if layer.presets else ()
         stretch, number = _whole(query.get("stretch", "2"), "stretch"), _whole(query.get("class", "0"), "class")
-        key = (name, layer.version, z, x, y, bands, stretch, number)
+        # Only what the tile depends on, or one would be kept under many names.
+        variant = (bands, stretch) if layer.kind == "image" else number if layer.kind == "probabilities" else None
+        key = (name, layer.version, z, x, y, variant)
         if found := self.kept.get(key):
             return found
         if layer.kind == "image":
-            found = image_tile(self.handles, layer, box, bands.split(","), stretch)
+            found = image_tile(self.handles, layer, box, bands, stretch)
         else:
             found = data_tile(self.handles, layer, box, number)[0], "image/png"
         if found:
@@ -301,7 +315,8 @@ class _Server:
         body = await _body(request)
         if not {"point", "reference"} <= set(body) or isinstance(body["point"], dict | list):
             raise ConfigError("a label is {point, reference}", fix='{"point": 17, "reference": 3}, null for none')
-        return _json(await self._run(sample.set, body["point"], body["reference"]))
+        seen = [body["before"]] if "before" in body else []
+        return _json(await self._run(sample.set, body["point"], body["reference"], *seen))
 
     async def assess(self, request: Request) -> Response:
         self._require_token(request)
@@ -312,7 +327,13 @@ class _Server:
             raise DataError(
                 f"the map that {sample.name} was drawn from is not here", fix="give it too: covermap view MAP SAMPLE"
             )
-        return _json(await self._run(self._assess, sample.map_path, sample.path))
+        if self.assessing:
+            raise OutputError("a sample is being assessed already", fix="wait until its numbers are there")
+        self.assessing = True
+        try:
+            return _json(await self._run(self._assess, sample.map_path, sample.path, by=self.assessor))
+        finally:
+            self.assessing = False
 
     def _require_token(self, request: Request) -> None:
         """Of the header, for a cookie or an address would also come with what another page sends."""
@@ -353,12 +374,16 @@ def _finite(text: str | None, what: str) -> float:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    """The JSON object of a request; raises ConfigError, HTTPException 413."""
+    """The JSON object of a request; raises ConfigError, HTTPException 408, 413."""
     data = b""
-    async for part in request.stream():
-        data += part
-        if len(data) > _MOST_BODY:
-            raise HTTPException(413, "that is too much")
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for part in request.stream():
+                data += part
+                if len(data) > _MOST_BODY:
+                    raise HTTPException(413, "that is too much")
+    except TimeoutError as error:
+        raise HTTPException(408, "the rest of the request did not come; try again") from error
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -366,16 +391,3 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError("the body is no JSON object", fix='{"point": 17, "reference": 3}')
     return found
-
-
-def serve(app: ASGIApp, sockets: list[Any]) -> None:
-    """Answer until Ctrl-C; GDAL keeps little."""
-    import uvicorn
-
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False,
-        limit_concurrency=None, ws="none",
-    )  # fmt: skip
-    # uvicorn raises the interrupt again after it has ended.
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=sockets)

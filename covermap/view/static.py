@@ -24,6 +24,7 @@ from covermap.core.output import replacing
 from covermap.core.progress import Say, Tick
 from covermap.view.frame import TILE_PX
 from covermap.view.layers import View
+from covermap.view.local_files import OFFLINE
 from covermap.view.raster_layer import RasterLayer
 from covermap.view.tiles import CACHE_BYTES, Handles, data_tile, image_tile
 
@@ -81,7 +82,7 @@ def write_static(view: View, out: Path, *, overwrite: bool, say: Say, on_progres
     handles = Handles(view.frame)
     shown = [_of_three_bands(layer) for layer in view.rasters]
     jobs = [job for layer in shown for job in _jobs(view, layer)]
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), replacing(out, lasting=False) as partial:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **OFFLINE), replacing(out, lasting=False) as partial:
         say(f"{len(jobs):,} tiles, about {_estimated(handles, jobs) / 1e6:,.0f} MB")
         partial.mkdir(parents=True)
         num_files, num_bytes, tiles = 0, 0, {layer.id: set[tuple[int, int, int]]() for layer in shown}

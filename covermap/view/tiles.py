@@ -28,7 +28,7 @@ from covermap.core.errors import ConfigError, UnreadableError, suggest
 from covermap.geo.raster import valid_pixels
 from covermap.view.classes import NOTHING, codes_of
 from covermap.view.frame import TILE_PX, Box, Frame
-from covermap.view.raster_layer import STRETCHES, RasterLayer, version_of
+from covermap.view.raster_layer import STRETCHES, RasterLayer
 
 CACHE_BYTES = 64 << 20
 """GDAL's cache, of all threads together."""
@@ -58,13 +58,13 @@ class Handles:
         store: OrderedDict[str, tuple[str, DatasetReader, DatasetReader]] = self._local.__dict__.setdefault(
             "store", OrderedDict()
         )
-        version, key = version_of(layer.path), str(layer.path)
+        version, key = layer.on_disk, str(layer.path)
         if key in store and store[key][0] == version:
             store.move_to_end(key)
             return store[key][1:]
         if key in store:
             _close(store.pop(key))
-        dataset = rasterio.open(layer.path)
+        dataset = rasterio.open(layer.path, **({"OVERVIEW_LEVEL": "NONE"} if layer.made_up else {}))
         view = dataset if self.frame.is_straight(layer.grid) else _warped(dataset, layer, self.frame)
         store[key] = version, dataset, view
         while len(store) > _OPEN:
@@ -87,7 +87,7 @@ def _warped(dataset: DatasetReader, layer: RasterLayer, frame: Frame) -> Dataset
         dataset, crs=frame.crs, transform=frame.transform * Affine.translation(left, top),
         width=right - left, height=bottom - top,
         resampling=Resampling.bilinear if layer.kind == "image" else Resampling.nearest, add_alpha=not alpha,
-        warp_mem_limit=_WARP_MB,
+        warp_mem_limit=_WARP_MB, tolerance=0.125 if layer.kind == "image" else 0.001,
     )  # fmt: skip
 
 

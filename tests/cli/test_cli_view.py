@@ -5,12 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from covermap.verbs.view import _listen
+from covermap.verbs.view import _listen, view
 
 pytest.importorskip("uvicorn")
 
@@ -43,6 +45,29 @@ def test_it_tells_its_address_answers_and_ends_with_ctrl_c(a_map):
         rest, said = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, "")
     assert said == "reading map.tif\nended\n"
+
+
+def test_with_a_token_the_address_has_it_and_no_program_is_told_it(a_map, monkeypatch):
+    told, served = [], []
+    monkeypatch.setattr("covermap.verbs.view._has_screen", lambda: True)
+    monkeypatch.setattr("covermap.verbs.view.webbrowser.open", told.append)
+
+    def serving(app, sockets):
+        while not told:
+            time.sleep(0.01)
+        page = Path(urllib.request.url2pathname(told[0].removeprefix("file://")))
+        served.append((page, page.stat().st_mode & 0o777, page.parent.stat().st_mode & 0o777, page.read_text()))
+
+    monkeypatch.setattr("covermap.view.serving.serve", serving)
+    addresses = []
+    view([a_map], port=0, token=True, on_ready=addresses.append)
+    page, rights, of_folder, text = served[0]
+    assert addresses[0].startswith("http://127.0.0.1:")
+    assert "?token=" in addresses[0]
+    assert addresses[0] in text
+    assert "token" not in told[0]
+    assert (rights, of_folder) == (0o600, 0o700)
+    assert not page.exists()
 
 
 def test_a_taken_port_is_named(a_map):

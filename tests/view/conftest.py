@@ -37,9 +37,9 @@ def folder(tmp_path, write_tif):
 def client_of():
     """client_of(paths, host) -> a client of the server, with the view and its access."""
 
-    def make(paths, host="127.0.0.1", base="http://127.0.0.1:8000"):
+    def make(paths, host="127.0.0.1", base="http://127.0.0.1:8000", by_token=False):
         view = open_view(paths)
-        access = Access.for_host(host)
+        access = Access.for_host(host, by_token=by_token)
         client = TestClient(build_app(view, access, assessed), base_url=base, raise_server_exceptions=True)
         client.view, client.access = view, access
         client.token = {"X-Covermap-Token": access.token}

@@ -52,7 +52,54 @@ def test_labelled_points_are_assessed(folder, client_of):
     assert direct["num_points"] == 50
 
 
-@pytest.mark.parametrize("reference", [77, "20", "forest", 20.5, True, [20], {"a": 1}, -1])
+def replaced(client, point, before, reference, name="sample"):
+    body = {"point": point, "reference": reference, "before": before}
+    return client.post(f"/labels/{name}", json=body, headers=client.token)
+
+
+def in_file(path):
+    table = gpd.read_file(path) if path.suffix == ".gpkg" else pd.read_csv(path, dtype={"reference": str})
+    return table.set_index("id")["reference"].fillna("").to_dict()
+
+
+@pytest.mark.parametrize("name", ["sample.gpkg", "plain.csv"])
+def test_what_another_has_written_is_not_overwritten(folder, client_of, name):
+    sample(folder / "map.tif", folder / "plain.csv", Plan(num=40, floor=10))
+    mine, other = client_of([folder]), client_of([folder])  # two servers that know nothing of each other
+    of = name.partition(".")[0]
+    assert replaced(other, 7, None, 20, of).status_code == 200
+    answer = replaced(mine, 7, None, 30, of)
+    assert (answer.status_code, answer.json()["reference"]) == (409, 20)
+    assert "the file says forest by now" in answer.json()["error"]
+    assert in_file(folder / name)[7] == "20"
+    assert layer(mine, of)["points"][6]["reference"] == 20
+    assert replaced(mine, 7, 20, 30, of).json()["before"] == 20  # having seen it
+    undone = replaced(other, 7, 20, None, of)  # an undo of what is not there any more
+    assert (undone.status_code, undone.json()["reference"]) == (409, 30)
+    assert replaced(other, 7, 20, 30, of).status_code == 200  # both say the same
+    assert in_file(folder / name)[7] == "30"
+    assert label(mine, 7, None, of).status_code == 200
+    gone = replaced(other, 7, 30, 20, of)
+    assert (gone.status_code, gone.json()["reference"]) == (409, None)
+    assert "has no reference there by now" in gone.json()["error"]
+    assert replaced(mine, 7, "20", 20, of).status_code == 422
+
+
+def test_references_are_compared_by_what_they_mean(folder, client_of):
+    client, table = client_of([folder]), gpd.read_file(folder / "sample.gpkg")
+    table["reference"] = table["reference"].astype(object)
+    table.loc[table["id"] == 3, "reference"] = "Forest"
+    table.loc[table["id"] == 4, "reference"] = "meadow"
+    table.to_file(folder / "sample.gpkg", layer="sample", driver="GPKG")
+    for_meadow = replaced(client, 4, None, 10)  # which the page has not seen
+    assert (for_meadow.status_code, for_meadow.json()["reference"]) == (409, None)
+    assert "says meadow" in for_meadow.json()["error"]
+    assert replaced(client, 3, 20, 10).status_code == 200  # Forest is 20
+    assert replaced(client, 4, None, 10).status_code == 200  # by now it has been told
+    assert in_file(folder / "sample.gpkg")[4] == "10"
+
+
+@pytest.mark.parametrize("reference", [77, 20.0, "20", "forest", 20.5, True, [20], {"a": 1}, -1])
 def test_what_is_no_class_is_refused(folder, client_of, reference):
     client = client_of([folder])
     answer = label(client, 7, reference)
@@ -128,6 +175,25 @@ def test_a_csv_is_replaced_whole(folder, client_of):
     (folder / "plain.csv").write_text("id,x,y,stratum,reference\n7,1,2,10,\n")
     assert label(client, 7, 20, "plain").status_code == 422
     assert (folder / "plain.csv").read_text().endswith("7,1,2,10,\n")
+
+
+@pytest.mark.parametrize("one", ["001", "²", "12345678901234567890", "A-1"])
+def test_ids_that_are_no_numbers_stay_as_they_are(folder, client_of, one):
+    sample(folder / "map.tif", folder / "plain.csv", Plan(num=40, floor=10))
+    head, first, *rest = (folder / "plain.csv").read_text().splitlines()
+    (folder / "plain.csv").write_text("\n".join([head, one + first.removeprefix("1"), *rest]) + "\n")
+    client = client_of([folder])
+    assert layer(client, "plain")["points"][0]["id"] == one
+    assert label(client, one, 20, "plain").json()["point"] == one
+    assert (folder / "plain.csv").read_text().splitlines()[1].endswith(",20")
+
+
+def test_a_csv_without_a_design_says_what_is_missing(folder, client_of):
+    (folder / "points.csv").write_text("id,x,y,stratum,reference\n1,500100,4999900,10,\n")
+    skipped = client_of([folder / "map.tif", folder / "points.csv"]).view.skipped
+    assert len(skipped) == 1
+    assert "points.design.json" in skipped[0]
+    assert any("points.csv" in note and "points.design.json" in note for note in client_of([folder]).view.notes)
 
 
 def test_a_csv_of_a_spreadsheet_keeps_its_form(folder, client_of):

@@ -1,7 +1,9 @@
 """What paths hold, and in which order it is shown; what cannot be shown is named with its reason."""
 
 import json
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from covermap.geo.products import finish_cog, finish_map
 from covermap.verbs.change import change
 from covermap.verbs.change_rules import ChangeRules
 from covermap.view.layers import MOST_LAYERS, open_view
-from tests.view.view_data import LEGEND, codes
+from tests.view.view_data import LEGEND, codes, grey
 
 
 def told(*paths):
@@ -67,6 +69,12 @@ def test_maps_changes_and_layers_of_a_folder(changed, client_of):
     assert layers["changed"]["classes"][1]["pixels"] == water
     assert (layers["confidence"]["of"], layers["confidence"]["unit"]) == ("map", "%")
     assert layers["probs"]["of"] == "map"
+    assert (layers["change"]["of"], layers["changed"]["of"]) == (["map", "map_2024"],) * 2
+    assert [layers[name]["date"] for name in ("map", "map_2024", "confidence")] == [
+        "2020-07-14",
+        "2024-07-14",
+        "2020-07-14",
+    ]
     assert [one["colour"] for one in layers["probs"]["classes"]] == ["#0000ff", "#008000", "#808080"]
     found = client_of([changed]).get("/point?x=10&y=10").json()["layers"]
     assert found["confidence"] == {"value": 80}
@@ -218,3 +226,59 @@ def test_a_legend_without_some_of_its_codes_still_lists_them(folder, write_tif):
     finish_map(write_tif("plain/four.tif", codes(), nodata=0), folder / "four.tif", more)
     classes = by_id(told(folder / "four.tif"))["four"]["classes"]
     assert (classes[-1]["name"], classes[-1]["pixels"], classes[-1]["hectares"]) == ("snow", 0, 0)
+
+
+def test_images_have_the_date_of_the_config_of_their_map_or_of_their_tags(folder, write_tif, tmp_path):
+    values = np.ones((3, 40, 40), np.uint16)
+    for name in ("of_config", "of_map", "of_tags", "S2A_MSIL2A_20210305T1030", "unknown_20"):
+        write_tif(f"data/{name}.tif", values, bands=["red", "green", "blue"])
+    with rasterio.open(folder / "of_tags.tif", "r+") as dataset:
+        dataset.update_tags(ACQUISITION_DATE="2019-08-01T10:30:00Z", TIFFTAG_DATETIME="2025:01:01 00:00:00")
+    finish_map(write_tif("plain/new.tif", codes(), nodata=0), folder / "map_2024.tif", LEGEND, date="2024-07-14",
+               derived_from=["elsewhere/of_map.tif", "model 123"])  # fmt: skip
+    run = folder / "run"
+    run.mkdir()
+    images = [{"path": str(folder / "of_config.tif"), "sensor": "landsat7", "date": "2018-06-01",
+               "bands": ["red", "green", "blue"]}]  # fmt: skip
+    (run / "config.yaml").write_text(
+        json.dumps({"name": "x", "data": {"image": images, "labels": str(folder / "map.tif")}})
+    )
+    (run / "versions.json").write_text("{}")
+    layers = by_id(told(folder))
+    dates = {name: one["date"] for name, one in layers.items() if one["kind"] == "image"}
+    assert dates == {
+        "of_config": "2018-06-01", "of_map": "2024-07-14", "of_tags": "2019-08-01",
+        "S2A_MSIL2A_20210305T1030": "2021-03-05", "unknown_20": None, "image": None,
+    }  # fmt: skip
+    assert (layers["of_map"]["of"], layers["of_tags"]["of"]) == ("map_2024", None)
+    assert [name for name in layers if dates.get(name)][:2] == ["of_map", "S2A_MSIL2A_20210305T1030"]
+
+
+@pytest.mark.parametrize(("how", "used"), [("average", False), ("mode", True), ("nearest", True)])
+def test_overviews_that_hold_classes_which_the_map_has_not_are_not_used(write_tif, client_of, how, used):
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((600, 700)) < 0.7, 10, 30).astype(np.uint8)
+    values[:3, :3] = 20
+    path = write_tif("mixed.tif", values, nodata=0, bands=["class"])
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4, 8], rasterio.enums.Resampling[how])
+    client = client_of([path])
+    told_it = any("overviews hold classes" in note for note in client.view.notes)
+    assert told_it is not used
+    small = grey(client.get("/tiles/mixed/0/0/0.png").content)
+    assert (small == 1).sum() <= 4
+    assert set(np.unique(small).tolist()) <= {0, 1, 2, 255}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_utf_8_is_told_and_the_rest_is_shown(folder, client_of):
+    shutil.copy(folder / "image.tif", os.fsencode(folder) + b"/bild_\xe4.tif")
+    os.mkdir(os.fsencode(folder) + b"/ordner_\xfc")
+    shutil.copy(folder / "image.tif", os.fsencode(folder) + b"/ordner_\xfc/x.tif")
+    view = client_of([folder]).get("/view.json").json()
+    assert [one["id"] for one in view["layers"]] == ["sample", "map", "image"]
+    assert sorted(line.partition(":")[0] for line in view["skipped"]) == ["bild_?.tif", "x.tif"]
+    assert all("UTF-8" in line for line in view["skipped"])
+    with pytest.raises(DataError, match="UTF-8") as failed:
+        told(os.fsdecode(os.fsencode(folder) + b"/bild_\xe4.tif"))
+    str(failed.value).encode()

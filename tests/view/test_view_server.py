@@ -1,10 +1,16 @@
 """The server: what it tells, and that nothing but the layers given at the start is ever reachable."""
 
+import importlib
 import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
+from covermap.view.server import build_app
 from tests.view.view_data import codes, grey, layer
 
 
@@ -48,6 +54,7 @@ def test_a_point_tells_the_values_of_its_own_pixel(folder, client_of):
     code = values[45, 123]
     assert found["layers"]["map"] == {"code": code, "name": {10: "water", 20: "forest", 30: "rock"}[code]}
     assert set(found["layers"]["image"]) == {"blue", "green", "red", "nir"}
+    assert found["versions"] == {name: layer(client, name)["version"] for name in ("map", "image")}
     assert client.get("/point?x=690&y=590").json()["layers"] == {"map": None, "image": None}
     assert client.get("/point?x=-5&y=1e9").json()["layers"] == {"map": None, "image": None}
 
@@ -128,6 +135,94 @@ def test_elsewhere_nothing_is_told_without_the_token(folder, client_of):
     assert client.post("/labels/sample", json=label, headers=client.token).status_code == 200
     other = client_of([folder], host="0.0.0.0")
     assert other.access.token != token
+
+
+def test_behind_a_proxy_that_keeps_the_name_it_is_asked_by_its_token(folder, client_of):
+    refused = client_of([folder], base="http://hub.example").get("/view.json")
+    assert refused.status_code == 403
+    assert "--token" in refused.json()["error"]
+    client = client_of([folder], base="http://hub.example", by_token=True)
+    assert client.get("/").status_code == 401
+    assert client.get("/", headers={"host": "localhost"}).status_code == 401
+    assert client.get(f"/?token={client.access.token}").status_code == 200
+    assert client.get("/view.json").status_code == 200
+
+
+def test_a_place_outside_of_all_maps_is_no_bug(folder, client_of):
+    found = client_of([folder]).get("/point?x=1e12&y=-1e12").json()
+    assert (found["lon"], found["lat"], found["layers"]) == (None, None, {"map": None, "image": None})
+
+
+def test_a_band_without_a_value_hides_no_other(write_tif, client_of):
+    values = np.full((4, 40, 40), 7, np.uint16)
+    values[3, 5, 5] = 0
+    values[:, 6, 6] = 0
+    client = client_of([write_tif("image.tif", values, nodata=0, bands=["blue", "green", "red", "nir"])])
+    of_one = client.get("/point?x=5.5&y=5.5").json()["layers"]["image"]
+    assert of_one == {"blue": 7, "green": 7, "red": 7, "nir": None}
+    assert client.get("/point?x=6.5&y=6.5").json()["layers"]["image"] is None
+
+
+def test_a_tile_is_kept_once_whatever_else_is_asked(folder, client_of, monkeypatch):
+    kept = []
+    monkeypatch.setattr("covermap.view.server._Kept.put", lambda self, key, tile: kept.append(key))
+    client = client_of([folder])
+    for query in ("", "?bands=red", "?bands=nir&stretch=5", "?class=3"):
+        assert client.get(f"/tiles/map/0/0/0.png{query}").status_code == 200
+    assert len(set(kept)) == 1
+    for query in ("", "?bands=red,green,blue", "?bands=red,green,blue&stretch=2&class=7"):
+        assert client.get(f"/tiles/image/0/0/0.jpg{query}").status_code == 200
+    assert len(set(kept)) == 2
+
+
+def test_samples_are_assessed_one_after_the_other_and_clicks_need_not_wait(folder, client_of):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*given):
+        begun.set()
+        assert go_on.wait(30)
+        return {"sentence": "done", "head": [], "rows": [], "file": None}
+
+    of = client_of([folder])
+    app = build_app(of.view, of.access, slow)
+    with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(1) as other:
+        first = other.submit(lambda: client.post("/assess/sample", headers=of.token))
+        assert begun.wait(30)
+        again = client.post("/assess/sample", headers=of.token)
+        assert (again.status_code, "already" in again.json()["error"]) == (409, True)
+        assert all(client.get("/point?x=1&y=1").status_code == 200 for _ in range(4))
+        go_on.set()
+        assert first.result().status_code == 200
+        assert client.post("/assess/sample", headers=of.token).status_code == 200
+
+
+def test_requests_that_do_not_go_on_are_ended(folder, client_of, monkeypatch):
+    uvicorn, serving = pytest.importorskip("uvicorn"), importlib.import_module("covermap.view.serving")
+    monkeypatch.setattr(serving, "REQUEST_S", 0.3)
+    monkeypatch.setattr("covermap.view.server._BODY_S", 0.3)
+    client = client_of([folder])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(
+            build_app(client.view, client.access), lifespan="off", ws="none", http=serving.Impatient
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
+        thread.start()
+        label = f"POST /labels/sample HTTP/1.1\r\nHost: localhost\r\nX-Covermap-Token: {client.access.token}\r\n"
+        begun = {
+            "nothing": b"", "half a head": b"GET / HTTP/1.1\r\nHost: lo", "a second half": b"GET /view.js HTTP/1.1\r\n"
+            b"Host: localhost\r\n\r\nGET /view", "half a body": f"{label}Content-Length: 99\r\n\r\n{{".encode(),
+        }  # fmt: skip
+        answers = {}
+        for what, data in begun.items():
+            with socket.create_connection(listening.getsockname(), timeout=30) as connection:
+                connection.sendall(data)
+                answers[what] = b"".join(iter(lambda: connection.recv(9999), b""))
+        server.should_exit = True
+        thread.join()
+    assert answers["nothing"] == answers["half a head"] == b""
+    assert answers["a second half"].startswith(b"HTTP/1.1 200")
+    assert answers["half a body"].startswith(b"HTTP/1.1 408")
 
 
 def test_every_answer_is_guarded_and_names_no_other_site(folder, client_of):
