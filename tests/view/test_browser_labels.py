@@ -15,7 +15,7 @@ SAVED = "Every label is saved."
 @pytest.fixture
 def labelling(labelled, open_page):
     folder, address = labelled
-    screen = open_page(address, expect=("503", "ERR_FAILED"))
+    screen = open_page(address, expect=("409", "503", "ERR_FAILED"))
     screen.page.keyboard.press("l")
     screen.page.wait_for_selector("#labelling:not([hidden])")
     return screen, folder / "sample.gpkg"
@@ -161,3 +161,61 @@ def test_a_whole_sample_is_labelled_by_keys_and_assessed(labelling):
     assert "forest" in screen.page.text_content("#assessment table")
     screen.page.keyboard.press("l")
     assert screen.page.locator("#labelling").is_hidden()
+
+
+HELD = """([key, times, target]) => {
+  for (let i = 0; i < times; i++) {
+    const at = target ? document.querySelector(target) : document.activeElement;
+    at.dispatchEvent(new KeyboardEvent("keydown", {key, repeat: i > 0, bubbles: true, cancelable: true}));
+  }
+}"""
+
+
+def test_a_key_that_is_held_down_labels_one_point(labelling):
+    screen, path = labelling
+    screen.run(HELD, ["1", 12, None])
+    saved(screen)
+    assert sum(1 for value in references(path).values() if value) == 1
+    assert screen.run("covermap.labelIndex()") == 1
+    screen.run(HELD, ["PageDown", 4, None])  # only looks
+    assert screen.run("covermap.labelIndex()") == 5
+    screen.page.focus("#label-class-0")
+    for _ in range(4):
+        screen.page.keyboard.down("Enter")  # the browser repeats it
+    screen.page.keyboard.up("Enter")
+    saved(screen)
+    assert sum(1 for value in references(path).values() if value) == 2
+
+
+def test_a_label_that_somebody_else_gave_meanwhile_stays_and_is_told(labelling):
+    screen, path = labelling
+    order = screen.run("covermap.labelLayer().points.map((point) => point.id)")
+    codes, sent = list(NAMES), []
+
+    def elsewhere(route):
+        sent.append(json.loads(route.request.post_data))
+        body = json.dumps({"error": "the file says forest by now", "reference": codes[3]})
+        taken = len(sent) == 2
+        route.fulfill(status=409, content_type="application/json", body=body) if taken else route.continue_()
+
+    screen.page.route("**/labels/*", elsewhere)
+    screen.page.keyboard.press("1")
+    saved(screen)
+    screen.page.keyboard.press("2")
+    screen.page.wait_for_selector("#problem:not([hidden])")
+    saved(screen)
+    told = screen.page.text_content("#problem-text")
+    assert f"Point {order[1]}" in told
+    assert "the file says forest by now" in told
+    assert [one["before"] for one in sent] == [None, None]
+    assert screen.run(f"covermap.labelLayer().points[1].reference === {codes[3]}")
+    screen.page.keyboard.press("u")  # undoes the first label, not what somebody else wrote
+    saved(screen)
+    assert sent[-1] == {"point": order[0], "reference": None, "before": codes[0]}
+    assert not any(references(path).values())
+    assert screen.page.locator("#label-undo").is_disabled()
+    screen.page.fill("#label-jump", "2")
+    screen.page.press("#label-jump", "Enter")
+    screen.page.click("#label-class-4")
+    saved(screen)
+    assert sent[-1] == {"point": order[1], "reference": codes[4], "before": codes[3]}

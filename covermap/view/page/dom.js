@@ -98,7 +98,7 @@ window.covermap = window.covermap || {};
     else forgetSoon();
   };
 
-  /** What the server answered, or an Error with its sentence. */
+  /** What the server answered, or an Error with its sentence, its status and all that it told. */
   covermap.ask = async function (url, options) {
     let answer;
     try {
@@ -108,7 +108,8 @@ window.covermap = window.covermap || {};
     }
     if (!answer.ok) {
       const found = await answer.json().catch(() => ({}));
-      throw new Error(found.error || `the server answered ${answer.status}`);
+      const error = new Error(found.error || `the server answered ${answer.status}`);
+      throw Object.assign(error, { status: answer.status, told: found });
     }
     return answer;
   };

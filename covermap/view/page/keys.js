@@ -80,6 +80,8 @@
     [[], "1 … 9, 0, A …", "labelling: the class with that key", null],
   ];
 
+  const REPEATED = /^(Arrow|Page)|^[+=_-]$/; // what a held key may do again; a label it gives once
+
   /** Does the focused control use this key itself? */
   function isTaken(event) {
     const node = event.target;
@@ -99,7 +101,11 @@
   }
 
   function onKey(event) {
-    if (isTaken(event)) return;
+    if (isTaken(event)) return undefined;
+    if (event.repeat && !REPEATED.test(event.key)) {
+      if (event.target.closest("button")) event.preventDefault(); // Enter, held, would press it again and again
+      return undefined;
+    }
     if (event.ctrlKey || event.metaKey) return withControl(event);
     if (event.altKey || (!$("keys-on").checked && event.key.length === 1)) return undefined;
     if (event.key === "Enter" && event.target === map.getContainer() && browsing()) return inspectCentre();

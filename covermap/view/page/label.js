@@ -2,10 +2,12 @@
 (function (covermap) {
   "use strict";
 
-  const at = {}; // by layer id: index of the point
+  const at = new Map(); // layer id -> index of the point
   const done = []; // {layer, point, before, after}
   const undone = [];
   const unsaved = new Map(); // "layer id/point id" -> {layer, point, reference}, until the file holds it
+  const held = new Map(); // "layer id/point id" -> what the file holds as far as is known, of points that were changed here
+  const refused = []; // sentences about labels that somebody else gave meanwhile
   let saving = false;
   let problem = "";
 
@@ -16,15 +18,15 @@
   /** The point that is labelled now, or null. */
   covermap.labelPoint = function () {
     const layer = covermap.labelLayer();
-    return layer ? layer.points[at[layer.id] || 0] : null;
+    return layer ? layer.points[covermap.labelIndex()] : null;
   };
 
-  covermap.labelIndex = () => at[covermap.state.labelling] || 0;
+  covermap.labelIndex = () => at.get(covermap.state.labelling) || 0;
 
   covermap.labelStatus = () => ({ unsaved: unsaved.size, saving, problem, canUndo: done.length > 0, canRedo: undone.length > 0 });
 
   function goTo(layer, index) {
-    at[layer.id] = Math.min(Math.max(index, 0), layer.points.length - 1);
+    at.set(layer.id, Math.min(Math.max(Math.floor(index) || 0, 0), layer.points.length - 1));
     covermap.tell("label-point", covermap.labelPoint());
   }
 
@@ -47,15 +49,39 @@
     return false;
   };
 
-  /** Send one label; an Error unless the server says that the file holds just this. */
-  async function post({ layer, point, reference }) {
-    const answer = await covermap.ask(`labels/${layer.id}`, {
+  const keyOf = ({ layer, point }) => `${layer.id}/${point.id}`;
+
+  /** Send one label with what it replaces; an Error unless the server says that the file holds just this. */
+  async function post(label) {
+    const { layer, point, reference } = label;
+    const before = held.get(keyOf(label));
+    const written = await covermap.ask(`labels/${layer.id}`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
-      body: JSON.stringify({ point: point.id, reference }),
+      body: JSON.stringify({ point: point.id, reference, before }),
+    }).then(async (answer) => (await answer.json()).reference, (error) => {
+      const isThere = error.status === 409 && error.told.reference === reference; // the answer to it was lost
+      if (isThere) return reference;
+      throw error;
     });
-    const written = (await answer.json()).reference;
     if (written !== reference) throw new Error(`the file now holds ${written} for point ${point.id}, not ${reference}`);
+    held.set(keyOf(label), reference);
+  }
+
+  /** A point is what the file says: what was done to it here can no longer be undone, for that would undo others' work. */
+  function takeOver({ layer, point }, value) {
+    point.reference = value;
+    held.set(keyOf({ layer, point }), value);
+    unsaved.delete(keyOf({ layer, point }));
+    for (const steps of [done, undone]) steps.splice(0, Infinity, ...steps.filter((step) => step.point !== point));
+  }
+
+  function sayRefused({ layer, point, reference }, { reference: value, error }) {
+    const name = (code) => (layer.legend.find((one) => one.code === code) || { name: code === null ? "no class" : code }).name;
+    if (covermap.$("problem").hidden) refused.length = 0; // those before were read
+    const why = error || `the file says ${name(value)} by now`;
+    refused.push(`Point ${point.id} was not given “${name(reference)}”: ${why}. It is shown as the file has it: “${name(value)}”.`);
+    covermap.say(refused.join(" "), true);
   }
 
   /** Save what is not saved, one after the other; what fails is kept, and does not hold up the others. */
@@ -73,7 +99,11 @@
         await post(label);
         if (unsaved.get(key) === label) unsaved.delete(key); // else it was changed meanwhile
       } catch (error) {
-        problem = error.message;
+        if (error.status === 409 && "reference" in error.told) {
+          takeOver(label, error.told.reference);
+          sayRefused(label, error.told);
+          covermap.tell("label-taken", label.point);
+        } else problem = error.message;
       }
     }
     saving = false;
@@ -81,8 +111,10 @@
   };
 
   function give(layer, point, value) {
+    const key = keyOf({ layer, point });
+    if (!held.has(key)) held.set(key, reference(point));
     point.reference = value;
-    unsaved.set(`${layer.id}/${point.id}`, { layer, point, reference: value });
+    unsaved.set(key, { layer, point, reference: value });
     covermap.saveLabels();
   }
 
@@ -115,9 +147,9 @@
   /** Labelling begins at the first point without a label. */
   covermap.on("state", ({ changes }) => {
     const layer = covermap.labelLayer();
-    if (!("labelling" in changes) || !layer || layer.id in at) return;
+    if (!("labelling" in changes) || !layer || at.has(layer.id)) return;
     const first = layer.points.findIndex((point) => !covermap.isLabelled(point));
-    at[layer.id] = Math.max(first, 0);
+    at.set(layer.id, Math.max(first, 0));
   });
 
   window.addEventListener("beforeunload", (event) => {

@@ -171,6 +171,7 @@
     map = theMap;
     covermap.on("label-point", show);
     covermap.on("label-saved", drawStatus);
+    covermap.on("label-taken", draw);
     covermap.on("state", ({ changes }) => {
       document.body.classList.toggle("labelling", Boolean(covermap.labelLayer()));
       if ("labelling" in changes) {
