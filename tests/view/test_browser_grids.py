@@ -129,7 +129,9 @@ def test_rasters_of_no_place_are_shown_in_pixels(show, write_tif, tmp_path):
 
 
 def test_areas_of_a_map_in_degrees_are_those_of_the_ground(show, make_map, tmp_path):
-    codes = np.where(np.arange(300)[:, None] < 150, 1, 2) * np.ones((1, 200), int)  # 70 to 55 and 55 to 40 degrees north
+    codes = np.where(np.arange(300)[:, None] < 150, 1, 2) * np.ones(
+        (1, 200), int
+    )  # 70 to 55 and 55 to 40 degrees north
     make_map("map.tif", codes, LAND, crs="EPSG:4326", origin=(10.0, 70.0), gsd=0.1)
     screen, layers = show(tmp_path / "shown")
     screen.set(main="map")

@@ -219,3 +219,34 @@ def test_a_label_that_somebody_else_gave_meanwhile_stays_and_is_told(labelling):
     screen.page.click("#label-class-4")
     saved(screen)
     assert sent[-1] == {"point": order[1], "reference": codes[4], "before": codes[3]}
+
+
+def test_after_a_jump_the_keys_are_the_maps_again(labelling):
+    screen, path = labelling
+    order = screen.run("covermap.labelLayer().points.map((point) => point.id)")
+    screen.page.click("#label-jump")
+    screen.page.keyboard.press("Control+a")
+    screen.page.keyboard.type("7")
+    screen.page.keyboard.press("Enter")
+    assert screen.run("document.activeElement.id") == "map"
+    screen.page.keyboard.press("3")
+    saved(screen)
+    assert {k: v for k, v in references(path).items() if v} == {order[6]: str(list(NAMES)[2])}
+    screen.page.focus("#label-jump")
+    screen.page.keyboard.press("ArrowUp")  # by keys in the field one stays in it
+    assert screen.run("[document.activeElement.id, covermap.labelIndex()]") == ["label-jump", 8]
+
+
+def test_assessing_is_asked_for_once_at_a_time(labelling):
+    screen, _ = labelling
+    held = []
+    screen.page.route("**/assess/*", lambda route: held.append(route))
+    screen.page.click("#assess")
+    screen.page.wait_for_selector("#assess:disabled")
+    screen.run("document.getElementById('assess').click()")
+    while not held:
+        screen.page.wait_for_timeout(20)
+    held[0].fulfill(json={"sentence": "Right in 9 of 10.", "head": [], "rows": [], "file": "a.json"})
+    screen.page.wait_for_selector("#assessment:has-text('Right in 9')")
+    assert len(held) == 1
+    assert screen.page.locator("#assess").is_enabled()

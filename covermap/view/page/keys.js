@@ -29,7 +29,7 @@
 
   function startLabelling() {
     const layer = covermap.ofKind("points").find((one) => one.editable);
-    if (layer && !covermap.view.static) covermap.set({ labelling: layer.id });
+    if (layer && !covermap.view.static) covermap.startLabellingOf(layer);
     else covermap.say("There are no sample points here that can be labelled.");
   }
 
