@@ -4,7 +4,7 @@ window.covermap = window.covermap || {};
 (function (covermap) {
   "use strict";
 
-  const listeners = {};
+  const listeners = Object.create(null);
 
   /** Call `act(value)` each time `name` is told. */
   covermap.on = function (name, act) {
@@ -14,6 +14,9 @@ window.covermap = window.covermap || {};
   covermap.tell = function (name, value) {
     for (const act of listeners[name] || []) act(value);
   };
+
+  /** What an object itself holds under a name that somebody gave: a layer may be called "constructor". */
+  covermap.own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
 
   covermap.$ = (id) => document.getElementById(id);
 

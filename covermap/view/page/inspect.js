@@ -27,7 +27,7 @@
     const { frame } = covermap.view;
     const side = frame.tile_px;
     const at = (numbers) => numbers && numbers[(Math.floor(y) % side) * side + (Math.floor(x) % side)];
-    const found = {};
+    const found = Object.create(null);
     for (const layer of covermap.ofKind("classes", "change", "number")) {
       const number = at(await covermap.numbers(layer, frame.native, Math.floor(x / side), Math.floor(y / side)));
       const none = number === null || number === (covermap.isWide(layer) ? 65535 : 255);
@@ -78,7 +78,7 @@
 
   function show(answer, x, y) {
     const allowed = covermap.isBlind() ? ["image"] : ["classes", "change", "number", "probabilities", "image"];
-    const rows = covermap.ofKind(...allowed).filter((layer) => layer.id in answer.layers)
+    const rows = covermap.ofKind(...allowed).filter((layer) => Object.hasOwn(answer.layers, layer.id))
       .map((layer) => [layer.name, ...words(layer, answer.layers[layer.id]), layer.id]);
     const places = [[covermap.view.frame.crs || "place", null, covermap.crsWords(covermap.view.frame, x, y)]];
     if (answer.lat !== null && answer.lat !== undefined) places.push(["lat, lon", null, covermap.lonLatWords([answer.lon, answer.lat])]);
@@ -111,7 +111,9 @@
     outline = L.rectangle(covermap.pixelBounds(top, x, y), drawn).addTo(map);
     try {
       const answer = await (covermap.view.static ? fromTiles(x, y) : fromServer(x, y));
-      if (mine === turn) show(answer, x, y);
+      if (mine !== turn) return;
+      if (await covermap.compareVersions(answer.versions)) await covermap.inspect(x, y);
+      else if (mine === turn) show(answer, x, y);
     } catch (error) {
       covermap.say(`The values were not read: ${error.message}`, true);
     }

@@ -76,6 +76,23 @@
     for (const steps of [done, undone]) steps.splice(0, Infinity, ...steps.filter((step) => step.point !== point));
   }
 
+  /** The sample as the file has it by now, in the objects that are here; labels that are not saved yet stay. */
+  covermap.renewSample = function (layer, fresh) {
+    if (!layer) return fresh;
+    const known = new Map(layer.points.map((point) => [point.id, point]));
+    const points = fresh.points.map((given) => {
+      const point = known.get(given.id);
+      if (!point) return given;
+      const key = keyOf({ layer, point });
+      const here = point.reference;
+      Object.assign(point, given);
+      if (unsaved.has(key)) point.reference = here;
+      else if (held.has(key) && reference(point) !== held.get(key)) takeOver({ layer, point }, reference(point));
+      return point;
+    });
+    return Object.assign(layer, fresh, { points });
+  };
+
   function sayRefused({ layer, point, reference }, { reference: value, error }) {
     const name = (code) => (layer.legend.find((one) => one.code === code) || { name: code === null ? "no class" : code }).name;
     if (covermap.$("problem").hidden) refused.length = 0; // those before were read

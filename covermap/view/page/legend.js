@@ -13,7 +13,7 @@
   const all = (layer) => layer.classes.map((_, i) => i);
 
   function toggle(layers, index) {
-    const hidden = covermap.state.hidden[layers[0].id] || [];
+    const hidden = covermap.own(covermap.state.hidden, layers[0].id) || [];
     hide(layers, hidden.includes(index) ? hidden.filter((i) => i !== index) : [...hidden, index]);
   }
 
@@ -98,7 +98,7 @@
 
   function probabilities([layer]) {
     const names = layer.classes.map((entry, i) => [String(i), entry.name]);
-    const now = String(covermap.state.part[layer.id] || 0);
+    const now = String(covermap.own(covermap.state.part, layer.id) || 0);
     const pick = (i) => covermap.set({ part: { ...covermap.state.part, [layer.id]: +i } });
     return [choose(`part-${layer.id}`, "Class", names, now, pick), gradient([layer])];
   }
