@@ -250,3 +250,32 @@ def test_assessing_is_asked_for_once_at_a_time(labelling):
     screen.page.wait_for_selector("#assessment:has-text('Right in 9')")
     assert len(held) == 1
     assert screen.page.locator("#assess").is_enabled()
+
+
+def test_a_label_whose_answer_was_lost_is_not_somebody_elses(labelling):
+    screen, path = labelling
+    order = screen.run("covermap.labelLayer().points.map((point) => point.id)")
+    codes, sent = list(NAMES), []
+
+    def losing(route):
+        sent.append(json.loads(route.request.post_data))
+        if len(sent) == 1:
+            route.abort()
+        elif len(sent) == 2:
+            route.fulfill(status=409, json={"error": "the file says it by now", "reference": codes[0]})
+        else:
+            route.continue_(post_data=json.dumps({k: v for k, v in sent[-1].items() if k != "before"}))
+
+    screen.page.route("**/labels/*", losing)
+    screen.page.uncheck("#label-go-on")
+    screen.page.keyboard.press("1")
+    screen.page.wait_for_selector("#label-status:has-text('the server does not answer')")
+    screen.page.keyboard.press("2")
+    saved(screen)
+    assert [(one["reference"], one["before"]) for one in sent] == [
+        (codes[0], None),
+        (codes[1], None),
+        (codes[1], codes[0]),
+    ]
+    assert {k: v for k, v in references(path).items() if v} == {order[0]: str(codes[1])}
+    assert screen.page.locator("#problem").is_hidden()

@@ -29,14 +29,19 @@ window.covermap = window.covermap || {};
       else if (/^(aria-|data-|role$|for$|scope$|list$)/.test(name)) node.setAttribute(name, value);
       else node[name] = value;
     }
-    node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+    node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
     return node;
   };
 
-  /** Fill a part of the page anew; who had the keyboard's focus in it has it again (by id). */
+  /** Fill a part of the page anew; focus and scrolled lists in it are again as they were (by id). */
   covermap.render = function (node, ...children) {
     const focused = node.contains(document.activeElement) ? document.activeElement.id : "";
-    node.replaceChildren(...children.flat().filter(Boolean));
+    const scrolled = [...node.querySelectorAll("[id]")].filter((one) => one.scrollTop).map((one) => [one.id, one.scrollTop]);
+    node.replaceChildren(...children.flat(Infinity).filter(Boolean));
+    for (const [id, top] of scrolled) {
+      const list = document.getElementById(id);
+      if (list) list.scrollTop = top;
+    }
     const again = focused && document.getElementById(focused);
     if (again) again.focus({ preventScroll: true });
   };

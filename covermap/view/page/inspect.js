@@ -22,6 +22,12 @@
     return +(Math.round((layer.low + (number / 254) * (layer.high - layer.low)) / unit) * unit).toPrecision(6);
   }
 
+  /** The ends of a ramp hold what lies beyond them too; but no percentage is below 0, and only some are above 100. */
+  function sideOf({ unit, low, high }, number) {
+    if (number === 0) return unit === "%" && low === 0 ? "" : "≤ ";
+    return number === 254 && !(unit === "%" && high === 100) ? "≥ " : "";
+  }
+
   /** Without a server: the numbers of the native tiles. */
   async function fromTiles(x, y) {
     const { frame } = covermap.view;
@@ -31,7 +37,7 @@
     for (const layer of covermap.ofKind("classes", "change", "number")) {
       const number = at(await covermap.numbers(layer, frame.native, Math.floor(x / side), Math.floor(y / side)));
       const none = number === null || number === (covermap.isWide(layer) ? 65535 : 255);
-      found[layer.id] = none ? null : layer.kind === "number" ? { value: scaled(layer, number) } : layer.classes[number] || null;
+      found[layer.id] = none ? null : layer.kind === "number" ? { value: scaled(layer, number), side: sideOf(layer, number) } : layer.classes[number] || null;
     }
     const [east, north] = covermap.toCrs(frame, x, y);
     const [lon, lat] = covermap.toLonLat(frame, x, y) || [null, null];
@@ -58,7 +64,7 @@
   /** Words of one layer's value: [swatch or null, text]. */
   function words(layer, value) {
     if (!value) return [null, "no data"];
-    if (layer.kind === "number") return [null, value.value === null ? "no data" : `${rounded(value.value)} ${layer.unit}`];
+    if (layer.kind === "number") return [null, value.value === null ? "no data" : `${value.side || ""}${rounded(value.value)} ${layer.unit}`.trim()];
     if (layer.kind === "probabilities") return [null, value.top.map((t) => `${t.name} ${rounded(t.percent)} %`).join(", ")];
     if (layer.kind === "image") {
       return [null, Object.entries(value).map(([band, v]) => `${band} ${v === null ? "–" : rounded(v)}`).join(", ")];

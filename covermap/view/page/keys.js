@@ -74,7 +74,7 @@
     [["n"], "N", "labelling: the next point without a label", () => covermap.labelNext(), labelling],
     [["PageUp", "p"], "Page up, page down", "labelling: the point before, after", () => stepPoint(-1), labelling],
     [["PageDown"], null, null, () => stepPoint(1), labelling],
-    [["u"], "U, Ctrl+Z", "labelling: undo", () => covermap.labelUndo(), labelling],
+    [["u"], "U, Ctrl+Z", "labelling: undo (steps are forgotten when the page is loaded again; labels are in the file)", () => covermap.labelUndo(), labelling],
     [["U"], "Shift+U, Ctrl+Y", "labelling: redo", () => covermap.labelRedo(), labelling],
     [["Delete", "Backspace"], "Delete", "labelling: no class", () => covermap.label(null, false), labelling],
     [[], "1 … 9, 0, A …", "labelling: the class with that key", null],

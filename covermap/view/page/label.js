@@ -7,6 +7,7 @@
   const undone = [];
   const unsaved = new Map(); // "layer id/point id" -> {layer, point, reference}, until the file holds it
   const held = new Map(); // "layer id/point id" -> what the file holds as far as is known, of points that were changed here
+  const unanswered = new Map(); // "layer id/point id" -> what was sent last and never answered
   const refused = []; // sentences about labels that somebody else gave meanwhile
   let saving = false;
   let problem = "";
@@ -54,18 +55,26 @@
   /** Send one label with what it replaces; an Error unless the server says that the file holds just this. */
   async function post(label) {
     const { layer, point, reference } = label;
-    const before = held.get(keyOf(label));
-    const written = await covermap.ask(`labels/${layer.id}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
-      body: JSON.stringify({ point: point.id, reference, before }),
-    }).then(async (answer) => (await answer.json()).reference, (error) => {
-      const isThere = error.status === 409 && error.told.reference === reference; // the answer to it was lost
-      if (isThere) return reference;
-      throw error;
-    });
+    const key = keyOf(label);
+    let written;
+    try {
+      const answer = await covermap.ask(`labels/${layer.id}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
+        body: JSON.stringify({ point: point.id, reference, before: held.get(key) }),
+      });
+      written = (await answer.json()).reference;
+    } catch (error) {
+      if (!error.status) unanswered.set(key, reference); // it may have been written all the same
+      const isOurs = error.status === 409 && unanswered.has(key) && unanswered.get(key) === error.told.reference;
+      if (!isOurs) throw error;
+      held.set(key, error.told.reference);
+      unanswered.delete(key);
+      return post(label);
+    }
     if (written !== reference) throw new Error(`the file now holds ${written} for point ${point.id}, not ${reference}`);
-    held.set(keyOf(label), reference);
+    unanswered.delete(key);
+    return held.set(key, reference);
   }
 
   /** A point is what the file says: what was done to it here can no longer be undone, for that would undo others' work. */
@@ -97,7 +106,7 @@
     const name = (code) => (layer.legend.find((one) => one.code === code) || { name: code === null ? "no class" : code }).name;
     if (covermap.$("problem").hidden) refused.length = 0; // those before were read
     const why = error || `the file says ${name(value)} by now`;
-    refused.push(`Point ${point.id} was not given “${name(reference)}”: ${why}. It is shown as the file has it: “${name(value)}”.`);
+    refused.push(`Point ${point.id} keeps “${name(value)}” and was not given “${name(reference)}”: ${why}.`);
     covermap.say(refused.join(" "), true);
   }
 
@@ -118,7 +127,7 @@
       } catch (error) {
         if (error.status === 409 && "reference" in error.told) {
           takeOver(label, error.told.reference);
-          sayRefused(label, error.told);
+          if (error.told.reference !== label.reference) sayRefused(label, error.told);
           covermap.tell("label-taken", label.point);
         } else problem = error.message;
       }

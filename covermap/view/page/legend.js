@@ -67,8 +67,10 @@
     const heads = layers.map((one, i) => el("span", { className: "amount" }, `${i ? "right" : "left"}, ${unit}`));
     return [
       layers.length > 1 ? el("div", { className: "line columns" }, el("span", { className: "grow" }), heads) : null,
-      el("ul", { className: "classes" }, indices.map((i) => row(layers, i))),
+      el("ul", { className: "classes", id: `classes-${layer.id}` }, indices.map((i) => row(layers, i))),
       indices.length ? null : el("p", { className: "hint" }, "No change passes this filter."),
+      layers.filter((one) => one.unknown_pixels).map((one) => el("p", { className: "hint bad" },
+        `${covermap.number(one.unknown_pixels)} px of ${one.name} have codes that are in no legend: they are not drawn and in no area.`)),
       el("div", { className: "line columns" },
         button(`show-${layer.id}`, "Show all", () => hide(layers, []), { className: "quiet" }),
         button(`hide-${layer.id}`, "Hide all", () => hide(layers, all(layer)), { className: "quiet" }),
