@@ -18,6 +18,7 @@
 
   /** What a tile's number (one of 255) stands for, no finer than it can tell. */
   function scaled(layer, number) {
+    if (number === 0 || number === 254) return number ? layer.high : layer.low;
     const unit = Math.pow(10, Math.ceil(Math.log10((layer.high - layer.low) / 254)));
     return +(Math.round((layer.low + (number / 254) * (layer.high - layer.low)) / unit) * unit).toPrecision(6);
   }

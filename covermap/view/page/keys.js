@@ -85,7 +85,7 @@
   /** Does the focused control use this key itself? */
   function isTaken(event) {
     const node = event.target;
-    if (node.closest("dialog, select, textarea")) return true;
+    if (node.closest("dialog[open], select, textarea")) return true; // a closed one keeps the focus until the next frame
     if (!node.matches("input")) return false;
     if (node.type === "number") return event.key !== "Escape";
     return /^(Arrow|Page|Home|End)/.test(event.key) && node.type !== "checkbox";
