@@ -82,22 +82,30 @@ def labelled(own, scene):
     return own
 
 
+def _changed(view, change):
+    change(view, {layer["id"]: layer for layer in view["layers"]})
+    return view
+
+
 @pytest.fixture
 def open_page(chromium):
-    """open_page(address, scheme=, size=, hash=) -> Screen; fails at the end if anything left the machine or complained."""
+    """open_page(address, scheme=, size=, link=, told=changes view.json) -> Screen; fails at the end if anything left the machine or complained."""
     contexts, complaints, asked = [], [], []
 
-    def start(address, *, scheme="light", size=(1200, 800), link="", expect=()):
+    def start(address, *, scheme="light", size=(1200, 800), link="", expect=(), told=None):
         context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
         contexts.append(context)
         context.on("request", lambda request: asked.append(request.url))
         page = context.new_page()
 
-        def told(message):
+        if told is not None:
+            page.route("**/view.json", lambda route: route.fulfill(json=_changed(route.fetch().json(), told)))
+
+        def complain(message):
             if message.type in ("error", "warning") and not any(part in message.text for part in expect):
                 complaints.append(f"{message.type}: {message.text}")
 
-        page.on("console", told)
+        page.on("console", complain)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address + link)
         page.wait_for_selector("body.ready")

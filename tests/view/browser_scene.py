@@ -149,7 +149,7 @@ class Screen:
         return dict(rows)
 
     def counted(self, layer: str) -> dict[str, Any]:
-        """The area chart of a layer once it is of this view: its counts by code, window and scale."""
+        """The area chart of a layer once it is of this view: its counts and amounts by code, window and scale."""
         self.page.wait_for_timeout(200)  # it waits for the view to rest
         self.page.wait_for_selector(f"#area table[data-layer={layer}]")
         return dict(
@@ -159,6 +159,7 @@ class Screen:
               const rows = [...table.querySelectorAll("tbody tr")];
               return {
                 counts: Object.fromEntries(rows.map((row) => [row.dataset.code, +row.dataset.count])),
+                amounts: Object.fromEntries(rows.map((row) => [row.dataset.code, +row.dataset.amount])),
                 window: table.dataset.window.split(",").map(Number), scale: +table.dataset.scale,
                 words: table.caption.textContent,
               };

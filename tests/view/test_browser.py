@@ -245,6 +245,8 @@ def test_probabilities_show_the_class_that_is_chosen(screen, scene):
     screen.settle()
     codes, seen = screen.seen(read(scene / "map.tif"))
     forest = next(code for code, name in NAMES.items() if name == "forest")
+    assert "[object" not in screen.page.text_content("#legend")
+    assert screen.page.locator("#legend .ramp").is_visible()
     inside, outside = np.unique(seen[codes == forest], axis=0), np.unique(seen[(codes != forest) & (codes > 0)], axis=0)
     assert len(inside) == len(outside) == 1
     assert (inside != outside).any()
@@ -296,6 +298,34 @@ def test_a_tile_that_fails_is_told_with_the_servers_sentence(open_page, address)
     screen.set(main="map")
     assert screen.page.locator("canvas.leaflet-tile-loaded").count() > 0
     assert screen.page.locator("#problem").is_hidden()
+
+
+def test_a_long_legend_stays_where_it_was_scrolled_to(open_page, address):
+    screen = open_page(address, size=(1200, 330))
+    screen.set(main="map")
+    top = "document.getElementById('classes-map').scrollTop"
+    screen.run("document.getElementById('classes-map').scrollTop = 40")
+    assert screen.run(top) == 40
+    box = screen.run("document.querySelectorAll('#classes-map input')[4].id")
+    screen.run("(id) => document.getElementById(id).click()", box)
+    assert screen.state("hidden") == {"map": [4]}
+    assert screen.run(top) == 40
+
+
+def test_pixels_of_codes_that_nobody_explains_are_told(open_page, address):
+    screen = open_page(address, told=lambda view, layers: layers["map"].update(unknown_pixels=1234))
+    screen.set(main="map")
+    assert "1,234 px of map.tif have codes that are in no legend" in screen.page.text_content("#legend")
+    screen.set(main="map_date2")
+    assert "no legend" not in screen.page.text_content("#legend")
+
+
+def test_keys_of_layers_are_shown_while_they_choose_layers(screen):
+    assert screen.page.locator("#layers kbd").count() > 3
+    screen.page.keyboard.press("l")
+    assert screen.page.locator("#layers").is_visible()
+    assert screen.page.locator("#layers kbd").count() == 0
+    assert "forgotten when the page is loaded again" in screen.page.text_content("#help-keys")
 
 
 def test_no_page_file_names_another_place():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +139,20 @@ def test_a_folder_without_a_server_shows_the_same(open_page, scene, static_folde
     screen.page.wait_for_selector("body.ready")
     assert screen.state("swipe")
     assert screen.state("left") == "image_date1"
+
+
+def test_the_ends_of_a_ramp_are_told_as_what_lies_beyond_them_too(open_page, write_tif, tmp_path):
+    values = np.linspace(100, 5000, 200 * 200, dtype="float32").reshape(200, 200)
+    write_tif("shown/height.tif", values, bands=["height"])
+    out = tmp_path / "site"
+    command = [sys.executable, "-m", "covermap", "view", str(tmp_path / "shown"), "--static", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    screen = open_page((out / "index.html").as_uri())
+    low, high = screen.run("[covermap.layer('height').low, covermap.layer('height').high]")
+    assert 100 < low < high < 5000, (low, high)
+    screen.look(0, 100, 100)
+    shown = [screen.click(100.5, row + 0.5)["height"] for row in (0, 100, 198)]
+    assert shown[0].startswith("≤ "), (shown, low, high)
+    assert shown[2].startswith("≥ ")
+    assert float(shown[1]) == pytest.approx(values[100, 100], rel=0.02)
+    assert [shown[0], shown[2]] == [f"≤ {low:g}", f"≥ {high:g}"]

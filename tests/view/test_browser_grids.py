@@ -126,3 +126,25 @@ def test_rasters_of_no_place_are_shown_in_pixels(show, write_tif, tmp_path):
     screen.look(2, 25, 20)
     assert screen.click(25, 20)["place"].startswith("column 2")
     assert screen.page.text_content("#scale-words").endswith("px")
+
+
+def test_areas_of_a_map_in_degrees_are_those_of_the_ground(show, make_map, tmp_path):
+    codes = np.where(np.arange(300)[:, None] < 150, 1, 2) * np.ones(
+        (1, 200), int
+    )  # 70 to 55 and 55 to 40 degrees north
+    make_map("map.tif", codes, LAND, crs="EPSG:4326", origin=(10.0, 70.0), gsd=0.1)
+    screen, layers = show(tmp_path / "shown")
+    screen.set(main="map")
+    left, top, right, bottom = layers["map"]["bounds"]
+    screen.look(-1, (left + right) / 2, (top + bottom) / 2)
+    assert screen.run("covermap.map.getBounds().contains(covermap.boundsOf(covermap.layer('map').bounds))")
+    found = screen.counted("map")
+    want = {str(entry["code"]): entry["hectares"] for entry in layers["map"]["classes"] if entry["pixels"]}
+    assert found["amounts"] == {code: pytest.approx(area, rel=0.01) for code, area in want.items()}
+    assert want["1"] / sum(want.values()) == pytest.approx(0.407, abs=0.005)
+    assert screen.page.text_content("#area thead .amount") == "ha"
+    screen.run("covermap.layer('map').exact = false")
+    screen.look(0, (left + right) / 2, (top + bottom) / 2)
+    words = screen.counted("map")["words"]
+    assert "an estimate" in words
+    assert ": exact" not in words

@@ -15,7 +15,7 @@ SAVED = "Every label is saved."
 @pytest.fixture
 def labelling(labelled, open_page):
     folder, address = labelled
-    screen = open_page(address, expect=("503", "ERR_FAILED"))
+    screen = open_page(address, expect=("409", "503", "ERR_FAILED"))
     screen.page.keyboard.press("l")
     screen.page.wait_for_selector("#labelling:not([hidden])")
     return screen, folder / "sample.gpkg"
@@ -161,3 +161,121 @@ def test_a_whole_sample_is_labelled_by_keys_and_assessed(labelling):
     assert "forest" in screen.page.text_content("#assessment table")
     screen.page.keyboard.press("l")
     assert screen.page.locator("#labelling").is_hidden()
+
+
+HELD = """([key, times, target]) => {
+  for (let i = 0; i < times; i++) {
+    const at = target ? document.querySelector(target) : document.activeElement;
+    at.dispatchEvent(new KeyboardEvent("keydown", {key, repeat: i > 0, bubbles: true, cancelable: true}));
+  }
+}"""
+
+
+def test_a_key_that_is_held_down_labels_one_point(labelling):
+    screen, path = labelling
+    screen.run(HELD, ["1", 12, None])
+    saved(screen)
+    assert sum(1 for value in references(path).values() if value) == 1
+    assert screen.run("covermap.labelIndex()") == 1
+    screen.run(HELD, ["PageDown", 4, None])  # only looks
+    assert screen.run("covermap.labelIndex()") == 5
+    screen.page.focus("#label-class-0")
+    for _ in range(4):
+        screen.page.keyboard.down("Enter")  # the browser repeats it
+    screen.page.keyboard.up("Enter")
+    saved(screen)
+    assert sum(1 for value in references(path).values() if value) == 2
+
+
+def test_a_label_that_somebody_else_gave_meanwhile_stays_and_is_told(labelling):
+    screen, path = labelling
+    order = screen.run("covermap.labelLayer().points.map((point) => point.id)")
+    codes, sent = list(NAMES), []
+
+    def elsewhere(route):
+        sent.append(json.loads(route.request.post_data))
+        body = json.dumps({"error": "the file says forest by now", "reference": codes[3]})
+        taken = len(sent) == 2
+        route.fulfill(status=409, content_type="application/json", body=body) if taken else route.continue_()
+
+    screen.page.route("**/labels/*", elsewhere)
+    screen.page.keyboard.press("1")
+    saved(screen)
+    screen.page.keyboard.press("2")
+    screen.page.wait_for_selector("#problem:not([hidden])")
+    saved(screen)
+    told = screen.page.text_content("#problem-text")
+    assert f"Point {order[1]}" in told
+    assert "the file says forest by now" in told
+    assert [one["before"] for one in sent] == [None, None]
+    assert screen.run(f"covermap.labelLayer().points[1].reference === {codes[3]}")
+    screen.page.keyboard.press("u")  # undoes the first label, not what somebody else wrote
+    saved(screen)
+    assert sent[-1] == {"point": order[0], "reference": None, "before": codes[0]}
+    assert not any(references(path).values())
+    assert screen.page.locator("#label-undo").is_disabled()
+    screen.page.fill("#label-jump", "2")
+    screen.page.press("#label-jump", "Enter")
+    screen.page.click("#label-class-4")
+    saved(screen)
+    assert sent[-1] == {"point": order[1], "reference": codes[4], "before": codes[3]}
+
+
+def test_after_a_jump_the_keys_are_the_maps_again(labelling):
+    screen, path = labelling
+    order = screen.run("covermap.labelLayer().points.map((point) => point.id)")
+    screen.page.click("#label-jump")
+    screen.page.keyboard.press("Control+a")
+    screen.page.keyboard.type("7")
+    screen.page.keyboard.press("Enter")
+    assert screen.run("document.activeElement.id") == "map"
+    screen.page.keyboard.press("3")
+    saved(screen)
+    assert {k: v for k, v in references(path).items() if v} == {order[6]: str(list(NAMES)[2])}
+    screen.page.focus("#label-jump")
+    screen.page.keyboard.press("ArrowUp")  # by keys in the field one stays in it
+    assert screen.run("[document.activeElement.id, covermap.labelIndex()]") == ["label-jump", 8]
+
+
+def test_assessing_is_asked_for_once_at_a_time(labelling):
+    screen, _ = labelling
+    held = []
+    screen.page.route("**/assess/*", lambda route: held.append(route))
+    screen.page.click("#assess")
+    screen.page.wait_for_selector("#assess:disabled")
+    screen.run("document.getElementById('assess').click()")
+    while not held:
+        screen.page.wait_for_timeout(20)
+    held[0].fulfill(json={"sentence": "Right in 9 of 10.", "head": [], "rows": [], "file": "a.json"})
+    screen.page.wait_for_selector("#assessment:has-text('Right in 9')")
+    assert len(held) == 1
+    assert screen.page.locator("#assess").is_enabled()
+
+
+def test_a_label_whose_answer_was_lost_is_not_somebody_elses(labelling):
+    screen, path = labelling
+    order = screen.run("covermap.labelLayer().points.map((point) => point.id)")
+    codes, sent = list(NAMES), []
+
+    def losing(route):
+        sent.append(json.loads(route.request.post_data))
+        if len(sent) == 1:
+            route.abort()
+        elif len(sent) == 2:
+            route.fulfill(status=409, json={"error": "the file says it by now", "reference": codes[0]})
+        else:
+            route.continue_(post_data=json.dumps({k: v for k, v in sent[-1].items() if k != "before"}))
+
+    screen.page.route("**/labels/*", losing)
+    screen.page.uncheck("#label-go-on")
+    screen.page.keyboard.press("1")
+    screen.page.wait_for_selector("#label-status:has-text('the server does not answer')")
+    screen.page.keyboard.press("2")
+    saved(screen)
+    assert [(one["reference"], one["before"]) for one in sent] == [
+        (codes[0], None),
+        (codes[1], None),
+        (codes[1], codes[0]),
+    ]
+    assert {k: v for k, v in references(path).items() if v} == {order[0]: str(codes[1])}
+    assert screen.page.locator("#problem").is_hidden()

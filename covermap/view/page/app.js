@@ -6,17 +6,38 @@
   const CROPPED = 1.35; // at first, the map may be this much larger than the window: half a zoom step on the way to filling it
   let map;
 
-  /** All layers in the window, at a whole zoom: then pixels of the map are whole pixels of the screen. */
-  covermap.showAll = function (mayCrop) {
-    const { frame, layers } = covermap.view;
-    const boxes = layers.filter((layer) => layer.bounds).map((layer) => covermap.boundsOf(layer.bounds));
-    const all = boxes.reduce((whole, box) => whole.extend(box), L.latLngBounds(boxes.slice(0, 1)));
-    const box = all.isValid() ? all : covermap.boundsOf([0, 0, frame.width, frame.height]);
+  /** A box in the window, at a whole zoom: then pixels of the map are whole pixels of the screen. */
+  function fit(box, mayCrop) {
+    const { frame } = covermap.view;
     const zoom = map.getBoundsZoom(box);
     const next = map.getSize().divideBy(map.getZoomScale(zoom + 1, frame.native)); // the window at the next zoom, in frame pixels
     const fills = box.getEast() - box.getWest() < CROPPED * next.x && box.getNorth() - box.getSouth() < CROPPED * next.y;
     map.setView(box.getCenter(), mayCrop && fills ? zoom + 1 : zoom, { animate: false });
+  }
+
+  covermap.showAll = function () {
+    const { frame, layers } = covermap.view;
+    const boxes = layers.filter((layer) => layer.bounds).map((layer) => covermap.boundsOf(layer.bounds));
+    const all = boxes.reduce((whole, box) => whole.extend(box), L.latLngBounds(boxes.slice(0, 1)));
+    fit(all.isValid() ? all : covermap.boundsOf([0, 0, frame.width, frame.height]));
   };
+
+  /** What lies on top, for layers may be far apart. */
+  covermap.showFirst = function () {
+    const { left, right } = covermap.shown();
+    const first = left.top || (right && right.top);
+    if (first) fit(covermap.boundsOf(first.bounds), true);
+    else covermap.showAll();
+  };
+
+  /** A layer that is chosen and lies out of view is gone to. */
+  function follow({ changes }) {
+    if (covermap.state.labelling || "labelling" in changes) return;
+    const [chosen] = ["main", "left", "right"].filter((name) => name in changes).map((name) => covermap.layer(changes[name]));
+    if (!chosen || !covermap.onMap().includes(chosen)) return;
+    const box = covermap.boundsOf(chosen.bounds);
+    if (!map.getBounds().intersects(box)) fit(box, true);
+  }
 
   covermap.toggleSwipe = function () {
     const can = covermap.choices().length > 1;
@@ -81,6 +102,15 @@
     covermap.render($("notes"), el("details", {}, el("summary", {}, `Notes (${lines.length})`), list));
   }
 
+  /** The token is in a cookie by now: it is not to be copied with the address. */
+  function forgetToken() {
+    const query = new URLSearchParams(location.search);
+    if (!query.has("token")) return;
+    query.delete("token");
+    const rest = query.size ? `?${query}` : "";
+    history.replaceState(null, "", `${location.pathname}${rest}${location.hash}`);
+  }
+
   function start(view) {
     covermap.view = view;
     document.title = `${view.title} – covermap`;
@@ -94,9 +124,10 @@
     map.getPane("marks").classList.add("through");
     covermap.map = map;
     $("map").tabIndex = 0;
-    covermap.showAll(true);
+    covermap.showFirst();
     startPanel();
     showNotes(view);
+    covermap.on("view", showNotes);
     covermap.startSides(map);
     covermap.startSwipe(map);
     covermap.startLayers();
@@ -108,14 +139,16 @@
     covermap.startScale(map, view.frame);
     covermap.startKeys(map);
     covermap.startPermalink(map);
+    covermap.on("state", follow);
+    forgetToken();
     document.body.classList.add("ready");
   }
 
-  startTheme();
-  if (covermap.view) start(covermap.view);
-  else {
-    covermap.ask("view.json").then((answer) => answer.json()).then(start, (error) => {
-      covermap.say(`Nothing to show: ${error.message}`, true);
-    });
+  async function open() {
+    const view = covermap.view || (await (await covermap.ask("view.json")).json());
+    start(view);
   }
+
+  startTheme();
+  open().catch((error) => covermap.say(`Nothing to show: ${error.message}`, true));
 })(window.covermap);

@@ -21,11 +21,14 @@
     };
   }
 
-  function addTile(counts, numbers, passes, side, x0, y0, part) {
+  function addTile(found, numbers, passes, side, x0, y0, part) {
     for (let y = Math.max(part.top - y0, 0); y < Math.min(part.bottom - y0, side); y++) {
+      const each = covermap.pixelHectares(covermap.view.frame, (y0 + y + 0.5) * part.scale) * part.scale * part.scale;
       for (let x = Math.max(part.left - x0, 0); x < Math.min(part.right - x0, side); x++) {
         const i = y * side + x;
-        if (passes(i)) counts[numbers[i]] += 1;
+        if (!passes(i)) continue;
+        found.counts[numbers[i]] += 1;
+        found.areas[numbers[i]] += each;
       }
     }
   }
@@ -33,11 +36,12 @@
   /** The change layer whose filter cuts what is drawn of this one, or null. */
   const filterOf = (layer) => (layer.kind === "classes" && covermap.filters() ? covermap.changeLayer() : null);
 
-  /** Promise of {counts by number, z, scale, filter} of a layer of classes: of the pixels in the view that the filter leaves. */
+  /** Promise of {counts and areas (ha) by number, z, scale, filter} of a layer of classes: of the pixels in the view that the filter leaves. */
   covermap.countView = async function (layer) {
     const side = covermap.view.frame.tile_px;
     const part = viewIn(layer);
-    const counts = new Float64Array(covermap.isWide(layer) ? 65536 : 256);
+    const size = covermap.isWide(layer) ? 65536 : 256;
+    const found = { counts: new Float64Array(size), areas: new Float64Array(size) };
     const filter = filterOf(layer);
     const passing = filter && covermap.maskTable(filter);
     const waiting = [];
@@ -46,41 +50,49 @@
         const both = [covermap.numbers(layer, part.z, x, y), filter && covermap.numbers(filter, part.z, x, y)];
         const add = ([numbers, mask]) => {
           const passes = filter ? (i) => mask && passing[mask[i]] : () => true;
-          if (numbers) addTile(counts, numbers, passes, side, x * side, y * side, part);
+          if (numbers) addTile(found, numbers, passes, side, x * side, y * side, part);
         };
         waiting.push(Promise.all(both).then(add));
       }
     }
     await Promise.all(waiting);
-    return { counts, filter, ...part };
+    return { ...found, filter, ...part };
   };
 
-  function chart(layer, { counts, scale, z, filter, ...edges }) {
+  /** How far the counts can be trusted, in words. */
+  function exactness(layer, filter, z) {
+    const { frame } = covermap.view;
+    if ([layer, filter].some((one) => one && one.exact === false)) {
+      return `an estimate, for ${layer.exact === false ? "the layer" : "the filter"} lies on another grid than the screen; the legend has the counted areas`;
+    }
+    return z >= frame.native ? "exact" : `zoom in to ${covermap.length(covermap.pixelSize(frame), frame.unit)} for exact areas`;
+  }
+
+  function chart(layer, { counts, areas, scale, z, filter, ...edges }) {
     const part = [edges.left, edges.top, edges.right, edges.bottom];
     const { frame } = covermap.view;
-    const each = frame.hectares_per_px === null ? null : frame.hectares_per_px * scale * scale;
-    const rows = layer.classes.map((entry, i) => ({ entry, i, count: counts[i] })).filter((row) => row.count);
-    if (layer.kind === "change") rows.sort((a, b) => b.count - a.count);
-    const sum = rows.reduce((total, row) => total + row.count, 0);
-    const most = rows.reduce((large, row) => Math.max(large, row.entry.changed === false ? 0 : row.count), 1);
-    const words = (count) => (each === null ? covermap.number(count) : covermap.hectares(count * each));
-    const line = ({ entry, i, count }) => {
+    const inPx = covermap.pixelHectares(frame, 0) === null;
+    const amounts = inPx ? counts : areas;
+    const rows = layer.classes.map((entry, i) => ({ entry, i, count: counts[i], amount: amounts[i] })).filter((row) => row.count);
+    if (layer.kind === "change") rows.sort((a, b) => b.amount - a.amount);
+    const sum = rows.reduce((total, row) => total + row.amount, 0);
+    const most = rows.reduce((large, row) => Math.max(large, row.entry.changed === false ? 0 : row.amount), 0);
+    const words = inPx ? covermap.number : covermap.hectares;
+    const line = ({ entry, i, count, amount }) => {
       const bar = el("span", { className: "bar" });
-      bar.style.width = `${Math.min(100, (100 * count) / most)}%`;
+      bar.style.width = `${Math.min(100, (100 * amount) / most)}%`;
       bar.style.backgroundColor = entry.colour;
       const dim = covermap.isHidden(layer, i) || (layer.kind === "change" && !covermap.passes(entry));
-      return el("tr", { className: dim ? "dim" : "", "data-code": entry.code, "data-count": count },
+      return el("tr", { className: dim ? "dim" : "", "data-code": entry.code, "data-count": count, "data-amount": amount },
         el("th", { scope: "row" }, entry.name), el("td", { className: "bars" }, bar),
-        el("td", { className: "amount" }, words(count)),
-        el("td", { className: "amount" }, `${((100 * count) / sum).toFixed(1)} %`));
+        el("td", { className: "amount" }, words(amount)),
+        el("td", { className: "amount" }, `${((100 * amount) / sum).toFixed(1)} %`));
     };
-    const native = covermap.pixelSize(frame);
-    const size = covermap.length(native * scale, frame.unit);
-    const exact = z >= frame.native ? "exact" : `zoom in to ${covermap.length(native, frame.unit)} for exact areas`;
+    const size = covermap.length(covermap.pixelLength(frame, map.getCenter().lat) * scale, frame.unit);
     return el("table", { className: "areas", "data-layer": layer.id, "data-scale": scale, "data-window": part.join() },
-      el("caption", {}, el("strong", {}, covermap.layerName(layer)), ` ${filter ? "what the filter leaves, " : ""}counted at pixels of ${size}: ${exact}`),
+      el("caption", {}, el("strong", {}, covermap.layerName(layer)), ` ${filter ? "what the filter leaves, " : ""}counted at pixels of ${size}: ${exactness(layer, filter, z)}`),
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Class"), el("td", {}),
-        el("th", { scope: "col", className: "amount" }, each === null ? "px" : "ha"),
+        el("th", { scope: "col", className: "amount" }, inPx ? "px" : "ha"),
         el("th", { scope: "col", className: "amount" }, "share"))),
       el("tbody", {}, rows.map(line)),
       el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "total"), el("td", {}),

@@ -7,7 +7,7 @@
 
   /** {bands, stretch, preset} of an image, as chosen or as it comes. */
   covermap.lookOf = function (layer) {
-    const chosen = covermap.state.looks[layer.bands.join()];
+    const chosen = covermap.own(covermap.state.looks, layer.bands.join());
     if (chosen) return chosen;
     const preset = layer.default || 0;
     const first = layer.presets[preset];

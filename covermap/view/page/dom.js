@@ -4,7 +4,7 @@ window.covermap = window.covermap || {};
 (function (covermap) {
   "use strict";
 
-  const listeners = {};
+  const listeners = Object.create(null);
 
   /** Call `act(value)` each time `name` is told. */
   covermap.on = function (name, act) {
@@ -14,6 +14,9 @@ window.covermap = window.covermap || {};
   covermap.tell = function (name, value) {
     for (const act of listeners[name] || []) act(value);
   };
+
+  /** What an object itself holds under a name that somebody gave: a layer may be called "constructor". */
+  covermap.own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
 
   covermap.$ = (id) => document.getElementById(id);
 
@@ -26,14 +29,19 @@ window.covermap = window.covermap || {};
       else if (/^(aria-|data-|role$|for$|scope$|list$)/.test(name)) node.setAttribute(name, value);
       else node[name] = value;
     }
-    node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+    node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
     return node;
   };
 
-  /** Fill a part of the page anew; who had the keyboard's focus in it has it again (by id). */
+  /** Fill a part of the page anew; focus and scrolled lists in it are again as they were (by id). */
   covermap.render = function (node, ...children) {
     const focused = node.contains(document.activeElement) ? document.activeElement.id : "";
-    node.replaceChildren(...children.flat().filter(Boolean));
+    const scrolled = [...node.querySelectorAll("[id]")].filter((one) => one.scrollTop).map((one) => [one.id, one.scrollTop]);
+    node.replaceChildren(...children.flat(Infinity).filter(Boolean));
+    for (const [id, top] of scrolled) {
+      const list = document.getElementById(id);
+      if (list) list.scrollTop = top;
+    }
     const again = focused && document.getElementById(focused);
     if (again) again.focus({ preventScroll: true });
   };
@@ -98,7 +106,7 @@ window.covermap = window.covermap || {};
     else forgetSoon();
   };
 
-  /** What the server answered, or an Error with its sentence. */
+  /** What the server answered, or an Error with its sentence, its status and all that it told. */
   covermap.ask = async function (url, options) {
     let answer;
     try {
@@ -108,7 +116,8 @@ window.covermap = window.covermap || {};
     }
     if (!answer.ok) {
       const found = await answer.json().catch(() => ({}));
-      throw new Error(found.error || `the server answered ${answer.status}`);
+      const error = new Error(found.error || `the server answered ${answer.status}`);
+      throw Object.assign(error, { status: answer.status, told: found });
     }
     return answer;
   };

@@ -3,6 +3,7 @@
   "use strict";
 
   const EARTH_M = 6378137; // radius of the sphere of EPSG:3857
+  const WGS84_E2 = 0.00669437999014; // of the ellipsoid: its eccentricity, squared
 
   /** Leaflet's coordinate system of a frame: latLng is [y, x] in frame pixels, one of them a CSS pixel at the native zoom. */
   covermap.frameCrs = function (frame) {
@@ -37,6 +38,14 @@
   covermap.pixelLength = function (frame, y) {
     if (frame.crs !== "EPSG:3857") return covermap.pixelSize(frame);
     return frame.resolution / Math.cosh(covermap.toCrs(frame, 0, y)[1] / EARTH_M);
+  };
+
+  /** Hectares of a frame pixel at row y; null where the frame has no one area. Web Mercator is undone on the ellipsoid. */
+  covermap.pixelHectares = function (frame, y) {
+    if (frame.crs !== "EPSG:3857") return frame.hectares_per_px;
+    const cos = 1 / Math.cosh(covermap.toCrs(frame, 0, y)[1] / EARTH_M);
+    const bent = 1 - WGS84_E2 * (1 - cos * cos);
+    return (Math.pow(frame.resolution * cos, 2) * (1 - WGS84_E2)) / (bent * bent) / 10000;
   };
 
   covermap.crsWords = function (frame, x, y) {

@@ -18,8 +18,15 @@
 
   /** What a tile's number (one of 255) stands for, no finer than it can tell. */
   function scaled(layer, number) {
+    if (number === 0 || number === 254) return number ? layer.high : layer.low;
     const unit = Math.pow(10, Math.ceil(Math.log10((layer.high - layer.low) / 254)));
     return +(Math.round((layer.low + (number / 254) * (layer.high - layer.low)) / unit) * unit).toPrecision(6);
+  }
+
+  /** The ends of a ramp hold what lies beyond them too; but no percentage is below 0, and only some are above 100. */
+  function sideOf({ unit, low, high }, number) {
+    if (number === 0) return unit === "%" && low === 0 ? "" : "≤ ";
+    return number === 254 && !(unit === "%" && high === 100) ? "≥ " : "";
   }
 
   /** Without a server: the numbers of the native tiles. */
@@ -27,11 +34,11 @@
     const { frame } = covermap.view;
     const side = frame.tile_px;
     const at = (numbers) => numbers && numbers[(Math.floor(y) % side) * side + (Math.floor(x) % side)];
-    const found = {};
+    const found = Object.create(null);
     for (const layer of covermap.ofKind("classes", "change", "number")) {
       const number = at(await covermap.numbers(layer, frame.native, Math.floor(x / side), Math.floor(y / side)));
       const none = number === null || number === (covermap.isWide(layer) ? 65535 : 255);
-      found[layer.id] = none ? null : layer.kind === "number" ? { value: scaled(layer, number) } : layer.classes[number] || null;
+      found[layer.id] = none ? null : layer.kind === "number" ? { value: scaled(layer, number), side: sideOf(layer, number) } : layer.classes[number] || null;
     }
     const [east, north] = covermap.toCrs(frame, x, y);
     const [lon, lat] = covermap.toLonLat(frame, x, y) || [null, null];
@@ -58,7 +65,7 @@
   /** Words of one layer's value: [swatch or null, text]. */
   function words(layer, value) {
     if (!value) return [null, "no data"];
-    if (layer.kind === "number") return [null, value.value === null ? "no data" : `${rounded(value.value)} ${layer.unit}`];
+    if (layer.kind === "number") return [null, value.value === null ? "no data" : `${value.side || ""}${rounded(value.value)} ${layer.unit}`.trim()];
     if (layer.kind === "probabilities") return [null, value.top.map((t) => `${t.name} ${rounded(t.percent)} %`).join(", ")];
     if (layer.kind === "image") {
       return [null, Object.entries(value).map(([band, v]) => `${band} ${v === null ? "–" : rounded(v)}`).join(", ")];
@@ -78,7 +85,7 @@
 
   function show(answer, x, y) {
     const allowed = covermap.isBlind() ? ["image"] : ["classes", "change", "number", "probabilities", "image"];
-    const rows = covermap.ofKind(...allowed).filter((layer) => layer.id in answer.layers)
+    const rows = covermap.ofKind(...allowed).filter((layer) => Object.hasOwn(answer.layers, layer.id))
       .map((layer) => [layer.name, ...words(layer, answer.layers[layer.id]), layer.id]);
     const places = [[covermap.view.frame.crs || "place", null, covermap.crsWords(covermap.view.frame, x, y)]];
     if (answer.lat !== null && answer.lat !== undefined) places.push(["lat, lon", null, covermap.lonLatWords([answer.lon, answer.lat])]);
@@ -111,7 +118,9 @@
     outline = L.rectangle(covermap.pixelBounds(top, x, y), drawn).addTo(map);
     try {
       const answer = await (covermap.view.static ? fromTiles(x, y) : fromServer(x, y));
-      if (mine === turn) show(answer, x, y);
+      if (mine !== turn) return;
+      if (await covermap.compareVersions(answer.versions)) await covermap.inspect(x, y);
+      else if (mine === turn) show(answer, x, y);
     } catch (error) {
       covermap.say(`The values were not read: ${error.message}`, true);
     }

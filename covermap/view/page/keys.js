@@ -29,7 +29,7 @@
 
   function startLabelling() {
     const layer = covermap.ofKind("points").find((one) => one.editable);
-    if (layer && !covermap.view.static) covermap.set({ labelling: layer.id });
+    if (layer && !covermap.view.static) covermap.startLabellingOf(layer);
     else covermap.say("There are no sample points here that can be labelled.");
   }
 
@@ -74,16 +74,18 @@
     [["n"], "N", "labelling: the next point without a label", () => covermap.labelNext(), labelling],
     [["PageUp", "p"], "Page up, page down", "labelling: the point before, after", () => stepPoint(-1), labelling],
     [["PageDown"], null, null, () => stepPoint(1), labelling],
-    [["u"], "U, Ctrl+Z", "labelling: undo", () => covermap.labelUndo(), labelling],
+    [["u"], "U, Ctrl+Z", "labelling: undo (steps are forgotten when the page is loaded again; labels are in the file)", () => covermap.labelUndo(), labelling],
     [["U"], "Shift+U, Ctrl+Y", "labelling: redo", () => covermap.labelRedo(), labelling],
     [["Delete", "Backspace"], "Delete", "labelling: no class", () => covermap.label(null, false), labelling],
     [[], "1 … 9, 0, A …", "labelling: the class with that key", null],
   ];
 
+  const REPEATED = /^(Arrow|Page)|^[+=_-]$/; // what a held key may do again; a label it gives once
+
   /** Does the focused control use this key itself? */
   function isTaken(event) {
     const node = event.target;
-    if (node.closest("dialog, select, textarea")) return true;
+    if (node.closest("dialog[open], select, textarea")) return true; // a closed one keeps the focus until the next frame
     if (!node.matches("input")) return false;
     if (node.type === "number") return event.key !== "Escape";
     return /^(Arrow|Page|Home|End)/.test(event.key) && node.type !== "checkbox";
@@ -99,7 +101,11 @@
   }
 
   function onKey(event) {
-    if (isTaken(event)) return;
+    if (isTaken(event)) return undefined;
+    if (event.repeat && !REPEATED.test(event.key)) {
+      if (event.target.closest("button")) event.preventDefault(); // Enter, held, would press it again and again
+      return undefined;
+    }
     if (event.ctrlKey || event.metaKey) return withControl(event);
     if (event.altKey || (!$("keys-on").checked && event.key.length === 1)) return undefined;
     if (event.key === "Enter" && event.target === map.getContainer() && browsing()) return inspectCentre();

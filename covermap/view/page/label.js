@@ -2,10 +2,13 @@
 (function (covermap) {
   "use strict";
 
-  const at = {}; // by layer id: index of the point
+  const at = new Map(); // layer id -> index of the point
   const done = []; // {layer, point, before, after}
   const undone = [];
   const unsaved = new Map(); // "layer id/point id" -> {layer, point, reference}, until the file holds it
+  const held = new Map(); // "layer id/point id" -> what the file holds as far as is known, of points that were changed here
+  const unanswered = new Map(); // "layer id/point id" -> what was sent last and never answered
+  const refused = []; // sentences about labels that somebody else gave meanwhile
   let saving = false;
   let problem = "";
 
@@ -16,15 +19,15 @@
   /** The point that is labelled now, or null. */
   covermap.labelPoint = function () {
     const layer = covermap.labelLayer();
-    return layer ? layer.points[at[layer.id] || 0] : null;
+    return layer ? layer.points[covermap.labelIndex()] : null;
   };
 
-  covermap.labelIndex = () => at[covermap.state.labelling] || 0;
+  covermap.labelIndex = () => at.get(covermap.state.labelling) || 0;
 
   covermap.labelStatus = () => ({ unsaved: unsaved.size, saving, problem, canUndo: done.length > 0, canRedo: undone.length > 0 });
 
   function goTo(layer, index) {
-    at[layer.id] = Math.min(Math.max(index, 0), layer.points.length - 1);
+    at.set(layer.id, Math.min(Math.max(Math.floor(index) || 0, 0), layer.points.length - 1));
     covermap.tell("label-point", covermap.labelPoint());
   }
 
@@ -47,15 +50,64 @@
     return false;
   };
 
-  /** Send one label; an Error unless the server says that the file holds just this. */
-  async function post({ layer, point, reference }) {
-    const answer = await covermap.ask(`labels/${layer.id}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
-      body: JSON.stringify({ point: point.id, reference }),
-    });
-    const written = (await answer.json()).reference;
+  const keyOf = ({ layer, point }) => `${layer.id}/${point.id}`;
+
+  /** Send one label with what it replaces; an Error unless the server says that the file holds just this. */
+  async function post(label) {
+    const { layer, point, reference } = label;
+    const key = keyOf(label);
+    let written;
+    try {
+      const answer = await covermap.ask(`labels/${layer.id}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
+        body: JSON.stringify({ point: point.id, reference, before: held.get(key) }),
+      });
+      written = (await answer.json()).reference;
+    } catch (error) {
+      if (!error.status) unanswered.set(key, reference); // it may have been written all the same
+      const isOurs = error.status === 409 && unanswered.has(key) && unanswered.get(key) === error.told.reference;
+      if (!isOurs) throw error;
+      held.set(key, error.told.reference);
+      unanswered.delete(key);
+      return post(label);
+    }
     if (written !== reference) throw new Error(`the file now holds ${written} for point ${point.id}, not ${reference}`);
+    unanswered.delete(key);
+    return held.set(key, reference);
+  }
+
+  /** A point is what the file says: what was done to it here can no longer be undone, for that would undo others' work. */
+  function takeOver({ layer, point }, value) {
+    point.reference = value;
+    held.set(keyOf({ layer, point }), value);
+    unsaved.delete(keyOf({ layer, point }));
+    for (const steps of [done, undone]) steps.splice(0, Infinity, ...steps.filter((step) => step.point !== point));
+  }
+
+  /** The sample as the file has it by now, in the objects that are here; labels that are not saved yet stay. */
+  covermap.renewSample = function (layer, fresh) {
+    if (!layer) return fresh;
+    const known = new Map(layer.points.map((point) => [point.id, point]));
+    const points = fresh.points.map((given) => {
+      const point = known.get(given.id);
+      if (!point) return given;
+      const key = keyOf({ layer, point });
+      const here = point.reference;
+      Object.assign(point, given);
+      if (unsaved.has(key)) point.reference = here;
+      else if (held.has(key) && reference(point) !== held.get(key)) takeOver({ layer, point }, reference(point));
+      return point;
+    });
+    return Object.assign(layer, fresh, { points });
+  };
+
+  function sayRefused({ layer, point, reference }, { reference: value, error }) {
+    const name = (code) => (layer.legend.find((one) => one.code === code) || { name: code === null ? "no class" : code }).name;
+    if (covermap.$("problem").hidden) refused.length = 0; // those before were read
+    const why = error || `the file says ${name(value)} by now`;
+    refused.push(`Point ${point.id} keeps “${name(value)}” and was not given “${name(reference)}”: ${why}.`);
+    covermap.say(refused.join(" "), true);
   }
 
   /** Save what is not saved, one after the other; what fails is kept, and does not hold up the others. */
@@ -73,7 +125,11 @@
         await post(label);
         if (unsaved.get(key) === label) unsaved.delete(key); // else it was changed meanwhile
       } catch (error) {
-        problem = error.message;
+        if (error.status === 409 && "reference" in error.told) {
+          takeOver(label, error.told.reference);
+          if (error.told.reference !== label.reference) sayRefused(label, error.told);
+          covermap.tell("label-taken", label.point);
+        } else problem = error.message;
       }
     }
     saving = false;
@@ -81,8 +137,10 @@
   };
 
   function give(layer, point, value) {
+    const key = keyOf({ layer, point });
+    if (!held.has(key)) held.set(key, reference(point));
     point.reference = value;
-    unsaved.set(`${layer.id}/${point.id}`, { layer, point, reference: value });
+    unsaved.set(key, { layer, point, reference: value });
     covermap.saveLabels();
   }
 
@@ -115,9 +173,9 @@
   /** Labelling begins at the first point without a label. */
   covermap.on("state", ({ changes }) => {
     const layer = covermap.labelLayer();
-    if (!("labelling" in changes) || !layer || layer.id in at) return;
+    if (!("labelling" in changes) || !layer || at.has(layer.id)) return;
     const first = layer.points.findIndex((point) => !covermap.isLabelled(point));
-    at[layer.id] = Math.max(first, 0);
+    at.set(layer.id, Math.max(first, 0));
   });
 
   window.addEventListener("beforeunload", (event) => {

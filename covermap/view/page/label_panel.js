@@ -4,11 +4,13 @@
 
   const { $, el, button } = covermap;
   const LETTERS = "abdefghijkmoqrtvwxyz"; // c, l, n, p, s and u mean other things
+  const SHOWN = ["blind", "main", "base", "swipe", "left", "right"];
   const KEYS = [..."1234567890", ...LETTERS];
   let map;
   let cross = null;
   let goOn = true;
   let assessed = null;
+  let assessing = false;
 
   /** Code of the class that a key gives, or undefined. */
   covermap.labelOfKey = function (key) {
@@ -53,9 +55,21 @@
   }
 
   function steps(layer, point) {
+    const leave = () => map.getContainer().focus({ preventScroll: true }); // else the next class's key is typed into the field
+    let isTyping = false;
     const jump = el("input", {
       type: "number", id: "label-jump", min: 1, max: layer.points.length, value: covermap.labelIndex() + 1,
-      onchange: () => covermap.labelGo(+jump.value - 1),
+      onkeydown: (event) => {
+        isTyping = event.key !== "Enter";
+        if (isTyping) return;
+        event.preventDefault();
+        covermap.labelGo(+jump.value - 1);
+        leave();
+      },
+      onchange: () => {
+        covermap.labelGo(+jump.value - 1);
+        if (!isTyping) leave();
+      },
     });
     return [
       el("div", { className: "line steps" },
@@ -92,6 +106,11 @@
       button("label-clear", "Clear", () => covermap.label(null, false), { disabled: !covermap.isLabelled(point), title: "Delete" }));
   }
 
+  function imagery(layer) {
+    const { words, isBad } = covermap.imageryWords(layer);
+    return el("p", { id: "label-imagery", className: isBad ? "hint bad" : "hint" }, words);
+  }
+
   function switches(layer, point) {
     const entry = layer.legend.find((one) => one.code === point.mapped);
     const named = entry ? entry.name : point.mapped;
@@ -118,6 +137,8 @@
   }
 
   async function assess(layer) {
+    if (assessing) return;
+    assessing = true;
     assessed = { layer, sentence: "Assessing…" };
     draw();
     try {
@@ -128,6 +149,7 @@
     } catch (error) {
       assessed = { layer, sentence: `Not assessed: ${error.message}`, bad: true };
     }
+    assessing = false;
     draw();
   }
 
@@ -145,7 +167,7 @@
     const found = assessed && assessed.layer === layer ? assessed : null;
     return [
       el("h3", {}, "Accuracy and areas"),
-      button("assess", "Assess", () => assess(layer)),
+      button("assess", "Assess", () => assess(layer), { disabled: assessing }),
       el("div", { id: "assessment", role: "status", className: found && found.bad ? "bad" : "" },
         found ? el("p", {}, found.sentence) : null,
         found && found.rows ? table(found) : null,
@@ -163,7 +185,7 @@
       $("labelling"),
       el("div", { className: "head" }, el("h2", {}, `Labelling ${layer.name}`),
         button("label-leave", "Done", () => covermap.set({ labelling: "" }), { title: "L" })),
-      progress(layer), steps(layer, point), classButtons(layer, point), edit(point), status, switches(layer, point), assessment(layer),
+      imagery(layer), progress(layer), steps(layer, point), classButtons(layer, point), edit(point), status, switches(layer, point), assessment(layer),
     );
   }
 
@@ -171,6 +193,7 @@
     map = theMap;
     covermap.on("label-point", show);
     covermap.on("label-saved", drawStatus);
+    covermap.on("label-taken", draw);
     covermap.on("state", ({ changes }) => {
       document.body.classList.toggle("labelling", Boolean(covermap.labelLayer()));
       if ("labelling" in changes) {
@@ -178,7 +201,7 @@
         draw();
         drawStatus();
         if (covermap.labelLayer()) $("labelling").scrollIntoView({ block: "nearest" });
-      } else if ("blind" in changes) draw();
+      } else if (SHOWN.some((name) => name in changes)) draw();
     });
   };
 })(window.covermap);

@@ -26,7 +26,7 @@
       const box = el("input", {
         type: "radio", name: "layer", id, checked: layer === shown, onchange: () => pick(layer.id),
       });
-      const key = number <= 9 ? el("kbd", { "aria-hidden": "true" }, String(number)) : null;
+      const key = number <= 9 && !covermap.state.labelling ? el("kbd", { "aria-hidden": "true" }, String(number)) : null;
       return el("label", { className: "line", for: id }, box, el("span", { className: "grow" }, covermap.layerName(layer)), key);
     };
     const groups = grouped(layers).map(({ group, options }) =>

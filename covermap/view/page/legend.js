@@ -13,7 +13,7 @@
   const all = (layer) => layer.classes.map((_, i) => i);
 
   function toggle(layers, index) {
-    const hidden = covermap.state.hidden[layers[0].id] || [];
+    const hidden = covermap.own(covermap.state.hidden, layers[0].id) || [];
     hide(layers, hidden.includes(index) ? hidden.filter((i) => i !== index) : [...hidden, index]);
   }
 
@@ -67,8 +67,10 @@
     const heads = layers.map((one, i) => el("span", { className: "amount" }, `${i ? "right" : "left"}, ${unit}`));
     return [
       layers.length > 1 ? el("div", { className: "line columns" }, el("span", { className: "grow" }), heads) : null,
-      el("ul", { className: "classes" }, indices.map((i) => row(layers, i))),
+      el("ul", { className: "classes", id: `classes-${layer.id}` }, indices.map((i) => row(layers, i))),
       indices.length ? null : el("p", { className: "hint" }, "No change passes this filter."),
+      layers.filter((one) => one.unknown_pixels).map((one) => el("p", { className: "hint bad" },
+        `${covermap.number(one.unknown_pixels)} px of ${one.name} have codes that are in no legend: they are not drawn and in no area.`)),
       el("div", { className: "line columns" },
         button(`show-${layer.id}`, "Show all", () => hide(layers, []), { className: "quiet" }),
         button(`hide-${layer.id}`, "Hide all", () => hide(layers, all(layer)), { className: "quiet" }),
@@ -98,7 +100,7 @@
 
   function probabilities([layer]) {
     const names = layer.classes.map((entry, i) => [String(i), entry.name]);
-    const now = String(covermap.state.part[layer.id] || 0);
+    const now = String(covermap.own(covermap.state.part, layer.id) || 0);
     const pick = (i) => covermap.set({ part: { ...covermap.state.part, [layer.id]: +i } });
     return [choose(`part-${layer.id}`, "Class", names, now, pick), gradient([layer])];
   }

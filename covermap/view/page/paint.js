@@ -26,7 +26,7 @@
 
   covermap.filters = () => covermap.state.changedOnly || Boolean(covermap.state.from) || Boolean(covermap.state.to);
 
-  covermap.isHidden = (layer, index) => (covermap.state.hidden[layer.id] || []).includes(index);
+  covermap.isHidden = (layer, index) => (covermap.own(covermap.state.hidden, layer.id) || []).includes(index);
 
   /** Colour of each number of a data layer as it is to be drawn now; 0 draws nothing. */
   covermap.colours = function (layer) {

@@ -39,7 +39,7 @@
     covermap.render($("samples"), el("h2", {}, "Sample points"), layers.map((layer) => {
       const why = whyNot(layer);
       const labelled = layer.points.filter(covermap.isLabelled).length;
-      const act = () => covermap.set({ labelling: layer.id });
+      const act = () => covermap.startLabellingOf(layer);
       const start = button(`label-${layer.id}`, "Label points", act, { title: "Label points (L)" });
       return el("div", { className: "layer" }, el("h3", {}, layer.name),
         el("p", { className: "hint" }, `${labelled} of ${layer.points.length} points have a reference class.`),

@@ -8,7 +8,7 @@
   /** Set one place of a side to a layer (or null), without touching what is there already. */
   function put(side, place, layer, look) {
     const there = sides[side][place];
-    const name = layer ? `${layer.id} ${look}` : "";
+    const name = layer ? `${layer.id} ${layer.version} ${look}` : "";
     if (there && there.name === name) return there.drawn;
     if (there) there.drawn.remove();
     sides[side][place] = null;

@@ -4,7 +4,7 @@
 
   const KEPT = 400; // tiles; 64 kB each
   const kept = new Map(); // key -> promise of numbers, the longest unused first
-  const waiting = {}; // key -> resolve, of static tiles
+  const waiting = Object.create(null); // key -> resolve, of static tiles
 
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -56,6 +56,8 @@
     return (layer.tiles[z] || []).some((r) => x >= r[0] && x <= r[1] && y >= r[2] && y <= r[3]);
   };
 
+  covermap.forgetTiles = () => kept.clear();
+
   /** Promise of the numbers (tile_px squared, row by row) of a tile, or of null where there are none. */
   covermap.numbers = function (layer, z, x, y, part = null) {
     const { frame, static: isStatic } = covermap.view;
@@ -67,7 +69,7 @@
     if (!found) {
       const blob = isStatic ? fromScript(key) : fromServer(key, layer, part);
       found = blob.then((got) => got && decode(got, frame.tile_px, covermap.isWide(layer)));
-      found.catch(() => kept.delete(name)); // asked for again next time
+      found.catch(() => kept.get(name) === found && kept.delete(name)); // asked for again next time
     }
     kept.set(name, found);
     if (kept.size > KEPT) kept.delete(kept.keys().next().value);

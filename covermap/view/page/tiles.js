@@ -16,6 +16,13 @@
   }
 
   function fail(layer, error) {
+    if (!covermap.isCurrent(layer)) return; // a later one is drawn in its place
+    if (error.status === 409) {
+      covermap.renew().then((changed) => changed.length || tell(layer, error), (other) => tell(layer, other));
+    } else tell(layer, error);
+  }
+
+  function tell(layer, error) {
     failed += 1;
     covermap.say(`${layer.name}: ${error.message}${failed > 1 ? ` (${failed} tiles are missing so far)` : ""}`, true);
   }
@@ -51,7 +58,7 @@
     async _fill(canvas) {
       const kept = this._drawn.get(canvas);
       const { z, x, y } = kept.at;
-      const part = this.layer.kind === "probabilities" ? covermap.state.part[this.layer.id] || 0 : null;
+      const part = this.layer.kind === "probabilities" ? covermap.own(covermap.state.part, this.layer.id) || 0 : null;
       const change = covermap.filters() && this.layer.kind !== "change" ? covermap.changeLayer() : null;
       const turn = (kept.turn = (kept.turn || 0) + 1);
       try {
