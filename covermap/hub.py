@@ -19,6 +19,7 @@ from covermap.core.download import checksum, download, part_of
 from covermap.core.errors import ConfigError, DataError, ModelError, OutputError
 from covermap.core.output import claim, replacing
 from covermap.core.progress import Tick, unseen
+from covermap.core.run import is_pretraining
 from covermap.data.hosts import hugging_face
 from covermap.nn.published import Published
 from covermap.nn.weights import parts_of
@@ -154,9 +155,10 @@ def model_folder(name: str | Path, *, again: bool = False) -> Path:
     if found is None:
         inner = Path(name) / "model"
         if not (inner / "config.json").is_file() and (Path(name) / "config.yaml").is_file():
+            verb = "pretrain" if is_pretraining(name) else "train"
             raise ModelError(
                 f"the run {name} has no trained model yet",
-                fix=f"go on with: covermap train {name}/config.yaml --resume",
+                fix=f"go on with: covermap {verb} {name}/config.yaml --resume",
             )
         return inner if (inner / "config.json").is_file() else Path(name)
     repo, revision = found

@@ -39,6 +39,7 @@ from covermap.nn.adapt import adapt, load_adapter
 from covermap.nn.build import backbone_names, build_model
 from covermap.nn.losses.expression import LossSum, make_loss
 from covermap.nn.model import Backbone, Model
+from covermap.nn.own import is_own
 from covermap.nn.published import published_of
 from covermap.nn.weights import Report
 from covermap.pretrained import Pretrained
@@ -232,9 +233,15 @@ def origin_of(reports: Sequence[Report]) -> dict[str, str]:
     """Facts about the files that backbones started from."""
     files = [report.path for report in reports]
     return {
-        "started_from": ", ".join(Path(file).name for file in files),
+        "started_from": ", ".join(_name_of(Path(file)) for file in files),
         "started_from_sha256": ", ".join(checkpoint_sum(file) for file in files),
     }
+
+
+def _name_of(file: Path) -> str:
+    """A file by its name; that of a pre-training, which are all called alike, by the run's."""
+    folder = file.parent.parent if file.parent.name == "model" else file.parent
+    return folder.name if is_own(file) else file.name
 
 
 def keep_reports(run: RunFolder, reports: Sequence[Report], facts: Mapping[str, Any], say: Say) -> None:

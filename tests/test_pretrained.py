@@ -64,7 +64,7 @@ def test_a_run_needs_the_folder_only_to_begin(tiny, tmp_path):
     run = train(config(tiny, backbone=str(tmp_path / "ssl"), decoder="linear"))
     assert run.config.model.backbone == "unet"
     assert run.read_json("weights.json")
-    assert load_model(run.path("model")).facts["started_from"] == "model.safetensors"
+    assert load_model(run.path("model")).facts["started_from"] == "ssl"
 
 
 def test_other_bands_and_settings_without_effect_are_refused(tiny, tmp_path):

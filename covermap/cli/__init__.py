@@ -135,7 +135,7 @@ def main() -> None:
     except CovermapError as error:
         _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted\n  fix: the same command goes on where it was (train and run: add --resume)", 3)
+        _fail("interrupted\n  fix: the same command goes on where it was (train, pretrain and run: add --resume)", 3)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:

@@ -83,12 +83,20 @@ def override(raw: dict[str, Any], key: str, value: Any, *, where: str) -> None:
     place[last] = value
 
 
+def dotted(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """{a: {b: 1}} -> {a.b: 1}."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= dotted(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return found
+
+
 def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> ConfigError:
     lines, fixes = [], []
     keys = f"covermap schema {getattr(kind, 'schema_name', '')}".rstrip() + " lists every key and value"
     for problem in error.errors(include_url=False):
         path = [str(p) for p in problem["loc"]]
-        dotted = ".".join(
+        dotted_key = ".".join(
             p
             for p in path
             if not p[:1].isupper() and not p.startswith(("list[", "literal[", "function-", "constrained-"))
@@ -96,20 +104,24 @@ def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> Confi
         if problem["type"] == "literal_error" and isinstance(problem["input"], dict):
             continue  # a section in place of a word: what is wrong inside of it is said by the others
         if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown key {dotted}")
+            lines.append(f"unknown key {dotted_key}")
             fixes.append(f"{path[-1]}: {suggest(path[-1], _keys_at(path[:-1], kind))}")
+        elif problem["type"] == "union_tag_invalid":
+            word, known = problem["ctx"]["tag"], problem["ctx"]["expected_tags"].replace("'", "").split(", ")
+            lines.append(f"{dotted_key} = {word!r} is not known")
+            fixes.append(suggest(word, known))
         elif problem["type"] == "missing":
-            lines.append(f"{dotted} is missing")
+            lines.append(f"{dotted_key} is missing")
         elif isinstance(reason := problem.get("ctx", {}).get("error"), ConfigError):
-            lines.append(f"{dotted}: {reason.message}")
+            lines.append(f"{dotted_key}: {reason.message}")
             fixes.append(reason.fix)
         elif problem["type"] == "value_error" and isinstance(problem.get("input"), dict):
             # What is wrong between the keys of a section: it says which, and what to do.
             said = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{dotted}: {said}" if dotted else said)
+            lines.append(f"{dotted_key}: {said}" if dotted_key else said)
             fixes.append(f"change one of them; {keys}")
         else:
-            lines.append(f"{dotted} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}")
+            lines.append(f"{dotted_key} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}")
     fix = "; ".join(dict.fromkeys(fixes)) or keys
     return ConfigError(f"{where}: " + "; ".join(dict.fromkeys(lines)), fix=fix)
 

@@ -159,7 +159,9 @@ class PretrainConfig(Section):
         SplitConfig(), description="With labels or targets: windows are of all ground but val and test. The probe "
         "learns from train and is scored on val (on test, where val is too small).",
     )  # fmt: skip
-    inputs: list[str] | None = Field(None, description="Sensors that the backbone sees; default: all but elevation.")
+    inputs: list[str] | None = Field(
+        None, min_length=1, description="Sensors that the backbone sees; default: all but what method.elevation names."
+    )
     model: EncoderConfig = EncoderConfig()
     method: MethodConfig = Field(MaeConfig(), description=f"{', '.join(METHODS)}, or a section with name.")
     views: ViewConfig = ViewConfig()

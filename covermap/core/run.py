@@ -177,6 +177,11 @@ class Run(RunFolder):
             raise DataError(
                 f"{folder / 'config.yaml'} is not valid YAML: {error}", fix="give a run as train left it"
             ) from error
+        if is_pretraining(folder):
+            raise DataError(
+                f"{folder} is a pre-training: a backbone without classes",
+                fix=f"train on it: model: {{backbone: {folder}}}; covermap report {folder} says what it learnt",
+            )
         if not isinstance(raw, dict):
             raise DataError(f"{folder / 'config.yaml'} holds no settings", fix="give a run as train left it")
         return Run(folder, parse_config(raw, where=str(folder / "config.yaml")))
@@ -240,6 +245,15 @@ def checksum(path: str | Path, *, whole_below: int = 1 << 28) -> str:
                 file.seek((size - (1 << 20)) * i // 63)
                 digest.update(file.read(1 << 20))
     return digest.hexdigest()
+
+
+def is_pretraining(folder: str | Path) -> bool:
+    """Whether a folder holds a pre-training, by its config.yaml."""
+    try:
+        raw = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(raw, dict) and "method" in raw
 
 
 def versions() -> dict[str, str]:

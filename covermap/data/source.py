@@ -296,7 +296,8 @@ def require_pairs(first: dict[str, Any], second: dict[str, Any], *, first_name: 
             listed = ", ".join(list(lone.values())[:5]) + (" ..." if len(lone) > 5 else "")
             error = DataError(
                 f"{len(lone)} {have} without {lack}: {listed}",
-                fix="restore the missing files, or take these away, or name them in data.leave_out",
+                fix="files pair by equal names: rename or restore the missing ones, take these away, or name them in "
+                "data.leave_out",
             )
             pairing.refuse("no partner", error, list(lone.values()), list(lone))
 

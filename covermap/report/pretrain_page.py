@@ -13,7 +13,7 @@ import yaml
 
 from covermap.core.errors import DataError
 from covermap.core.pretrain_config import PretrainConfig, parse_pretrain_config
-from covermap.core.run import RunFolder
+from covermap.core.run import RunFolder, is_pretraining
 from covermap.report.beside import looks_of
 from covermap.report.pretrain_doubts import RAW, of_pretraining
 from covermap.report.pretrain_figures import Points, probe_bars, step_curves
@@ -51,11 +51,7 @@ class Pretrained(RunFolder):
     @staticmethod
     def lies_in(folder: str | Path) -> bool:
         """Whether a folder holds a pre-training, by its config.yaml."""
-        try:
-            raw = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError):
-            return False
-        return isinstance(raw, dict) and "method" in raw
+        return is_pretraining(folder)
 
     @staticmethod
     def open(folder: str | Path) -> Pretrained:

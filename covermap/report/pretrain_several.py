@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from covermap.core.config_file import dotted
 from covermap.core.errors import DataError
 from covermap.core.output import claim
 from covermap.report.pretrain_doubts import CHANCE, RAW
@@ -95,16 +95,8 @@ def _curves(runs: Sequence[Pretrained], names: Sequence[str]) -> Section:
 
 
 def _settings(runs: Sequence[Pretrained], names: Sequence[str]) -> Section:
-    flat = [_flat(run.config.model_dump(mode="json", exclude={"name", "output"})) for run in runs]
+    flat = [dotted(run.config.model_dump(mode="json", exclude={"name", "output"})) for run in runs]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one)
             if len({str(one.get(key)) for one in flat}) > 1]  # fmt: skip
     rows = [[key, *(str(one.get(key, "–")) for one in flat)] for key in keys]
     return Section("What they set differently", "", ["", *names], rows, len(names) + 1)
-
-
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """{a: {b: 1}} -> {a.b: 1}."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return found

@@ -18,7 +18,7 @@ import torch
 
 from covermap.card import ENCODER, ModelCard
 from covermap.core.config import ImageConfig, RunConfig
-from covermap.core.errors import ConfigError, ModelError
+from covermap.core.errors import BandError, ConfigError, ModelError
 from covermap.core.output import require_no_input
 from covermap.core.task import KINDS, Task
 from covermap.core.types import Batch, InputSpec
@@ -176,7 +176,15 @@ def shown_by_model(model: str | Path, images: Sequence[ImageConfig], *, any_gsd:
             f"{model} is a {card.kind}: it has no encoder", fix="give a network, the folder model/ of a run"
         )
     backbone = _trained(folder, card, device)
-    scenes = with_own_statistics(open_all_for(card.spec, images, any_gsd=any_gsd), card.spec)
+    try:
+        opened = open_all_for(card.spec, images, any_gsd=any_gsd)
+    except BandError as error:
+        names = [entry.sensor for entry in card.spec.sensors]
+        if len(names) > 1 and not images[0].sensor:  # it was taken for the first
+            hint = f"if IMAGE is not of {names[0]}, name its sensor: --sensor {' or --sensor '.join(names[1:])}"
+            raise BandError(error.message, fix=f"{hint}; {error.fix}") from error
+        raise
+    scenes = with_own_statistics(opened, card.spec)
     arrays = {name: value.detach().cpu().numpy() for name, value in backbone.state_dict().items()}
     facts = {
         "backbone": str(card.build["backbone"]), "weights": f"trained: {card.facts.get('run', folder.name)}",

@@ -20,6 +20,7 @@ import torch
 import yaml
 from torch.utils.data import DataLoader
 
+from covermap.core.config_file import dotted
 from covermap.core.errors import ConfigError, CovermapError, ModelError, OutputError, within_memory
 from covermap.core.output import at_work, replacing, write_text, writing
 from covermap.core.pretrain_config import PretrainConfig, ScheduleConfig
@@ -89,10 +90,11 @@ def _require_free(run: RunFolder, config: PretrainConfig, *, resume: bool, overw
         raise OutputError(f"{run.folder} holds a run of another kind", fix="choose another name, or add --overwrite")
     for each in (before, now):
         each["train"] = {key: value for key, value in each["train"].items() if key not in _FREE}
-    differing = [key for key in now if key not in ("name", "output") and before.get(key) != now[key]]
-    if differing:
+    was, new = (dotted({key: each[key] for key in each if key not in ("name", "output")}) for each in (before, now))
+    told = [f"{key} ({was.get(key)}, now {new.get(key)})" for key in was | new if was.get(key) != new.get(key)]
+    if told:
         raise OutputError(
-            f"{run.folder} was started with other settings in {', '.join(differing)}",
+            f"{run.folder} was started with other settings: {', '.join(told[:5])}{' ...' if len(told) > 5 else ''}",
             fix="go on with its own config.yaml, or start again with --overwrite",
         )
 

@@ -265,7 +265,7 @@ def test_an_interrupt_exits_with_3_and_a_bug_asks_for_a_report(covermap, monkeyp
 
     monkeypatch.setattr("covermap.core.config_file.load_config", interrupt)
     code, _, err = covermap("train", "c.yaml")
-    assert (code, "--resume" in err) == (3, True)
+    assert (code, "train, pretrain and run: add --resume" in err) == (3, True)
 
     def bug(*args, **kwargs):
         raise ZeroDivisionError("x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -168,7 +169,7 @@ def test_what_holds_a_run_is_not_written_over(tiny):
     with pytest.raises(OutputError, match="holds a run already"):
         pretrain(config)
     other = parsed(recipe(tiny, train={"steps": 2, "lr": 0.5}))
-    with pytest.raises(OutputError, match="other settings in train"):
+    with pytest.raises(OutputError, match=r"other settings: train\.lr \(0\.001, now 0\.5\)"):
         pretrain(other, resume=True)
     assert pretrain(other, overwrite=True).read_log()[-1]["step"] == 2
 
@@ -226,8 +227,11 @@ def test_settings_are_named_where_they_are_unknown(tiny):
     with pytest.raises(ConfigError, match=r"unknown key method.mae.masc") as told:
         parsed(recipe(tiny, method={"name": "mae", "masc": 0.5}))
     assert "did you mean 'mask'" in told.value.fix
-    with pytest.raises(ConfigError, match="moe"):
-        parsed(recipe(tiny, method="moe"))
+    with pytest.raises(ConfigError, match="method = 'mea' is not known") as told:
+        parsed(recipe(tiny, method="mea"))
+    assert "did you mean 'mae'" in told.value.fix
+    with pytest.raises(ConfigError, match="inputs"):
+        parsed(recipe(tiny, inputs=[]))
     with pytest.raises(ConfigError, match=r"alpha has no effect without method\.elevation"):
         parsed(recipe(tiny, method={"name": "simclr", "alpha": 0.3}))
 
@@ -278,6 +282,23 @@ def test_the_command_says_what_comes_next(tiny, tmp_path, covermap):
     assert out.strip().endswith("ssl")
     assert "model.backbone" in err
     assert covermap("pretrain", path)[0] == 1
+
+
+def test_other_verbs_know_a_pretraining(tiny, tmp_path, covermap):
+    run = pretrain(parsed(recipe(tiny, train={"steps": 1})))
+    code, _, err = covermap("evaluate", run.folder)
+    assert (code, "is a pre-training: a backbone without classes" in err) == (1, True)
+    shutil.rmtree(run.path("model"))
+    code, _, err = covermap("embed", run.folder, tiny["data"]["image"], tmp_path / "e.tif")
+    assert (code, "covermap pretrain" in err) == (1, True)
+
+
+def test_the_sensor_of_an_image_is_asked_for(tiny, tmp_path, write_tif, covermap):
+    dem = write_tif("dem.tif", np.arange(96 * 128, dtype="float32").reshape(96, 128), bands=["elevation"])
+    image = [{"path": dem, "sensor": "dem"}, {"path": tiny["data"]["image"], "sensor": "sentinel2"}]
+    run = pretrain(parsed(recipe(tiny, data=tiny["data"] | {"image": image}, train={"steps": 1})))
+    code, _, err = covermap("embed", run.folder, tiny["data"]["image"], tmp_path / "e.tif")
+    assert (code, "--sensor sentinel2" in err) == (1, True)
 
 
 def test_bands_of_another_backbone_are_told(tiny, tmp_path):
@@ -403,4 +424,5 @@ def test_other_processes_cannot_go_on_with_a_run(tiny):
 def test_it_goes_on_from_an_earlier_pretraining(tiny):
     first = pretrain(parsed(recipe(tiny, name="first", train={"steps": 1})))
     second = pretrain(parsed(recipe(tiny, name="second", model={"backbone": str(first.folder)}, train={"steps": 1})))
-    assert second.read_json("weights.json")
+    assert second.read_json("weights.json")["facts"]["started_from"] == "first"
+    assert "against first" in write_pretrain_report(Pretrained.open(second.folder)).read_text()
