@@ -38,8 +38,12 @@ class Transfer:
 
     @property
     def extra(self) -> Floats:
-        """(R, R): error minus the local error of the column's region; NaN on the diagonal."""
+        """(R, R): error minus the local error of the column's region.
+
+        NaN on the diagonal, and of regions whose targets do not vary: to tell them is no art at home.
+        """
         found = self.error - np.diag(self.error)
+        found[:, np.isnan(self.r2).all(0)] = np.nan
         np.fill_diagonal(found, np.nan)
         return np.asarray(found)
 
@@ -74,6 +78,15 @@ def transfer(
             error[a, a], r2[a, a] = _scores(chips, sides, rows[a], told[0])
             learnt[a, a] = told[1]
         on_region()
+    flat = [
+        name for name, known, told in zip(regions.names, ~np.isnan(error).all(0), ~np.isnan(r2).all(0), strict=True)
+        if known and not told
+    ]  # fmt: skip
+    if flat:
+        notes.append(
+            f"{', '.join(flat[:8])}: all chips are alike in what is told of them, so that extra errors there say "
+            "nothing of distance: they are left out"
+        )
     if held:
         notes.append(
             f"{len(held):,} regions have too little ground to hold some of it out: their local error is not known "

@@ -217,6 +217,11 @@ def test_constant_targets_are_undefined_and_counted(tmp_path):
     found = space([path], tmp_path / "out")
     assert found.num_undefined == 4  # R2 of what is told of that region
     assert any("4 of 32 errors and R2" in note for note in found.notes)
+    assert any(note.startswith("place 1: all chips are alike") for note in found.notes)
+    extra = {
+        row["test"]: row["extra_error"] for row in table_of(tmp_path / "out/transfer.csv") if row["train"] == "place 0"
+    }
+    assert [name for name, value in extra.items() if value == ""] == ["place 0", "place 1"]
     assert [row["r2"] for row in table_of(tmp_path / "out/transfer.csv") if row["test"] == "place 1"] == [""] * 4
 
 
