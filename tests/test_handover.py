@@ -152,8 +152,8 @@ def api(monkeypatch, tmp_path):
 
 def test_pushed_loaded_and_offline_again(folder, api, host, monkeypatch, covermap):
     code, out, err = covermap("models", "push", folder, "hf://me/mine")
-    assert (code, err) == (0, "")
-    assert "covermap predict hf://me/mine" in out
+    assert (code, err) == (0, "next: covermap predict hf://me/mine IMAGE.tif MAP.tif\n")
+    assert out == "hf://me/mine\n"
     assert set(api.files) == {"config.json", "model.safetensors", "README.md", "item.stac.json"}
     hugging_face(host, {**api.files, "evil.pkl": b"x", "sub/config.json": b"{}"}, repo="me/mine", kind="models")
     host.drops = [20_000]

@@ -101,14 +101,14 @@ def replacing(path: Path | str, *, shared: bool = False, lasting: bool = True) -
 
 
 @contextlib.contextmanager
-def at_work(folder: Path, *, alone: bool) -> Iterator[None]:
+def at_work(folder: Path, *, alone: bool, again: bool = False) -> Iterator[None]:
     """Hold a folder, which is made, against other calls; raises OutputError where one is at work that may not be.
 
     alone: nobody else may be; otherwise only those that say the same. A process that dies lets go. Nothing is held
-    where the system has no such locks. What this thread holds already it holds on.
+    where the system has no such locks. again: what this thread holds already it holds on.
     """
     mine = (str(folder.absolute()), threading.get_ident())
-    if mine in _held:
+    if again and mine in _held:
         yield
         return
     with writing(folder):

@@ -64,7 +64,7 @@ def pretrain(
     if going_on:
         run.require_inputs(files)
     accelerator.wait_for_everyone()
-    with at_work(run.folder, alone=True) if accelerator.is_main_process else contextlib.nullcontext():
+    with at_work(run.folder, alone=True, again=True) if accelerator.is_main_process else contextlib.nullcontext():
         if accelerator.is_main_process and not going_on:
             _require_free(run, config, resume=resume, overwrite=overwrite)  # another call may have come first
             _start(run, config, files, ready)

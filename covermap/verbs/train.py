@@ -106,7 +106,7 @@ def _train(config: RunConfig, *, resume: bool, overwrite: bool, say: Say, on_pro
     if config.train.cache_features:
         sizes, changes = len(config.train.sizes_px), variations(config.train.augment)
         require_cacheable(network, sizes=sizes, variations=changes)
-    with at_work(config.folder, alone=True):
+    with at_work(config.folder, alone=True, again=True):
         run = Run.create(config, overwrite=overwrite, resume=resume)
         _learn(run, ready, network, going_on=going_on, say=say, on_progress=on_progress)
     return run

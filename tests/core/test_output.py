@@ -110,7 +110,9 @@ def test_what_a_killed_call_left_is_no_hindrance(tmp_path):
 
 def test_a_folder_is_held_against_other_calls_but_not_against_itself(tmp_path):
     with at_work(tmp_path / "run", alone=True):
-        with at_work(tmp_path / "run", alone=True):
+        with at_work(tmp_path / "run", alone=True, again=True):
+            pass
+        with pytest.raises(OutputError, match="another call"), at_work(tmp_path / "run", alone=True):
             pass
         code = (
             "import sys; from pathlib import Path; from covermap.core.output import at_work\n"

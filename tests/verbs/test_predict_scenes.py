@@ -326,7 +326,7 @@ def test_by_the_command_line(trained, scenes, tmp_path, covermap):
     assert "2 scenes" in out
     assert "windows: about" in err
     assert not (tmp_path / "maps").exists()
-    code, out, err = covermap(*arguments, "--shard", "1/2", "--quiet")
+    code, out, err = covermap(*arguments, "--shard", "1/2")
     assert code == 0, err
     assert "blocks are there" in out
     code, out, err = covermap(*arguments, "--engine", "serial")
