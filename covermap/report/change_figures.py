@@ -8,23 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from covermap.report.figures import (
-    _PAIR_IN,
-    _TEXT_IN,
-    INK,
-    MUTED,
-    RULE,
-    SECOND,
-    WRONG,
-    _cut,
-    _matrix_axes,
-    _new,
-    _shade,
-    _short,
-    _style,
-    _svg_uri,
-    _width_in,
-)
+from covermap.report import drawing
 
 OTHERS = "all others"
 
@@ -42,45 +26,53 @@ def transition_heat(names: Sequence[str], hectares: npt.ArrayLike) -> str:
     table = np.asarray(hectares, np.float64)
     k, away = len(table), ~np.eye(len(table), dtype=bool)
     share = table / max(float(table[away].max(initial=0)), 1e-12)
-    with _style():
-        short, room = _cut(names), _width_in(_cut(names))
-        margins = (0.22 + room, 0.05 + 0.6 * _width_in(short[-1:]), 0.05, 0.25 + 0.64 * room)
-        side = min(0.62, max(0.42, (_PAIR_IN - margins[0] - margins[1]) / k) if k <= 16 else 7.4 / k)
-        figure, (axes,) = _new((sum(margins[:2]) + side * k, sum(margins[2:]) + side * k), margins)
-        grey = np.array([int(RULE[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        axes.imshow(np.where(away[..., None], _shade(share, WRONG), grey), interpolation="none")
+    with drawing.style():
+        short, room = drawing.cut_names(names), drawing.width_in(drawing.cut_names(names))
+        margins = (0.22 + room, 0.05 + 0.6 * drawing.width_in(short[-1:]), 0.05, 0.25 + 0.64 * room)
+        side = min(0.62, max(0.42, (drawing.PAIR_IN - margins[0] - margins[1]) / k) if k <= 16 else 7.4 / k)
+        figure, (axes,) = drawing.new_figure((sum(margins[:2]) + side * k, sum(margins[2:]) + side * k), margins)
+        grey = np.array([int(drawing.RULE[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        axes.imshow(np.where(away[..., None], drawing.shade(share, drawing.WRONG), grey), interpolation="none")
         for row, col in np.ndindex(k, k) if k <= 16 else ():
             if table[row, col] > 0:
-                colour = "white" if away[row, col] and share[row, col] > 0.5 else INK if away[row, col] else MUTED
+                colour = (
+                    "white"
+                    if away[row, col] and share[row, col] > 0.5
+                    else drawing.INK
+                    if away[row, col]
+                    else drawing.MUTED
+                )
                 area = float(table[row, col])
-                text = _short(area) if area >= 10 else f"{area:.1f}" if area >= 0.05 else "<0.1"
+                text = drawing.short_count(area) if area >= 10 else f"{area:.1f}" if area >= 0.05 else "<0.1"
                 axes.text(col, row, text, ha="center", va="center", size=7.5, color=colour)
-        _matrix_axes(axes, short, "after", "before")
-        return _svg_uri(figure)
+        drawing.matrix_axes(axes, short, "after", "before")
+        return drawing.svg_uri(figure)
 
 
 def change_bars(
     names: Sequence[str], colours: Sequence[str], gain_ha: Sequence[float], loss_ha: Sequence[float]
 ) -> str:
     """Hectares that each class lost, to the left, and gained, to the right; a diamond for the net change."""
-    with _style():
-        short = _cut(names)
-        figure, (axes,) = _new((_TEXT_IN, 0.95 + 0.32 * len(names)), (_width_in(short), 0.15, 0.48, 0.42))
+    with drawing.style():
+        short = drawing.cut_names(names)
+        figure, (axes,) = drawing.new_figure(
+            (drawing.TEXT_IN, 0.95 + 0.32 * len(names)), (drawing.width_in(short), 0.15, 0.48, 0.42)
+        )
         rows, gain, loss = np.arange(len(names)), np.asarray(gain_ha, float), np.asarray(loss_ha, float)
-        axes.barh(rows, gain, 0.68, color=list(colours), edgecolor=INK, linewidth=0.6)
-        axes.barh(rows, -loss, 0.68, color=list(colours), edgecolor=INK, linewidth=0.6, alpha=0.55)
-        axes.plot(gain - loss, rows, "D", ms=5.5, mfc="white", mec=INK, mew=1.2, ls="none", label="net change")
-        axes.axvline(0, color=INK, lw=0.8)
+        axes.barh(rows, gain, 0.68, color=list(colours), edgecolor=drawing.INK, linewidth=0.6)
+        axes.barh(rows, -loss, 0.68, color=list(colours), edgecolor=drawing.INK, linewidth=0.6, alpha=0.55)
+        axes.plot(gain - loss, rows, "D", ms=5.5, mfc="white", mec=drawing.INK, mew=1.2, ls="none", label="net change")
+        axes.axvline(0, color=drawing.INK, lw=0.8)
         axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="hectares lost (left) and gained (right)")
-        axes.set_yticks(rows, short, color=INK)
+        axes.set_yticks(rows, short, color=drawing.INK)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.6g}")
-        axes.grid(axis="x", color=RULE, lw=0.7)
+        axes.grid(axis="x", color=drawing.RULE, lw=0.7)
         axes.set_axisbelow(True)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         axes.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.01, 1), borderpad=0)
-        return _svg_uri(figure)
+        return drawing.svg_uri(figure)
 
 
 def flow_bands(flows: Sequence[Flow], colours: Mapping[str, str], rest_ha: float = 0.0) -> str:
@@ -91,13 +83,13 @@ def flow_bands(flows: Sequence[Flow], colours: Mapping[str, str], rest_ha: float
     every = [*flows, *([Flow(OTHERS, OTHERS, rest_ha)] if rest_ha > 0 else [])]
     order = {name: i for i, name in enumerate([*colours, OTHERS])}
     sides = [_sums(every, side, order) for side in ("source", "target")]
-    shown = {**{name: SECOND for side in sides for name in side}, **colours}
+    shown = {**{name: drawing.SECOND for side in sides for name in side}, **colours}
     tall, gap = 1.2 + 0.3 * max(map(len, sides)), 0.2
     scale = (tall - gap * max(map(len, sides))) / sum(flow.area_ha for flow in every)
-    room = 0.75 + _width_in(_cut([name for side in sides for name in side]))
-    with _style():
-        figure, (axes,) = _new((_TEXT_IN, tall + 0.35), (room, room, 0.05, 0.3))
-        wide = _TEXT_IN - 2 * room
+    room = 0.75 + drawing.width_in(drawing.cut_names([name for side in sides for name in side]))
+    with drawing.style():
+        figure, (axes,) = drawing.new_figure((drawing.TEXT_IN, tall + 0.35), (room, room, 0.05, 0.3))
+        wide = drawing.TEXT_IN - 2 * room
         axes.set(xlim=(0, wide), ylim=(tall, 0))
         axes.set_axis_off()
         tops = [_places(side, scale, gap, tall) for side in sides]
@@ -105,18 +97,18 @@ def flow_bands(flows: Sequence[Flow], colours: Mapping[str, str], rest_ha: float
             for name, area in side.items():
                 inner = (x, places[name]) if not x else (x - 0.12, places[name])
                 axes.add_patch(_box(inner, area * scale, shown[name]))
-                label = f"{_cut([name])[0]}  {_hectares(area)}"
+                label = f"{drawing.cut_names([name])[0]}  {_hectares(area)}"
                 at = (x + (-0.08 if away == "right" else 0.08), places[name] + area * scale / 2)
-                axes.text(*at, label, ha=away, va="center", size=8.5, color=INK, clip_on=False)
+                axes.text(*at, label, ha=away, va="center", size=8.5, color=drawing.INK, clip_on=False)
             axes.text(x, -0.12, "before, ha" if away == "right" else "after, ha", ha=away, va="center",
-                      size=8.5, color=MUTED, clip_on=False)  # fmt: skip
+                      size=8.5, color=drawing.MUTED, clip_on=False)  # fmt: skip
         left, right = (dict(places) for places in tops)
         for flow in sorted(every, key=lambda one: (order.get(one.source, -1), order.get(one.target, -1))):
             high = flow.area_ha * scale
             axes.add_patch(_band(left[flow.source], right[flow.target], high, (0.12, wide - 0.12), shown[flow.target]))
             left[flow.source] += high
             right[flow.target] += high
-        return _svg_uri(figure)
+        return drawing.svg_uri(figure)
 
 
 def _sums(flows: Sequence[Flow], side: str, order: Mapping[str, int]) -> dict[str, float]:
@@ -142,7 +134,7 @@ def _places(side: Mapping[str, float], scale: float, gap: float, tall: float) ->
 def _box(corner: tuple[float, float], high: float, colour: str) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle(corner, 0.12, high, facecolor=colour, edgecolor=INK, linewidth=0.5)
+    return Rectangle(corner, 0.12, high, facecolor=colour, edgecolor=drawing.INK, linewidth=0.5)
 
 
 def _band(left: float, right: float, high: float, ends: tuple[float, float], colour: str) -> Any:

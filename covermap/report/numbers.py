@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.report.figures import _PAGE_IN, MUTED, RIGHT, RULE, _cut, _new, _style, _svg_uri
+from covermap.report import drawing
 
 MOST = 3
 """Numbers that are drawn."""
@@ -52,18 +52,28 @@ def _words(name: str, pair: Pairs) -> str:
 
 def scatter(pairs: Mapping[str, Pairs]) -> str:
     """A point for each chip, known across and told up, with the line of equality."""
-    with _style():
-        wide = _PAGE_IN / MOST
-        figure, all_axes = _new((wide * len(pairs), 3.2), (0.65, 0.15, 0.5, 0.35), columns=len(pairs))
+    with drawing.style():
+        wide = drawing.PAGE_IN / MOST
+        figure, all_axes = drawing.new_figure((wide * len(pairs), 3.2), (0.65, 0.15, 0.5, 0.35), columns=len(pairs))
         for axes, (name, (known, told)) in zip(all_axes, pairs.items(), strict=True):
             ends = [float(min(known.min(), told.min())), float(max(known.max(), told.max()))]
-            axes.plot(ends, ends, color=MUTED, lw=0.9, ls=(0, (4, 3)))
-            axes.plot(known, told, "o", ms=4, color=RIGHT, alpha=0.6, mec="white", mew=0.4, rasterized=len(known) > 500)
+            axes.plot(ends, ends, color=drawing.MUTED, lw=0.9, ls=(0, (4, 3)))
+            axes.plot(
+                known,
+                told,
+                "o",
+                ms=4,
+                color=drawing.RIGHT,
+                alpha=0.6,
+                mec="white",
+                mew=0.4,
+                rasterized=len(known) > 500,
+            )
             axes.set(xlabel="known", ylabel="told")
-            axes.set_title(_cut([name])[0])
+            axes.set_title(drawing.cut_names([name])[0])
             axes.locator_params(nbins=5)
-            axes.grid(color=RULE, lw=0.7)
+            axes.grid(color=drawing.RULE, lw=0.7)
             axes.set_axisbelow(True)
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)
-        return _svg_uri(figure)
+        return drawing.svg_uri(figure)

@@ -9,20 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.legend import PALETTE
-from covermap.report.figures import (
-    _PAGE_IN,
-    INK,
-    MUTED,
-    RIGHT,
-    RULE,
-    _cut,
-    _matrix_axes,
-    _new,
-    _shade,
-    _style,
-    _svg_uri,
-    _width_in,
-)
+from covermap.report import drawing
 
 TOLD = 12
 """Regions up to which figures name them."""
@@ -36,7 +23,7 @@ class Shaded(NamedTuple):
     """A matrix (R, R), NaN white, shaded from `low` to `high`; None: from its least, to its most."""
 
     matrix: Floats
-    colour: str = RIGHT
+    colour: str = drawing.RIGHT
     low: float | None = None
     high: float | None = None
 
@@ -45,31 +32,33 @@ def heats(names: Sequence[str], panels: Mapping[str, Shaded], *, across: str = "
     """Matrices over regions by title, two in a row; many regions stand at the axes by their number, from 1."""
     count, lines = len(names), -(-len(panels) // 2)
     few = count <= TOLD
-    with _style():
-        short = _cut(names) if few else [str(i + 1) for i in range(count)]
-        room = _width_in(short)
+    with drawing.style():
+        short = drawing.cut_names(names) if few else [str(i + 1) for i in range(count)]
+        room = drawing.width_in(short)
         left, top = 0.25 + room, 0.55 + (0.64 * room if few else 0.2) + (0.2 if across else 0)
-        side = min(_PAGE_IN / 2 - left - (0.1 + 0.6 * _width_in(short[-1:]) if few else 0.1), 0.62 * count)
-        size = (_PAGE_IN, lines * (top + side + 0.15))
-        figure, _ = _new(size, (0, 0, 0, 0))
+        side = min(
+            drawing.PAGE_IN / 2 - left - (0.1 + 0.6 * drawing.width_in(short[-1:]) if few else 0.1), 0.62 * count
+        )
+        size = (drawing.PAGE_IN, lines * (top + side + 0.15))
+        figure, _ = drawing.new_figure(size, (0, 0, 0, 0))
         figure.clear()
         for number, (title, shaded) in enumerate(panels.items()):
             line, column = divmod(number, 2)
-            x, y = column * _PAGE_IN / 2 + left, size[1] - line * (top + side + 0.15) - top - side
+            x, y = column * drawing.PAGE_IN / 2 + left, size[1] - line * (top + side + 0.15) - top - side
             axes = figure.add_axes((x / size[0], y / size[1], side / size[0], side / size[1]))
             _heat(axes, shaded, numbers=few and side / count >= 0.36)
             if few:
-                _matrix_axes(axes, short, across, down)
+                drawing.matrix_axes(axes, short, across, down)
             else:
                 _numbered_axes(axes, count, across, down)
             axes.text(0, 1 + (top - 0.22) / side, title, transform=axes.transAxes, weight="bold", size=9.5)
-        return _svg_uri(figure)
+        return drawing.svg_uri(figure)
 
 
 def _numbered_axes(axes: Any, count: int, across: str, down: str) -> None:
     at = np.arange(0, count, -(-count // 30))
-    axes.set_xticks(at, [str(i + 1) for i in at], color=INK, size=6.5)
-    axes.set_yticks(at, [str(i + 1) for i in at], color=INK, size=6.5)
+    axes.set_xticks(at, [str(i + 1) for i in at], color=drawing.INK, size=6.5)
+    axes.set_yticks(at, [str(i + 1) for i in at], color=drawing.INK, size=6.5)
     axes.set(xlabel=across, ylabel=down)
     axes.xaxis.set(label_position="top", ticks_position="top")
     axes.tick_params(length=0)
@@ -81,10 +70,12 @@ def _heat(axes: Any, shaded: Shaded, *, numbers: bool) -> None:
     least, most = (float(matrix[known].min()), float(matrix[known].max())) if known.any() else (0.0, 1.0)
     low, high = (end if end is not None else own for end, own in ((shaded.low, least), (shaded.high, most)))
     share = np.clip(np.nan_to_num((matrix - low) / max(high - low, 1e-12)), 0, 1)
-    axes.imshow(np.where(known[..., None], _shade(share**2, shaded.colour), 1.0), interpolation="none", aspect="equal")
+    axes.imshow(
+        np.where(known[..., None], drawing.shade(share**2, shaded.colour), 1.0), interpolation="none", aspect="equal"
+    )
     for row, column in np.argwhere(known) if numbers else ():
         text = f"{matrix[row, column]:.3f}" if most < 10 else f"{matrix[row, column]:.1f}"
-        colour = "white" if share[row, column] > 0.55 else INK
+        colour = "white" if share[row, column] > 0.55 else drawing.INK
         axes.text(column, row, text, ha="center", va="center", size=7, color=colour)
 
 
@@ -94,29 +85,29 @@ def against_error(
     """Extra error (R, R) over each distance (R, R): panels by name with the words of their title, two in a row."""
     apart = ~np.eye(len(names), dtype=bool) & np.isfinite(extra)
     columns, lines = 2, -(-len(panels) // 2)
-    with _style():
-        wide, high = _PAGE_IN / columns, 3.3
-        size = (_PAGE_IN, lines * high)
-        figure, _ = _new(size, (0, 0, 0, 0))
+    with drawing.style():
+        wide, high = drawing.PAGE_IN / columns, 3.3
+        size = (drawing.PAGE_IN, lines * high)
+        figure, _ = drawing.new_figure(size, (0, 0, 0, 0))
         figure.clear()
         for number, (name, (matrix, title)) in enumerate(panels.items()):
             line, column = divmod(number, columns)
             box = (column * wide + 0.65, size[1] - (line + 1) * high + 0.55, wide - 0.85, high - 0.95)
             axes = figure.add_axes((box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]))
-            axes.axhline(0, color=MUTED, lw=0.8, ls=(0, (4, 3)))
-            axes.plot(matrix[apart], extra[apart], "o", ms=5, color=RIGHT, alpha=0.75, mec="white", mew=0.5)
+            axes.axhline(0, color=drawing.MUTED, lw=0.8, ls=(0, (4, 3)))
+            axes.plot(matrix[apart], extra[apart], "o", ms=5, color=drawing.RIGHT, alpha=0.75, mec="white", mew=0.5)
             for a, b in np.argwhere(apart) if len(names) <= 4 else ():
-                text = f"{_cut(names)[a]} → {_cut(names)[b]}"
+                text = f"{drawing.cut_names(names)[a]} → {drawing.cut_names(names)[b]}"
                 at = matrix[a, b], extra[a, b]
-                axes.annotate(text, at, (0, 6), textcoords="offset points", size=6.5, ha="center", color=MUTED)
+                axes.annotate(text, at, (0, 6), textcoords="offset points", size=6.5, ha="center", color=drawing.MUTED)
             axes.set(xlabel=name, ylabel=y)
             axes.margins(0.14)
             axes.set_title(title)
-            axes.grid(color=RULE, lw=0.7)
+            axes.grid(color=drawing.RULE, lw=0.7)
             axes.set_axisbelow(True)
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)
-        return _svg_uri(figure)
+        return drawing.svg_uri(figure)
 
 
 class Groups(NamedTuple):
@@ -136,12 +127,12 @@ def region_colours(count: int) -> list[str]:
 
 def clouds(points: Floats, panels: Sequence[Groups], axes_names: tuple[str, str]) -> str:
     """Chips (n, 2) once for each way to colour them; points are a picture, so that the page stays small."""
-    with _style():
-        width, side = _PAGE_IN / 2, 3.7
+    with drawing.style():
+        width, side = drawing.PAGE_IN / 2, 3.7
         legends = [_legend_of(panel) for panel in panels]
         below = 0.75 + 0.2 * max(-(-len(legend) // 2) for legend in legends)
         size = (width * len(panels), side + below + 0.4)
-        figure, _ = _new(size, (0, 0, 0, 0))
+        figure, _ = drawing.new_figure(size, (0, 0, 0, 0))
         figure.clear()
         figure.set_dpi(160)
         for number, (panel, legend) in enumerate(zip(panels, legends, strict=True)):
@@ -149,7 +140,7 @@ def clouds(points: Floats, panels: Sequence[Groups], axes_names: tuple[str, str]
             axes = figure.add_axes((box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]))
             _cloud(axes, points, panel)
             marks = [
-                axes.plot([], [], marker=mark or "none", color=colour, mec=INK, mew=0.4, ls="none")[0]
+                axes.plot([], [], marker=mark or "none", color=colour, mec=drawing.INK, mew=0.4, ls="none")[0]
                 for _, mark, colour in legend
             ]
             axes.legend(
@@ -158,17 +149,17 @@ def clouds(points: Floats, panels: Sequence[Groups], axes_names: tuple[str, str]
             )  # fmt: skip
             axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
             axes.set_title(panel.title)
-            axes.grid(color=RULE, lw=0.6)
+            axes.grid(color=drawing.RULE, lw=0.6)
             axes.set_axisbelow(True)
             for spine in ("top", "right"):
                 axes.spines[spine].set_visible(False)
-        return _svg_uri(figure)
+        return drawing.svg_uri(figure)
 
 
 def _cloud(axes: Any, points: Floats, panel: Groups) -> None:
-    style: Any = {"s": 13, "linewidths": 0.3, "edgecolors": INK, "alpha": 0.8, "rasterized": True}
+    style: Any = {"s": 13, "linewidths": 0.3, "edgecolors": drawing.INK, "alpha": 0.8, "rasterized": True}
     group = panel.group
-    axes.scatter(*points[group < 0].T, color=RULE, **style)
+    axes.scatter(*points[group < 0].T, color=drawing.RULE, **style)
     order = np.random.default_rng(0).permutation(np.flatnonzero(group >= 0))  # no group lies on top of all others
     for round_ in range(-(-len(panel.names) // len(PALETTE))):
         of = order[group[order] // len(PALETTE) == round_]
@@ -180,13 +171,13 @@ def _cloud(axes: Any, points: Floats, panel: Groups) -> None:
 def _legend_of(panel: Groups) -> list[tuple[str, str, str]]:
     """Name, mark and colour of each group that is there."""
     there = [i for i in range(len(panel.names)) if (panel.group == i).any()]
-    names = _cut(panel.names)
+    names = drawing.cut_names(panel.names)
     found = [
         (names[i], _MARKS[i // len(PALETTE) % len(_MARKS)], panel.colours[i]) for i in there[:_NAMED]
     ]  # fmt: skip
     if len(there) > _NAMED:
         found.append((f"and {len(there) - _NAMED} more", "", "white"))
-    return [*found, *([(panel.none, "o", RULE)] if (panel.group < 0).any() else [])]
+    return [*found, *([(panel.none, "o", drawing.RULE)] if (panel.group < 0).any() else [])]
 
 
 def attention_heads(heads: Mapping[str, Floats], image: npt.NDArray[np.uint8] | None) -> str:
@@ -194,11 +185,11 @@ def attention_heads(heads: Mapping[str, Floats], image: npt.NDArray[np.uint8] | 
     shown = list(heads.values())
     most = float(np.nanpercentile(np.concatenate([one.ravel() for one in shown]), 99))
     count = len(heads) + (image is not None)
-    with _style():
-        wide = (_PAGE_IN - 0.7) / max(count, 3)
+    with drawing.style():
+        wide = (drawing.PAGE_IN - 0.7) / max(count, 3)
         tall = wide * shown[0].shape[0] / shown[0].shape[1]
-        size = (_PAGE_IN, tall + 0.35)
-        figure, _ = _new(size, (0, 0, 0, 0))
+        size = (drawing.PAGE_IN, tall + 0.35)
+        figure, _ = drawing.new_figure(size, (0, 0, 0, 0))
         figure.clear()
         drawn = None
         for number, (name, values) in enumerate([*([("image", image)] if image is not None else []), *heads.items()]):
@@ -211,4 +202,4 @@ def attention_heads(heads: Mapping[str, Floats], image: npt.NDArray[np.uint8] | 
             axes.set_title(name.replace("_", " "))
         bar = figure.add_axes((count * wide / size[0], 0.02, 0.1 / size[0], tall / size[1] - 0.02))
         figure.colorbar(drawn, cax=bar)
-        return _svg_uri(figure)
+        return drawing.svg_uri(figure)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.metrics.mantel import LEAST, Rising
-from covermap.report.figures import WRONG
+from covermap.report.drawing import WRONG
 from covermap.report.space_figures import TOLD, Groups, Shaded, against_error, clouds, heats
 from covermap.report.study_page import Section, write_study_page
 

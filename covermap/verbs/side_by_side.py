@@ -11,7 +11,8 @@ from covermap.core.progress import Say, silent
 from covermap.core.run import Run
 from covermap.core.scored import Shown, shown_of
 from covermap.metrics.intervals import over_seeds
-from covermap.report.figures import MANY, grouped_bars, radar
+from covermap.report.drawing import MANY
+from covermap.report.figures import grouped_bars, radar
 from covermap.report.page import SPOKES
 from covermap.report.pretrain_figures import Points, step_curves
 from covermap.report.study_figures import whisker_bars

@@ -18,7 +18,7 @@ from covermap.data.scene import open_scenes
 from covermap.data.split import PARTS, Split, part_counts
 from covermap.geo import pictures
 from covermap.geo.grid import Window
-from covermap.report import figures, scene_pictures
+from covermap.report import drawing, figures, scene_pictures
 from covermap.verbs.side_by_side_maps import _SHADES
 
 
@@ -254,7 +254,7 @@ def test_the_mix_of_parts_is_drawn_in_percent():
     assert wide["test"][0] / wide["train"][0] == pytest.approx(25 / 30, rel=0.02)
 
 
-@pytest.mark.parametrize("colours", [figures.MANY, tuple(scene_pictures.PART_COLOURS.values()), _SHADES])
+@pytest.mark.parametrize("colours", [drawing.MANY, tuple(scene_pictures.PART_COLOURS.values()), _SHADES])
 def test_colours_of_figures_are_told_apart_by_all_eyes(colours):
     for vision in VISION:
         seen = lab([pictures.rgb_of(colour) for colour in colours], vision=vision)
