@@ -162,17 +162,21 @@ def known_inputs(
     keep = config.train.normalise == "auto"
     if earlier:
         return earlier.inputs(spec, keep=keep)
-    own = [found for path in weights.values() if (found := Pretrained.of_weights(path))]
+    own = _own_backbones(weights)
     return own[0].inputs(spec, keep=keep) if own else spec
+
+
+def _own_backbones(weights: Mapping[str, Path]) -> list[Pretrained]:
+    """Those of the files that a pre-training of our own wrote."""
+    return [found for path in weights.values() if (found := Pretrained.of_weights(path))]
 
 
 def _other_pixels(spec: InputSpec, weights: Mapping[str, Path]) -> list[str]:
     """A note where a backbone of our own was pre-trained on pixels of another size."""
-    own = [found for path in weights.values() if (found := Pretrained.of_weights(path))]
     return [
         f"{found.name} was pre-trained at {found.card.spec.gsd_m:.4g} m, the data has {spec.gsd_m:.4g} m: "
         "what it learnt may not hold (data.gsd_m)"
-        for found in own
+        for found in _own_backbones(weights)
         if not similar_gsd(found.card.spec.gsd_m, spec.gsd_m)
     ]
 
