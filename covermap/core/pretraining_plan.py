@@ -78,6 +78,12 @@ def load_pretraining(path: str | Path | Mapping[str, Any], out: Path, overrides:
             raw |= {"name": f"{name}-s{seed}", "output": str((out / "pretrained").resolve())}
             recipes[name, seed] = parse_pretrain_config(raw, where=here, base=base)
     plain = parse_pretrain_config(start, where=where, base=base)
+    for name, recipe in [("config", plain), *((f"method {name}", recipe) for (name, _), recipe in recipes.items())]:
+        if recipe.data.source and (recipe.inputs or getattr(recipe.method, "elevation", None)):
+            raise ConfigError(
+                f"{where}: {name} leaves out sensors of the layout {recipe.data.source}, which the baselines would see",
+                fix="name the files in data.image instead of data.source, or leave sensors out by data.options",
+            )
     predicted = {sensor for recipe in recipes.values() if (sensor := getattr(recipe.method, "elevation", None))}
     for name, recipe in [("config", plain), *((f"method {name}", recipe) for (name, _), recipe in recipes.items())]:
         if odd := sorted(predicted & {image.sensor for image in recipe.run.data.images}):

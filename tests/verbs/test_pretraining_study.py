@@ -121,6 +121,16 @@ def test_plans_are_checked_before_anything_is_learnt(plan, tmp_path):
             load_pretraining({**plan, **changes}, tmp_path)
 
 
+def test_sensors_of_a_layout_that_only_baselines_would_see_are_refused(plan, tmp_path):
+    plan["config"]["data"] = {"source": "m3leo", "root": str(tmp_path)}
+    for changes, who in (({"inputs": ["s1grd-2020"]}, "config"), ({}, "method dem")):
+        plan["methods"] = (
+            {"dem": {"method": {"name": "simclr", "elevation": "srtm"}}} if who != "config" else {"mae": {}}
+        )
+        with pytest.raises(ConfigError, match=f"{who} leaves out sensors of the layout m3leo"):
+            load_pretraining(plan | {"config": plan["config"] | changes}, tmp_path / "out")
+
+
 def test_r2_of_all_targets_counts_errors_of_constant_ones():
     rows = [
         {"num_pairs": 10, "rmse": 1.0, "r2": 0.5},
