@@ -138,6 +138,10 @@ class ScheduleConfig(Section):
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of all steps with a rising rate.")
     clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: no limit.")
     precision: Literal["auto", "float32", "fp16", "bf16"] = "float32"
+    fsdp: bool = Field(
+        False, description="Whether processes share out weights, gradients and optimiser (FSDP) besides windows: for "
+        "networks that one GPU cannot hold with these."
+    )  # fmt: skip
     save_every: int = Field(200, ge=1, description="Steps between two states that an interrupted run goes on from.")
     watch_every: int = Field(100, ge=1, description="Steps between two looks at what was learnt.")
     normalise: Literal["auto", "pretrained", "dataset", "scene", "percentile", "none"] = "auto"

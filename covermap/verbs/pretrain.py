@@ -30,6 +30,7 @@ from covermap.data.unlabelled import Collate, Steps, Unlabelled, UnlabelledWindo
 from covermap.nn.optimiser import warming_up
 from covermap.nn.ssl.gather import sum_of_all
 from covermap.nn.ssl.method import Method
+from covermap.nn.ssl.shards import Shards, require_shared_work
 from covermap.pretrained import save_pretrained
 from covermap.start import keep_reports, make_accelerator, origin_of
 from covermap.verbs.pretrain_picture import draw_reconstruction
@@ -59,6 +60,8 @@ def pretrain(
     going_on = resume and run.path("checkpoints/last.pt").is_file()
     ready = prepare_pretraining(config)
     method = build_pretraining(config, ready)
+    if config.train.fsdp:
+        require_shared_work(method)
     say = say if accelerator.is_main_process else silent
     files = list(dict.fromkeys(file for scene in ready.scenes for file in scene.files))
     if going_on:
@@ -128,9 +131,12 @@ class Loop:
             ready.scenes, size_px=self.config.size_px, seed=self.config.seed, split=ready.split,
             cache_bytes=0 if self.config.workers else self.config.cache_gb * 1e9,
         )  # fmt: skip
+        self.shards = (
+            Shards(method, accelerator.device, main=accelerator.is_main_process) if config.train.fsdp else None
+        )
         optimiser = torch.optim.AdamW(_groups(method, self.config.weight_decay), lr=self.config.lr, betas=(0.9, 0.95))
-        self.method, self.optimiser = accelerator.prepare(method, optimiser)
-        self.plain: Method = accelerator.unwrap_model(self.method)
+        self.method, self.plain = method if self.shards else accelerator.prepare(method), method
+        self.optimiser = accelerator.prepare(optimiser)
         self.schedule = warming_up(optimiser, self.config.steps, self.config.warmup, cosine=True)
         self.step, self.sums, self.count = 0, dict[str, float](), 0
         self.watch = Watch(
@@ -178,7 +184,8 @@ class Loop:
     def _step(self, drawn: Unlabelled) -> None:
         progress = self.step / self.config.steps
         self.plain.before_step(progress)
-        terms = self.method(drawn.batch.to(self.accelerator.device), drawn.seeds)
+        with self.accelerator.autocast():
+            terms = self.method(drawn.batch.to(self.accelerator.device), drawn.seeds)
         if not torch.isfinite(sum_of_all(terms["loss"])):
             own = not torch.isfinite(terms["loss"])
             where = f"windows {', '.join(drawn.batch.keys[:3])}" if own else "windows of another process"
@@ -203,10 +210,15 @@ class Loop:
         means = {name: value / self.count for name, value in self.sums.items()}
         means = self._over_processes(means)
         self.sums, self.count = {}, 0
-        self._by_main(lambda: self._row(means, seconds))
+        method = self._whole()
+        self._by_main(lambda: self._row(method, means, seconds))
 
-    def _row(self, means: dict[str, float], seconds: float | None) -> None:
-        row: dict[str, Any] = {"step": self.step, **means, **self.watch(self.plain)}
+    def _whole(self) -> Method:
+        """The method with whole weights, in the main process."""
+        return (self.shards.whole() if self.shards else self.plain) or self.plain
+
+    def _row(self, method: Method, means: dict[str, float], seconds: float | None) -> None:
+        row: dict[str, Any] = {"step": self.step, **means, **self.watch(method)}
         if self.step == 0:
             row |= self.watch.raw(self.plain.inputs)
             if self.watch.lacks:
@@ -218,7 +230,7 @@ class Loop:
         self.run.log(row)
         self.say(_describe(row, self.config.steps))
         picture, device = self.run.path("reconstruction.png"), self.accelerator.device
-        draw_reconstruction(self.plain, self.watch.samples, self.ready.spec, picture, device=device)
+        draw_reconstruction(method, self.watch.samples, self.ready.spec, picture, device=device)
         if self.step:
             self.watch.require_life(said, self.step)
 
@@ -245,14 +257,17 @@ class Loop:
     def save(self) -> None:
         """The backbone as it is, and everything that the next step depends on, written whole or not at all."""
         self.sums = self._over_processes(self.sums)
-        self._by_main(self._write)
+        method = self._whole()
+        own = self.optimiser.optimizer
+        optimiser = self.shards.optimiser_state(own) if self.shards else own.state_dict()
+        self._by_main(lambda: self._write(method, optimiser))
 
-    def _write(self) -> None:
+    def _write(self, method: Method, optimiser: dict[str, Any]) -> None:
         facts = {**self.facts, "step": self.step}
         build, seen = self.ready.build, self.ready.seen
-        save_pretrained(self.plain.encoder, seen, build, facts, self.run.path("model"))
+        save_pretrained(method.encoder, seen, build, facts, self.run.path("model"))
         state = {
-            "step": self.step, "method": self.plain.state_dict(), "optimiser": self.optimiser.state_dict(),
+            "step": self.step, "method": method.state_dict(), "optimiser": optimiser,
             "schedule": self.schedule.state_dict(), "sums": self.sums, "count": self.count,
             "processes": self.accelerator.num_processes,
             "collapsed": self.watch.collapsed, "torch_rng": torch.get_rng_state(),
@@ -268,8 +283,11 @@ class Loop:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             before = state["processes"]
-            self.plain.load_state_dict(state["method"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            if self.shards:
+                self.shards.load(state["method"], self.optimiser.optimizer, state["optimiser"])
+            else:
+                self.plain.load_state_dict(state["method"])
+                self.optimiser.load_state_dict(state["optimiser"])
             self.schedule.load_state_dict(state["schedule"])
             if self.accelerator.scaler:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -316,9 +334,9 @@ def _accelerator(config: ScheduleConfig) -> Any:
 
 
 def _require_whole(kind: str) -> None:
-    """Refuse to cut a network into pieces: a teacher follows, and what is saved is taken from, whole parameters."""
+    """Refuse settings of accelerate launch that cut a network into pieces: train.fsdp does."""
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
         raise ConfigError(
-            f"pretrain shares windows among processes (DDP) and cannot cut a network into pieces ({kind})",
-            fix="start it by torchrun, or by accelerate launch --multi_gpu without FSDP and DeepSpeed",
+            f"pretrain cuts a network into pieces by itself, not by accelerate's settings ({kind})",
+            fix="start it by torchrun, or by accelerate launch --multi_gpu, and set train.fsdp=true",
         )

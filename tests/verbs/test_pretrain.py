@@ -21,7 +21,7 @@ from covermap.core.pretrain_config import load_pretrain_config, parse_pretrain_c
 from covermap.data.split import PARTS
 from covermap.data.unlabelled import UnlabelledWindows
 from covermap.geo.grid import Window
-from covermap.nn.ssl import mae_prithvi
+from covermap.nn.ssl import mae_prithvi, shards
 from covermap.nn.weights import read_tensors
 from covermap.report.pretrain_page import Pretrained, write_pretrain_report
 from covermap.verbs import pretrain as verb
@@ -103,13 +103,15 @@ def test_workers_change_nothing(tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mae", "simclr"])
-def test_two_processes_learn_what_one_does_from_twice_the_batch(tiny, tmp_path, method):
+@pytest.mark.parametrize(
+    ("method", "fsdp"), [("mae", False), ("simclr", False), ("mae", True), ("simclr", True), ("dino", True)]
+)
+def test_two_processes_learn_what_one_does_from_twice_the_batch(tiny, tmp_path, method, fsdp):
     losses = {}
     for name, size, count in (("one", 8, 1), ("two", 4, 2)):
         raw = recipe(
-            tiny, name=name, method=MAE if method == "mae" else {"name": "simclr"},
-            train={"steps": 20, "watch_every": 1, "batch_size": size, "lr": 1e-3},
+            tiny, name=name, method=MAE if method == "mae" else {"name": method},
+            train={"steps": 20, "watch_every": 1, "batch_size": size, "lr": 1e-3, "fsdp": fsdp and count > 1},
         )  # fmt: skip
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(raw))
@@ -139,7 +141,8 @@ main()
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_to_the_same_numbers(tiny, tmp_path):
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_two_processes_go_on_to_the_same_numbers(tiny, tmp_path, fsdp):
     """Also means over steps that lie before and behind the stop: state is saved between two rows."""
     (tmp_path / "stopped.py").write_text(STOPPED)
 
@@ -152,7 +155,8 @@ def test_two_processes_go_on_to_the_same_numbers(tiny, tmp_path):
     rows = []
     for name in ("whole", "parts"):
         path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(recipe(tiny, name=name, train={"batch_size": 4, "save_every": 2})))
+        train = {"batch_size": 4, "save_every": 2, "fsdp": fsdp}
+        path.write_text(yaml.safe_dump(recipe(tiny, name=name, train=train)))
         if name == "parts":
             assert launch("29518", str(tmp_path / "stopped.py"), "pretrain", str(path)).returncode != 0
         done = launch("29519", "-m", "covermap", "pretrain", str(path), *(["--resume"] if name == "parts" else []))
@@ -408,8 +412,20 @@ def test_training_that_diverges_says_so(tiny):
 
 
 def test_a_network_is_not_cut_into_pieces():
-    with pytest.raises(ConfigError, match=r"cannot cut a network into pieces \(FSDP\)"):
+    with pytest.raises(ConfigError, match=r"by itself, not by accelerate's settings \(FSDP\)"):
         verb._require_whole("FSDP")
+
+
+def test_what_processes_cannot_share_is_refused(tiny, write_tif, monkeypatch):
+    config = parsed(recipe(tiny, train={"fsdp": True}))
+    with pytest.raises(ConfigError, match="shares out a network among processes, and there is one"):
+        pretrain(config)
+    assert not config.folder.exists()
+    monkeypatch.setattr(shards, "world", lambda: 2)
+    radar = write_tif("radar.tif", np.random.default_rng(0).normal(size=(1, 96, 128)).astype("float32"), bands=["vv"])
+    image = [{"path": tiny["data"]["image"], "sensor": "sentinel2"}, {"path": radar, "sensor": "sentinel1"}]
+    with pytest.raises(ConfigError, match=r"train\.fsdp: windows may lack sentinel2"):
+        pretrain(parsed(recipe(tiny, data=tiny["data"] | {"image": image}, train={"fsdp": True})))
 
 
 def test_other_processes_cannot_go_on_with_a_run(tiny):
