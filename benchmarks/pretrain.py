@@ -238,11 +238,14 @@ def sensors(seeds: int, steps: int) -> list[dict[str, Any]]:
             known, asked = chips(ready, 0, FIRST - 12), chips(ready, FIRST, 512)
             targets, truth = water(known, ready), water(asked, ready)
             row: dict[str, Any] = {"seed": seed, "case": f"{name}, share of water"}
-            whole = embedded(after, known, ready)
-            for said, missing in (("both", []), ("no sentinel1", ["sentinel1"]), ("no sentinel2", ["sentinel2"])):
-                row[said] = r2(whole, embedded(after, asked, ready, missing), targets, truth)
-                own = embedded(after, known, ready, missing)
-                row[f"{said}, probe too"] = r2(own, embedded(after, asked, ready, missing), targets, truth)
+            ways = {"both": [], "no sentinel1": ["sentinel1"], "no sentinel2": ["sentinel2"]}
+            seen = {said: embedded(after, known, ready, missing) for said, missing in ways.items()}
+            every, repeated = np.concatenate(list(seen.values())), np.concatenate([targets] * len(seen))
+            for said, missing in ways.items():
+                now = embedded(after, asked, ready, missing)
+                row[said] = r2(seen["both"], now, targets, truth)
+                row[f"{said}, probe of all three"] = r2(every, now, repeated, truth)
+                row[f"{said}, probe too"] = r2(seen[said], now, targets, truth)
             rows.append(row)
             print(json.dumps(row), flush=True)
     return rows
