@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= demo
 LOWEST ?= /tmp/covermap-lowest
 
-.PHONY: demo docs test test-slow test-lowest check browser clean
+.PHONY: demo docs test test-slow test-lowest check browser pictures clean
 
 # --no-compile halves the time: Python compiles what is imported, when it is imported, a fraction of what is installed.
 $(VENV)/installed: pyproject.toml constraints.txt package-lock.json
@@ -45,6 +45,10 @@ browser:
 # docs/reference/, from the code.
 docs: $(VENV)/installed
 	$(BIN)/python packaging/reference.py
+
+# Those of README.md, from the demo.
+pictures: demo browser
+	$(BIN)/python packaging/pictures.py $(OUT)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo runs node_modules covermap/view/page/vendor

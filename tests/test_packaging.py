@@ -43,6 +43,24 @@ def test_every_dependency_has_a_lowest_version_that_is_tried():
     assert "torch" not in {row.split("==")[0] for row in rows}
 
 
+def test_pictures_of_the_readme_are_small():
+    shown = re.findall(r"^!\[(.+)\]\((docs/pictures/.+)\)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert {Path(path).name for _, path in shown} == {"map.png", "change.png", "report.png"}
+    for meaning, path in shown:
+        assert len(meaning) > 40
+        assert (ROOT / path).stat().st_size < 300_000
+
+
+def test_the_container_names_no_host_and_takes_the_versions_of_the_tests():
+    lines = (ROOT / "Containerfile").read_text(encoding="utf-8").splitlines()
+    assert not any("://" in line for line in lines)
+    assert {line.split()[1] for line in lines if line.startswith("FROM")} == {"python:3.11-slim-bookworm"}
+    installs = [line for line in lines if "pip install" in line]
+    assert len(installs) == 2
+    assert all("--constraint /tmp/constraints.txt" in line for line in installs)
+    assert [line for line in lines if line.startswith("USER")] == ["USER 1000"]
+
+
 def built(tmp_path, what):
     """The archive that pip or setuptools makes of what is committed; skips without npm."""
     if shutil.which("npm") is None:
