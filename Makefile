@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
+LOWEST ?= /tmp/covermap-lowest
 
-.PHONY: demo docs test test-slow check browser clean
+.PHONY: demo docs test test-slow test-lowest check browser pictures clean
 
 # --no-compile halves the time: Python compiles what is imported, when it is imported, a fraction of what is installed.
 $(VENV)/installed: pyproject.toml constraints.txt package-lock.json
@@ -23,6 +24,13 @@ test: $(VENV)/installed
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
+# The lowest versions that pyproject.toml allows (but of torch), in an environment of their own.
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) packaging/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint $(LOWEST)/lowest.txt '.[ml,track,stac,parquet,onnx,ray,hpo,umap,web,dev]'
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/core tests/geo tests/data tests/metrics tests/ml tests/cli
+
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -37,6 +45,10 @@ browser:
 # docs/reference/, from the code.
 docs: $(VENV)/installed
 	$(BIN)/python packaging/reference.py
+
+# Those of README.md, from the demo.
+pictures: demo browser
+	$(BIN)/python packaging/pictures.py $(OUT)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo runs node_modules covermap/view/page/vendor

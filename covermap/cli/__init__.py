@@ -21,6 +21,7 @@ from covermap.cli import (
     check,
     check_plugin,
     compare,
+    completion,
     demo,
     doctor,
     embed,
@@ -52,7 +53,7 @@ from covermap.cli import (
     view,
 )  # fmt: skip
 from covermap.cli import schema as schema_
-from covermap.core.errors import CovermapError, suggest, within_memory
+from covermap.core.errors import CovermapError, MissingExtra, suggest, within_memory
 
 app = typer.Typer(
     name="covermap",
@@ -116,6 +117,7 @@ app.command()(tune.tune)
 app.command()(run.run)
 app.command()(schema_.schema)
 app.command()(demo.demo)
+app.command()(completion.completion)
 app.command(name="check-plugin")(check_plugin.check_plugin)
 
 
@@ -143,6 +145,8 @@ def main() -> None:
             _fail(_usage(error), 2)
         if isinstance(error, _ClickException):
             _fail(str(error), 2)
+        if isinstance(error, ModuleNotFoundError) and (missing := MissingExtra.of(error, "this command")):
+            _fail(str(missing), 1)
         _fail(f"a bug in covermap: {type(error).__name__}: {error}\n  fix: report it with what --debug prints", 1)
 
 

@@ -8,6 +8,7 @@ import typer
 
 from covermap.cli import embed as embed_
 from covermap.cli import show
+from covermap.cli.completion import one_of
 
 Rest = Annotated[
     list[str], typer.Argument(help="With a model its image first; then OUT.tif.", metavar="[IMAGE\\[@DATE]] OUT.tif")
@@ -15,7 +16,11 @@ Rest = Annotated[
 Layers = Annotated[str | None, typer.Option(help="Blocks from 0, such as 0,5,11; -1: the last, which is the default.")]
 Heads = Annotated[str | None, typer.Option(help="Heads from 0, such as 0,2; default: all.")]
 Query = Annotated[
-    str | None, typer.Option(help="Whose attention: class (default where there is such a token), or mean of all.")
+    str | None,
+    typer.Option(
+        help="Whose attention: class (default where there is such a token), or mean of all.",
+        autocompletion=one_of("class", "mean"),
+    ),
 ]
 Size = Annotated[int | None, typer.Option(help="Side of a window, px; attention reaches no further.")]
 

@@ -8,6 +8,7 @@ import typer
 from typer import Argument, Option
 
 from covermap.cli import show
+from covermap.cli.completion import legends
 from covermap.core.table import Table
 
 if TYPE_CHECKING:
@@ -23,9 +24,12 @@ Files = Annotated[
     ),
 ]
 Stated = Annotated[
-    list[str] | None, Option("--legend", help="Legend of maps that do not say it; once, or once for each.")
+    list[str] | None,
+    Option("--legend", help="Legend of maps that do not say it; once, or once for each.", autocompletion=legends),
 ]
-As = Annotated[str | None, Option("--as", help="Legend to compare in, such as ipcc.", metavar="LEGEND")]
+As = Annotated[
+    str | None, Option("--as", help="Legend to compare in, such as ipcc.", autocompletion=legends, metavar="LEGEND")
+]
 Own = Annotated[list[str] | None, Option("--crosswalk", help="Crosswalk of your own (YAML); may be repeated.")]
 Merge = Annotated[list[str] | None, Option(help="Classes as one: 'built=low building,high building'; may be repeated.")]
 To = Annotated[str | None, Option("--to", help="Map only changes to these classes, with commas: building,road.")]

@@ -7,10 +7,18 @@ from typing import Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import one_of
 
 
 def check_plugin(
-    kind: Annotated[str, typer.Argument(help="What it is: backbone, decoder, loss or source.", metavar="KIND")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="What it is: backbone, decoder, loss or source.",
+            autocompletion=one_of("backbone", "decoder", "loss", "source"),
+            metavar="KIND",
+        ),
+    ],
     name: Annotated[str, typer.Argument(help="A name from covermap models list, or my_file.py:Name.", metavar="NAME")],
     options: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of it: --option patch_px=8.")

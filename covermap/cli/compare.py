@@ -8,6 +8,7 @@ import typer
 from typer import Argument, Option
 
 from covermap.cli import show
+from covermap.cli.completion import legends
 
 if TYPE_CHECKING:
     from covermap.verbs.comparison import Comparison
@@ -15,9 +16,16 @@ if TYPE_CHECKING:
 Source = Annotated[str, Argument(help="Map of classes.", metavar="MAP.tif")]
 Other = Annotated[str, Argument(help="Map to compare with, or the folder of its tiles.", metavar="OTHER.tif")]
 Out = Annotated[str | None, Argument(help="Folder for the tables; without it they are only printed.", metavar="OUT")]
-As = Annotated[str | None, Option("--as", help="Legend to compare in, such as ipcc.", metavar="LEGEND")]
-Stated = Annotated[str | None, Option("--legend", help="Legend of MAP, a name or file, where it does not say it.")]
-OtherStated = Annotated[str | None, Option(help="Legend of OTHER: esa_worldcover, esri_io, dynamic_world, ...")]
+As = Annotated[
+    str | None, Option("--as", help="Legend to compare in, such as ipcc.", autocompletion=legends, metavar="LEGEND")
+]
+Stated = Annotated[
+    str | None,
+    Option("--legend", help="Legend of MAP, a name or file, where it does not say it.", autocompletion=legends),
+]
+OtherStated = Annotated[
+    str | None, Option(help="Legend of OTHER: esa_worldcover, esri_io, dynamic_world, ...", autocompletion=legends)
+]
 Own = Annotated[list[str] | None, Option("--crosswalk", help="Crosswalk of your own (YAML); may be repeated.")]
 WithRaster = Annotated[bool, Option("--raster", help="Also write OUT/agreement.tif.")]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import one_of, sensors
 
 if TYPE_CHECKING:
     from covermap.core.config import ImageConfig, RunConfig
@@ -23,12 +24,31 @@ Size = Annotated[
     int | None, typer.Option(help="Side of a chip, px (16; chips of chip tasks: their own); of pixels of a window.")
 ]
 Pool = Annotated[
-    str | None, typer.Option(help="How cells of a chip become one: mean, by valid share (default), or max.")
+    str | None,
+    typer.Option(
+        help="How cells of a chip become one: mean, by valid share (default), or max.",
+        autocompletion=one_of("mean", "max"),
+    ),
 ]
 Valid = Annotated[float, typer.Option(help="Least share of valid pixels of a chip or cell.")]
-Dtype = Annotated[str | None, typer.Option(help="Of pixels: int8 (AlphaEarth's codes), float16 or float32.")]
-Format = Annotated[str | None, typer.Option("--format", help="Of pixels: cog, or tessera (folders by year and cell).")]
-Sensor = Annotated[str | None, typer.Option(help="Sensor of IMAGE; default: the model's first.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="Of pixels: int8 (AlphaEarth's codes), float16 or float32.",
+        autocompletion=one_of("int8", "float16", "float32"),
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Of pixels: cog, or tessera (folders by year and cell).",
+        autocompletion=one_of("cog", "tessera"),
+    ),
+]
+Sensor = Annotated[
+    str | None, typer.Option(help="Sensor of IMAGE; default: the model's first.", autocompletion=sensors)
+]
 Bands = Annotated[str | None, typer.Option(help="Band names of IMAGE in file order, if the file has none.")]
 Add = Annotated[
     list[str] | None,
@@ -37,7 +57,7 @@ Add = Annotated[
 Clouds = Annotated[str, typer.Option(help="Of IMAGE: auto (SCL, QA_PIXEL of a product), none, or a file.")]
 AnyGsd = Annotated[bool, typer.Option("--any-gsd", help="Accept another pixel size than the model's.")]
 Workers = Annotated[int | None, typer.Option(help="Threads; default: one for each core.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", autocompletion=one_of("auto", "cpu", "cuda"))]
 
 
 def embed(

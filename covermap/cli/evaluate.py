@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import one_of
 
 if TYPE_CHECKING:
     from covermap.core.results import Scored
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 def evaluate(
     runs: Annotated[list[str], typer.Argument(help="The run folder that train printed, or several.", metavar="RUN...")],
-    part: Annotated[str, typer.Option(help="Part of the split: test, val or train.")] = "test",
+    part: Annotated[
+        str, typer.Option(help="Part of the split: test, val or train.", autocompletion=one_of("test", "val", "train"))
+    ] = "test",
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import one_of, sensors
 from covermap.cli.rank import Side, Top, tell
 
 if TYPE_CHECKING:
@@ -16,19 +17,37 @@ _SIDES = "A file, a quoted pattern, or several with commas; FILE@DATE states a d
 Before = Annotated[str, typer.Argument(help=f"Image before the event. {_SIDES}", metavar="BEFORE")]
 After = Annotated[str, typer.Argument(help="Image after it, of the same sensor.", metavar="AFTER")]
 Out = Annotated[str, typer.Argument(help="Map to write, .tif.", metavar="OUT.tif")]
-Kind = Annotated[str | None, typer.Option(help="flood (default), landslide, damage or change.")]
-Index = Annotated[str | None, typer.Option(help="Of --kind change: irmad (default), mad or cva.")]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        help="flood (default), landslide, damage or change.",
+        autocompletion=one_of("flood", "landslide", "damage", "change"),
+    ),
+]
+Index = Annotated[
+    str | None,
+    typer.Option(help="Of --kind change: irmad (default), mad or cva.", autocompletion=one_of("irmad", "mad", "cva")),
+]
 Cut = Annotated[
     str | None,
     typer.Option(
-        help="How the threshold is found: places; auto (default of change) or otsu (also called kmeans), of all pixels."
+        help="How the threshold is found: places; auto (default of change) or otsu (also called kmeans), of all "
+        "pixels.",
+        autocompletion=one_of("places", "auto", "otsu"),
     ),
 ]
 Model = Annotated[str | None, typer.Option(help="Model of a hazard, trained on as many dates; default: none.")]
 Dem = Annotated[str | None, typer.Option(help="Elevation: floods lie on flat ground, landslides on slopes.")]
-Sensor = Annotated[str | None, typer.Option(help="Sensor of the images: sentinel1, sentinel2, ...")]
+Sensor = Annotated[
+    str | None, typer.Option(help="Sensor of the images: sentinel1, sentinel2, ...", autocompletion=sensors)
+]
 Bands = Annotated[str | None, typer.Option(help="Band names in file order, if the files have none.")]
-Quantity = Annotated[str | None, typer.Option(help="Radar numbers that are not dB: power or amplitude.")]
+Quantity = Annotated[
+    str | None,
+    typer.Option(
+        help="Radar numbers that are not dB: power or amplitude.", autocompletion=one_of("power", "amplitude")
+    ),
+]
 Nodata = Annotated[float | None, typer.Option(help="Number that means nothing was seen, if the files do not say.")]
 Clouds = Annotated[str, typer.Option(help="Cloudy pixels are nodata: auto (of a product) or none.")]
 Threshold = Annotated[float | None, typer.Option(help="Of the change, instead of the one that is found.")]

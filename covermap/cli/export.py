@@ -7,8 +7,16 @@ from typing import Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import one_of
 
-Form = Annotated[str | None, typer.Option("--to", help="onnx, emd, mlm or hf; default: what OUT's ending says.")]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        help="onnx, emd, mlm or hf; default: what OUT's ending says.",
+        autocompletion=one_of("onnx", "emd", "mlm", "hf"),
+    ),
+]
 
 
 def export(

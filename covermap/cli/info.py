@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import sensors
 
 
 def info(
     files: Annotated[list[str], typer.Argument(help="Rasters, folders of single-band files, or vector files.")],
-    sensor: Annotated[str | None, typer.Option(help="Sensor that names the bands, e.g. sentinel2.")] = None,
+    sensor: Annotated[
+        str | None, typer.Option(help="Sensor that names the bands, e.g. sentinel2.", autocompletion=sensors)
+    ] = None,
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:

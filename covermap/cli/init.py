@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import legends, sensors
 
 
 def init(
@@ -16,9 +17,13 @@ def init(
     field: Annotated[str | None, typer.Option(help="Class field of polygons or points.")] = None,
     layer: show.Layer = None,
     epsg: show.Epsg = None,
-    sensor: Annotated[str | None, typer.Option(help="Sensor of the image, e.g. sentinel2.")] = None,
+    sensor: Annotated[
+        str | None, typer.Option(help="Sensor of the image, e.g. sentinel2.", autocompletion=sensors)
+    ] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in file order, e.g. blue,green,red,nir.")] = None,
-    legend: Annotated[str | None, typer.Option(help="Shipped legend or YAML file; default: from the labels.")] = None,
+    legend: Annotated[
+        str | None, typer.Option(help="Shipped legend or YAML file; default: from the labels.", autocompletion=legends)
+    ] = None,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import legends
 
 app = typer.Typer(
     help="Legends (classes with codes, names, colours): list, show, convert, match.", no_args_is_help=True
@@ -27,7 +28,9 @@ def list_(as_json: show.AsJson = False, quiet: show.Quiet = False) -> None:
 
 @app.command("show")
 def show_(
-    legend: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.")],
+    legend: Annotated[
+        str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.", autocompletion=legends)
+    ],
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:
@@ -44,7 +47,9 @@ def show_(
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.")],
+    source: Annotated[
+        str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.", autocompletion=legends)
+    ],
     out: Annotated[str, typer.Argument(help="File to write; its ending says the format.")],
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,
@@ -71,7 +76,9 @@ def convert(
 
 @app.command()
 def colours(
-    legend: Annotated[str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.")],
+    legend: Annotated[
+        str, typer.Argument(help="Shipped name, or file: .yaml .qml .clr .csv .aux.xml .sld.", autocompletion=legends)
+    ],
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
 ) -> None:
@@ -97,8 +104,10 @@ Own = Annotated[list[str] | None, typer.Option("--crosswalk", help="Crosswalk of
 
 @app.command()
 def crosswalk(
-    source: Annotated[str, typer.Argument(help="Legend to come from: a shipped name or file.", metavar="FROM")],
-    target: Annotated[str, typer.Argument(help="Legend to go to.", metavar="TO")],
+    source: Annotated[
+        str, typer.Argument(help="Legend to come from: a shipped name or file.", autocompletion=legends, metavar="FROM")
+    ],
+    target: Annotated[str, typer.Argument(help="Legend to go to.", autocompletion=legends, metavar="TO")],
     own: Own = None,
     as_json: show.AsJson = False,
     quiet: show.Quiet = False,
@@ -125,8 +134,12 @@ def crosswalk(
 def apply(
     source: Annotated[str, typer.Argument(help="Map of classes, or the folder of its tiles.", metavar="MAP.tif")],
     out: Annotated[str, typer.Argument(help="Map to write.", metavar="OUT.tif")],
-    to: Annotated[str | None, typer.Option(help="Legend to bring it to; default: that of --crosswalk.")] = None,
-    legend: Annotated[str | None, typer.Option(help="Legend of MAP, where it does not say it.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Legend to bring it to; default: that of --crosswalk.", autocompletion=legends)
+    ] = None,
+    legend: Annotated[
+        str | None, typer.Option(help="Legend of MAP, where it does not say it.", autocompletion=legends)
+    ] = None,
     own: Own = None,
     date: Annotated[str | None, typer.Option(help="Acquisition date, where MAP does not say it.")] = None,
     overwrite: show.Overwrite = False,

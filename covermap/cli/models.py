@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import legends
 
 app = typer.Typer(help="What can be trained, published weights, and what a model folder holds.", no_args_is_help=True)
 
@@ -88,7 +89,8 @@ def import_(
     checkpoint: Annotated[str, typer.Argument(help="A .ckpt that TerraTorch wrote: Prithvi or TerraMind, fine-tuned.")],
     out: Annotated[str, typer.Argument(help="Model folder to write.")],
     legend: Annotated[
-        str | None, typer.Option(help="Legend of its classes, in their order: a name or YAML file.")
+        str | None,
+        typer.Option(help="Legend of its classes, in their order: a name or YAML file.", autocompletion=legends),
     ] = None,
     overwrite: show.Overwrite = False,
     as_json: show.AsJson = False,

@@ -10,6 +10,7 @@ import typer
 from typer import Argument, Option
 
 from covermap.cli import show
+from covermap.cli.completion import one_of, sensors
 
 if TYPE_CHECKING:
     from covermap.core.config import ImageConfig
@@ -30,7 +31,7 @@ Add = Annotated[
     list[str] | None, Option("--add", metavar="SENSOR=PATH[@DATE]", help="Further sensors or dates the model takes.")
 ]
 Bands = Annotated[str | None, Option(help="Band names in file order, if the file has none.")]
-Sensor = Annotated[str | None, Option(help="Sensor of IMAGE; default: the model's first.")]
+Sensor = Annotated[str | None, Option(help="Sensor of IMAGE; default: the model's first.", autocompletion=sensors)]
 Date = Annotated[str | None, Option(help="Acquisition date of IMAGE, YYYY-MM-DD; kept in the map.")]
 Clouds = Annotated[str, Option(help="Cloudy pixels are nodata: auto (SCL, QA_PIXEL of a product), none, or a file.")]
 Aoi = Annotated[str | None, Option(help="Polygons: only they are mapped.")]
@@ -38,15 +39,33 @@ Size = Annotated[int | None, Option(help="Window side in px.")]
 Overlap = Annotated[int | None, Option(help="Overlap of windows in px.")]
 Block = Annotated[int, Option(help="Rows of a block; it has twice as many columns.")]
 Batch = Annotated[int, Option("--batch-size", help="Windows that go through the network at once.")]
-Engine = Annotated[str, Option(help="Who computes blocks: threads, serial, processes, or ray (RAY_ADDRESS).")]
+Engine = Annotated[
+    str,
+    Option(
+        help="Who computes blocks: threads, serial, processes, or ray (RAY_ADDRESS).",
+        autocompletion=one_of("threads", "serial", "processes", "ray"),
+    ),
+]
 Workers = Annotated[int | None, Option(help="Workers; default: one for each core.")]
 Shard = Annotated[
     str | None,
     Option("--shard", metavar="I/N", help="Only every N-th block; when all parts are done, call it without."),
 ]
-Device = Annotated[str, Option(help="auto, cpu or cuda.")]
-Precision = Annotated[str, Option(help="float32, bf16, or auto: bf16 where the device computes in it.")]
-Tta = Annotated[str, Option(help="Test-time augmentation: none, flips (4 x the time) or d4 (8 x).")]
+Device = Annotated[str, Option(help="auto, cpu or cuda.", autocompletion=one_of("auto", "cpu", "cuda"))]
+Precision = Annotated[
+    str,
+    Option(
+        help="float32, bf16, or auto: bf16 where the device computes in it.",
+        autocompletion=one_of("float32", "bf16", "auto"),
+    ),
+]
+Tta = Annotated[
+    str,
+    Option(
+        help="Test-time augmentation: none, flips (4 x the time) or d4 (8 x).",
+        autocompletion=one_of("none", "flips", "d4"),
+    ),
+]
 Entropy = Annotated[bool, Option("--entropy", help="Also write how undecided the probabilities are.")]
 Sets = Annotated[bool, Option("--sets", help="Also which classes cannot be left out, and how many (conformal sets).")]
 Applicability = Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import legends, one_of, sensors
 
 if TYPE_CHECKING:
     from covermap.data.tiles import Tiling
@@ -17,7 +18,12 @@ _TILES = "Tiles of a config's data"
 Tile = Annotated[int | None, typer.Option(help="Side of tiles in px; default: whole scenes.", rich_help_panel=_TILES)]
 Overlap = Annotated[int, typer.Option(help="Pixels that neighbouring tiles share.", rich_help_panel=_TILES)]
 Edge = Annotated[
-    str, typer.Option(help="Last tiles: shift (moved back), pad (nodata beyond), drop.", rich_help_panel=_TILES)
+    str,
+    typer.Option(
+        help="Last tiles: shift (moved back), pad (nodata beyond), drop.",
+        autocompletion=one_of("shift", "pad", "drop"),
+        rich_help_panel=_TILES,
+    ),
 ]
 MaxNodata = Annotated[float, typer.Option(help="Largest share without data.", rich_help_panel=_TILES)]
 MinLabelled = Annotated[float, typer.Option(help="Smallest share with a label.", rich_help_panel=_TILES)]
@@ -26,21 +32,31 @@ DropOnly = Annotated[
 ]
 Source = Annotated[list[str], typer.Argument(help="Image, product, labels, dates with --composite; or CONFIG.yaml.")]
 Gsd = Annotated[float | None, typer.Option(help="Pixel size in metres; of a config a multiple, neighbours joined.")]
-Composite = Annotated[str | None, typer.Option(help="Several dates (PATH@DATE) as one: median, mean, max-ndvi.")]
+Composite = Annotated[
+    str | None,
+    typer.Option(
+        help="Several dates (PATH@DATE) as one: median, mean, max-ndvi.",
+        autocompletion=one_of("median", "mean", "max-ndvi"),
+    ),
+]
 Dates = Annotated[str | None, typer.Option(help="With --composite: only this period, first/last.")]
 ReportLoss = Annotated[
     bool, typer.Option("--report-loss", help="Labels: what each class loses by each method; takes three times as long.")
 ]
 Terrain = Annotated[str | None, typer.Option(help="Of elevation, instead of itself: slope,aspect in degrees.")]
 Density = Annotated[float | None, typer.Option(help="Of points: how many on a km2; bandwidth of the kernel in metres.")]
-Legend = Annotated[str | None, typer.Option(help="Legend of labels; default: from the file.")]
-Sensor = Annotated[str | None, typer.Option(help="Sensor that names the bands.")]
+Legend = Annotated[str | None, typer.Option(help="Legend of labels; default: from the file.", autocompletion=legends)]
+Sensor = Annotated[str | None, typer.Option(help="Sensor that names the bands.", autocompletion=sensors)]
 Bands = Annotated[str | None, typer.Option(help="Band names in file order.")]
 Clouds = Annotated[
     str, typer.Option(help="Cloudy pixels are nodata: auto (of a product), none, FILE or SPECIFICATION:FILE.")
 ]
 Resampling = Annotated[
-    str, typer.Option(help="Images: bilinear, nearest, cubic, average. Labels: mode, nearest, weighted_mode.")
+    str,
+    typer.Option(
+        help="Images: bilinear, nearest, cubic, average. Labels: mode, nearest, weighted_mode.",
+        autocompletion=one_of("bilinear", "nearest", "cubic", "average", "mode", "weighted_mode"),
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import one_of
 
 if TYPE_CHECKING:
     from covermap.verbs.probe import Penalty, Probed
@@ -30,7 +31,12 @@ Repeats = Annotated[int, typer.Option(min=1, help="Orders that chips are labelle
 Share = Annotated[float, typer.Option(help="Share of the blocks of ground that is held out.")]
 Block = Annotated[int, typer.Option(min=1, help="Side of a block in chips.")]
 Folds = Annotated[int | None, typer.Option(min=2, help="Hold out each of so many folds in turn, repeat by repeat.")]
-PenaltyOption = Annotated[str, typer.Option(help="Of ridge: loo, once (for each area), or a number: the fastest.")]
+PenaltyOption = Annotated[
+    str,
+    typer.Option(
+        help="Of ridge: loo, once (for each area), or a number: the fastest.", autocompletion=one_of("loo", "once")
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of blocks and orders.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")]
 

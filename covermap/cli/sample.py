@@ -7,13 +7,24 @@ from typing import Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import one_of
 
 Expected = Annotated[
     str, typer.Option(help="Expected user's accuracy, one for all or by class: 0.9, or 'forest=0.95,water=0.8'.")
 ]
-Method = Annotated[str, typer.Option(help="stratified (by the map's classes), random, systematic or cluster.")]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="stratified (by the map's classes), random, systematic or cluster.",
+        autocompletion=one_of("stratified", "random", "systematic", "cluster"),
+    ),
+]
 Allocation = Annotated[
-    str, typer.Option(help="mixed (proportional, with a floor for rare classes), proportional, equal or neyman.")
+    str,
+    typer.Option(
+        help="mixed (proportional, with a floor for rare classes), proportional, equal or neyman.",
+        autocompletion=one_of("mixed", "proportional", "equal", "neyman"),
+    ),
 ]
 
 

@@ -7,9 +7,16 @@ from typing import Annotated
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import one_of
 from covermap.cli.sieve import Out, Source, tell
 
-Mode = Annotated[str, typer.Option(help="majority of classes, or probabilities (predict --probabilities).")]
+Mode = Annotated[
+    str,
+    typer.Option(
+        help="majority of classes, or probabilities (predict --probabilities).",
+        autocompletion=one_of("majority", "probabilities"),
+    ),
+]
 Radius = Annotated[int, typer.Option(help="Pixels on each side that have a say.")]
 
 

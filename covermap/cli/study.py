@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from covermap.cli import show
+from covermap.cli.completion import one_of
 
 if TYPE_CHECKING:
     from covermap.verbs.label_plan import LabelPlan
     from covermap.verbs.study import Study
 
 app = typer.Typer(help="Studies: many runs of one plan, compared with intervals.", no_args_is_help=True)
-Engine = Annotated[str, typer.Option(help="Who works runs off: serial, processes or ray (a cluster).")]
-Workers = Annotated[int | None, typer.Option(help="Runs at work at once; more than one have one thread each.", min=1)]
 _ENGINES = ("serial", "processes", "ray")
+Engine = Annotated[
+    str,
+    typer.Option(help="Who works runs off: serial, processes or ray (a cluster).", autocompletion=one_of(*_ENGINES)),
+]
+Workers = Annotated[int | None, typer.Option(help="Runs at work at once; more than one have one thread each.", min=1)]
 
 
 @app.command("run")
@@ -101,7 +105,10 @@ def plan_(
     budget: Annotated[int, typer.Option(help="Chips to label next.")] = 300,
     strategy: Annotated[
         str | None,
-        typer.Option(help="stratified, uncertainty, diversity or mixed; default mixed, without a pilot stratified."),
+        typer.Option(
+            help="stratified, uncertainty, diversity or mixed; default mixed, without a pilot stratified.",
+            autocompletion=one_of("stratified", "uncertainty", "diversity", "mixed"),
+        ),
     ] = None,
     target: Annotated[
         Literal["auto", "shares", "majority", "label", "values"], typer.Option(help="What is told of a chip.")

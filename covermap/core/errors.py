@@ -93,6 +93,20 @@ def within_memory(step: str, *, fix: str) -> Iterator[None]:
         raise OutOfMemory(f"out of memory in {step}", fix=fix) from error
 
 
+EXTRAS = {
+    "ml": (("sklearn", "scipy", "threadpoolctl"), "random forest, probes"),
+    "web": (("starlette", "uvicorn"), "covermap view"),
+    "parquet": (("pyarrow",), "GeoParquet, embeddings of chips"),
+    "stac": (("pystac_client", "pystac"), "STAC catalogues"),
+    "onnx": (("onnx", "onnxscript", "onnxruntime"), "export to ONNX and ArcGIS"),
+    "track": (("tensorboard",), "TensorBoard logs"),
+    "hpo": (("optuna",), "covermap tune"),
+    "ray": (("ray",), "clusters"),
+    "umap": (("umap",), "UMAP of embeddings"),
+}
+"""{extra: (modules that it brings, what for)}."""
+
+
 class MissingExtra(CovermapError):
     """An optional package is not installed."""
 
@@ -105,6 +119,13 @@ class MissingExtra(CovermapError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (MissingExtra, self.args_for_rebuild)
+
+    @classmethod
+    def of(cls, error: ModuleNotFoundError, purpose: str) -> MissingExtra | None:
+        """The error in words, where the module is one that an extra brings."""
+        module = (error.name or "").split(".")[0]
+        extra = next((name for name, (modules, _) in EXTRAS.items() if module in modules), None)
+        return cls(module, extra, purpose) if extra else None
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

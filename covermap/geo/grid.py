@@ -98,7 +98,8 @@ class Grid:
 
     @property
     def _is_mercator(self) -> bool:
-        return bool(self.crs and self.crs.is_projected and self.crs.to_dict().get("proj") in ("merc", "webmerc"))
+        # By WKT: what to_dict says of a CRS with a code is another thing in each version of rasterio.
+        return bool(self.crs and self.crs.is_projected and 'PROJECTION["Mercator' in self.crs.to_wkt())
 
     def row_areas_ha(self, first: int = 0, count: int | None = None) -> list[float]:
         """Area of one pixel of each row in hectares; geodesic (WGS 84) in degrees and in Mercator, which stretches."""

@@ -10,12 +10,8 @@ import sys
 from pathlib import Path
 
 from covermap.core.engine import cores
+from covermap.core.errors import EXTRAS
 from covermap.core.run import versions
-
-EXTRAS = {
-    "ml": ("sklearn", "random forest baseline"),
-    "track": ("tensorboard", "TensorBoard logs"),
-}
 
 
 def doctor() -> list[dict[str, str]]:
@@ -88,8 +84,8 @@ def _environment() -> list[dict[str, str]]:
 
 def _extras() -> list[dict[str, str]]:
     rows = []
-    for extra, (module, purpose) in EXTRAS.items():
-        there = importlib.util.find_spec(module) is not None
+    for extra, (modules, purpose) in EXTRAS.items():
+        there = all(importlib.util.find_spec(module) is not None for module in modules)
         text = "installed" if there else f"not installed (pip install 'covermap[{extra}]')"
         rows.append(_row("ok" if there else "note", f"extra {extra}", f"{purpose}: {text}"))
     return rows
