@@ -158,7 +158,13 @@ def test_a_whole_sample_is_labelled_by_keys_and_assessed(labelling):
     assert screen.page.text_content("#label-count") == f"{POINTS} of {POINTS} labelled"
     screen.page.click("#assess")
     screen.page.wait_for_selector("#assessment table")
-    assert "forest" in screen.page.text_content("#assessment table")
+    for table in screen.page.locator("#assessment .wide").all():
+        assert "forest" in table.text_content()
+        assert table.evaluate("(box) => box.scrollWidth <= box.clientWidth"), "numbers are cut off"
+    text = screen.page.inner_text("#assessment")
+    assert "producer's accuracy" in text
+    assert "area ha (95 %)" in text
+    assert screen.page.locator("#assessment").evaluate("(box) => box.getBoundingClientRect().top < innerHeight - 40")
     screen.page.keyboard.press("l")
     assert screen.page.locator("#labelling").is_hidden()
 
@@ -246,7 +252,7 @@ def test_assessing_is_asked_for_once_at_a_time(labelling):
     screen.run("document.getElementById('assess').click()")
     while not held:
         screen.page.wait_for_timeout(20)
-    held[0].fulfill(json={"sentence": "Right in 9 of 10.", "head": [], "rows": [], "file": "a.json"})
+    held[0].fulfill(json={"sentence": "Right in 9 of 10.", "tables": [], "notes": [], "file": "a.json"})
     screen.page.wait_for_selector("#assessment:has-text('Right in 9')")
     assert len(held) == 1
     assert screen.page.locator("#assess").is_enabled()

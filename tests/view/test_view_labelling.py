@@ -45,9 +45,10 @@ def test_labelled_points_are_assessed(folder, client_of):
         assert label(client, one["id"], one["mapped"]).status_code == 200
     found = client.post("/assess/sample", headers=client.token).json()
     assert found["sentence"].startswith("Overall accuracy 1.000")
-    assert "10 points without a reference are left out" in found["sentence"]
-    assert [row[0] for row in found["rows"]] == ["water", "forest", "rock"]
-    assert all(len(row) == len(found["head"]) for row in found["rows"])
+    assert any("10 points without a reference are left out" in note for note in found["notes"])
+    for table in found["tables"]:
+        assert [row[0] for row in table["rows"]] == ["water", "forest", "rock"]
+        assert all(len(row) == len(table["head"]) for row in table["rows"])
     direct = assess(folder / "map.tif", folder / "sample.gpkg", skip_empty=True)
     assert direct["num_points"] == 50
 
