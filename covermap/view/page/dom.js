@@ -98,6 +98,9 @@ window.covermap = window.covermap || {};
 
   const forgetSoon = covermap.later(() => (covermap.$("news").textContent = ""), 6000);
 
+  /** Words with a mark at their end. */
+  covermap.sentence = (words) => (/[.?!]$/.test(words) ? words : `${words}.`);
+
   /** Say something to the eyes and to screen readers; errors stay until they are closed. */
   covermap.say = function (text, isError) {
     const box = covermap.$(isError ? "problem" : "news");
@@ -112,7 +115,7 @@ window.covermap = window.covermap || {};
     try {
       answer = await fetch(url, options);
     } catch {
-      throw new Error("the server does not answer; is `covermap view` still running?");
+      throw new Error("the server does not answer: start `covermap view` as before");
     }
     if (!answer.ok) {
       const found = await answer.json().catch(() => ({}));

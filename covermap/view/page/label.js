@@ -58,9 +58,8 @@
     const key = keyOf(label);
     let written;
     try {
-      const answer = await covermap.ask(`labels/${layer.id}`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
+      const answer = await covermap.post(`labels/${layer.id}`, {
+        headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ point: point.id, reference, before: held.get(key) }),
       });
       written = (await answer.json()).reference;

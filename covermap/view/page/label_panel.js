@@ -132,7 +132,7 @@
     place.className = problem ? "status bad" : "status";
     const kept = `${unsaved} ${unsaved === 1 ? "label is" : "labels are"} kept here, not in the file.`;
     covermap.render(place, problem
-      ? [el("span", {}, `Not saved: ${problem}. ${kept}`), button("label-again", "Try again", covermap.saveLabels)]
+      ? [el("span", {}, `Not saved: ${covermap.sentence(problem)} ${kept}`), button("label-again", "Try again", covermap.saveLabels)]
       : el("span", {}, saving ? "Saving…" : unsaved ? kept : "Every label is saved."));
   }
 
@@ -142,9 +142,7 @@
     assessed = { layer, sentence: "Assessing…" };
     draw();
     try {
-      const answer = await covermap.ask(`assess/${layer.id}`, {
-        method: "POST", headers: { "X-Covermap-Token": covermap.view.token || "" },
-      });
+      const answer = await covermap.post(`assess/${layer.id}`);
       assessed = { layer, ...(await answer.json()) };
     } catch (error) {
       assessed = { layer, sentence: `Not assessed: ${error.message}`, bad: true };
