@@ -158,6 +158,9 @@ def test_a_whole_sample_is_labelled_by_keys_and_assessed(labelling):
     saved(screen)
     assert all(references(path).values())
     assert screen.page.text_content("#label-count") == f"{POINTS} of {POINTS} labelled"
+    assert f"{POINTS} of {POINTS} points have a reference class." in screen.page.inner_text("#samples")
+    assert "All points are labelled" in screen.page.inner_text("#news")
+    assert screen.page.locator("#label-next").is_disabled()
     screen.page.click("#assess")
     screen.page.wait_for_selector("#assessment table")
     for table in screen.page.locator("#assessment .wide").all():

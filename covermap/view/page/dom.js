@@ -77,8 +77,8 @@ window.covermap = window.covermap || {};
 
   /** Hectares with as many digits as are of use. */
   covermap.hectares = function (value) {
-    const digits = value >= 100000 || value === 0 ? 0 : value >= 100 ? 1 : value >= 1 ? 2 : 4;
-    return covermap.number(value, digits);
+    const digits = value >= 100000 || value === 0 ? 0 : value >= 100 ? 1 : value >= 0.01 ? 2 : 4;
+    return covermap.number(+value.toPrecision(12), digits); // 567.3499999999 is a sum of pixels: 567.35
   };
 
   /** A length in the frame's unit: "10 m", "1.5 km", "4 px". */

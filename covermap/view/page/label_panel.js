@@ -77,7 +77,9 @@
         el("label", { className: "line", for: "label-jump" }, "Point", jump, el("span", {}, `of ${layer.points.length}`)),
         button("label-following", "Next ›", () => covermap.labelGo(covermap.labelIndex() + 1), { title: "Page down" })),
       el("div", { className: "line" },
-        button("label-next", "Next unlabelled", () => covermap.labelNext(), { title: "N" }),
+        button("label-next", "Next unlabelled", () => covermap.labelNext(), {
+          title: "N", disabled: layer.points.every((one) => one === point || covermap.isLabelled(one)),
+        }),
         el("span", { className: "grow" }),
         el("span", { className: "hint" }, `id ${point.id}`)),
     ];
