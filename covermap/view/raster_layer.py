@@ -51,7 +51,7 @@ _PRESET_NAMES = {
 
 @dataclass(frozen=True)
 class Scale:
-    """What a number is: its unit, the values of the ends of the ramp, the ramp, one sentence; says: what of, in brief."""
+    """What a number is: its unit, the values of the ends of the ramp, the ramp, one sentence; says: of what."""
 
     unit: str
     low: float
