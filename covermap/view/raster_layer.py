@@ -181,7 +181,7 @@ def read_layer(
             found.made_up = kind in ("change", "classes") and are_made_up(dataset, found.classes, found.unknown_px)
             found.overviews = found.overviews and not (found.made_up and max(dataset.shape) > 2048)
     except (RasterioError, OSError) as error:
-        raise UnreadableError(f"{path.name} is no raster that can be read: {error}") from error
+        raise UnreadableError(f"{path.name} is no raster that can be read: {error.__cause__ or error}") from error
     return found
 
 
