@@ -72,7 +72,8 @@ window.covermap = window.covermap || {};
   };
 
   covermap.number = function (value, digits) {
-    return value.toLocaleString("en", { minimumFractionDigits: digits || 0, maximumFractionDigits: digits || 0 });
+    const digit = { minimumFractionDigits: digits || 0, maximumFractionDigits: digits || 0 };
+    return value.toLocaleString("en", { ...digit, roundingMode: "halfEven" }); // as the command line rounds
   };
 
   /** Hectares with as many digits as are of use. */
