@@ -99,7 +99,7 @@ def _run_html(run: Run) -> str:
     def areas() -> str:
         return run.areas()._repr_html_() if run.path("areas.csv").is_file() else ""
 
-    files = sorted(path.relative_to(run.folder).as_posix() for path in run.folder.glob("*") if path.is_file())
+    files = sorted(path.relative_to(run.folder).as_posix() for path in run.folder.glob("[!.]*") if path.is_file())
     files.sort(key=lambda name: not name.endswith((".tif", ".html")))  # what one opens comes first
     more = f", ... ({len(files)} in all)" if len(files) > _MOST_FILES else ""
     maps = [path for path in run.map_files if path.name == "map.tif" or path.parent.name == "maps"]
@@ -107,7 +107,7 @@ def _run_html(run: Run) -> str:
     config = run.config
     facts = [
         ("task", config.task_section.name),
-        ("model", f"{config.model.backbone}, {config.model.decoder}"),
+        ("model", " with ".join(dict.fromkeys((config.model.backbone, config.model.decoder)))),
         ("maps", f"{len(maps)}" if len(maps) > 1 else ""),
         ("folder", str(run.folder)),
         ("files", ", ".join(files[:_MOST_FILES]) + more),

@@ -79,9 +79,8 @@ class Assessed(dict[str, Any]):
     def sentence(self) -> str:
         """Overall accuracy, and by which estimator."""
         overall = self["overall"]
-        half = "not estimable" if overall["ci95"] is None else f"± {overall['ci95']:.3f}"
         return (
-            f"overall accuracy {overall['value']:.3f} {half}, of the points as they are {overall['unweighted']:.3f}; "
+            f"overall accuracy {_within(overall).text('.3f')}, of the points as they are {overall['unweighted']:.3f}; "
             f"{self['estimator']}"
         )
 
@@ -96,8 +95,8 @@ class Assessed(dict[str, Any]):
 
 
 def _within(row: Mapping[str, Any]) -> Within:
-    return Within(row["value"], row["ci95"])
+    return Within(row["value"], row["ci95"], row.get("low"), row.get("high"))
 
 
 def _area(row: Mapping[str, Any]) -> Within:
-    return Within(row["area_ha"], row["ci95_ha"])
+    return Within(row["area_ha"], row["ci95_ha"], row.get("low_ha"), row.get("high_ha"))

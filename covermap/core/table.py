@@ -23,10 +23,33 @@ _HTML_ROWS = 200
 
 
 class Within(NamedTuple):
-    """A number with half the width of its interval; half is None where that cannot be estimated."""
+    """A number with half the width of its interval; half is None where that cannot be estimated.
+
+    low, high: its ends where they are known; they are told where they do not lie alike far away.
+    """
 
     value: float | None
     half: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def is_even(self) -> bool:
+        """Whether ± half tells the interval: nothing was cut off at 0 or 1."""
+        value, half, low, high = self
+        if value is None or half is None or low is None or high is None:
+            return True
+        return abs((high - value) - (value - low)) < 0.01 * half
+
+    def text(self, form: str = "") -> str:
+        """The number and its interval in words, numbers in a format."""
+        if self.value is None:
+            return "-"
+        if self.half is None:
+            return f"{_text(self.value, form)} not estimable"
+        if self.is_even:
+            return f"{_text(self.value, form)} ± {_text(self.half, form)}"
+        return f"{_text(self.value, form)} ({_text(self.low, form)} to {_text(self.high, form)})"
 
 
 class Between(NamedTuple):
@@ -37,7 +60,7 @@ class Between(NamedTuple):
     high: float | None
 
 
-_PARTS: Mapping[type, Sequence[str]] = {Within: ("", " ±"), Between: ("", " low", " high")}
+_PARTS: Mapping[type, Sequence[str]] = {Within: ("", " ±", " low", " high"), Between: ("", " low", " high")}
 """What is added to a column's name where each number of a cell takes a column of its own."""
 
 
@@ -127,7 +150,7 @@ class Table:
         return head, rows
 
     def to_pandas(self) -> pd.DataFrame:
-        """A DataFrame of the values, not of their texts; half an interval's width is a column of its own."""
+        """A DataFrame of the values, not of their texts; an interval takes columns of its own."""
         import pandas as pd
 
         head, rows = self._plain()
@@ -158,10 +181,7 @@ def _is_number(value: Any) -> bool:
 
 def _text(value: Any, form: str) -> str:
     if isinstance(value, Within):
-        if value.value is None:
-            return "-"
-        ends = "not estimable" if value.half is None else f"± {_text(value.half, form)}"
-        return f"{_text(value.value, form)} {ends}"
+        return value.text(form)
     if isinstance(value, Between):
         ends = "" if value.low is None else f" ({_text(value.low, form)} to {_text(value.high, form)})"
         return _text(value.value, form) + ends

@@ -64,7 +64,11 @@ class Shown:
         listed = [(colour, name) for colour, name, _ in self.classes[:count]]
         more = self.classes[count:]
         rest = sum(share for *_, share in more)
-        return [*listed, ("#808080", f"{len(more)} more, {rest:.1%}")] if more else listed
+        return (
+            [*listed, ("#808080", f"{len(more)} more, {'below 0.1%' if 0 < rest < 0.001 else f'{rest:.1%}'}")]
+            if more
+            else listed
+        )
 
 
 def shown(

@@ -9,6 +9,7 @@ from typing import Any
 
 from covermap.core.design import assessment_beside
 from covermap.core.run import Run, checksum
+from covermap.core.table import Within
 from covermap.report import figures
 
 
@@ -87,7 +88,7 @@ def interval_of(row: Mapping[str, Any]) -> str:
     value, half, low, high = (row[key] for key in ("area_ha", "ci95_ha", "low_ha", "high_ha"))
     if half is None:
         return "no interval"
-    if abs((high - value) - (value - low)) < 0.01 * half:
+    if Within(value, half, low, high).is_even:
         return f"±\N{NO-BREAK SPACE}{sensible(half, half)}"
     return f"({sensible(low, half)} to {sensible(high, half)})"
 

@@ -101,9 +101,18 @@ def svg_uri(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8")).decode("ascii")
 
 
-def cut_names(names: Sequence[str]) -> list[str]:
+def cut_names(names: Sequence[str], most: int = MAX_NAME) -> list[str]:
     """Names short enough for an axis."""
-    return [name if len(name) <= MAX_NAME else name[: MAX_NAME - 1].rstrip() + "…" for name in names]
+    return [name if len(name) <= most else name[: most - 1].rstrip() + "…" for name in names]
+
+
+def keep_in(axes: Any, left_in: float) -> None:
+    """Narrow axes from the left until their labels begin at `left_in` of the figure: ticks may be wide."""
+    figure = axes.figure
+    box, (x, y, width, height) = axes.get_tightbbox(figure.canvas.get_renderer()), axes.get_position().bounds
+    over = (left_in * figure.dpi - box.x0) / figure.bbox.width
+    if over > 0:
+        axes.set_position((x + over, y, width - over, height))
 
 
 def width_in(names: Sequence[str]) -> float:

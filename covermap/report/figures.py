@@ -169,7 +169,9 @@ def radar(names: Sequence[str], scores: Mapping[str, Sequence[float | None]], *,
             )
         axes.set(ylim=(0, 1), theta_offset=np.pi / 2, theta_direction=-1, yticks=[0.25, 0.5, 0.75])
         axes.set_xticks(angles, drawing.cut_names(names), color=drawing.INK)
-        axes.tick_params(axis="x", pad=9)
+        axes.tick_params(axis="x", pad=5)
+        for text, side in zip(axes.get_xticklabels(), np.sin(angles), strict=True):
+            text.set_ha("center" if abs(side) < 0.3 else "left" if side > 0 else "right")  # off the circle
         axes.set_yticklabels(["0.25", "0.5", "0.75"], fontsize=7)
         axes.grid(color=drawing.RULE, lw=0.7)
         axes.set_title(title, pad=18)

@@ -16,6 +16,8 @@ TOLD = 12
 _NAMED = 24
 """Names in a legend, at most."""
 _MARKS = "os^DvPX"
+_BESIDE = ((0, 10), (0, -10), (19, 0), (-19, 0), (17, 11), (-17, 11), (17, -11), (-17, -11))
+"""Where the name of a point may stand, in pt."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -82,12 +84,16 @@ def _heat(axes: Any, shaded: Shaded, *, numbers: bool) -> None:
 def against_error(
     panels: Mapping[str, tuple[Floats, str]], extra: Floats, names: Sequence[str], *, y: str
 ) -> str:  # fmt: skip
-    """Extra error (R, R) over each distance (R, R): panels by name with the words of their title, two in a row."""
+    """Extra error (R, R) over each distance (R, R): panels by name with the words of their title, two in a row.
+
+    Up to four regions stand at the points by their number, from 1; a line below says who is who.
+    """
+    few = len(names) <= 4
     apart = ~np.eye(len(names), dtype=bool) & np.isfinite(extra)
     columns, lines = 2, -(-len(panels) // 2)
     with drawing.style():
-        wide, high = drawing.PAGE_IN / columns, 3.3
-        size = (drawing.PAGE_IN, lines * high)
+        wide, high, below = drawing.PAGE_IN / columns, 3.3, 0.3 if few else 0.0
+        size = (drawing.PAGE_IN, lines * high + below)
         figure, _ = drawing.new_figure(size, (0, 0, 0, 0))
         figure.clear()
         for number, (name, (matrix, title)) in enumerate(panels.items()):
@@ -96,18 +102,40 @@ def against_error(
             axes = figure.add_axes((box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]))
             axes.axhline(0, color=drawing.MUTED, lw=0.8, ls=(0, (4, 3)))
             axes.plot(matrix[apart], extra[apart], "o", ms=5, color=drawing.RIGHT, alpha=0.75, mec="white", mew=0.5)
-            for a, b in np.argwhere(apart) if len(names) <= 4 else ():
-                text = f"{drawing.cut_names(names)[a]} → {drawing.cut_names(names)[b]}"
-                at = matrix[a, b], extra[a, b]
-                axes.annotate(text, at, (0, 6), textcoords="offset points", size=6.5, ha="center", color=drawing.MUTED)
-            axes.set(xlabel=name, ylabel=y)
+            axes.set_xlabel(name)
+            axes.set_ylabel(y, size=8)
             axes.margins(0.14)
             axes.set_title(title)
             axes.grid(color=drawing.RULE, lw=0.7)
             axes.set_axisbelow(True)
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)
+            drawing.keep_in(axes, column * wide + 0.06)
+            if few:
+                _name_pairs(axes, [(a, b, matrix[a, b], extra[a, b]) for a, b in np.argwhere(apart).tolist()])
+        if few:
+            key = "learnt → told: " + " · ".join(f"{i} {name}" for i, name in enumerate(names, 1))
+            figure.text(0.65 / size[0], 0.08 / size[1], key, size=8, color=drawing.MUTED)
         return drawing.svg_uri(figure)
+
+
+def _name_pairs(axes: Any, pairs: Sequence[tuple[int, int, float, float]]) -> None:
+    """The numbers of each pair beside its point, where they lie on no other point and on no other numbers."""
+    axes.figure.canvas.draw()
+    points = axes.transData.transform([pair[2:] for pair in pairs]) if pairs else np.empty((0, 2))
+    pixel = axes.figure.dpi / 72
+    half = np.array([13.0, 4.5]) * pixel  # of numbers; points are smaller
+    taken: list[tuple[Any, Any]] = [(point, 0.3 * half) for point in points]
+    for (a, b, *at), point in zip(pairs, points, strict=True):
+        for shift in _BESIDE:
+            middle = point + np.array(shift) * pixel
+            if all((np.abs(middle - other) > half + size).any() for other, size in taken):
+                break
+        else:
+            middle, shift = point + np.array(_BESIDE[0]) * pixel, _BESIDE[0]
+        taken.append((middle, half))
+        axes.annotate(f"{a + 1} → {b + 1}", at, shift, textcoords="offset points", size=7, ha="center", va="center",
+                      color=drawing.INK)  # fmt: skip
 
 
 class Groups(NamedTuple):
@@ -153,6 +181,7 @@ def clouds(points: Floats, panels: Sequence[Groups], axes_names: tuple[str, str]
             axes.set_axisbelow(True)
             for spine in ("top", "right"):
                 axes.spines[spine].set_visible(False)
+            drawing.keep_in(axes, number * width + 0.06)
         return drawing.svg_uri(figure)
 
 

@@ -18,6 +18,8 @@ from covermap.report.study_page import Section, write_study_page
 
 Floats = npt.NDArray[np.float64]
 NAMED = {"centroid": "centroid distance", "frechet": "Fréchet distance", "mmd": "MMD²", "knn": "own among 10 nearest"}
+_LABEL = 44
+"""Characters of a label beside a figure."""
 _SHOWN = 3000
 """Chips that are drawn, at most."""
 
@@ -106,7 +108,7 @@ def _transfer(found: SpaceFound) -> list[Section]:
         NAMED[name]: (found.matrices[name], f"rank correlation {_number(rising.correlation)}" + _p(rising.p))
         for name, rising in found.rising.items()
     }
-    figure = against_error(panels, found.extra, found.names, y=f"extra error ({found.unit})"[:52])
+    figure = against_error(panels, found.extra, found.names, y=_extra(found.unit))
     head = ["distance", "rank correlation", "p", "pairs", "undefined"]
     words = (
         "A point is a region that was learnt in and one that was told: the error there, less the error of a probe that "
@@ -116,6 +118,12 @@ def _transfer(found: SpaceFound) -> list[Section]:
     )
     few = f"Of fewer than {LEAST} regions no p is told." if len(found.names) < LEAST else ""
     return [carried, Section("Does distance cost?", f"{found.words.cost} {few}".strip(), head, rows, 1, figure, words)]
+
+
+def _extra(unit: str) -> str:
+    """A label as long as an axis is high; the unit stands at the errors above too."""
+    label = f"extra error ({unit})"
+    return label if len(label) <= _LABEL else "extra error"
 
 
 def _clouds(found: SpaceFound) -> list[Section]:

@@ -46,14 +46,17 @@ def band_lines(
 def whisker_bars(values: Mapping[str, Mean], *, y: str, baseline: Mapping[str, Mean] | None = None) -> str:
     """A bar for each name with a whisker of one sd either way; `baseline` has grey diamonds at the same names."""
     with drawing.style():
-        short = drawing.cut_names(list(values))
+        short = drawing.cut_names(list(values), 40)
         legend_in = 0.42 if baseline else 0.1
         size = (drawing.TEXT_IN, 0.55 + legend_in + 0.34 * len(values))
         figure, (axes,) = drawing.new_figure(size, (drawing.width_in(short), 0.6, 0.48, legend_in))
         rows = np.arange(len(values))
         means, sds = (np.array([pair[i] for pair in values.values()], np.float64) for i in (0, 1))
         axes.barh(rows, means, 0.62, color=drawing.RIGHT, alpha=0.85)
-        axes.errorbar(means, rows, xerr=np.nan_to_num(sds), fmt="none", ecolor=drawing.INK, elinewidth=1.2, capsize=3)
+        known = np.isfinite(sds)  # of a single run there is no spread, which is not one of 0
+        axes.errorbar(
+            means[known], rows[known], xerr=sds[known], fmt="none", ecolor=drawing.INK, elinewidth=1.2, capsize=3
+        )
         reach = 0.12 * float(np.ptp(axes.get_xlim()))
         for row, (name, (mean, sd)) in enumerate(values.items()):
             end = mean + (sd if sd == sd else 0)
@@ -62,8 +65,8 @@ def whisker_bars(values: Mapping[str, Mean], *, y: str, baseline: Mapping[str, M
             axes.annotate(f"{mean:.3f}", (end, row), (6, 0), textcoords="offset points",
                           va="center", color=drawing.INK)  # fmt: skip
         if baseline:
-            known = [(baseline[name][0], row) for row, name in enumerate(values) if name in baseline]
-            axes.plot(*zip(*known, strict=True), "D", ms=6, mfc="white", mec=drawing.INK, mew=1.2, ls="none",
+            beside_it = [(baseline[name][0], row) for row, name in enumerate(values) if name in baseline]
+            axes.plot(*zip(*beside_it, strict=True), "D", ms=6, mfc="white", mec=drawing.INK, mew=1.2, ls="none",
                       label="random forest beside it")  # fmt: skip
             axes.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.01, 1), borderpad=0)
         axes.set(ylim=(len(values) - 0.4, -0.6), xlabel=drawing.SCORES.get(y, y))

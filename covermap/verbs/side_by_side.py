@@ -23,6 +23,11 @@ from covermap.verbs.side_by_side_maps import maps_apart
 
 DASH = "–"
 
+_INTERVALS = (
+    "Intervals of a single run are over blocks of ground, of several seeds Student's over seeds, which of two or three "
+    "may reach beyond what a score can be."
+)
+
 
 def report_several(
     runs: Sequence[Run], out: str | Path | None = None, *, overwrite: bool = False, say: Say = silent
@@ -56,7 +61,7 @@ def report_several(
         path, " · ".join(one.name for one in settings) if len(settings) < 4 else f"{len(settings)} settings",
         kind="covermap report of several runs", sentence=_sentence(differences, main),
         sections=[section for section in sections if section.rows or section.figure], doubts=_doubts(settings, every),
-        notes=["Intervals of a single run are over blocks of ground, of several seeds Student's over seeds."],
+        notes=[_INTERVALS],
     )  # fmt: skip
 
 
@@ -71,7 +76,7 @@ def _scores(settings: Sequence[Setting], keys: Sequence[str], main: str) -> Sect
             found = over_seeds(values)
             bars[name] = (found.value, found.sd)
             rows.append([name, str(len(results)), *(_told(results, key) for key in keys)])
-    caption = f"{main}: mean over seeds, whiskers one standard deviation either way."
+    caption = f"{main}: mean over seeds, whiskers one standard deviation either way; none of a single run."
     return Section("Scores", "", ["", "runs", *keys], rows, 1, whisker_bars(bars, y=main), caption)
 
 
@@ -208,4 +213,8 @@ def _settings(settings: Sequence[Setting]) -> Section:
 
 def _sentence(rows: Sequence[dict[str, Any]], main: str) -> str:
     said = [f"{row['setting']} {row['mean']:+.3f}" for row in rows if row["score"] == main]
-    return f"{main} against {rows[0]['against']}: {', '.join(said)}." if said else "These runs have no equal seeds."
+    return (
+        f"{main} against {rows[0]['against']}: {', '.join(said)}."
+        if said
+        else "These runs have no equal seeds: nothing is compared in pairs, only scores with their intervals."
+    )

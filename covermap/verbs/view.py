@@ -90,31 +90,20 @@ def _address(url: str, *, secret: bool) -> Iterator[str]:
 
 
 def assessed(source: Path, points: Path) -> dict[str, Any]:
-    """What `assess` finds, as the page shows it: a sentence, a table, where it was kept.
+    """What `assess` finds, as the page shows it: a sentence, tables as texts, notes, where it was kept.
 
-    Points without a reference are left out, and the sentence says how many; raises what `assess` raises.
+    Points without a reference are left out, and a note says how many; raises what `assess` raises.
     """
     from covermap.verbs.assess import assess
 
     found = assess(source, points, skip_empty=True)
-    overall = found["overall"]
-    half = "its interval is not estimable" if overall["ci95"] is None else f"± {overall['ci95']:.3f} (95 %)"
-    sentence = f"Overall accuracy {overall['value']:.3f} {half}, from {found['num_points']:,} points."
-    users, producers = ({row["code"]: row for row in found[key]} for key in ("users", "producers"))
-    head = ["class", "user's accuracy", "±", "producer's accuracy", "±", "mapped ha", "area ha", "±"]
-    rows = []
-    for row in found["areas"]:
-        shares = [_digits(each[row["code"]], "value", "ci95", 3) for each in (users, producers)]
-        rows.append(
-            [row["name"], *shares[0], *shares[1], f"{row['mapped_ha']:,.1f}", *_digits(row, "area_ha", "ci95_ha", 1)]
-        )
+    accuracies, areas = found.table.columns([0, 1, 2]), found.table.columns([0, 3, 4])
     kept = next((Path(file).name for file in found.get("files", ())), None)
-    text = " ".join([sentence, *(f"Note: {note}." for note in found["notes"])])
-    return {"sentence": text, "head": head, "rows": rows, "file": kept}
-
-
-def _digits(row: dict[str, Any], value: str, half: str, digits: int) -> list[str]:
-    return ["–" if row[key] is None else f"{row[key]:,.{digits}f}" for key in (value, half)]
+    return {
+        "sentence": f"{found.sentence[:1].upper()}{found.sentence[1:]}; {found['num_points']:,} points.",
+        "tables": [{"head": list(table.head), "rows": table.cells} for table in (accuracies, areas)],
+        "notes": found.all_notes, "file": kept,
+    }  # fmt: skip
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -39,7 +39,7 @@ class ReferenceChanged(OutputError):
 
     def __init__(self, text: str, code: int | None = None) -> None:
         says = f"says {text} by now" if text else "has no reference there by now"
-        super().__init__(f"the file {says}: nothing was written")
+        super().__init__(f"the file {says}")
         self.text, self.code = text, code
 
 
@@ -148,6 +148,8 @@ class _GeoPackage(References):
                     file.create_function(name, 1, _no_geometry)
                 yield file
         except sqlite3.OperationalError as error:
+            if not self.path.exists():
+                raise DataError(f"{self.path.name} is gone", fix="put it back, then try again") from error
             if "locked" in str(error) or "busy" in str(error):
                 raise OutputError(
                     f"{self.path.name} is held by another program", fix="save and close it there (QGIS), then try again"

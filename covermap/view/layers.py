@@ -197,6 +197,8 @@ def _opened(
         sample.id = _slug(path.stem, taken)
         if sample.strange:
             notes.append(f"{sample.strange:,} references of {path.name} are no class of its map")
+        if sample.outside:
+            notes.append(f"{sample.outside:,} of {len(sample.points):,} points of {path.name} lie outside of its map")
         view.samples.append(sample)
     return view
 
@@ -344,7 +346,7 @@ def _stays(one: Path, viewed: Path, notes: list[str]) -> bool:
     """Whether a file or folder lies in the viewed folder itself, and not behind a link."""
     inside = one.resolve().is_relative_to(viewed.resolve())
     if not inside:
-        notes.append(f"{one.name} is a link that leads out of {viewed.name}: give it by name to see it")
+        notes.append(f"{one.name} is a link that leads out of {viewed.resolve().name}: give it by name to see it")
     return inside
 
 

@@ -112,7 +112,7 @@ def _source(path: Path, name: str, relative: str, inside: Path | None) -> Path:
     if relative not in ("0", "1") or not source.is_file():
         raise DataError(f"{path.name} names {name[:80]!r}, which is no file here", fix="give what it was made of")
     if inside and not source.resolve().is_relative_to(inside.resolve()):
-        raise _leads_away(path, f"it names {source.name}, which lies out of {inside.name}")
+        raise _leads_away(path, f"it names {source.name}, which lies out of {inside.resolve().name}")
     return source
 
 

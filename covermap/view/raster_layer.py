@@ -51,13 +51,14 @@ _PRESET_NAMES = {
 
 @dataclass(frozen=True)
 class Scale:
-    """What a number is: its unit, the values of the ends of the ramp, the ramp, one sentence."""
+    """What a number is: its unit, the values of the ends of the ramp, the ramp, one sentence; says: of what."""
 
     unit: str
     low: float
     high: float
     colours: tuple[str, ...]
     words: str
+    says: str = ""
 
 
 @dataclass
@@ -131,7 +132,7 @@ class RasterLayer:
             return one | {"bands": list(self.bands), "presets": presets, "stretches": list(STRETCHES)}
         if self.scale:
             one |= {"unit": self.scale.unit, "low": self.scale.low, "high": self.scale.high}
-            one |= {"colours": list(self.scale.colours), "words": self.scale.words}
+            one |= {"colours": list(self.scale.colours), "words": self.scale.words, "says": self.scale.says}
         if self.kind == "probabilities":
             one["classes"] = [{"name": band, "colour": ""} for band in self.bands]
         elif self.classes:
@@ -180,7 +181,7 @@ def read_layer(
             found.made_up = kind in ("change", "classes") and are_made_up(dataset, found.classes, found.unknown_px)
             found.overviews = found.overviews and not (found.made_up and max(dataset.shape) > 2048)
     except (RasterioError, OSError) as error:
-        raise UnreadableError(f"{path.name} is no raster that can be read: {error}") from error
+        raise UnreadableError(f"{path.name} is no raster that can be read: {error.__cause__ or error}") from error
     return found
 
 
@@ -293,7 +294,7 @@ def _scale(dataset: DatasetReader, found: RasterLayer, layer: str | None) -> Sca
         return Scale("%", 0, 100, unsure, f"{MEANING['change']}.")
     if layer == "applicability":
         words = f"{MEANING['applicability']}, in percent of the usual: above 100 it is unlike them."
-        return Scale("%", 0, 200, tuple(DISTANCES.values()), words)
+        return Scale("%", 0, 200, tuple(DISTANCES.values()), words, "of the usual distance from the training data")
     if layer == "probs":
         return Scale("%", 0, 100, ("#ffffff", "#08306b"), f"{LAYERS['probs']}.")
     known = _looked_at(dataset, found.indexes[0], found.nodata)

@@ -51,6 +51,7 @@ class SampleLayer:
     places: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     strange: int = 0
+    outside: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -74,7 +75,17 @@ class SampleLayer:
                 self.problem, rows = error.message, {}
             if self.path.suffix.lower() == ".csv" and len(rows) == len(ids):
                 ids = list(rows)  # as they stand in the file: 001 is no 1
-            mapped = _mapped(self.of, self.frame, x, y)
+            at = (
+                [self.frame.of_grid(self.of.grid, *xy) for xy in zip(x.tolist(), y.tolist(), strict=True)]
+                if self.of
+                else []
+            )
+            mapped = _mapped(self.of, at)
+            self.outside = sum(1 for col, row in at if self.of and not _holds(self.of, col, row))
+            if self.of and self.outside == len(ids) > 0:
+                self.problem = (
+                    self.problem or f"all of its points lie outside of {self.of.name}: is it of another place?"
+                )
             known = classes_by_text(self.legend)
             codes = [self.legend[known[text.lower()]].code if text.lower() in known else None for text in texts]
             self.strange = sum(1 for text, code in zip(texts, codes, strict=True) if text and code is None)
@@ -260,13 +271,14 @@ def _table(
     return [reference_text(v) for v in ids], [reference_text(v) for v in table["reference"]], col, row
 
 
-def _mapped(
-    of: RasterLayer | None, frame: Frame, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
-) -> list[int | None] | None:
-    """The map's code at each point, None where it has no class; None without a map."""
+def _holds(of: RasterLayer, col: float, row: float) -> bool:
+    return 0 <= col < of.grid.width and 0 <= row < of.grid.height
+
+
+def _mapped(of: RasterLayer | None, places: Sequence[tuple[float, float]]) -> list[int | None] | None:
+    """The map's code at each point (column and row on its grid), None where it has no class; None without a map."""
     if of is None:
         return None
-    places = [frame.of_grid(of.grid, *xy) for xy in zip(x.tolist(), y.tolist(), strict=True)]
     found: list[int | None] = [None] * len(places)
     try:
         with rasterio.open(of.path) as dataset:
@@ -274,7 +286,7 @@ def _mapped(
             order = sorted(range(len(places)), key=lambda i: (places[i][1] // _BLOCK, places[i][0] // _BLOCK))
             for i in order:
                 col, row = places[i]
-                if 0 <= col < of.grid.width and 0 <= row < of.grid.height:
+                if _holds(of, col, row):
                     code = int(codes_of(dataset.read(1, window=Window(int(col), int(row), 1, 1)))[0, 0])
                     found[i] = code if of.table[code] < len(of.classes) else None
     except (RasterioError, OSError):

@@ -56,7 +56,7 @@ _SECURITY = [
 ]  # fmt: skip
 _STATUS = ((ConfigError, 400), (LabelError, 422), (OutputError, 409), (DataError, 422))
 Assess = Callable[[Path, Path], dict[str, Any]]
-"""A map and a sample -> {"sentence", "head", "rows", "file"}."""
+"""A map and a sample -> {"sentence", "tables": [{"head", "rows"}], "notes", "file"}."""
 
 
 @dataclass(frozen=True)

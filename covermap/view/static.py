@@ -83,7 +83,7 @@ def write_static(view: View, out: Path, *, overwrite: bool, say: Say, on_progres
     shown = [_of_three_bands(layer) for layer in view.rasters]
     jobs = [job for layer in shown for job in _jobs(view, layer)]
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **OFFLINE), replacing(out, lasting=False) as partial:
-        say(f"{len(jobs):,} tiles, about {_estimated(handles, jobs) / 1e6:,.0f} MB")
+        say(f"{len(jobs):,} {'tile' if len(jobs) == 1 else 'tiles'}, about {_estimated(handles, jobs) / 1e6:,.0f} MB")
         partial.mkdir(parents=True)
         num_files, num_bytes, tiles = 0, 0, {layer.id: set[tuple[int, int, int]]() for layer in shown}
         for done, (job, size) in enumerate(map_unordered(_writer(handles, partial), jobs, workers=cores()), 1):

@@ -40,7 +40,17 @@ def test_long_tables_say_what_a_notebook_leaves_out():
 
 def test_values_and_intervals_take_columns_of_their_own(tmp_path):
     frame = TABLE.to_pandas()
-    assert list(frame) == ["class", "share", "area", "area ±", "score", "score low", "score high"]
+    assert list(frame) == [
+        "class",
+        "share",
+        "area",
+        "area ±",
+        "area low",
+        "area high",
+        "score",
+        "score low",
+        "score high",
+    ]
     assert frame["area"].tolist()[0] == 1234.56
     rows = list(csv.reader(TABLE.to_csv(tmp_path / "t.csv").splitlines()))
     assert rows[1][:4] == ['<water> & "sea"', "1.0", "1234.56", "7.8"]
@@ -52,6 +62,14 @@ def test_a_column_with_and_without_an_interval_keeps_its_values():
     assert frame["x"].tolist()[:2] == [1.0, 2.0]
     assert frame["x low"].tolist()[0] == 0.5
     assert frame["x high"].isna().tolist() == [False, True, True]
+
+
+def test_ends_are_told_where_half_the_width_would_be_wrong():
+    assert Within(0.5, 0.1, 0.4, 0.6).text(".2f") == "0.50 ± 0.10"
+    assert Within(1.0, 0.55, 0.45, 1.0).text(".2f") == "1.00 (0.45 to 1.00)"
+    table = Table(["x"], [[Within(209.0, 224.0, 0.0, 433.0)]], formats={"x": ",.0f"})
+    assert str(table).splitlines()[1] == "209 (0 to 433)"
+    assert table.to_pandas().iloc[0].tolist() == [209.0, 224.0, 0.0, 433.0]
 
 
 @pytest.mark.parametrize("table", [Table([], []), Table(["a"], []), Table.of([])])

@@ -108,7 +108,7 @@ def test_counted_change_is_doubted_until_a_sample_says(changed, run):
     found = assessed(run, changed[1], "changed.tif", ("changed", "unchanged"))
     page = page_of(run)
     text = squeezed(page.sections["change"])
-    assert "change.tif, changed.tif counts" in text  # one comparison, told once
+    assert "change.tif, changed.tif count " in text  # one comparison, told once
     assert "covermap sample" not in text
     assert "Errors of both maps add up" not in page.sections["doubts"]
     head, row = page.table("Change in hectares, by 200 points of changed.tif")

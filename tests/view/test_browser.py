@@ -80,6 +80,23 @@ def test_swipe_shows_one_layer_left_of_the_handle_and_the_other_right_of_it(scre
     assert "map_date2" in handle.get_attribute("aria-label")
 
 
+def test_names_of_the_sides_cover_neither_the_buttons_nor_each_other(screen):
+    screen.set(swipe=True)
+    for split in (0.03, 0.2, 0.5, 0.97):
+        screen.set(split=split)
+        tags = screen.run("""() => ["tag-left", "tag-right"].map((id) => document.getElementById(id))
+            .filter((tag) => getComputedStyle(tag).visibility === "visible").map((tag) => tag.getBoundingClientRect())
+            .map(({left, right}) => [left, right])""")
+        buttons, stage = screen.page.locator("#buttons").bounding_box(), screen.page.locator("#stage").bounding_box()
+        assert all(left >= buttons["x"] + buttons["width"] and right <= stage["width"] for left, right in tags)
+        assert len(tags) == (2 if 0.1 < split < 0.9 else 1)
+
+
+def test_hectares_have_as_many_digits_as_are_of_use_and_sums_of_pixels_are_rounded_as_numbers(screen):
+    said = {0: "0", 0.0016: "0.0016", 0.98: "0.98", 18.2: "18.20", 567.3499999999: "567.4", 2944.25: "2,944.2"}
+    assert [screen.run("covermap.hectares", value) for value in said] == list(said.values())
+
+
 def test_any_two_layers_can_be_swiped_and_pairs_are_suggested(screen):
     screen.page.keyboard.press("s")
     names = screen.page.locator("#layers .chip").all_text_contents()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import geopandas as gpd
 import pytest
 
+from tests.view.browser import serve, stop
 from tests.view.browser_scene import NAMES, POINTS
 
 SAVED = "Every label is saved."
@@ -156,9 +158,18 @@ def test_a_whole_sample_is_labelled_by_keys_and_assessed(labelling):
     saved(screen)
     assert all(references(path).values())
     assert screen.page.text_content("#label-count") == f"{POINTS} of {POINTS} labelled"
+    assert f"{POINTS} of {POINTS} points have a reference class." in screen.page.inner_text("#samples")
+    assert "All points are labelled" in screen.page.inner_text("#news")
+    assert screen.page.locator("#label-next").is_disabled()
     screen.page.click("#assess")
     screen.page.wait_for_selector("#assessment table")
-    assert "forest" in screen.page.text_content("#assessment table")
+    for table in screen.page.locator("#assessment .wide").all():
+        assert "forest" in table.text_content()
+        assert table.evaluate("(box) => box.scrollWidth <= box.clientWidth"), "numbers are cut off"
+    text = screen.page.inner_text("#assessment")
+    assert "producer's accuracy" in text
+    assert "area ha (95 %)" in text
+    assert screen.page.locator("#assessment").evaluate("(box) => box.getBoundingClientRect().top < innerHeight - 40")
     screen.page.keyboard.press("l")
     assert screen.page.locator("#labelling").is_hidden()
 
@@ -246,7 +257,7 @@ def test_assessing_is_asked_for_once_at_a_time(labelling):
     screen.run("document.getElementById('assess').click()")
     while not held:
         screen.page.wait_for_timeout(20)
-    held[0].fulfill(json={"sentence": "Right in 9 of 10.", "head": [], "rows": [], "file": "a.json"})
+    held[0].fulfill(json={"sentence": "Right in 9 of 10.", "tables": [], "notes": [], "file": "a.json"})
     screen.page.wait_for_selector("#assessment:has-text('Right in 9')")
     assert len(held) == 1
     assert screen.page.locator("#assess").is_enabled()
@@ -279,3 +290,50 @@ def test_a_label_whose_answer_was_lost_is_not_somebody_elses(labelling):
     ]
     assert {k: v for k, v in references(path).items() if v} == {order[0]: str(codes[1])}
     assert screen.page.locator("#problem").is_hidden()
+
+
+def test_what_was_kept_is_saved_to_a_server_that_was_started_anew(scene, open_page, tmp_path):
+    folder = tmp_path / "shown"
+    shutil.copytree(scene, folder)
+    process, address = serve(folder)
+    screen = open_page(address, expect=("ERR_CONNECTION_REFUSED", "403"))
+    page, port = screen.page, address.rstrip("/").rpartition(":")[2]
+    page.keyboard.press("l")
+    page.wait_for_selector("#labelling:not([hidden])")
+    stop(process)
+    page.keyboard.press("2")
+    page.wait_for_selector("#label-status:has-text('the server does not answer')")
+    other = tmp_path / "other" / "shown"
+    shutil.copytree(scene, other)
+    table = gpd.read_file(other / "sample.gpkg")
+    table.geometry = table.geometry.translate(10)
+    table.to_file(other / "sample.gpkg")
+    process, _ = serve(other, "--port", port)
+    page.click("#label-again")
+    page.wait_for_selector("#label-status:has-text('something else is served here')")
+    stop(process)
+    assert not any(references(other / "sample.gpkg").values())
+    process, _ = serve(folder, "--port", port)
+    page.click("#label-again")
+    saved(screen)
+    stop(process)
+    assert list(filter(None, references(folder / "sample.gpkg").values())) == [str(list(NAMES)[1])]
+
+
+def test_two_tabs_and_the_servers_own_word_on_who_came_first(labelled, open_page):
+    folder, address = labelled
+    first, second = (open_page(address, expect=("409",)) for _ in range(2))
+    for screen in (first, second):
+        screen.page.keyboard.press("l")
+        screen.page.wait_for_selector("#labelling:not([hidden])")
+    codes = list(NAMES)
+    first.page.keyboard.press("1")
+    saved(first)
+    second.page.keyboard.press("2")
+    second.page.wait_for_selector("#problem:not([hidden])")
+    told = second.page.inner_text("#problem-text")
+    assert f"keeps “{NAMES[codes[0]]}” and was not given “{NAMES[codes[1]]}”" in told
+    saved(second)
+    assert second.page.locator("#label-undo").is_disabled()
+    assert list(filter(None, references(folder / "sample.gpkg").values())) == [str(codes[0])]
+    assert second.page.text_content("#label-count") == first.page.text_content("#label-count")

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pytest
 import rasterio
@@ -45,9 +46,10 @@ def test_labelled_points_are_assessed(folder, client_of):
         assert label(client, one["id"], one["mapped"]).status_code == 200
     found = client.post("/assess/sample", headers=client.token).json()
     assert found["sentence"].startswith("Overall accuracy 1.000")
-    assert "10 points without a reference are left out" in found["sentence"]
-    assert [row[0] for row in found["rows"]] == ["water", "forest", "rock"]
-    assert all(len(row) == len(found["head"]) for row in found["rows"])
+    assert any("10 points without a reference are left out" in note for note in found["notes"])
+    for table in found["tables"]:
+        assert [row[0] for row in table["rows"]] == ["water", "forest", "rock"]
+        assert all(len(row) == len(table["head"]) for row in table["rows"])
     direct = assess(folder / "map.tif", folder / "sample.gpkg", skip_empty=True)
     assert direct["num_points"] == 50
 
@@ -238,3 +240,32 @@ def test_a_moved_point_in_another_crs_is_placed(folder, client_of):
     assert max(abs(p["x"] - q["x"]) + abs(p["y"] - q["y"]) for p, q in zip(one, same, strict=True)) < 0.01
     with rasterio.open(folder / "map.tif") as dataset:
         assert dataset.crs.to_epsg() == 32631
+
+
+def moved(path, by):
+    """The same sample with its points moved east, of the first half or of all."""
+    table = gpd.read_file(path)
+    x = table.geometry.x + np.where(np.arange(len(table)) < by[1] * len(table), by[0], 0)
+    table["geometry"] = gpd.points_from_xy(x, table.geometry.y, crs=table.crs)
+    path.unlink()
+    table.to_file(path)
+
+
+def test_points_beside_the_map_are_counted_and_a_sample_of_another_place_is_not_labelled(folder, client_of):
+    moved(folder / "sample.gpkg", (500_000, 0.5))
+    half = client_of([folder])
+    assert "30 of 60 points of sample.gpkg lie outside of its map" in half.view.notes
+    assert layer(half, "sample")["editable"]
+    moved(folder / "sample.gpkg", (500_000, 1))
+    client = client_of([folder])
+    assert not layer(client, "sample")["editable"]
+    assert "all of its points lie outside of map.tif" in layer(client, "sample")["problem"]
+    answer = label(client, layer(client, "sample")["points"][0]["id"], 20)
+    assert (answer.status_code, "outside of map.tif" in answer.json()["error"]) == (422, True)
+
+
+def test_a_sample_that_is_gone_is_told_so(folder, client_of):
+    client = client_of([folder])
+    point = layer(client, "sample")["points"][0]["id"]
+    (folder / "sample.gpkg").rename(folder / "away.bak")
+    assert label(client, point, 20).json()["error"] == "sample.gpkg is gone; put it back, then try again"

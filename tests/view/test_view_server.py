@@ -181,7 +181,7 @@ def test_samples_are_assessed_one_after_the_other_and_clicks_need_not_wait(folde
     def slow(*given):
         begun.set()
         assert go_on.wait(30)
-        return {"sentence": "done", "head": [], "rows": [], "file": None}
+        return {"sentence": "done", "tables": [], "notes": [], "file": None}
 
     of = client_of([folder])
     app = build_app(of.view, of.access, slow)

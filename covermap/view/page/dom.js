@@ -72,13 +72,14 @@ window.covermap = window.covermap || {};
   };
 
   covermap.number = function (value, digits) {
-    return value.toLocaleString("en", { minimumFractionDigits: digits || 0, maximumFractionDigits: digits || 0 });
+    const digit = { minimumFractionDigits: digits || 0, maximumFractionDigits: digits || 0 };
+    return value.toLocaleString("en", { ...digit, roundingMode: "halfEven" }); // as the command line rounds
   };
 
   /** Hectares with as many digits as are of use. */
   covermap.hectares = function (value) {
-    const digits = value >= 100000 || value === 0 ? 0 : value >= 100 ? 1 : value >= 1 ? 2 : 4;
-    return covermap.number(value, digits);
+    const digits = value >= 100000 || value === 0 ? 0 : value >= 100 ? 1 : value >= 0.01 ? 2 : 4;
+    return covermap.number(+value.toPrecision(12), digits); // 567.3499999999 is a sum of pixels: 567.35
   };
 
   /** A length in the frame's unit: "10 m", "1.5 km", "4 px". */
@@ -98,6 +99,9 @@ window.covermap = window.covermap || {};
 
   const forgetSoon = covermap.later(() => (covermap.$("news").textContent = ""), 6000);
 
+  /** Words with a mark at their end. */
+  covermap.sentence = (words) => (/[.?!]$/.test(words) ? words : `${words}.`);
+
   /** Say something to the eyes and to screen readers; errors stay until they are closed. */
   covermap.say = function (text, isError) {
     const box = covermap.$(isError ? "problem" : "news");
@@ -112,7 +116,7 @@ window.covermap = window.covermap || {};
     try {
       answer = await fetch(url, options);
     } catch {
-      throw new Error("the server does not answer; is `covermap view` still running?");
+      throw new Error("the server does not answer: start `covermap view` as before");
     }
     if (!answer.ok) {
       const found = await answer.json().catch(() => ({}));

@@ -65,7 +65,7 @@
   /** Words of one layer's value: [swatch or null, text]. */
   function words(layer, value) {
     if (!value) return [null, "no data"];
-    if (layer.kind === "number") return [null, value.value === null ? "no data" : `${value.side || ""}${rounded(value.value)} ${layer.unit}`.trim()];
+    if (layer.kind === "number") return [null, value.value === null ? "no data" : [`${value.side || ""}${rounded(value.value)}`, layer.unit, layer.says].filter(Boolean).join(" ")];
     if (layer.kind === "probabilities") return [null, value.top.map((t) => `${t.name} ${rounded(t.percent)} %`).join(", ")];
     if (layer.kind === "image") {
       return [null, Object.entries(value).map(([band, v]) => `${band} ${v === null ? "–" : rounded(v)}`).join(", ")];

@@ -29,8 +29,9 @@
 
   function startLabelling() {
     const layer = covermap.ofKind("points").find((one) => one.editable);
+    const [first] = covermap.ofKind("points");
     if (layer && !covermap.view.static) covermap.startLabellingOf(layer);
-    else covermap.say("There are no sample points here that can be labelled.");
+    else covermap.say(first ? covermap.whyNotLabelled(first) : "There are no sample points here.");
   }
 
   function nthLayer(event) {

@@ -8,6 +8,7 @@
   const unsaved = new Map(); // "layer id/point id" -> {layer, point, reference}, until the file holds it
   const held = new Map(); // "layer id/point id" -> what the file holds as far as is known, of points that were changed here
   const unanswered = new Map(); // "layer id/point id" -> what was sent last and never answered
+  const TOLD = 2; // of the sentences below, at once
   const refused = []; // sentences about labels that somebody else gave meanwhile
   let saving = false;
   let problem = "";
@@ -58,9 +59,8 @@
     const key = keyOf(label);
     let written;
     try {
-      const answer = await covermap.ask(`labels/${layer.id}`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json", "X-Covermap-Token": covermap.view.token || "" },
+      const answer = await covermap.post(`labels/${layer.id}`, {
+        headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ point: point.id, reference, before: held.get(key) }),
       });
       written = (await answer.json()).reference;
@@ -107,7 +107,9 @@
     if (covermap.$("problem").hidden) refused.length = 0; // those before were read
     const why = error || `the file says ${name(value)} by now`;
     refused.push(`Point ${point.id} keeps “${name(value)}” and was not given “${name(reference)}”: ${why}.`);
-    covermap.say(refused.join(" "), true);
+    const before = refused.length - TOLD;
+    const others = before > 0 ? `${before} more ${before === 1 ? "point keeps" : "points keep"} what somebody else gave. ` : "";
+    covermap.say(others + refused.slice(-TOLD).join(" "), true);
   }
 
   /** Save what is not saved, one after the other; what fails is kept, and does not hold up the others. */
@@ -155,7 +157,9 @@
       undone.length = 0;
       give(layer, point, value);
     }
-    if (!goOn || value === null || !covermap.labelNext()) covermap.tell("label-point", point);
+    if (goOn && value !== null && covermap.labelNext()) return;
+    covermap.tell("label-point", point);
+    if (layer.points.every(covermap.isLabelled)) covermap.say("All points are labelled: Assess tells accuracy and areas.");
   };
 
   function again(from, to, which) {

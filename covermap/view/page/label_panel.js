@@ -77,7 +77,9 @@
         el("label", { className: "line", for: "label-jump" }, "Point", jump, el("span", {}, `of ${layer.points.length}`)),
         button("label-following", "Next ›", () => covermap.labelGo(covermap.labelIndex() + 1), { title: "Page down" })),
       el("div", { className: "line" },
-        button("label-next", "Next unlabelled", () => covermap.labelNext(), { title: "N" }),
+        button("label-next", "Next unlabelled", () => covermap.labelNext(), {
+          title: "N", disabled: layer.points.every((one) => one === point || covermap.isLabelled(one)),
+        }),
         el("span", { className: "grow" }),
         el("span", { className: "hint" }, `id ${point.id}`)),
     ];
@@ -132,7 +134,7 @@
     place.className = problem ? "status bad" : "status";
     const kept = `${unsaved} ${unsaved === 1 ? "label is" : "labels are"} kept here, not in the file.`;
     covermap.render(place, problem
-      ? [el("span", {}, `Not saved: ${problem}. ${kept}`), button("label-again", "Try again", covermap.saveLabels)]
+      ? [el("span", {}, `Not saved: ${covermap.sentence(problem)} ${kept}`), button("label-again", "Try again", covermap.saveLabels)]
       : el("span", {}, saving ? "Saving…" : unsaved ? kept : "Every label is saved."));
   }
 
@@ -142,22 +144,26 @@
     assessed = { layer, sentence: "Assessing…" };
     draw();
     try {
-      const answer = await covermap.ask(`assess/${layer.id}`, {
-        method: "POST", headers: { "X-Covermap-Token": covermap.view.token || "" },
-      });
+      const answer = await covermap.post(`assess/${layer.id}`);
       assessed = { layer, ...(await answer.json()) };
     } catch (error) {
       assessed = { layer, sentence: `Not assessed: ${error.message}`, bad: true };
     }
     assessing = false;
     draw();
+    const place = $("assessment");
+    if (place) place.scrollIntoView({ block: "nearest" }); // it may lie below what the panel shows
+  }
+
+  /** "0.286 ± 0.361": the number, and its interval below it, so that a table fits the panel. */
+  function estimate(text) {
+    const [value, ...interval] = text.split(" ");
+    return el("td", { className: "amount" }, value, interval.length ? el("small", {}, interval.join(" ")) : null);
   }
 
   function table({ head, rows }) {
-    const words = (value) => String(typeof value === "number" ? +value.toPrecision(4) : value ?? "");
-    const row = ([name, ...values]) => el("tr", {}, el("th", { scope: "row" }, words(name)),
-      values.map((value) => el("td", { className: "amount" }, words(value))));
-    return el("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Table of accuracies and areas" },
+    const row = ([name, ...values]) => el("tr", {}, el("th", { scope: "row" }, name), values.map(estimate));
+    return el("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": `Table of ${head.slice(1).join(", ")}` },
       el("table", {},
         el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", className: i ? "amount" : "" }, name)))),
         el("tbody", {}, rows.map(row))));
@@ -170,7 +176,8 @@
       button("assess", "Assess", () => assess(layer), { disabled: assessing }),
       el("div", { id: "assessment", role: "status", className: found && found.bad ? "bad" : "" },
         found ? el("p", {}, found.sentence) : null,
-        found && found.rows ? table(found) : null,
+        found && found.tables ? found.tables.map(table) : null,
+        found && found.notes ? found.notes.map((note) => el("p", { className: "hint" }, `Note: ${note}.`)) : null,
         found && found.file ? el("p", { className: "hint" }, `Written: ${found.file}`) : null),
     ];
   }

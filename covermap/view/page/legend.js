@@ -74,7 +74,7 @@
       el("div", { className: "line columns" },
         button(`show-${layer.id}`, "Show all", () => hide(layers, []), { className: "quiet" }),
         button(`hide-${layer.id}`, "Hide all", () => hide(layers, all(layer)), { className: "quiet" }),
-        el("span", { className: "grow" }), totals),
+        el("span", { className: "grow total" }, totals.length === 1 ? "all" : ""), totals),
     ];
   }
 

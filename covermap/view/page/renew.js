@@ -24,6 +24,28 @@
     return [...changed, ...gone];
   }
 
+  const places = (view) => JSON.stringify([view.title, view.frame, view.layers.filter((layer) => layer.kind === "points")
+    .map((layer) => [layer.id, layer.name, layer.points.map(({ id, x, y }) => [id, x, y])])]);
+
+  /** The token of a server that was started anew; an Error where it does not serve these very samples. */
+  async function renewToken() {
+    const view = await (await covermap.ask("view.json")).json();
+    if (places(view) !== places(covermap.view)) throw new Error("something else is served here by now: start `covermap view` as before, then try again");
+    covermap.view.token = view.token;
+  }
+
+  /** Ask for something to be written, once more with the token of by now where the server was started anew. */
+  covermap.post = async function (url, { headers, ...options } = {}) {
+    const ask = () => covermap.ask(url, { method: "POST", headers: { ...headers, "X-Covermap-Token": covermap.view.token || "" }, ...options });
+    try {
+      return await ask();
+    } catch (error) {
+      if (error.status !== 403) throw error;
+      await renewToken();
+      return ask();
+    }
+  };
+
   /** Ask what there is by now, and show it; promise of the names of the layers that have changed. */
   covermap.renew = function () {
     asked = asked || renew().finally(() => (asked = null));

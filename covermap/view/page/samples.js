@@ -28,16 +28,16 @@
   }
 
   /** Why a sample cannot be labelled here; "" where it can. */
-  function whyNot(layer) {
+  covermap.whyNotLabelled = function (layer) {
     if (covermap.view.static) return "Labels are saved by `covermap view`; this folder has no server, so it cannot label.";
     return layer.editable ? "" : layer.problem || "This file cannot be written, so it cannot be labelled.";
-  }
+  };
 
   function drawPanel() {
     const layers = covermap.ofKind("points");
     $("samples").hidden = !layers.length;
     covermap.render($("samples"), el("h2", {}, "Sample points"), layers.map((layer) => {
-      const why = whyNot(layer);
+      const why = covermap.whyNotLabelled(layer);
       const labelled = layer.points.filter(covermap.isLabelled).length;
       const act = () => covermap.startLabellingOf(layer);
       const start = button(`label-${layer.id}`, "Label points", act, { title: "Label points (L)" });
@@ -56,6 +56,7 @@
       if ("points" in changes || "labelling" in changes) drawPoints();
       if ("labelling" in changes) drawPanel();
     });
+    for (const change of ["label-saved", "label-point", "label-taken"]) covermap.on(change, drawPanel); // how many are labelled
     let wasClose = isClose();
     map.on("zoomend", () => {
       if (wasClose !== isClose()) drawPoints();

@@ -7,6 +7,18 @@
 
   const inView = (split) => Math.min(1, Math.max(0, split));
 
+  const BUTTONS_PX = 52; // the zoom's, at the left edge
+  const HANDLE_PX = 36;
+  const BESIDE_PX = 26; // from the handle's edge to a name
+  const AROUND_PX = 16; // the handle's half, and a margin
+
+  /** The name of a side takes no more room than that side has, and none where it could not be read. */
+  function room(side, px) {
+    const tag = $(`tag-${side}`);
+    tag.style.maxWidth = `${Math.max(0, px - AROUND_PX)}px`;
+    tag.style.visibility = px - AROUND_PX < 60 ? "hidden" : "";
+  }
+
   /** Cut the panes along the handle; they move with the map, so in its coordinates. */
   function cut() {
     const { swipe, split } = covermap.state;
@@ -18,6 +30,9 @@
     map.getPane("left").style.clipPath = box(from.x, x);
     map.getPane("right").style.clipPath = box(x, to.x);
     $("swipe").style.left = `${100 * split}%`;
+    room("left", size.x * split - BUTTONS_PX);
+    room("right", size.x * (1 - split));
+    $("tag-right").style.left = `${Math.max(BESIDE_PX, BUTTONS_PX + HANDLE_PX / 2 - size.x * split)}px`;
   }
 
   function words() {
