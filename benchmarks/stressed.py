@@ -1,4 +1,4 @@
-"""What stress.py works with: small generated data, calls of the command line that may be killed, comparison of outputs."""
+"""What stress.py works with: small generated data, calls of the command line that may be killed, outputs compared."""
 
 from __future__ import annotations
 
@@ -60,32 +60,28 @@ def write_data(folder: Path, seed: int = 0) -> None:
         write_tif(folder / f"labels{name}.tif", codes)
     for number in range(3):
         write_tif(folder / f"scenes/scene_{number}.tif", landscape(seed + number, 64, 64)[1], bands, row=64 * number)
-    legend = {1: "field", 2: "water", 3: "town"}
+    data = {
+        "image": [{"path": str(folder / "image.tif"), "date": "2020-07-01"}],
+        "labels": str(folder / "labels.tif"), "legend": {1: "field", 2: "water", 3: "town"},
+    }  # fmt: skip
+    shared = {"output": "runs", "data": data, "split": {"block_px": 16, "buffer_px": 2}}
+    steps = {"epochs": 3, "steps_per_epoch": 3, "batch_size": 4, "size_px": 32, "lr": 0.01}
     config = {
-        "name": "small", "output": "runs",
-        "data": {"image": "image.tif", "labels": "labels.tif", "legend": legend},
-        "split": {"block_px": 16, "buffer_px": 2},
-        "model": {"backbone_options": {"widths": [8, 16]}},
-        "decision": {"temperature": True},
-        "baseline": {"trees": 5, "samples": 500},
-        "train": {"epochs": 3, "steps_per_epoch": 3, "batch_size": 4, "size_px": 32, "lr": 0.01},
+        **shared, "name": "small", "model": {"backbone_options": {"widths": [8, 16]}}, "train": steps,
+        "decision": {"temperature": True}, "baseline": {"trees": 5, "samples": 500},
         "predict": {"size_px": 32, "workers": 1, "block_px": 32},
     }  # fmt: skip
     learnt = {
-        "name": "unlabelled", "output": "runs", "data": {"image": "image.tif", "labels": "labels.tif", "legend": legend},
-        "split": {"block_px": 16, "buffer_px": 2}, "model": {"backbone": "vit_tiny", "backbone_options": {"patch_px": 8}},
+        **shared, "name": "unlabelled", "model": {"backbone": "vit_tiny", "backbone_options": {"patch_px": 8}},
         "method": {"name": "mae"},
         "train": {"steps": 12, "batch_size": 4, "size_px": 32, "watch_every": 4, "save_every": 3},
     }  # fmt: skip
-    few = {**config, "train": {**config["train"], "epochs": 2, "steps_per_epoch": 2}}  # type: ignore[dict-item]
-    for key in ("image", "labels"):
-        few["data"] = {**few["data"], key: str(folder / f"{key}.tif")}  # type: ignore[dict-item]
     plan = {
-        "title": "Small", "kind": "decoders", "config": few, "seeds": 1,
+        "title": "Small", "kind": "decoders", "config": {**config, "train": {**steps, "epochs": 2}}, "seeds": 1,
         "axes": {"model": {"unet": {"model.backbone": "unet"}, "forest": "forest"}}, "against": {"model": "forest"},
     }  # fmt: skip
     for name, text in (("covermap", config), ("pretrain", learnt), ("plan", plan)):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(text, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(text, sort_keys=False), encoding="utf-8")
 
 
 CASES = {
@@ -93,7 +89,8 @@ CASES = {
     "prepare_image": "prepare ../data/image.tif out/coarse.tif --gsd 20",
     "train": "train ../data/covermap.yaml --resume --set output=../work/out",
     "run": "run ../data/covermap.yaml --resume --set output=../work/out",
-    "predict": "predict ../data/runs/small ../data/image.tif@2020-07-01 out/map.tif --block 32 --size 32 --workers 1",
+    "predict": "predict ../data/runs/small ../data/image.tif out/map.tif --date 2020-07-01 --block 32 --size 32 "
+    "--workers 1",
     "predict_scenes": "predict ../data/runs/small ../data/scenes/*.tif out/maps --block 32 --size 32 --workers 1",
     "embed": "embed ../data/covermap.yaml out/chips.parquet --size 16 --workers 1",
     "embed_pixels": "embed ../data/runs/small ../data/image.tif out/pixels.tif --workers 1",
@@ -102,7 +99,8 @@ CASES = {
     "pretrain": "pretrain ../data/pretrain.yaml --resume --set output=../work/out",
     "change": "change ../data/labels.tif ../data/labels_later.tif out/change.tif --legend ../data/legend.yaml "
     "--min-area 4px",
-    "change_model": "change ../data/image.tif@2018 ../data/image_later.tif@2022 out/change.tif --model ../data/runs/small",
+    "change_model": "change ../data/image.tif@2018 ../data/image_later.tif@2022 out/change.tif "
+    "--model ../data/runs/small",
 }  # fmt: skip
 """Verbs with their options, called in a folder `work` beside `data`; what they make lies in out/."""
 

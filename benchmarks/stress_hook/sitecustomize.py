@@ -25,7 +25,9 @@ def install() -> None:
     def changed(event: str, args: Any) -> str | None:
         if event == "open":
             path, mode, flags = args
-            writes = any(sign in mode for sign in "wax+") if isinstance(mode, str) else flags & (os.O_RDWR | os.O_WRONLY)
+            writes = (
+                any(sign in mode for sign in "wax+") if isinstance(mode, str) else flags & (os.O_RDWR | os.O_WRONLY)
+            )
             return _path(path, -1) if writes else None
         if event in _CHANGES:
             numbers = [arg for arg in args[1:] if isinstance(arg, int)]
