@@ -126,12 +126,12 @@ def is_finished_before(ended: Ended) -> bool:
 
 
 def disk(root: Path, case: str, times: int, draw: random.Random, *, cold: bool) -> tuple[str, Found]:
-    """File systems of a share of what is written, up to twice of it; then the same command with room."""
+    """File systems of up to six times of what is written (working files count); then the same command with room."""
     wanted, _, _ = undisturbed(root, case, cold=cold)
     need = sum(path.stat().st_size for path in (root / "work").rglob("*") if path.is_file())
     ended, found, told = {"whole": 0, "in words": 0}, Found(), set[str]()
     for number in range(times):
-        size = max(8192, int(need * 2 * (number + draw.random()) / times))
+        size = max(8192, int(need * 6 * (number + draw.random()) / times))
         with full(fresh(root), size) as (largest, grow):
             work = root / "work"
             (work / "out").mkdir(exist_ok=True)

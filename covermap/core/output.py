@@ -87,6 +87,12 @@ def _is_of_gdal(error: Exception) -> bool:
     return type(error).__module__.startswith("rasterio.")
 
 
+def require_room(path: Path) -> None:
+    """Raise OSError where a disk has nothing left after a file was written to it, so that it is hardly whole."""
+    if _free(path) < 1 << 12:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _free(path: Path) -> int:
     """Bytes that are free where a file was to be written."""
     folder = next((parent for parent in path.absolute().parents if parent.is_dir()), Path("/"))

@@ -65,6 +65,9 @@ class PlainFile:
                     stored = self._stored(values, valid)
                     file.write(stored, window=window.rasterio)
                     sums.append((window, zlib.crc32(np.ascontiguousarray(stored).data)))
+            # GDAL does not say that the disk was full when it closed the file.
+            if not self._reads(self.partial, dict(sums)):
+                raise OSError("what was written cannot be read again")
             with open(self.partial, "rb+") as written:
                 os.fsync(written.fileno())
         return sums
@@ -113,18 +116,19 @@ class PlainFile:
         """
         if self.path.is_file():
             return sum(block.height * block.width for block in blocks) == whole.height * whole.width
-        if not blocks or not self.partial.is_file():
-            return False
-        try:
-            return all(self._sum(self.partial, block) == crc for block, crc in blocks.items())
-        except (RasterioError, CPLE_BaseError):
-            return False
+        return bool(blocks) and self.partial.is_file() and self._reads(self.partial, blocks)
 
     def remove(self) -> None:
         """Remove what is there, finished or not."""
         with writing(self.path):
             for path in (self.path, self.partial):
                 path.unlink(missing_ok=True)
+
+    def _reads(self, path: Path, blocks: Mapping[Window, int]) -> bool:
+        try:
+            return all(self._sum(path, block) == crc for block, crc in blocks.items())
+        except (RasterioError, CPLE_BaseError):
+            return False
 
     def _sum(self, path: Path, window: Window) -> int:
         with rasterio.open(path) as file:
