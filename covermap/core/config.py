@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import glob
+import os
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -432,9 +433,9 @@ def whole_period(dates: Sequence[str]) -> str:
 
 
 def split_date(text: str) -> tuple[str, str | None]:
-    """PATH@DATE -> the path and its date; None where none is stated."""
+    """PATH@DATE -> the path and its date; None where none is stated, or a file is called so."""
     path, at, day = text.rpartition("@")
-    return (path, day) if at and day[:4].isdigit() else (text, None)
+    return (path, day) if at and day[:4].isdigit() and not os.path.exists(text) else (text, None)
 
 
 def _span(date: str) -> tuple[datetime.datetime, datetime.datetime]:
@@ -456,10 +457,13 @@ def _span(date: str) -> tuple[datetime.datetime, datetime.datetime]:
 
 
 def expand(pattern: str) -> list[str]:
-    """The files of a pattern with *, sorted; a path without * is itself. Raises ConfigError when nothing matches."""
-    if "*" not in pattern:
+    """The files of a pattern with *, sorted; a path without *, or of a file that is called so, is itself.
+
+    Raises ConfigError when nothing matches.
+    """
+    if "*" not in pattern or os.path.exists(pattern):
         return [pattern]
-    files = sorted(glob.glob(pattern))
+    files = sorted(glob.glob(pattern) or glob.glob(pattern.replace("[", "[[]")))  # brackets may be part of names
     if not files:
         raise ConfigError(f"no file matches {pattern}", fix="check the pattern; it counts from the config's folder")
     return files

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
+import hashlib
 import os
 import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
@@ -23,6 +26,7 @@ def claim(path: Path | str, *, overwrite: bool = False, dry_run: bool = False) -
     """Check before any work that `path` may be written, and make its folder (not in a dry run); raises OutputError."""
     path = Path(path)
     if path.exists() and not overwrite:
+        _clear_left(path)
         raise OutputError(f"{path} exists already", fix="choose another name or add --overwrite")
     if dry_run:
         return path
@@ -30,13 +34,20 @@ def claim(path: Path | str, *, overwrite: bool = False, dry_run: bool = False) -
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(errno.EACCES, "read-only")
-        probe = path.parent / f".{path.name[:80]}.{os.getpid()}.probe"
-        probe.touch()
-        probe.unlink(missing_ok=True)  # another call may claim the same at the same time
+        tempfile.TemporaryFile(dir=path.parent).close()  # without a name, so that a kill leaves none
     return path
 
 
+def claim_with(path: Path, beside: Iterable[Path], *, overwrite: bool = False) -> None:
+    """Claim a file and those beside it, which may be there where a call for `path` was killed; raises OutputError."""
+    begun = any(_is_left(folder) for folder in _scratches(path))
+    claim(path, overwrite=overwrite)
+    for each in beside:
+        claim(each, overwrite=overwrite or begun)
+
+
 LOCK = ".lock"
+_SCRATCH = ".scratch"
 _held: set[tuple[str, int]] = set()
 """Folders that are held, and by which thread: a study's cell holds the run's folder, and so does the run itself."""
 
@@ -46,14 +57,17 @@ def writing(path: Path | str) -> Iterator[None]:
     """Turn the system's reasons for a failed write (full, read-only, no such folder) into OutputError."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError | SafetensorError) and not _is_of_gdal(error):
+            raise
         # GDAL and safetensors give no error number, at best the system's sentence.
         text = str(error).removesuffix(" See previous exception for details.")
-        number = getattr(error, "errno", None)
-        full = number in _FULL or (number is None and _is_full(Path(path)))
+        number, free = error.errno if isinstance(error, OSError) else None, _free(Path(path))
+        full = number in _FULL or (number is None and free < 1 << 20)
         if full or "No space left" in text or "File too large" in text:
             raise OutputError(
-                f"{path}: the disk is full", fix="free some space and run the same command again"
+                f"{path}: the disk is full ({free / 1e6:,.1f} MB are free)",
+                fix="free some space and run the same command again",
             ) from error
         if number in _DENIED:
             raise OutputError(
@@ -63,13 +77,26 @@ def writing(path: Path | str) -> Iterator[None]:
             raise OutputError(
                 f"{path} cannot be written: {os.strerror(number)}", fix="choose another output name"
             ) from error
-        raise OutputError(f"{path} cannot be written: {text}", fix="check the folder and the free space") from error
+        raise OutputError(
+            f"{path} cannot be written: {text}", fix=f"check the folder and the free space ({free / 1e6:,.1f} MB)"
+        ) from error
 
 
-def _is_full(path: Path) -> bool:
-    """Whether the disk that a file was to be written to has less than a block of a raster left."""
+def _is_of_gdal(error: Exception) -> bool:
+    """Whether rasterio hands on an error of GDAL that it has no class of its own for."""
+    return type(error).__module__.startswith("rasterio.")
+
+
+def require_room(path: Path) -> None:
+    """Raise OSError where a disk has nothing left after a file was written to it, so that it is hardly whole."""
+    if _free(path) < 1 << 12:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _free(path: Path) -> int:
+    """Bytes that are free where a file was to be written."""
     folder = next((parent for parent in path.absolute().parents if parent.is_dir()), Path("/"))
-    return shutil.disk_usage(folder).free < 1 << 20
+    return shutil.disk_usage(folder).free
 
 
 @contextlib.contextmanager
@@ -81,23 +108,97 @@ def replacing(path: Path | str, *, shared: bool = False, lasting: bool = True) -
     """
     path = Path(path)
     own = f".{uuid.uuid4().hex[:8]}" if shared else ""
-    partial = path.with_name(f".{path.stem}{own}.partial{path.suffix}")
+    partial = path.with_name(f".{_short(path.stem)}{own}.partial{path.suffix}")
+    before = path.with_name(f".{_short(path.stem)}.before{path.suffix}")
     try:
         with writing(path):
-            if partial.is_dir():  # of a call that was killed
-                shutil.rmtree(partial)
+            for left in (partial, before):  # of a call that was killed
+                if left.is_dir():
+                    shutil.rmtree(left)
             yield partial
-            if partial.is_file() and lasting:
-                with open(partial, "rb+") as file:
-                    os.fsync(file.fileno())
-            elif path.is_dir() and not partial.is_file():
-                shutil.rmtree(path)
+            if lasting:
+                _onto_disk(partial)
+            if path.is_dir() and not partial.is_file():
+                os.replace(path, before)  # no moment at which half of a folder stands under its name
             os.replace(partial, path)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        elif partial.exists():
-            partial.unlink()
+        for left in (partial, before):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            elif left.exists():
+                left.unlink()
+
+
+def _onto_disk(path: Path) -> None:
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with open(file, "rb+") as opened:
+                os.fsync(opened.fileno())
+
+
+def _short(name: str) -> str:
+    """A name that can be longer by some letters; systems allow 255 bytes."""
+    return name if len(os.fsencode(name)) <= 200 else hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
+
+
+@contextlib.contextmanager
+def scratch(beside: Path) -> Iterator[Path]:
+    """A folder for what a call needs on its way to `beside`; those that killed calls left there go first."""
+    with writing(beside):
+        made = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{_short(beside.name)}."))
+    folder = made.with_name(made.name + _SCRATCH)
+    try:
+        with _held_alone(made):
+            os.replace(made, folder)  # it is held before others take it for one that was left
+            _clear_left(beside)
+            yield folder
+    finally:
+        for each in (made, folder):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, which is gone from its name at once: what a kill leaves is cleared by the next call for it."""
+    away = folder.with_name(f".{_short(folder.stem)}.{uuid.uuid4().hex[:8]}{_SCRATCH}")
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(folder, away)
+        shutil.rmtree(away, ignore_errors=True)
+
+
+def _clear_left(path: Path) -> None:
+    """Remove folders that killed calls left beside `path`."""
+    for folder in _scratches(path):
+        if _is_left(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _scratches(path: Path) -> list[Path]:
+    return list(path.parent.glob(f".{glob.escape(_short(path.name))}.*{_SCRATCH}"))
+
+
+def _is_left(folder: Path) -> bool:
+    with contextlib.suppress(OSError), _held_alone(folder) as free:
+        return free
+    return False
+
+
+@contextlib.contextmanager
+def _held_alone(folder: Path) -> Iterator[bool]:
+    """Lock a folder; False where another process has it, or the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        yield False
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(opened)
 
 
 @contextlib.contextmanager

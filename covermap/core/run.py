@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -79,10 +80,11 @@ class RunFolder:
             file.write(json.dumps(plain(row)) + "\n")
         rows = self.read_log()
         columns = list(dict.fromkeys(key for one in rows for key in one))
-        with writing(self.path("log.csv")), open(self.path("log.csv"), "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path("log.csv"), text.getvalue())
 
     def read_log(self) -> list[dict[str, Any]]:
         """All rows logged so far; a last line cut by a crash is left out."""

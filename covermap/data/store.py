@@ -12,6 +12,7 @@ goes on at the first block that the ledger lacks.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -30,7 +31,7 @@ from covermap.core.config import DataConfig, ImageConfig
 from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, DataError, OutputError
 from covermap.core.legend import IGNORE
-from covermap.core.output import write_text, writing
+from covermap.core.output import LOCK, at_work, write_text, writing
 from covermap.core.progress import Tick, unseen
 from covermap.data.coarser import coarser
 from covermap.data.label_file import LabelFile
@@ -45,6 +46,7 @@ from covermap.geo.raster import Raster, grid_of, open_dataset
 
 VERSION = 1
 MANIFEST = "store.json"
+LEDGER = "ledger.jsonl"
 BLOCK_PX = 1024
 Part = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]
 
@@ -78,10 +80,20 @@ class Ledger:
             try:
                 row = json.loads(line)
             except ValueError:
-                break  # the last line of a writer that was killed
+                continue  # of a writer that was killed
             if "plan" in row:
                 continue
             self.done.setdefault(row["file"], {})[Window(*row["block"])] = row["crc32"]
+
+    def go_on(self) -> None:
+        """End a line that a writer that was killed has not ended."""
+        if not self.path.read_bytes().endswith(b"\n"):
+            with writing(self.path), open(self.path, "ab") as lines:
+                lines.write(b"\n")
+
+    def forget(self, file: str) -> None:
+        """What is known of a file that has to be written anew."""
+        self.done.pop(file, None)
 
     def add(self, file: str, sums: Sequence[tuple[Window, int]]) -> None:
         """Note blocks that are on disk."""
@@ -99,12 +111,14 @@ def write_store(
     gsd_m: float | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    beside: Callable[[dict[str, Any]], object] = dict,
     on_progress: Tick = unseen,
 ) -> list[str]:
     """Write the scenes of a config, or their tiles, into a folder; returns sentences about the result.
 
-    gsd_m: simulate coarser pixels, neighbours joined (see `coarser`). A dry run opens, cuts and counts, and writes
-    nothing. The same call goes on where an earlier one was stopped.
+    beside: gets the manifest, and writes what else belongs into the folder before that counts as finished. gsd_m:
+    simulate coarser pixels, neighbours joined (see `coarser`). A dry run opens, cuts and counts, and writes nothing.
+    The same call goes on where an earlier one was stopped.
     Memory: two blocks of BLOCK_PX for each core.
     Raises OutputError (the folder holds something else, the disk is full) and whatever opening the scenes raises.
     """
@@ -125,28 +139,38 @@ def write_store(
     files, plan = found.scenes, _plan(config, tiling, gsd_m, scenes)
     if gsd_m is not None:
         scenes, files = coarser(scenes, files, gsd_m)
-    ledger = None if dry_run else _begin(out, plan, overwrite=overwrite)
     tiles = [tile for scene in scenes for tile in cut(scene, tiling)] if tiling else None
-    if tiles is not None and not dry_run:
-        _write_tiles(out / "tiles.csv", tiles)
-    work = [(piece, *_layers(piece, out)) for piece in _pieces(files, scenes, tiles)]
-    total = sum(layer.file.num_bytes for _, _, layers in work for layer in layers)
-    notes = list(dict.fromkeys([*found.notes, *(note for scene in scenes for note in scene.notes)]))
-    if ledger is not None:
-        done = 0
-        for piece, _, layers in work:
-            for layer in layers:
-                for written in _write_layer(layer, piece.window, out, ledger):
-                    done += written
-                    on_progress(done, total)
-        vector = any(is_vector(scene.labels_path) for scene in scenes if scene.labels_path)
-        legend = None if vector else scenes[0].legend
-        manifest = {
-            "version": VERSION, "legend": legend.to_dict() if legend else None, "notes": notes,
-            "scenes": [row for _, row, _ in work],
-        }  # fmt: skip
-        write_text(out / MANIFEST, json.dumps(manifest, indent=1))
+    if not dry_run:
+        _require_own(out)
+    with contextlib.nullcontext() if dry_run else at_work(out, alone=True):
+        ledger = None if dry_run else _begin(out, plan, overwrite=overwrite)
+        if tiles is not None and not dry_run:
+            _write_tiles(out / "tiles.csv", tiles)
+        work = [(piece, *_layers(piece, out)) for piece in _pieces(files, scenes, tiles)]
+        total = sum(layer.file.num_bytes for _, _, layers in work for layer in layers)
+        notes = list(dict.fromkeys([*found.notes, *(note for scene in scenes for note in scene.notes)]))
+        if ledger is not None:
+            _write_layers([(piece, layers) for piece, _, layers in work], out, ledger, total, on_progress)
+            vector = any(is_vector(scene.labels_path) for scene in scenes if scene.labels_path)
+            legend = None if vector else scenes[0].legend
+            manifest = {
+                "version": VERSION, "legend": legend.to_dict() if legend else None, "notes": notes,
+                "scenes": [row for _, row, _ in work],
+            }  # fmt: skip
+            beside(manifest)
+            write_text(out / MANIFEST, json.dumps(manifest, indent=1))
     return [f"{out}: {len(work)} scenes, at most {total / 1e9:.3g} GB", *_tell(notes, tiles)]
+
+
+def _write_layers(
+    work: Sequence[tuple[Piece, Sequence[Layer]]], out: Path, ledger: Ledger, total: int, on_progress: Tick
+) -> None:
+    done = 0
+    for piece, layers in work:
+        for layer in layers:
+            for written in _write_layer(layer, piece.window, out, ledger):
+                done += written
+                on_progress(done, total)
 
 
 def _tell(notes: Sequence[str], tiles: Sequence[Tile] | None) -> list[str]:
@@ -162,12 +186,22 @@ def _plan(config: DataConfig, tiling: Tiling | None, gsd_m: float | None, scenes
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
+def _require_own(out: Path) -> None:
+    """Raise OutputError for what is there and is no folder of prepared data, nor an empty one."""
+    if not out.exists() or (out.is_dir() and (out / LEDGER).is_file()):
+        return
+    # A file that only begins with a dot is of a call that was killed before it did anything.
+    if not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir()):
+        raise OutputError(f"{out} exists and is no folder of prepared data", fix="choose another name")
+
+
 def _begin(out: Path, plan: str, *, overwrite: bool) -> Ledger:
     """An empty ledger, or that of the same plan; raises OutputError where the folder holds anything else."""
-    path = out / "ledger.jsonl"
+    _require_own(out)
+    path = out / LEDGER
     start = json.dumps({"plan": plan})
     if overwrite and path.is_file():
-        shutil.rmtree(out)
+        _clear(out)
     if path.is_file():
         if path.read_text(encoding="utf-8").partition("\n")[0] != start:
             raise OutputError(
@@ -176,13 +210,21 @@ def _begin(out: Path, plan: str, *, overwrite: bool) -> Ledger:
             )
         if (out / MANIFEST).is_file():
             raise OutputError(f"{out} is finished already", fix="add --overwrite to prepare it again")
-        return Ledger(path)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists and is no folder of prepared data", fix="choose another name")
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(start + "\n", encoding="utf-8")
+        ledger = Ledger(path)
+        ledger.go_on()
+        return ledger
+    write_text(path, start + "\n")
     return Ledger(path)
+
+
+def _clear(out: Path) -> None:
+    """Empty a folder so that, wherever that stops, it does not look finished, and still looks like one of ours."""
+    with writing(out):
+        (out / MANIFEST).unlink(missing_ok=True)
+        for path in out.iterdir():
+            if path.name not in (LEDGER, LOCK):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (out / LEDGER).unlink()
 
 
 def _pieces(found: Sequence[SceneFiles], scenes: Sequence[Scene], tiles: Sequence[Tile] | None) -> list[Piece]:
@@ -289,6 +331,9 @@ def _label_layer(name: str, path: Path, grid: Grid, scene: Scene, file: LabelFil
 def _write_layer(layer: Layer, window: Window, out: Path, ledger: Ledger) -> Iterator[int]:
     """Write what the ledger lacks of a file; yields the bytes of each row of blocks."""
     file, key = layer.file, str(layer.file.path.relative_to(out))
+    if not file.holds(ledger.done.get(key, {}), window.within(window)):
+        file.remove()
+        ledger.forget(key)
     for row in partition(window, BLOCK_PX, window.width):
         blocks = list(partition(row, BLOCK_PX, BLOCK_PX))
         done = ledger.done.get(key, {})
@@ -314,7 +359,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
     """What store.json says; raises DataError for a folder without one, or one that was not finished."""
     path = root / MANIFEST
     if not path.is_file():
-        unfinished = (root / "ledger.jsonl").is_file()
+        unfinished = (root / LEDGER).is_file()
         raise DataError(
             f"{root} holds no finished prepared data ({MANIFEST} is missing)",
             fix="run the same covermap prepare again: it goes on" if unfinished else "covermap prepare CONFIG FOLDER",
@@ -331,7 +376,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
 def verify(root: Path) -> list[str]:
     """Names of files that are missing or differ from the checksums of the ledger; reads everything once."""
     bad = []
-    for name, blocks in Ledger(root / "ledger.jsonl").done.items():
+    for name, blocks in Ledger(root / LEDGER).done.items():
         grid = Grid(None, Affine.identity(), 0, 0)
         file = PlainFile(root / name, grid, (), "uint8", None)
         if not file.path.is_file() or any(file.read_sum(block) != crc for block, crc in blocks.items()):

@@ -5,7 +5,8 @@ plain GeoTIFF -> plain.tif.ovr, plain.tif.ovr.ovr ... (each half of the one befo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from covermap.core.engine import cores
 from covermap.core.output import replacing
 from covermap.geo.embedding_codes import NODATA, decode, encode, halved
 from covermap.geo.grid import Grid, Window, partition
-from covermap.geo.products import gdal_failures, small_cache
+from covermap.geo.products import no_gdal_leftovers, small_cache
 from covermap.geo.raster import grid_of
 from covermap.geo.writer import RasterWriter
 
@@ -44,9 +45,11 @@ def plain_writer(path: Path, grid: Grid, dimensions: int, dtype: str) -> RasterW
     )  # fmt: skip
 
 
-def finish_embeddings(plain: Path, out: Path, dtype: str, *, tags: Mapping[str, str]) -> Path:
+@contextmanager
+def finished_embeddings(plain: Path, out: Path, dtype: str, *, tags: Mapping[str, str]) -> Iterator[Path]:
     """Turn a plain GeoTIFF of unit vectors into the finished one; overviews are written beside `plain`.
 
+    Gives the file, which is called `out` when the block ends: what belongs beside it is written before.
     Memory: 64 MB of cache and about 200 MB. Raises OutputError.
     """
     with small_cache():
@@ -56,9 +59,10 @@ def finish_embeddings(plain: Path, out: Path, dtype: str, *, tags: Mapping[str, 
             side = 512 if dataset.count <= 64 else 256
         options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": side, "OVERVIEWS": "FORCE_USE_EXISTING", "BIGTIFF": "IF_SAFER"}
         options |= {"NUM_THREADS": cores()} | ({"NBITS": 16} if dtype == "float16" else {})
-        with replacing(out) as partial, gdal_failures(out, partial), rasterio.open(plain) as dataset:
-            rasterio.shutil.copy(dataset, partial, driver="COG", **options)
-    return out
+        with replacing(out) as partial, no_gdal_leftovers(partial):
+            with rasterio.open(plain) as dataset:
+                rasterio.shutil.copy(dataset, partial, driver="COG", **options)
+            yield partial
 
 
 def _write_overviews(plain: Path, dtype: str) -> None:

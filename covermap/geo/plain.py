@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
@@ -59,14 +60,14 @@ class PlainFile:
         sums = []
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with self._open() as file:
-                    for window, values, valid in blocks:
-                        stored = self._stored(values, valid)
-                        file.write(stored, window=window.rasterio)
-                        sums.append((window, zlib.crc32(np.ascontiguousarray(stored).data)))
-            except RasterioError as error:
-                raise OSError(str(error)) from error
+            with self._open() as file:
+                for window, values, valid in blocks:
+                    stored = self._stored(values, valid)
+                    file.write(stored, window=window.rasterio)
+                    sums.append((window, zlib.crc32(np.ascontiguousarray(stored).data)))
+            # GDAL does not say that the disk was full when it closed the file.
+            if not self._reads(self.partial, dict(sums)):
+                raise OSError("what was written cannot be read again")
             with open(self.partial, "rb+") as written:
                 os.fsync(written.fileno())
         return sums
@@ -106,5 +107,29 @@ class PlainFile:
 
     def read_sum(self, window: Window) -> int:
         """CRC-32 of a window of the finished file, as `write` gave it."""
-        with rasterio.open(self.path) as file:
+        return self._sum(self.path, window)
+
+    def holds(self, blocks: Mapping[Window, int], whole: Window) -> bool:
+        """Whether what is there can be gone on with, given the CRC-32 of its blocks: a killed writer tears files.
+
+        A finished file has to have all blocks of `whole`; the sums of one that is not are checked.
+        """
+        if self.path.is_file():
+            return sum(block.height * block.width for block in blocks) == whole.height * whole.width
+        return bool(blocks) and self.partial.is_file() and self._reads(self.partial, blocks)
+
+    def remove(self) -> None:
+        """Remove what is there, finished or not."""
+        with writing(self.path):
+            for path in (self.path, self.partial):
+                path.unlink(missing_ok=True)
+
+    def _reads(self, path: Path, blocks: Mapping[Window, int]) -> bool:
+        try:
+            return all(self._sum(path, block) == crc for block, crc in blocks.items())
+        except (RasterioError, CPLE_BaseError):
+            return False
+
+    def _sum(self, path: Path, window: Window) -> int:
+        with rasterio.open(path) as file:
             return zlib.crc32(file.read(window=window.rasterio))

@@ -13,11 +13,10 @@ Nothing in them depends on when or where they were made: the same input gives th
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,14 +29,13 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 import shapely
-from rasterio._err import CPLE_BaseError  # what GDAL's copy raises; rasterio has no public name for it
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.engine import cores
 from covermap.core.errors import OutputError
 from covermap.core.legend import IGNORE, LandClass, Legend
-from covermap.core.output import claim, only_with, replacing, write_text
+from covermap.core.output import claim, only_with, replacing, scratch, write_text
 from covermap.core.stac_item import stac_classes, stac_dates, stac_file, stac_item
 from covermap.geo.grid import Grid, partition
 from covermap.geo.legend_files import aux_xml_text, clr_text, csv_text, qml_text
@@ -151,7 +149,7 @@ def finish_codes(
     colours = {c.code: (*c.rgb, 255) for c in table.classes} | {table.nodata: (0, 0, 0, 0)}
     notes: tuple[str, ...] = ()
     # The map itself appears last: where it stands, its side files are complete.
-    with replacing(out) as partial, gdal_failures(out, partial):
+    with replacing(out) as partial, no_gdal_leftovers(partial):
         _copy_as_cog(
             plain,
             partial,
@@ -215,7 +213,7 @@ def finish_cog(
     """
     names = [description] if isinstance(description, str) else list(description)
     out = claim(out, overwrite=overwrite)
-    with replacing(out) as partial, gdal_failures(out, partial):
+    with replacing(out) as partial, no_gdal_leftovers(partial):
         _copy_as_cog(plain, partial, nodata, names, tags or {}, resampling)
     return out
 
@@ -230,8 +228,8 @@ def _copy_as_cog(
     spend: they are written into `plain` itself, which is read faster than a view of it. statistics: of its one band, so
     that the pixels are not read for them.
     """
-    with small_cache(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".cog.") as folder:
-        view = Path(plain) if spend else Path(folder) / "view.vrt"
+    with small_cache(), scratch(out) as folder:
+        view = Path(plain) if spend else folder / "view.vrt"
         if not spend:
             with rasterio.open(plain) as source:
                 rasterio.shutil.copy(source, view, driver="VRT")
@@ -258,19 +256,14 @@ def small_cache() -> Iterator[None]:
 
 
 @contextmanager
-def gdal_failures(out: Path, partial: Path) -> Iterator[None]:
-    """Turn GDAL's own errors into OutputError, and clear away what it leaves behind."""
+def no_gdal_leftovers(partial: Path) -> Iterator[None]:
+    """Clear away what GDAL's COG driver leaves beside a file that it could not finish."""
     try:
         yield
-    except (RasterioError, CPLE_BaseError) as error:
-        # GDAL tells where it stopped, not why: nearly always because the disk is full.
-        free_mb = shutil.disk_usage(out.parent).free / 1e6
-        raise OutputError(
-            f"{out} cannot be written: {error}", fix=f"{free_mb:,.0f} MB are free there: make room and run it again"
-        ) from error
     finally:
-        for rest in out.parent.glob(f"{partial.name}.*"):
-            rest.unlink()
+        for rest in partial.parent.glob(f"{glob.escape(partial.name)}.*"):
+            if rest.is_file():
+                rest.unlink()
 
 
 def _count(dataset: DatasetReader, grid: Grid, legend: Legend) -> CodeTable:

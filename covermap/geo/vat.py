@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from covermap.core.legend import LandClass
-from covermap.core.output import replacing, writing
+from covermap.core.output import replacing, scratch, writing
 
 _DAY = "1980-01-01"
 """A dBASE file holds the day on which it was written: with a fixed one the same work gives the same bytes."""
@@ -37,8 +36,8 @@ def write_vat(
     }
     latin = all(_is_latin(name) for name in names)
     page = path.with_suffix(".cpg")
-    with writing(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        plain = Path(folder) / "table.dbf"  # GDAL knows the format by this ending alone
+    with writing(path), scratch(path) as folder:
+        plain = folder / "table.dbf"  # GDAL knows the format by this ending alone
         pyogrio.write_dataframe(
             pd.DataFrame(table), plain, driver="ESRI Shapefile", encoding="ISO-8859-1" if latin else "UTF-8",
             layer_options={"DBF_DATE_LAST_UPDATE": _DAY},

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 
-from covermap.core.output import claim, replacing
+from covermap.core.output import claim, replacing, require_room
 from covermap.geo.grid import Grid, Window
 
 
@@ -71,6 +71,7 @@ class RasterWriter:
         if kind is None:
             try:
                 self._dataset.close()
+                require_room(self._partial)  # GDAL does not say that the disk was full when it closed the file
             except BaseException as failed:
                 self._replacing.__exit__(type(failed), failed, failed.__traceback__)
                 raise

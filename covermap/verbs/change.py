@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import filecmp
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -32,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from covermap.core.crosswalk import Crosswalk, read_crosswalk
 from covermap.core.errors import ConfigError, OutputError
 from covermap.core.notebook import told
-from covermap.core.output import claim, no_empty, only_with, require_no_input, write_text
+from covermap.core.output import claim_with, no_empty, only_with, require_no_input, scratch, write_text
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import plain
 from covermap.core.table import Tables
@@ -183,13 +182,14 @@ class _Files:
     def claim(self, inputs: Sequence[str | Path], *, joint: bool, overwrite: bool) -> None:
         """Check before any work that all may be written, and no input is; raises OutputError."""
         own = [path for path in (self.trajectories, self.series) if path]
-        own += [path for out in self.changes for path in claimed(out)]
+        changes = {out: claimed(out)[1:] for out in self.changes}
         if joint:
             own += [path for date in self.dates for path in (date, *names_beside(date).values())]
             own += self.priors
-        require_no_input(own, inputs)
-        for path in own:
-            claim(path, overwrite=overwrite)
+        require_no_input([*own, *changes, *(path for each in changes.values() for path in each)], inputs)
+        claim_with(self.changes[0], own, overwrite=overwrite)
+        for out, beside in changes.items():
+            claim_with(out, beside, overwrite=overwrite)
 
 
 def _compare(
@@ -202,10 +202,10 @@ def _compare(
     alone, found, notes, made, more = None, None, list[str](), list[Change](), list[Path]()
     decision: dict[str, Any] | None = None
     before = [before_decision(pair) if joint else None for pair in pairs]
-    with tempfile.TemporaryDirectory(dir=files.changes[0].parent, prefix=".change.") as folder:
+    with scratch(files.changes[0]) as folder:
         if joint is not None:
             alone = None if joint.apart else find_trajectories(*_maps_and_ways(pairs), forbidden)
-            joint = decide_together(joint, files.dates, Path(folder), on_progress=part_of(on_progress, 1, parts))
+            joint = decide_together(joint, files.dates, folder, on_progress=part_of(on_progress, 1, parts))
             pairs, more, notes = joint.pairs, [*joint.files, *files.priors], joint.notes(rules.confidence)
             told = {"maps": files.dates, "prior_tables": files.priors}
             decision = {key: [*map(str, paths)] for key, paths in told.items()}
@@ -217,7 +217,7 @@ def _compare(
                 of = (accuracies[step[0]], accuracies[step[1]]) if accuracies else None
                 tick = part_of(on_progress, number + 1 + (joint is not None), parts)
                 one = compare_pair(
-                    pair, path, rules, accuracy=of, decision=decision, alone=before[number], overwrite=overwrite,
+                    pair, path, rules, accuracy=of, decision=decision, alone=before[number],
                     on_progress=tick,
                 )  # fmt: skip
                 made.append(one)

@@ -8,7 +8,6 @@ patches of what is asked for are set aside. What goes for one reason is not coun
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +22,7 @@ from covermap.core.engine import cores, map_ordered
 from covermap.core.errors import GridError, LabelError
 from covermap.core.from_to import NODATA, UNCHANGED, FromTo
 from covermap.core.legend import IGNORE
-from covermap.core.output import claim, only_with, require_tif
+from covermap.core.output import only_with, require_tif, scratch
 from covermap.core.progress import Tick, unseen
 from covermap.geo.change_product import BINARY, finish_change
 from covermap.geo.grid import Window, partition
@@ -51,18 +50,16 @@ _Looked = tuple[Window, npt.NDArray[np.uint16], dict[str, Amount]]
 @small_cache()
 def compare_pair(
     pair: Pair, out: Path, rules: ChangeRules, *, accuracy: tuple[float, float] | None = None,
-    decision: Mapping[str, Any] | None = None, alone: Change | None = None, overwrite: bool = False,
+    decision: Mapping[str, Any] | None = None, alone: Change | None = None,
     on_progress: Tick = unseen,
 ) -> Change:  # fmt: skip
     """Write the change map of two maps, with all its files. Raises GridError, LabelError, ConfigError, OutputError."""
     unit = MappingUnit.parse(rules.min_area) if rules.min_area else None
     tables = tables_beside(out)
-    for path in claimed(out):
-        claim(path, overwrite=overwrite)
     asked, forbidden = rules.asked(pair.legend), rules.forbidden(pair.legend)
     shown = ~forbidden if asked is None else asked & ~forbidden
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder:
-        made = _Made(pair, rules, shown, ~forbidden & ~np.eye(len(forbidden), dtype=bool), Path(folder))
+    with scratch(out) as folder:
+        made = _Made(pair, rules, shown, ~forbidden & ~np.eye(len(forbidden), dtype=bool), folder)
         counts, content = _count(made, hashed=unit is None, on_progress=part_of(on_progress, 1, 3 if unit else 1))
         counted = counts.pop("")
         found = Change(pair, rules, counted, accuracy=accuracy, decision=decision, alone=alone, path=out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 import rasterio
 
-from covermap.core.output import claim, only_with, require_no_input, require_tif, write_text
+from covermap.core.output import claim_with, only_with, require_no_input, require_tif, scratch, write_text
 from covermap.data.class_map import HISTORY, ClassMap
 from covermap.geo.changed_area import ChangeCounter, ChangedArea, changes_beside, changes_text
 from covermap.geo.grid import Window
@@ -46,8 +45,7 @@ def claim_map(out: str | Path, source: ClassMap, *, overwrite: bool) -> Path:
     require_tif(out)
     files = [out, *names_beside(out).values(), changes_beside(out)]
     require_no_input(files, files_of(source))
-    for path in files:
-        claim(path, overwrite=overwrite)
+    claim_with(out, files[1:], overwrite=overwrite)
     return out
 
 
@@ -60,11 +58,8 @@ def files_of(source: ClassMap) -> list[Path]:
 @contextmanager
 def work_folder(out: Path) -> Iterator[Path]:
     """A folder beside an output for what is needed on the way to it; with a cache for two rows of blocks."""
-    with (
-        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder,
-        rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES),
-    ):
-        yield Path(folder)
+    with scratch(out) as folder, rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+        yield folder
 
 
 def write_codes(path: Path, source: ClassMap, step: str, strips: Iterable[tuple[Window, Index, Index]]) -> ChangedArea:

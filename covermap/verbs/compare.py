@@ -16,7 +16,6 @@ lattice. Neither map is the truth, so the words are agreement and disagreement, 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -29,7 +28,7 @@ from covermap.core.crosswalk import Crosswalk, meet, read_crosswalk
 from covermap.core.engine import cores, map_ordered
 from covermap.core.errors import ConfigError, GridError, LabelError
 from covermap.core.legend import IGNORE, Legend
-from covermap.core.output import claim, require_no_input
+from covermap.core.output import claim, require_no_input, scratch
 from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import find_target, open_class_map, require_same_place
 from covermap.geo.classes import pixel_ratio
@@ -85,8 +84,8 @@ def compare(
     )
     made: tuple[Path, ...] = ()
     if raster:
-        with tempfile.TemporaryDirectory(dir=files["agreement"].parent, prefix=".agreement.") as folder:
-            codes = Path(folder) / "codes.tif"
+        with scratch(files["agreement"]) as folder:
+            codes = folder / "codes.tif"
             _count(found, codes, on_progress)
             tags = {"COVERMAP_COMPARED": f"{Path(first.name).name}, {Path(second.name).name}, as {one.target.name}"}
             made = finish_map(codes, files["agreement"], AGREEMENT, tags=tags, overwrite=True).files

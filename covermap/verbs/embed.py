@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from covermap.core.config import ImageConfig, RunConfig
 from covermap.core.engine import cores
@@ -20,7 +20,7 @@ from covermap.data.embeddings import parquet
 from covermap.geo.embedding_codes import DTYPES
 from covermap.metrics.positional import positional_sentence
 from covermap.models import device_of
-from covermap.verbs.embed_chips import Chips, embed_chips
+from covermap.verbs.embed_chips import Chips, Counted, embed_chips
 from covermap.verbs.embed_item import chip_item
 from covermap.verbs.embed_pixels import embed_pixels
 from covermap.verbs.embedded import Embedded
@@ -106,7 +106,14 @@ def _chips(
     chips = Chips(settings.size_px or shown.size_px, settings.pool or "mean", settings.valid)
     if chips.size_px < 1:
         raise ConfigError(f"chips of {chips.size_px} px hold nothing", fix="--size 1 or more")
-    found, facts = embed_chips(shown, out, chips, workers=workers, overwrite=overwrite, on_progress=on_progress)
+    items: list[tuple[Path | None, list[str]]] = []
+
+    def item_of(found: Counted, facts: dict[str, Any], written: Path) -> None:
+        items.append(chip_item(shown, out, found, facts, written))
+
+    found, facts = embed_chips(
+        shown, out, chips, item=item_of, workers=workers, overwrite=overwrite, on_progress=on_progress
+    )
     notes = [*shown.notes]
     if found.skipped:
         notes.append(f"{found.skipped:,} chips have less than {chips.valid:.0%} valid pixels: they are left out")
@@ -120,7 +127,7 @@ def _chips(
         notes.append(f"{lost:,} chips touch two parts of the split, or its buffer: they belong to none")
     if told := positional_sentence(found.positional):
         notes.append(told)
-    item, said = chip_item(shown, out, found, facts)
+    ((item, said),) = items
     files = (out, *([item] if item else ()))
     return Embedded(
         files, found.chips, found.skipped, facts["dimensions"], found.parts, time.perf_counter() - started,

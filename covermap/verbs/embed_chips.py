@@ -6,7 +6,7 @@ units beside it, so they are worked off in any order by any number of workers, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,10 +62,16 @@ class Counted:
     positional: dict[str, Any]
 
 
+Item = Callable[[Counted, dict[str, Any], Path], object]
+
+
 def embed_chips(
-    shown: Shown, out: Path, chips: Chips, *, workers: int, overwrite: bool, on_progress: Tick
+    shown: Shown, out: Path, chips: Chips, *, item: Item, workers: int, overwrite: bool, on_progress: Tick
 ) -> tuple[Counted, dict[str, Any]]:  # fmt: skip
-    """Write OUT.parquet; what it holds, and the facts in it. Raises DataError where no chip is valid."""
+    """Write OUT.parquet; what it holds, and the facts in it. Raises DataError where no chip is valid.
+
+    item: gets both and the file, which has its name only after that, so that where it stands nothing is missing.
+    """
     side = shown.encoder.side
     if chips.size_px < side:
         raise ConfigError(
@@ -85,7 +91,7 @@ def embed_chips(
         with within_memory("embedding", fix="use fewer --workers"):
             work_off(compute, todo, total=len(units), workers=workers, on_progress=on_progress)
         try:
-            return job.assemble([ledger.path(number) for number, _ in units], out)
+            return job.assemble([ledger.path(number) for number, _ in units], out, item)
         except DataError:
             ledger.drop()  # the same call would end alike
             raise
@@ -189,7 +195,7 @@ class ChipJob:
                 else:
                     rows.skipped += 1
 
-    def assemble(self, units: Sequence[Path], out: Path) -> tuple[Counted, dict[str, Any]]:
+    def assemble(self, units: Sequence[Path], out: Path, item: Item) -> tuple[Counted, dict[str, Any]]:
         """Units -> the file, row group by row group."""
         counted = _count(units)
         if not counted.chips:
@@ -201,9 +207,11 @@ class ChipJob:
         facts = self.facts | {"positional_share": counted.positional}
         schema = self.schema.with_metadata(file_metadata(facts, counted.bounds))
         size = max(256, _GROUP // self.shown.encoder.dimensions)
-        with replacing(out) as partial, parquet().ParquetWriter(partial, schema) as writer:
-            for table in _grouped(units, size):
-                writer.write_table(table.cast(schema), row_group_size=size)
+        with replacing(out) as partial:
+            with parquet().ParquetWriter(partial, schema) as writer:
+                for table in _grouped(units, size):
+                    writer.write_table(table.cast(schema), row_group_size=size)
+            item(counted, facts, partial)
         return counted, facts
 
 

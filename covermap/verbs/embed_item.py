@@ -27,8 +27,10 @@ NO_DATE = "no STAC item was written: the date of the image is not known (state i
 _PARQUET = "application/vnd.apache.parquet"
 
 
-def chip_item(shown: Shown, out: Path, found: Counted, facts: Mapping[str, Any]) -> tuple[Path | None, list[str]]:
-    """Write the item of a file of chips beside it; None and a note where no date is known."""
+def chip_item(
+    shown: Shown, out: Path, found: Counted, facts: Mapping[str, Any], written: Path
+) -> tuple[Path | None, list[str]]:
+    """Write the item of a file of chips, which is still called `written`; None and a note where no date is known."""
     item = out.with_suffix(".stac.json")
     when = period(shown.scenes)
     if when is None:
@@ -41,12 +43,14 @@ def chip_item(shown: Shown, out: Path, found: Counted, facts: Mapping[str, Any])
         "emb:chip_layout": {"layout_type": "regular_grid", "chip_size": [side, side], "stride": [side, side]},
     }  # fmt: skip
     ground = shapely.box(*found.bounds) if found.bounds else None
-    assets = {"embeddings": stac_file(out, _PARQUET, "Embeddings of chips", "data")}
+    assets = {"embeddings": {**stac_file(written, _PARQUET, "Embeddings of chips", "data"), "href": f"./{out.name}"}}
     return write_text(item, stac_item(out.stem, ground, properties, assets, [], links=_links(shown, item))), []
 
 
-def pixel_item(shown: Shown, scene: Scene, out: Path, grid: Grid, dtype: str) -> tuple[Path | None, list[str]]:
-    """Write the item of a raster of embeddings beside it; None and a note where no date is known."""
+def pixel_item(
+    shown: Shown, scene: Scene, out: Path, grid: Grid, dtype: str, written: Path
+) -> tuple[Path | None, list[str]]:
+    """Write the item of a raster of embeddings, still called `written`; None and a note where no date is known."""
     item = out.with_suffix(".stac.json")
     when = period([scene])
     if when is None:
@@ -62,7 +66,13 @@ def pixel_item(shown: Shown, scene: Scene, out: Path, grid: Grid, dtype: str) ->
         "emb:quantization": coded if dtype == "int8" else plain,
     }  # fmt: skip
     bands = embedding_bands(band_names(shown.encoder.dimensions), dtype, grid)
-    assets = {"embeddings": {**stac_file(out, COG, "Embeddings of pixels", "data"), "bands": bands}}
+    assets = {
+        "embeddings": {
+            **stac_file(written, COG, "Embeddings of pixels", "data"),
+            "href": f"./{out.name}",
+            "bands": bands,
+        }
+    }
     extensions = ["projection/v2.0.0", "raster/v2.0.0"]
     ground = shapely.Polygon(grid.outline) if grid.outline else None
     return write_text(item, stac_item(out.stem, ground, properties, assets, extensions, links=_links(shown, item))), []

@@ -24,7 +24,7 @@ from covermap.core.progress import Tick
 from covermap.data.chips import image_batch
 from covermap.data.scene import Scene
 from covermap.geo.embedding_codes import encode, unit
-from covermap.geo.embedding_cog import finish_embeddings, plain_writer
+from covermap.geo.embedding_cog import finished_embeddings, plain_writer
 from covermap.geo.grid import Grid, Window
 from covermap.geo.products import small_cache
 from covermap.geo.raster import open_dataset
@@ -192,8 +192,9 @@ def _is_there(job: PixelJob, target: Path) -> bool:
     """Whether an earlier call has finished this raster; raises OutputError for another one in its place."""
     if not target.exists():
         return False
-    made_at = target.stat().st_mtime_ns
-    newer = any(changed > made_at for _, _, changed in state_of(job.scene.files))
+    made_at, now = target.stat().st_mtime_ns, time.time_ns()
+    # Times to come are those of another clock, and tell nothing.
+    newer = any(made_at < changed <= now for _, _, changed in state_of(job.scene.files))
     if not newer and open_dataset(str(target)).tags().get("COVERMAP_MADE_OF") == _tags(job)["COVERMAP_MADE_OF"]:
         return True
     raise OutputError(
@@ -220,8 +221,8 @@ def _one(
         if tessera is not None:
             day = next(day for day in job.scene.dates if day)
             return write_cells(plain, tessera, day[:4], overwrite=overwrite), known, []
-        finish_embeddings(plain, target, job.dtype, tags=_tags(job))
-        item, said = pixel_item(shown, job.scene, target, job.grid, job.dtype)
+        with finished_embeddings(plain, target, job.dtype, tags=_tags(job)) as written:
+            item, said = pixel_item(shown, job.scene, target, job.grid, job.dtype, written)
         return [target, *([item] if item else [])], known, said
 
 

@@ -68,7 +68,7 @@ def init(
         out,
         TEMPLATE.format(
             name=_quoted(Path(image).stem or "run"),
-            image=_quoted(os.path.relpath(image, base) if os.path.exists(image) else image),
+            image=_quoted(_from(base, image)),
             labels=_quoted(os.path.relpath(labels, base)),
             sensor=f"  sensor: {sensor}\n" if sensor else "",
             bands=f"  bands: [{', '.join(map(_quoted, bands))}]\n" if bands else "",
@@ -78,11 +78,20 @@ def init(
                 if value
             ),
             align=f"  align: {align}  # the labels lie on another grid\n" if align != "none" else "",
-            legend=legend or _inline(found),
+            legend=_quoted(_from(base, legend) if legend.endswith(_YAML) else legend) if legend else _inline(found),
             size=int(np.clip(2 ** int(np.log2(max(16, min(scene.grid.height, scene.grid.width) / 4))), 16, 128)),
         ),
     )
     return _summary(scene, found)
+
+
+_YAML = (".yaml", ".yml")
+"""Endings of legends that are files; others are names, and a folder may be called so."""
+
+
+def _from(base: Path, path: str) -> str:
+    """A path as a config in the folder `base` says it; patterns and names stay."""
+    return os.path.relpath(path, base) if os.path.exists(path) else path
 
 
 def _image_grid(image: str, sensor: str | None, bands: Sequence[str] | None) -> Grid:

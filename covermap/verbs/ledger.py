@@ -20,7 +20,7 @@ import torch
 from covermap import __version__
 from covermap.core.engine import map_unordered
 from covermap.core.errors import OutputError
-from covermap.core.output import LOCK, at_work, replacing, writing
+from covermap.core.output import LOCK, at_work, discard, replacing, writing
 from covermap.core.progress import Tick
 
 Item = TypeVar("Item")
@@ -60,7 +60,7 @@ class Ledger:
     def drop(self) -> None:
         """Clear the folder away."""
         with writing(self.folder):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            discard(self.folder)
 
     def path(self, key: object) -> Path:
         """Where a finished part lies."""

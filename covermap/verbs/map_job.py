@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ import numpy.typing as npt
 from covermap import __version__
 from covermap.core.config import ImageConfig, parse_date
 from covermap.core.errors import ConfigError, ModelError, OutputError
-from covermap.core.output import LOCK, claim, replacing, require_no_input, writing
+from covermap.core.output import LOCK, claim, discard, replacing, require_no_input, writing
 from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import OwnStatistics
@@ -266,7 +265,7 @@ class MapJob:
     def give_up(self) -> None:
         """Clear the work folder away if nothing in it is worth going on with."""
         if self.work.exists() and not self.num_finished and not (self.work / _FINISHED).exists():
-            shutil.rmtree(self.work)
+            discard(self.work)
 
     def finish(self) -> None:
         """Say that the map is there, and drop its blocks."""
@@ -277,7 +276,7 @@ class MapJob:
 
     def close(self) -> None:
         """Clear the work folder of a finished map away."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        discard(self.work)
 
     @property
     def num_finished(self) -> int:

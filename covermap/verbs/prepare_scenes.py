@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from covermap.core.config import Box, RunConfig, SplitConfig
 from covermap.core.output import write_text
 from covermap.core.progress import Tick, unseen
-from covermap.data.store import read_manifest, write_store
+from covermap.data.store import write_store
 from covermap.data.tiles import Tiling
 from covermap.geo.products import small_cache
 
@@ -33,25 +35,25 @@ def prepare_scenes(
 
     The same call goes on where an earlier one was stopped. Raises what `write_store` raises.
     """
-    told = write_store(
-        config.data, out, tiling=tiling, gsd_m=gsd_m, overwrite=overwrite, dry_run=dry_run, on_progress=on_progress
-    )  # fmt: skip
-    if dry_run:
-        return told
-    path = Path(out) / "covermap.yaml"
+    path, told = Path(out) / "covermap.yaml", list[str]()
     stated = (config.split.val, config.split.test, *config.split.exclude)
+    data = config.data
     if (tiling or gsd_m) and any(isinstance(one, Box if gsd_m is None else Box | list) for one in stated):
         config = config.model_copy(update={"split": SplitConfig()})
-        told.append(
-            "note: boxes of split, or its names, are those of whole scenes, so the new config has the usual split"
-        )
-    write_text(path, yaml.safe_dump(_on_prepared(config, Path(out)), sort_keys=False))
-    return [*told, f"next: covermap train {path}"]
+        told = ["note: boxes of split, or its names, are those of whole scenes, so the new config has the usual split"]
+
+    def write_config(manifest: Mapping[str, Any]) -> None:
+        write_text(path, yaml.safe_dump(_on_prepared(config, manifest), sort_keys=False))
+
+    done = write_store(
+        data, out, tiling=tiling, gsd_m=gsd_m, overwrite=overwrite, dry_run=dry_run, beside=write_config,
+        on_progress=on_progress,
+    )  # fmt: skip
+    return done if dry_run else [*done, *told, f"next: covermap train {path}"]
 
 
-def _on_prepared(config: RunConfig, out: Path) -> dict[str, object]:
+def _on_prepared(config: RunConfig, manifest: Mapping[str, Any]) -> dict[str, object]:
     """The same run on the folder: what was decided while it was written is left out."""
-    manifest = read_manifest(out)
     plain = config.model_dump(mode="json", exclude_defaults=True)
     kept = (*_ALWAYS, *(() if manifest["legend"] else _OF_VECTORS))
     data = {key: value for key, value in plain["data"].items() if key in kept}

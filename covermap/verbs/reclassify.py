@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from covermap.core.crosswalk import Crosswalk, find_crosswalk, read_crosswalk
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import IGNORE, histogram
-from covermap.core.output import claim, require_no_input
+from covermap.core.output import claim_with, require_no_input, scratch
 from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import ClassMap, find_target, open_class_map
 from covermap.geo.grid import partition
@@ -59,10 +58,9 @@ def reclassify(
     way = find_crosswalk(given.legend, wanted, own)
     outputs = [out, *names_beside(out).values()]
     require_no_input(outputs, given.files)
-    for path in outputs:
-        claim(path, overwrite=overwrite)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        plain = Path(folder) / "codes.tif"
+    claim_with(out, outputs[1:], overwrite=overwrite)
+    with scratch(out) as folder:
+        plain = folder / "codes.tif"
         counts = _write(given, way, plain, on_progress)
         lost: list[dict[str, Any]] = [
             {"code": c.code, "name": c.name, "pixels": int(n)}

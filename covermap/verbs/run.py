@@ -11,6 +11,7 @@ from covermap.data.stats import with_own_statistics
 from covermap.models import read_card
 from covermap.report import write_report
 from covermap.verbs.evaluate import evaluate
+from covermap.verbs.map_job import work_beside
 from covermap.verbs.predict import predict, ready_settings
 from covermap.verbs.predict_chips import predict_chips
 from covermap.verbs.train import train
@@ -56,7 +57,7 @@ def train_and_map(
         scenes = []
     for scene in scenes:
         target = done.map_path(scene.name, len(scenes))
-        if not (resume and target.exists()):
+        if not (resume and target.exists() and not work_beside(target).exists()):
             say(f"mapping {scene.name}")
             predict(
                 done.path("model"), scene.images, target,

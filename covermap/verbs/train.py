@@ -119,6 +119,7 @@ def _learn(run: Run, ready: Prepared, network: Model, *, going_on: bool, say: Sa
         run.require_inputs(files)
     else:
         run.record_inputs(files)
+        run.keep_log_until(0)  # a call that was killed in its first epoch may have logged it
     for note in ready.notes:
         say(f"note: {note}")
     ready.split.save(run.path("split.csv"))

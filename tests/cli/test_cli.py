@@ -319,6 +319,12 @@ def test_init_writes_a_config_for_odd_names_and_layers(covermap, tiny, tmp_path,
         code, _, err = covermap("init", f"{name}.tif", tiny["data"]["labels"], "-o", "c.yaml", "--overwrite")
         assert code == 0, err
         assert load_config("c.yaml").name == name
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/my legend.yaml").write_text("1: field\n2: water\n3: town\n")
+    given = (tiny["data"]["image"], tiny["data"]["labels"], "--legend", "own/my legend.yaml", "-o", "else/where/c.yaml")
+    code, _, err = covermap("init", *given)
+    assert code == 0, err
+    assert open_scenes(load_config("else/where/c.yaml").data)[0].legend.names == ("field", "water", "town")
     squares = [box(500_000 + 100 * i, 4_999_100, 500_100 + 100 * i, 4_999_200) for i in range(3)]
     table = gpd.GeoDataFrame({"kind": ["a", "b", "c"]}, geometry=squares, crs="EPSG:32631")
     for layer in ("one", "two"):

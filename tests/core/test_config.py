@@ -3,7 +3,7 @@ import json
 import pytest
 import yaml
 
-from covermap.core.config import RunConfig, expand, whole_period
+from covermap.core.config import RunConfig, expand, split_date, whole_period
 from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import ConfigError
 
@@ -99,6 +99,14 @@ def test_a_pattern_without_files_is_an_error(tmp_path):
     (tmp_path / "b.tif").touch()
     (tmp_path / "a.tif").touch()
     assert expand(str(tmp_path / "*.tif")) == [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]
+    odd = [tmp_path / "[1]" / name for name in ("*.tif", "c@2020-07-01.tif")]
+    odd[0].parent.mkdir()
+    for path in odd:
+        path.touch()
+    assert expand(str(odd[0])) == [str(odd[0])]  # a file that is called so
+    assert expand(str(odd[0].with_name("c*"))) == [str(odd[1])]
+    assert split_date(str(odd[1])) == (str(odd[1]), None)
+    assert split_date(f"{odd[1]}@2021") == (str(odd[1]), "2021")
     with pytest.raises(ConfigError, match="no file matches"):
         expand(str(tmp_path / "*.png"))
 

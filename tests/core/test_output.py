@@ -1,13 +1,15 @@
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 
 import pytest
+from rasterio._err import CPLE_AppDefinedError
 
 from covermap.core.engine import map_unordered, shard
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, MissingExtra, OutputError, suggest
-from covermap.core.output import at_work, claim, replacing, write_text
+from covermap.core.output import at_work, claim, claim_with, discard, replacing, scratch, write_text, writing
 from covermap.core.registry import find, names
 
 
@@ -122,6 +124,72 @@ def test_a_folder_is_held_against_other_calls_but_not_against_itself(tmp_path):
         assert "another call is at work" in other.stderr
     with at_work(tmp_path / "run", alone=True):
         pass
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from covermap.core.output import scratch
+with scratch(Path(sys.argv[1])) as folder:
+    (folder / "half").write_text("x")
+    Path(sys.argv[2]).write_text("y")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_call_wrote_beside_its_output_is_its_own_and_its_scratch_goes(tmp_path):
+    out, table = tmp_path / "map.tif", tmp_path / "map.csv"
+    table.write_text("mine")
+    with pytest.raises(OutputError, match=r"map\.csv exists already"):
+        claim_with(out, [table])
+    table.unlink()
+    subprocess.run([sys.executable, "-c", KILLED, str(out), str(table)], check=False)
+    assert len(list(tmp_path.glob(".map.tif.*"))) == 1
+    claim_with(out, [table])
+    with scratch(out) as mine, scratch(out) as other:
+        assert mine != other
+        assert sorted(tmp_path.glob(".map.tif.*")) == sorted([mine, other])  # both are held; what was left is gone
+    assert [path.name for path in tmp_path.iterdir()] == ["map.csv"]
+    with pytest.raises(OutputError, match=r"map\.csv exists already"):
+        claim_with(out, [table])
+
+
+def test_a_folder_is_replaced_by_the_new_one_at_once_and_discarded_at_once(tmp_path, monkeypatch):
+    old = tmp_path / "model"
+    old.mkdir()
+    (old / "old").touch()
+    real, seen = shutil.rmtree, []
+
+    def look(path, *rest, **more):
+        seen.append(sorted(each.name for each in old.iterdir()) if old.exists() else None)
+        real(path, *rest, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", look)
+    with replacing(old) as partial:
+        partial.mkdir()
+        (partial / "new").touch()
+    discard(old)
+    assert seen == [["new"], None]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_of_gdal_is_no_number_of_the_system(tmp_path):
+    def fail():
+        with writing(tmp_path / "a.tif"):
+            raise CPLE_AppDefinedError(3, 1, "Write failed")  # 1 would be: not permitted
+
+    with pytest.raises(
+        OutputError, match=r"cannot be written: .*Write failed\n  fix: check .* free space \([\d,.]+ MB"
+    ):
+        fail()
+
+
+def test_long_names_are_written(tmp_path):
+    for name in ("a" * 246 + ".txt", "🌍" * 60 + ".txt"):
+        write_text(claim(tmp_path / name), "x")
+        with scratch(tmp_path / name):
+            pass
+        assert (tmp_path / name).read_text() == "x"
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

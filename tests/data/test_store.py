@@ -13,6 +13,7 @@ from affine import Affine
 from covermap.core.config import Box, CloudConfig, DataConfig, ImageConfig, SplitConfig
 from covermap.core.config_file import load_config, parse_config
 from covermap.core.errors import CovermapError, DataError, OutputError
+from covermap.core.output import at_work
 from covermap.data import store
 from covermap.data.scene import open_scenes
 from covermap.data.store import Ledger, verify, write_store
@@ -159,6 +160,51 @@ def test_other_settings_do_not_go_on_in_the_same_folder(config, tmp_path):
     with pytest.raises(OutputError, match="no folder of prepared data"):
         write_store(config, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine/thesis.doc").exists()
+
+
+def test_what_a_killed_writer_tore_is_written_anew(config, tmp_path, monkeypatch):
+    """A file without its directory, as GDAL leaves it, and one whose finished block is not what the ledger says."""
+    monkeypatch.setattr(store, "BLOCK_PX", 64)
+    plain = PlainFile.write
+
+    def killed_after_one(self, blocks):
+        if self.partial.is_file():
+            raise KeyboardInterrupt
+        return plain(self, blocks)
+
+    monkeypatch.setattr(PlainFile, "write", killed_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        write_store(config, tmp_path / "out")
+    (half,) = (tmp_path / "out").rglob("*.partial.tif")
+    monkeypatch.setattr(PlainFile, "write", plain)
+    for torn in (b"II*\0\x08\0\0\0", b"", half.read_bytes()[:-3000] + bytes(3000)):
+        half.write_bytes(torn)
+        shutil.copytree(tmp_path / "out", tmp_path / "copy")
+        write_store(config, tmp_path / "copy")
+        assert verify(tmp_path / "copy") == []
+        assert not list((tmp_path / "copy").rglob("*.partial.*"))
+        shutil.rmtree(tmp_path / "copy")
+
+
+def test_a_folder_is_written_by_one_call_and_looks_finished_only_at_the_end(config, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with at_work(out, alone=True), pytest.raises(OutputError, match="another call is at work"):
+        write_store(config, out)
+
+    def fail(manifest):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_store(config, out, beside=fail)
+    write_store(config, out, beside=lambda manifest: (out / "covermap.yaml").write_text("x"))
+    monkeypatch.setattr(shutil, "rmtree", fail)  # while it is emptied
+    with pytest.raises(KeyboardInterrupt):
+        write_store(config, out, overwrite=True)
+    with pytest.raises(DataError, match="no finished prepared data"):
+        prepared(out)
+    monkeypatch.undo()
+    write_store(config, out, overwrite=True)
+    assert verify(out) == []
 
 
 def test_a_full_disk_is_said(config, tmp_path, monkeypatch):

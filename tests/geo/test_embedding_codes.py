@@ -19,7 +19,7 @@ from covermap.geo.embedding_codes import (
     unit,
     with_scale,
 )
-from covermap.geo.embedding_cog import band_names, finish_embeddings, plain_writer
+from covermap.geo.embedding_cog import band_names, finished_embeddings, plain_writer
 from covermap.geo.grid import Grid
 from covermap.geo.tessera import cell_name, write_cells
 
@@ -74,7 +74,9 @@ def test_a_finished_raster_is_a_cog_with_overviews_of_unit_length(tmp_path, dtyp
 
     values = vectors(4, 601, 530)
     values[:, :100, :64] = np.nan
-    out = finish_embeddings(written(tmp_path / "p.tif", values, dtype), tmp_path / "o.tif", dtype, tags={"A": "b"})
+    out = tmp_path / "o.tif"
+    with finished_embeddings(written(tmp_path / "p.tif", values, dtype), out, dtype, tags={"A": "b"}):
+        pass
     assert cog_validate(out)[0]
     step = {"int8": 0.02, "float16": 1e-3, "float32": 1e-6}[dtype]
     with rasterio.open(out) as dataset:

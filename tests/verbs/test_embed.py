@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -366,6 +367,11 @@ def test_many_scenes_go_into_a_folder_and_what_is_there_stays(config, tmp_path):
     (tmp_path / "out/b.tif").unlink()
     done = embed(parsed(config), tmp_path / "out", settings=settings)
     assert [file.name for file in done.files] == ["b.tif", "b.stac.json"]
+    (tmp_path / "out/b.tif").unlink()
+    os.utime(tmp_path / "many/a.tif", (4e9, 4e9))  # from a machine whose clock is wrong
+    assert len(embed(parsed(config), tmp_path / "out", settings=settings).files) == 2
+    os.utime(tmp_path / "many/a.tif")
+    os.utime(tmp_path / "out/a.tif")
     with pytest.raises(OutputError, match="of another encoder"):
         embed(parsed(config, train=config["train"] | {"seed": 3}), tmp_path / "out", settings=settings)
     shutil.copyfile(path, tmp_path / "many/a.tif")  # another image of the same name

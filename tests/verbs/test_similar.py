@@ -15,7 +15,7 @@ from covermap.core.errors import ConfigError, DataError, OutputError, Unreadable
 from covermap.data.embeddings import Embeddings
 from covermap.data.simulate import SceneRecipe, write_scene
 from covermap.geo.embedding_codes import unit
-from covermap.geo.embedding_cog import finish_embeddings
+from covermap.geo.embedding_cog import finished_embeddings
 from covermap.verbs.embed import EmbedSettings, embed
 from covermap.verbs.similar import query, similar
 from tests.geo.test_embedding_codes import written
@@ -109,7 +109,9 @@ def test_files_that_cannot_be_searched_are_refused(chips, tmp_path):
 def test_a_raster_becomes_a_map_of_similarity(tmp_path, covermap):
     values = unit(np.random.default_rng(0).normal(size=(6, 90, 130)).astype(np.float32))
     values[:, :10] = np.nan
-    raster = finish_embeddings(written(tmp_path / "p.tif", values, "float32"), tmp_path / "e.tif", "float32", tags={})
+    raster = tmp_path / "e.tif"
+    with finished_embeddings(written(tmp_path / "p.tif", values, "float32"), raster, "float32", tags={}):
+        pass
     with rasterio.open(raster) as dataset:
         x, y = dataset.xy(50, 60)
     from pyproj import Transformer

@@ -95,6 +95,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny, schedule, monkeypatch):
     assert all(np.array_equal(one[key], two[key]) for key in one)
 
 
+def test_an_epoch_that_was_logged_but_not_saved_is_logged_once(tiny, monkeypatch):
+    def stop(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "save", stop)
+    config = with_(tiny, "once", train__epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    monkeypatch.undo()
+    assert [row["epoch"] for row in train(config, resume=True).read_log()] == [1]
+
+
 def test_an_existing_run_is_kept_and_other_settings_do_not_resume_it(tiny):
     train(with_(tiny, train__epochs=1))
     with pytest.raises(OutputError, match="holds a run already"):
