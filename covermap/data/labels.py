@@ -160,7 +160,7 @@ class Labels(Protocol):
 def open_codes(path: str) -> DatasetReader:
     """A raster of one band (beside an alpha band) of class codes; raises LabelError for a picture."""
     dataset = open_dataset(path)
-    bands = [i for i in dataset.indexes if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+    bands = [i for i, kind in enumerate(dataset.colorinterp, 1) if kind != ColorInterp.alpha]
     if bands != [1]:
         raise LabelError(
             f"{path} has {len(bands)} bands; labels are one band of class codes",

@@ -8,7 +8,6 @@ without its partner, or two files with one name, is an error that says which.
 
 from __future__ import annotations
 
-import csv
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any, ClassVar, Protocol
 
 from covermap.core.config import DataConfig, ImageConfig, expand
 from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
+from covermap.core.parsing import read_csv
 from covermap.core.registry import find
 from covermap.core.target_config import TargetConfig
 from covermap.data.given import given_paths
@@ -161,6 +161,8 @@ def _find(config: DataConfig) -> Found:
 
 
 def _by_pattern(config: DataConfig) -> list[SceneFiles]:
+    if not config.images:
+        raise ConfigError("data.image names no image", fix="image: [{path: image.tif}]")
     found = [scenes_of(image) for image in config.images]
     labels: dict[str, dict[str, LabelFile]] = {}
     for key, pattern in _own_labels(config).items():
@@ -356,11 +358,7 @@ def inside(root: Path, name: str) -> Path:
 
 def read_table(path: Path, first: str, second: str) -> list[dict[str, str]]:
     """The rows of a CSV with these columns; raises DataError for one without rows or columns."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a CSV table: {error}", fix="save it as UTF-8") from error
+    rows = read_csv(path, fix="save it as a CSV table in UTF-8")
     if not rows or not {first, second} <= set(rows[0]):
         raise DataError(f"{path} has no columns {first} and {second}", fix="restore the data set's table")
     return rows

@@ -31,6 +31,7 @@ from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, DataError, OutputError
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text, writing
+from covermap.core.parsing import as_written, parse_json, read_text
 from covermap.core.progress import Tick, unseen
 from covermap.data.coarser import coarser
 from covermap.data.label_file import LabelFile
@@ -73,15 +74,17 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.done: dict[str, dict[Window, int]] = {}
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        fix = "prepare the data again with --overwrite"
+        lines = read_text(path, fix=fix).splitlines() if path.is_file() else []
         for line in lines:
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 break  # the last line of a writer that was killed
             if "plan" in row:
                 continue
-            self.done.setdefault(row["file"], {})[Window(*row["block"])] = row["crc32"]
+            with as_written(path, fix=fix):
+                self.done.setdefault(row["file"], {})[Window(*map(int, row["block"]))] = int(row["crc32"])
 
     def add(self, file: str, sums: Sequence[tuple[Window, int]]) -> None:
         """Note blocks that are on disk."""
@@ -320,7 +323,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
             fix="run the same covermap prepare again: it goes on" if unfinished else "covermap prepare CONFIG FOLDER",
         )
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         if found["version"] != VERSION or not isinstance(found["scenes"], list):
             raise DataError(f"{path} is of another version", fix="prepare the data again")
     except (ValueError, KeyError, TypeError) as error:

@@ -49,7 +49,7 @@ class Zones:
         if table.empty:
             raise DataError(f"{path} holds no polygon", fix="give districts as polygons")
         shapes = in_pixels(table, grid)
-        names, numbers = np.unique(table[chosen].astype(str).to_numpy(), return_inverse=True)
+        names, numbers = np.unique([str(name) for name in table[chosen].tolist()], return_inverse=True)
         tree = shapely.STRtree(shapes)
         if not tree.query(shapely.box(0, 0, grid.width, grid.height)).size:
             raise GridError(

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 
 from covermap.core.output import writing
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import Grid, Window
 
 SIDE_PX = 256
@@ -65,7 +65,7 @@ class PlainFile:
                         stored = self._stored(values, valid)
                         file.write(stored, window=window.rasterio)
                         sums.append((window, zlib.crc32(np.ascontiguousarray(stored).data)))
-            except RasterioError as error:
+            except GDAL_ERRORS as error:
                 raise OSError(str(error)) from error
             with open(self.partial, "rb+") as written:
                 os.fsync(written.fileno())

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.config import CloudConfig
@@ -31,6 +30,7 @@ from covermap.geo.align import read_onto
 from covermap.geo.band_source import BandSource, Quantity, calibrated
 from covermap.geo.clouds import CloudMask, find_mask
 from covermap.geo.cube import open_cube, open_patch_array
+from covermap.geo.damage import GDAL_ERRORS, read_whole_head
 from covermap.geo.delivered import find_granule
 from covermap.geo.granule import Granule, archive_of
 from covermap.geo.grid import Grid, Window
@@ -78,7 +78,8 @@ def open_dataset(path: str) -> DatasetReader:
         with rasterio.Env(**(_REMOTE if is_remote(path) else _LOCAL)):
             opener = {".npz": open_cube, ".npy": open_patch_array}.get(Path(file).suffix, rasterio.open)
             dataset = opener(path)
-    except (RasterioError, OSError) as error:
+            _masked[dataset] = read_whole_head(dataset)
+    except GDAL_ERRORS as error:
         raise UnreadableError(
             f"{file} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + file
         ) from error
@@ -86,7 +87,6 @@ def open_dataset(path: str) -> DatasetReader:
         listed = ", ".join(name.rpartition(":")[2] for name in dataset.subdatasets[:5])
         raise DataError(f"{file} holds no bands, only the variables {listed}", fix="name one: variable: NAME")
     store[key] = dataset
-    _masked[dataset] = rasterio.enums.MaskFlags.per_dataset in dataset.mask_flag_enums[0]
     while len(store) > _MAX_OPEN:
         store.popitem(last=False)[1].close()
     return dataset
@@ -254,7 +254,7 @@ def _naming_damage(path: str, window: Window) -> Iterator[None]:
     """Turn what GDAL says of a damaged block into UnreadableError."""
     try:
         yield
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         which = f"{own_file(path)} or a file beside it" if is_mosaic(path) else path
         raise UnreadableError(
             f"{which} is damaged near row {window.row}, column {window.col}: {error}",
@@ -470,7 +470,8 @@ def _names_of(file: str, dataset: DatasetReader, sensor: Sensor | None, *, sever
         return [band_in_file_name(Path(own_file(file)).stem, sensor)]
     if all(described) and (len(wanted) > 1 or described[0] != "bands"):
         return [str(d) for d in described]
-    if [dataset.colorinterp[i - 1].name for i in wanted] == ["red", "green", "blue"]:
+    kinds = dataset.colorinterp
+    if [kinds[i - 1].name for i in wanted] == ["red", "green", "blue"]:
         return ["red", "green", "blue"]
     if sensor and len(wanted) == len(sensor.bands):
         return list(sensor.band_names)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from covermap.core.from_to import NODATA, UNCHANGED, FromTo
 from covermap.core.legend import Legend
+from covermap.core.parsing import read_json
 from covermap.core.run import Run
 from covermap.geo import pictures
 from covermap.geo.change_product import BINARY, FROM_TO
@@ -151,7 +152,7 @@ def comparisons_of(run: Run, assessments: Sequence[Assessment]) -> list[Comparis
             "change.tif" if path.name == _ENDING else f"{path.name.removesuffix(f'.{_ENDING}')}.tif"
         )
         if source.is_file() and FROM_TO in open_dataset(str(source)).tags():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path, fix="make it again: covermap change")
             key = json.dumps([found["before"], found["after"], found["matrix_ha"], found["in_map"]], sort_keys=True)
             together.setdefault(key, []).append((source.relative_to(run.folder).as_posix(), found))
     made = []

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from covermap.core.config_file import dotted
 from covermap.core.errors import ConfigError, CovermapError, ModelError, OutputError, within_memory
 from covermap.core.output import at_work, replacing, write_text, writing
+from covermap.core.parsing import read_yaml
 from covermap.core.pretrain_config import PretrainConfig, ScheduleConfig
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import RunFolder, versions
@@ -85,7 +86,8 @@ def _require_free(run: RunFolder, config: PretrainConfig, *, resume: bool, overw
         return
     if not resume:
         raise OutputError(f"{run.folder} holds a run already", fix="add --resume to go on with it, or --overwrite")
-    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), config.model_dump(mode="json")
+    before = read_yaml(path, fix="start again with --overwrite", error=OutputError)
+    now = config.model_dump(mode="json")
     if not isinstance(before, dict) or "method" not in before:
         raise OutputError(f"{run.folder} holds a run of another kind", fix="choose another name, or add --overwrite")
     for each in (before, now):

@@ -5,7 +5,6 @@ legend in the file -> .qml, attribute table or .clr beside it -> that of its run
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.errors import DataError, LabelError, UnreadableError
 from covermap.core.from_to import FromTo
 from covermap.core.legend import PALETTE, LandClass, Legend
+from covermap.core.parsing import parse_csv
 from covermap.geo.change_product import FROM_TO
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import partition
 from covermap.geo.legend_files import class_names, read_legend
 from covermap.geo.products import count_rows, legend_of_map, names_beside, small_cache
@@ -88,7 +88,7 @@ def count_codes(path: Path) -> dict[int, tuple[int, float | None]]:
         for strip in partition(grid.window, rows, grid.width):
             try:
                 values, mask = dataset.read(1, window=strip.rasterio), _mask(dataset, strip.rasterio)
-            except RasterioError as error:
+            except GDAL_ERRORS as error:
                 raise UnreadableError(
                     f"{path} is damaged near row {strip.row}: {error}", fix="copy it again from its source"
                 ) from error
@@ -124,8 +124,8 @@ def counts_beside(path: Path, legend: Legend) -> dict[int, tuple[int, float | No
     try:
         if beside["colours"].stat().st_mtime_ns < path.stat().st_mtime_ns:
             return None
-        with open(beside["areas"], encoding="utf-8", newline="") as file:
-            rows = {int(row["code"]): (int(row["pixels"]), float(row["area_ha"])) for row in csv.DictReader(file)}
+        told = parse_csv(beside["areas"].read_text(encoding="utf-8"))
+        rows = {int(row["code"]): (int(row["pixels"]), float(row["area_ha"])) for row in told}
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return {code: found for code, found in rows.items() if found[0]} if set(rows) == set(legend.codes) else None
@@ -206,7 +206,7 @@ def _own_legend(path: Path) -> Legend | None:
     try:
         if own := legend_of_map(path):
             return own
-    except (LabelError, ValueError, RasterioError):
+    except (LabelError, ValueError, *GDAL_ERRORS):
         pass
     for beside in (path.with_suffix(".qml"), path.with_name(path.name + ".aux.xml"), path.with_suffix(".clr")):
         try:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import replacing
+from covermap.core.parsing import parse_rows
 from covermap.data.sample_points import reference_text
 from covermap.view.raster_layer import version_of
 
@@ -222,7 +223,10 @@ class _Csv(References):
             raise DataError(f"{self.path.name} cannot be read: {error}", fix="save it as UTF-8") from error
         plain = text.removeprefix("\ufeff")
         separator = max(",;\t", key=plain.partition("\n")[0].count)
-        rows = [row for row in csv.reader(io.StringIO(plain, newline=""), delimiter=separator) if row]
+        try:
+            rows = parse_rows(plain, separator)
+        except ValueError as error:
+            raise DataError(f"{self.path.name} is no table: {error}", fix="restore the file") from error
         head = rows[0] if rows else []
         if lacking := [name for name in ("id", "x", "y", "reference") if name not in head]:
             raise DataError(f"{self.path.name} has no column {lacking[0]}", fix="give what covermap sample wrote")

@@ -1,0 +1,238 @@
+"""Mutated files read in a process of its own, with a limit on memory and a clock beside it; what came of each.
+
+A file may be read, or refused with an error of covermap, which the command line prints as `error: ... fix: ...`.
+Findings are all else: an error that the command line would call a bug, a process that died, more than 10 s, and more
+than 2 GB beyond what the process has when it begins.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.fuzz.files import Case, cases
+from benchmarks.fuzz.mutate import mutated
+
+SECONDS, BYTES = 10.0, 2 << 30
+LONGEST = 20_000
+"""Characters of a message that a person is still expected to look at."""
+_RENEWED = 2000
+"""Files that one process reads: what GDAL and others keep would else count as their memory."""
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "cannot allocate",
+    "can't allocate",
+    "unable to allocate",
+    "bad_alloc",
+    "not enough memory",
+)
+
+
+@dataclass
+class Outcome:
+    """What came of one file: read, refused, or a finding (bug, memory, slow, died), with where and what."""
+
+    kind: str
+    number: int
+    what: str
+    where: str = ""
+    text: str = ""
+
+
+@dataclass
+class Tally:
+    """Counts of a kind of files, its findings, and how often each error of covermap was met."""
+
+    kind: str
+    counts: Counter[str] = field(default_factory=Counter)
+    findings: list[Outcome] = field(default_factory=list)
+    refusals: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def add(self, one: Outcome) -> None:
+        """Count an outcome."""
+        self.counts[one.what] += 1
+        if one.what == "refused":
+            self.refusals[one.where] += 1
+        elif one.what != "read":
+            self.findings.append(one)
+
+
+def mutation(found: Sequence[Case], folder: Path, seed: int, number: int) -> tuple[Case, str, bytes]:
+    """The case, file and bytes of a mutation: the same for the same seed and number."""
+    random = Random(f"{seed} {found[0].kind} {number}")
+    one = found[number % len(found)]
+    file = one.changed[number // len(found) % len(one.changed)]
+    return one, file, mutated(one.form(file), (folder / one.kind / one.name / file).read_bytes(), random)
+
+
+def place(one: Case, file: str, data: bytes, folder: Path, to: Path) -> None:
+    """A copy of a case's folder in which one file is another."""
+    shutil.copytree(folder / one.kind / one.name, to)
+    (to / file).write_bytes(data)
+
+
+def fuzz(kinds: Sequence[str], num: int, *, seed: int = 0, first: int = 0, say: Any = None) -> list[Tally]:
+    """Read `num` mutated files of each kind."""
+    tallies = []
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker(Path(folder), seed)
+        for kind in kinds:
+            tally, start = Tally(kind), time.perf_counter()
+            for number in range(first, first + num):
+                tally.add(worker.read(kind, number))
+            tally.seconds = time.perf_counter() - start
+            tallies.append(tally)
+            if say:
+                say(tally)
+        worker.stop()
+    return tallies
+
+
+class Worker:
+    """A process that reads, which is started again where it died, was stopped, or has read many files."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+        self.process: Any = None
+        self.count = self.starts = 0
+
+    def read(self, kind: str, number: int) -> Outcome:
+        """What came of one mutation."""
+        if self.process is None or self.count >= _RENEWED:
+            self._start()
+        self.count += 1
+        try:
+            self.pipe.send((kind, number))
+            # The first of a kind waits for its valid files to be written and read.
+            while True:
+                if not self.pipe.poll(SECONDS if kind in self.ready else 300):
+                    self.stop()
+                    return Outcome(kind, number, "slow", f"{SECONDS:g} s")
+                found = self.pipe.recv()
+                if isinstance(found, Outcome):
+                    return found
+                self.ready.add(found)
+        except (EOFError, ConnectionError):
+            self.process.join()
+            code, self.process = self.process.exitcode, None
+            return Outcome(kind, number, "died", f"exit code {code}")
+
+    def _start(self) -> None:
+        self.stop()
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.starts, self.count, self.ready = self.starts + 1, 0, set()
+        place = self.folder / f"worker{self.starts}"
+        self.process = context.Process(target=_work, args=(theirs, place, self.seed), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.pipe.close()
+            self.process.kill()
+            self.process.join()
+            shutil.rmtree(self.folder / f"worker{self.starts}", ignore_errors=True)
+            self.process = None
+
+
+def _work(pipe: Connection, folder: Path, seed: int) -> None:
+    folder.mkdir()
+    log = os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)  # what GDAL says of each broken file
+    warnings.simplefilter("ignore")
+    import torch
+
+    torch.set_num_threads(1)
+    known: dict[str, list[Case]] = {}
+    while True:
+        try:
+            kind, number = pipe.recv()
+        except EOFError:
+            return
+        if kind not in known:
+            _limit(None)
+            known[kind] = prepared(kind, folder)
+            _limit(BYTES)
+            pipe.send(kind)
+        pipe.send(_read(known[kind], folder, seed, number))
+
+
+def prepared(kind: str, folder: Path) -> list[Case]:
+    """The cases of a kind, each read once as it is: what is needed is imported, and valid files are read."""
+    found = cases(kind, folder)
+    for number, one in enumerate(found):
+        shutil.copytree(folder / kind / one.name, folder / f"valid{number}")
+        one.read(folder / f"valid{number}")
+        shutil.rmtree(folder / f"valid{number}")
+    return found
+
+
+def _limit(more: int | None) -> None:
+    """Let the address space grow by so many bytes beyond what it is."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft = resource.RLIM_INFINITY if more is None else pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _read(found: Sequence[Case], folder: Path, seed: int, number: int) -> Outcome:
+    one, file, data = mutation(found, folder, seed, number)
+    to = folder / f"{one.kind}{number}"
+    place(one, file, data, folder, to)
+    try:
+        outcome = outcome_of(one, to, number)
+    finally:
+        shutil.rmtree(to, ignore_errors=True)
+    outcome.where = f"{one.name}/{file}: {outcome.where}" if outcome.what not in ("read", "refused") else outcome.where
+    return outcome
+
+
+def outcome_of(one: Case, root: Path, number: int = 0) -> Outcome:
+    """Read a folder and judge what came of it as the command line would."""
+    from covermap.core.errors import CovermapError, OutOfMemory
+
+    try:
+        one.read(root)
+        return Outcome(one.kind, number, "read")
+    except BaseException as error:  # also what libraries in other languages raise when they panic
+        chain, each = [], error
+        while each is not None and len(chain) < 20:
+            chain.append(each)
+            each = each.__cause__ or each.__context__
+        text = "".join(traceback.format_exception(error))[-3000:]
+        said = "\n".join(str(each)[:100_000].lower() for each in chain)
+        if any(isinstance(each, MemoryError | OutOfMemory) for each in chain) or any(w in said for w in _OUT_OF_MEMORY):
+            return Outcome(one.kind, number, "memory", _place_of(error), text)
+        if not isinstance(error, CovermapError):
+            return Outcome(one.kind, number, "bug", _place_of(error), text)
+        if len(str(error)) > LONGEST:
+            return Outcome(
+                one.kind, number, "bug", f"a message of {len(str(error)):,} characters, {_place_of(error)}", text
+            )
+        if not error.fix:
+            return Outcome(one.kind, number, "refused", f"{type(error).__name__} without fix")
+        return Outcome(one.kind, number, "refused", type(error).__name__)
+
+
+def _place_of(error: BaseException) -> str:
+    """The error's type and the last line of covermap that it went through."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/covermap/" in f.filename]
+    at = f"{frames[-1].filename.rpartition('/covermap/')[2]}:{frames[-1].lineno}" if frames else "?"
+    return f"{type(error).__name__} at {at}"
