@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -307,69 +308,89 @@ def archives(folder: Path) -> Any:
 # Vectors.
 
 
-def _vector(path: Path, **more: Any) -> None:
-    """As `info`, labels, zones and polygons do."""
+def _readers_of_vectors(name: str) -> tuple[Callable[[Path], Any], ...]:
+    """As `info`, labels and zones do."""
     from covermap.data.zones import Zones
     from covermap.geo.rasterize import VectorLabels
     from covermap.verbs.info import info
 
-    info(str(path))
-    labels = VectorLabels.open(path, field="class", grid=_grid(), **more)
-    labels.read()
-    labels.read_objects()
-    Zones.open(path, _grid(), "name").read(_grid().window)
+    def labels(root: Path) -> None:
+        found = VectorLabels.open(root / name, field="class", grid=_grid())
+        found.read()
+        found.read_objects()
+
+    def zones(root: Path) -> None:
+        Zones.open(root / name, _grid(), "name").read(_grid().window)
+
+    return lambda root: info(str(root / name)), labels, zones
 
 
-@case("gpkg")
-def gpkg_labels(folder: Path) -> Any:
-    _polygons(folder / "labels.gpkg", "GPKG")
-    return ("labels.gpkg",), lambda root: _vector(root / "labels.gpkg")
+def _vector_case(kind: str, name: str, driver: str, endings: Sequence[str], number: int) -> None:
+    def make(folder: Path) -> Any:
+        _polygons(folder / name, driver)
+        return tuple(f"labels.{end}" for end in endings), _readers_of_vectors(name)[number]
+
+    make.__name__ = f"{kind}_{('info', 'labels', 'zones')[number]}"
+    case(kind)(make)
 
 
-def _sample(folder: Path, name: str) -> tuple[tuple[str, ...], Callable[[Path], None]]:
-    """A labelled sample of a map, read to estimate areas, and to label it in a browser."""
-    from covermap.core.design import Design, design_beside
-    from covermap.data.class_map import open_class_map
-    from covermap.data.sample_points import SamplePoints
+for _number in range(3):
+    _vector_case("gpkg", "labels.gpkg", "GPKG", ("gpkg",), _number)
+    _vector_case("shapefile", "labels.shp", "ESRI Shapefile", ("shp", "shx", "dbf", "prj", "cpg"), _number)
+    _vector_case("geojson", "labels.geojson", "GeoJSON", ("geojson",), _number)
+
+
+def _sample(folder: Path, name: str) -> None:
+    """A labelled sample of a map."""
     from covermap.verbs.sample import Plan, sample
     from covermap.view.labelling import references_of
-    from covermap.view.layers import open_view
 
     _map(folder / "map.tif")
-    out = folder / name
-    sample(folder / "map.tif", out, Plan(num=12))
-    refs = references_of(out)
+    sample(folder / "map.tif", folder / name, Plan(num=12))
+    refs = references_of(folder / name)
     for number, (place, _) in refs.read().items():
         refs.write(number, "1", place)
 
-    def read(root: Path) -> None:
-        design = Design.load(design_beside(root / name))
-        SamplePoints.load(root / name, design, open_class_map(root / "map.tif"), skip_empty=True)
-        open_view([root / "map.tif", root / name]).to_dict()
-        refs = references_of(root / name)
-        for number, (place, _) in list(refs.read().items())[:1]:
-            refs.write(number, "2", place)
 
-    return (name, design_beside(Path(name)).name), read
+def _sample_points(root: Path, name: str) -> None:
+    """As areas are estimated."""
+    from covermap.core.design import Design, design_beside
+    from covermap.data.class_map import open_class_map
+    from covermap.data.sample_points import SamplePoints
 
-
-@case("gpkg")
-def gpkg_sample(folder: Path) -> Any:
-    changed, read = _sample(folder, "sample.gpkg")
-    return changed[:1], read
+    design = Design.load(design_beside(root / name))
+    SamplePoints.load(root / name, design, open_class_map(root / "map.tif"), skip_empty=True)
 
 
-@case("shapefile")
-def shapefile(folder: Path) -> Any:
-    _polygons(folder / "labels.shp", "ESRI Shapefile")
-    names = tuple(f"labels.{end}" for end in ("shp", "shx", "dbf", "prj", "cpg"))
-    return names, lambda root: _vector(root / "labels.shp")
+def _labelled(root: Path, name: str) -> None:
+    """As the viewer's page writes a reference."""
+    from covermap.view.labelling import references_of
+
+    refs = references_of(root / name)
+    for number, (place, _) in list(refs.read().items())[:1]:
+        refs.write(number, "2", place)
 
 
-@case("geojson")
-def geojson_labels(folder: Path) -> Any:
-    _polygons(folder / "labels.geojson", "GeoJSON")
-    return ("labels.geojson",), lambda root: _vector(root / "labels.geojson")
+def _viewed(root: Path, name: str) -> None:
+    from covermap.view.layers import open_view
+
+    open_view([root / "map.tif", root / name]).to_dict()
+
+
+def _sample_case(ending: str, read: Callable[[Path, str], None]) -> None:
+    name = f"sample.{ending}"
+
+    def make(folder: Path) -> Any:
+        _sample(folder, name)
+        return (name,), lambda root: read(root, name)
+
+    make.__name__ = f"{ending}{read.__name__}"
+    case(ending)(make)
+
+
+for _reader in (_sample_points, _labelled, _viewed):
+    _sample_case("gpkg", _reader)
+    _sample_case("csv", _reader)
 
 
 @case("geojson")
@@ -420,12 +441,6 @@ def csv_degrees(folder: Path) -> Any:
         info(str(root / "points.csv"))
 
     return ("points.csv",), read
-
-
-@case("csv")
-def csv_sample(folder: Path) -> Any:
-    changed, read = _sample(folder, "sample.csv")
-    return changed[:1], read
 
 
 @case("csv")
@@ -607,10 +622,10 @@ def plans(folder: Path) -> Any:
 
 @case("json")
 def sample_design(folder: Path) -> Any:
-    changed, _ = _sample(folder, "sample.csv")
     from covermap.core.design import Design
 
-    return changed[1:], lambda root: Design.load(root / changed[1])
+    _sample(folder, "sample.csv")
+    return ("sample.design.json",), lambda root: Design.load(root / "sample.design.json")
 
 
 @case("json")
@@ -841,10 +856,8 @@ def zipped(folder: Path) -> Any:
         from covermap.core.errors import ModelError
 
         read(root)
-        try:
+        with contextlib.suppress(ModelError):
             read_terratorch(root / "weights.pt")
-        except ModelError:
-            pass
 
     return ("weights.pt",), both
 

@@ -283,7 +283,7 @@ def _entities(text: str, random: Random) -> str:
     lines = ['<!DOCTYPE x [<!ENTITY l0 "lol">']
     lines += [f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(random.choice((2, 9)))]
     lines.append("]>")
-    head, body = (text.split("?>", 1) + [""])[:2] if text.startswith("<?xml") else ("", text)
+    head, body = ([*text.split("?>", 1), ""])[:2] if text.startswith("<?xml") else ("", text)
     at = body.find(">", random.randrange(max(1, len(body)))) + 1
     return (head + "?>" if head else "") + "\n".join(lines) + body[:at] + f"&l{len(lines) - 2};" + body[at:]
 
@@ -338,7 +338,7 @@ def _sql(data: bytes, random: Random) -> bytes:
         "POLYGON",
         4326,
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         path = Path(folder) / "a.db"
         path.write_bytes(data)
         try:

@@ -7,10 +7,12 @@ than 2 GB beyond what the process has when it begins.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import tempfile
 import time
 import traceback
@@ -31,6 +33,8 @@ LONGEST = 20_000
 """Characters of a message that a person is still expected to look at."""
 _RENEWED = 2000
 """Files that one process reads: what GDAL and others keep would else count as their memory."""
+_IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where mutated files lie: a disk would be waited for."""
 _OUT_OF_MEMORY = (
     "out of memory",
     "cannot allocate",
@@ -88,90 +92,78 @@ def place(one: Case, file: str, data: bytes, folder: Path, to: Path) -> None:
 def fuzz(kinds: Sequence[str], num: int, *, seed: int = 0, first: int = 0, say: Any = None) -> list[Tally]:
     """Read `num` mutated files of each kind."""
     tallies = []
-    with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(Path(folder), seed)
-        for kind in kinds:
+    for kind in kinds:
+        with tempfile.TemporaryDirectory(dir=_IN_MEMORY) as folder:
+            worker = Worker(kind, Path(folder), seed)
             tally, start = Tally(kind), time.perf_counter()
             for number in range(first, first + num):
-                tally.add(worker.read(kind, number))
+                tally.add(worker.read(number))
             tally.seconds = time.perf_counter() - start
-            tallies.append(tally)
-            if say:
-                say(tally)
-        worker.stop()
+            worker.stop()
+        tallies.append(tally)
+        if say:
+            say(tally)
     return tallies
 
 
 class Worker:
-    """A process that reads, which is started again where it died, was stopped, or has read many files."""
+    """A process that has imported all and read the valid files, and forks another that reads mutated ones.
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.seed = folder, seed
-        self.process: Any = None
-        self.count = self.starts = 0
+    The other is forked again where it died, was killed, or has read many files.
+    """
 
-    def read(self, kind: str, number: int) -> Outcome:
-        """What came of one mutation."""
-        if self.process is None or self.count >= _RENEWED:
-            self._start()
-        self.count += 1
-        try:
-            self.pipe.send((kind, number))
-            # The first of a kind waits for its valid files to be written and read.
-            while True:
-                if not self.pipe.poll(SECONDS if kind in self.ready else 300):
-                    self.stop()
-                    return Outcome(kind, number, "slow", f"{SECONDS:g} s")
-                found = self.pipe.recv()
-                if isinstance(found, Outcome):
-                    return found
-                self.ready.add(found)
-        except (EOFError, ConnectionError):
-            self.process.join()
-            code, self.process = self.process.exitcode, None
-            return Outcome(kind, number, "died", f"exit code {code}")
-
-    def _start(self) -> None:
-        self.stop()
+    def __init__(self, kind: str, folder: Path, seed: int) -> None:
+        self.kind = kind
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.starts, self.count, self.ready = self.starts + 1, 0, set()
-        place = self.folder / f"worker{self.starts}"
-        self.process = context.Process(target=_work, args=(theirs, place, self.seed), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, kind, folder, seed), daemon=True)
         self.process.start()
         theirs.close()
+        self.reader, _ = self.pipe.recv()
+
+    def read(self, number: int) -> Outcome:
+        """What came of one mutation."""
+        self.pipe.send(number)
+        slow = False
+        while True:
+            if not self.pipe.poll(SECONDS):
+                slow = True
+                os.kill(self.reader, signal.SIGKILL)
+            found = self.pipe.recv()
+            if isinstance(found, Outcome):
+                return found
+            self.reader, code = found
+            if slow:
+                return Outcome(self.kind, number, "slow", f"{SECONDS:g} s")
+            if code:
+                return Outcome(self.kind, number, "died", f"signal or exit code {code}")
 
     def stop(self) -> None:
-        """End the process."""
-        if self.process is not None:
-            self.pipe.close()
-            self.process.kill()
-            self.process.join()
-            shutil.rmtree(self.folder / f"worker{self.starts}", ignore_errors=True)
-            self.process = None
+        """End the processes."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.reader, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
 
 
-def _work(pipe: Connection, folder: Path, seed: int) -> None:
-    folder.mkdir()
-    log = os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT)
+def _work(pipe: Connection, kind: str, folder: Path, seed: int) -> None:
+    """Prepare, then fork readers; sends the number of each new one, with how the one before ended where it died."""
+    log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)  # what GDAL says of each broken file
     warnings.simplefilter("ignore")
-    import torch
-
-    torch.set_num_threads(1)
-    known: dict[str, list[Case]] = {}
+    found = prepared(kind, folder)
+    code = 0
     while True:
-        try:
-            kind, number = pipe.recv()
-        except EOFError:
-            return
-        if kind not in known:
-            _limit(None)
-            known[kind] = prepared(kind, folder)
+        reader = os.fork()
+        if not reader:
+            pipe.send((os.getpid(), code))
             _limit(BYTES)
-            pipe.send(kind)
-        pipe.send(_read(known[kind], folder, seed, number))
+            for _ in range(_RENEWED):
+                pipe.send(_read(found, folder, seed, pipe.recv()))
+            os._exit(0)
+        _, status = os.waitpid(reader, 0)
+        code = os.waitstatus_to_exitcode(status)
 
 
 def prepared(kind: str, folder: Path) -> list[Case]:
@@ -184,12 +176,11 @@ def prepared(kind: str, folder: Path) -> list[Case]:
     return found
 
 
-def _limit(more: int | None) -> None:
+def _limit(more: int) -> None:
     """Let the address space grow by so many bytes beyond what it is."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    soft = resource.RLIM_INFINITY if more is None else pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, hard))
 
 
 def _read(found: Sequence[Case], folder: Path, seed: int, number: int) -> Outcome:

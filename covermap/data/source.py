@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from pydantic import ValidationError
+
 from covermap.core.config import DataConfig, ImageConfig, expand
 from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
 from covermap.core.parsing import read_csv
@@ -157,7 +159,16 @@ def _find(config: DataConfig) -> Found:
         source: Source = kind(config.root, **config.options)
     except TypeError as error:
         raise ConfigError(f"data.options: {error}", fix=f"what {config.source} takes: covermap models show") from error
-    return Found(_with_targets(source.scenes(), config), source.legend, tuple(source.notes))
+    try:
+        scenes = source.scenes()
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise DataError(
+            f"{config.root}: {wrong['input']!r} in a table of the data set: {wrong['msg']}", fix="restore its tables"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{config.root}: {error}", fix="restore the data set") from error
+    return Found(_with_targets(scenes, config), source.legend, tuple(source.notes))
 
 
 def _by_pattern(config: DataConfig) -> list[SceneFiles]:
@@ -350,6 +361,8 @@ def by_place(
 
 def inside(root: Path, name: str) -> Path:
     """A path that a table, a host or an archive names below the root; raises DataError where it leaves it."""
+    if "\0" in name:
+        raise DataError(f"{name!r} is no name of a file", fix="restore the table that names it")
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise DataError(f"{name} leads out of {root}", fix="names in tables and archives count from the folder")

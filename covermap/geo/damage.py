@@ -52,3 +52,10 @@ def between(source: object, target: object) -> Iterator[None]:
             f"no way is known from {str(source)[:80]} to {str(target)[:80]}: {error}",
             fix="check the CRS that the files state: gdalinfo, ogrinfo; state the true one with gdal_edit.py -a_srs",
         ) from error
+
+
+def require_finite(bounds: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """Bounds as they are; raises one of PROJ_ERRORS where they have no end: no place in the other CRS."""
+    if not all(map(math.isfinite, bounds)):
+        raise ProjError("they have no place there")
+    return bounds

@@ -22,7 +22,7 @@ from rasterio.warp import transform as warp_points
 from rasterio.warp import transform_bounds
 
 from covermap.core.errors import GridError
-from covermap.geo.damage import PROJ_ERRORS, between
+from covermap.geo.damage import PROJ_ERRORS, between, require_finite
 
 
 class Window(NamedTuple):
@@ -182,6 +182,8 @@ class Grid:
         bounds = other.window_grid(window).bounds
         if other.crs and self.crs and other.crs != self.crs:
             bounds = _brought(bounds, other.crs, self.crs)
+            with between(other.crs, self.crs):
+                require_finite(bounds)
         corners = [~self.transform * (x, y) for x in (bounds.left, bounds.right) for y in (bounds.bottom, bounds.top)]
         cols, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
         first_row, first_col = math.floor(min(rows) + 1e-6), math.floor(min(cols) + 1e-6)

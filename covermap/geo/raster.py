@@ -26,11 +26,11 @@ from rasterio.io import DatasetReader
 from covermap.core.config import CloudConfig
 from covermap.core.errors import BandError, DataError, GridError, UnreadableError
 from covermap.core.sensors import Sensor, band_in_file_name, common_name, find_sensor, name_bands, pick_bands
-from covermap.geo.align import read_onto
+from covermap.geo.align import read_bands, read_onto
 from covermap.geo.band_source import BandSource, Quantity, calibrated
 from covermap.geo.clouds import CloudMask, find_mask
 from covermap.geo.cube import open_cube, open_patch_array
-from covermap.geo.damage import GDAL_ERRORS, read_whole_head
+from covermap.geo.damage import GDAL_ERRORS, naming_file, read_whole_head
 from covermap.geo.delivered import find_granule
 from covermap.geo.granule import Granule, archive_of
 from covermap.geo.grid import Grid, Window
@@ -269,12 +269,11 @@ def read_plain(
     inside = window.intersect(Window(0, 0, dataset.height, dataset.width))
     if inside == window:
         with _naming_damage(dataset.name, window):
-            values = dataset.read(list(indexes), window=window.rasterio)
+            values = read_bands(dataset, indexes, window.rasterio)
             good = valid_pixels(values, nodata)
             return values, good & _mask(dataset, window) if masked else good
-    values = np.zeros(
-        (len(indexes), window.height, window.width), np.result_type(*(dataset.dtypes[i - 1] for i in indexes))
-    )
+    kind = np.result_type(*(dataset.dtypes[i - 1] for i in indexes))
+    values = np.zeros((len(indexes), window.height, window.width), kind)
     valid = np.zeros((window.height, window.width), bool)
     if not inside.is_empty:
         rows, cols = inside.within(window).slices
@@ -452,7 +451,8 @@ def files_behind(path: str) -> list[str]:
 
 def _alpha_of(dataset: DatasetReader) -> list[tuple[int, bool]]:
     """Each band's number and whether it is alpha; asked once, for a file's properties are made anew of all bands."""
-    kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
+    with naming_file(dataset.name):
+        kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
     return [(i, bool(kind == rasterio.enums.ColorInterp.alpha)) for i, kind in kinds]
 
 

@@ -150,7 +150,10 @@ def require_crs(table: gpd.GeoDataFrame, grid: Grid, path: str, *, fix: str = ""
 def without_place(shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
     """Which of the shapes (N,) are missing, empty or at no finite place."""
     nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
-    return np.asarray(nothing | ~np.isfinite(shapely.bounds(shapes)).all(1))
+    # Not their bounds alone, which leave NaN out.
+    corners, of = shapely.get_coordinates(shapes, return_index=True)
+    odd = np.bincount(of[~np.isfinite(corners).all(1)], minlength=len(shapes)) > 0
+    return np.asarray(nothing | odd | ~np.isfinite(shapely.bounds(shapes)).all(1))
 
 
 def require_field(path: str | Path, field: str | None, table: gpd.GeoDataFrame) -> str:

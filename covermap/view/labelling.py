@@ -156,7 +156,7 @@ class _GeoPackage(References):
             if "readonly" in str(error):
                 raise OutputError(f"{self.path.name} is read-only", fix="view a copy that may be written") from error
             raise DataError(f"{self.path.name} cannot be used: {error}", fix="is it a sample of covermap?") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise DataError(f"{self.path.name} cannot be used: {error}", fix="restore the file") from error
 
 
@@ -173,7 +173,7 @@ def _table(file: sqlite3.Connection, path: Path) -> tuple[str, str]:
     tables = file.execute("SELECT table_name, column_name FROM gpkg_geometry_columns").fetchall()
     if len(tables) != 1:
         raise DataError(f"{path.name} has {len(tables)} layers", fix="give a sample as covermap sample writes it")
-    name, geometry = tables[0]
+    name, geometry = map(str, tables[0])
     columns = [row[1] for row in file.execute(f"PRAGMA table_info({_quoted(name)})")]
     if lacking := [column for column in ("id", "reference") if column not in columns]:
         raise DataError(f"{path.name} has no column {lacking[0]}", fix="give a sample as covermap sample writes it")
