@@ -232,7 +232,7 @@ def load_model(folder: str | Path, *, device: str = "cpu", precision: str = "flo
 
     try:
         network = build_model(card.spec, card.task.num_channels, **card.build)
-    except (CovermapError, TypeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError) as error:
         raise ModelError(
             f"{folder}/config.json describes no network ({_reason(error)})", fix="copy the model again"
         ) from error

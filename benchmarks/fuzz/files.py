@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tarfile
 import warnings
 import zipfile
@@ -22,9 +23,12 @@ from covermap.data import miniature
 
 CLASSES = Legend.from_dict({1: "field", 2: "water", 3: "town"})
 ENDINGS = {
-    ".tif": "tiff", ".gpkg": "sqlite", ".csv": "csv", ".txt": "text", ".json": "json", ".geojson": "json", ".jsonl": "json",
-    ".yaml": "yaml", ".qml": "xml", ".sld": "xml", ".xml": "xml", ".vrt": "xml", ".clr": "text", ".safetensors": "safetensors",
-    ".pt": "zip", ".ckpt": "zip", ".bin": "binary", ".parquet": "parquet", ".npy": "npy", ".npz": "npy", ".zip": "zip",
+    ".tif": "tiff", ".gpkg": "sqlite", ".csv": "csv", ".txt": "text", ".json": "json", ".geojson": "json",
+    ".jsonl": "json",
+    ".yaml": "yaml", ".qml": "xml", ".sld": "xml", ".xml": "xml", ".vrt": "xml", ".clr": "text",
+    ".safetensors": "safetensors",
+    ".pt": "zip", ".ckpt": "zip", ".bin": "binary", ".parquet": "parquet", ".npy": "npy", ".npz": "npy",
+    ".zip": "zip",
 }  # fmt: skip
 """How a file is built, by its ending."""
 
@@ -154,9 +158,10 @@ def tiled(folder: Path) -> Any:
         "BIGTIFF": "YES",
     }
     with rasterio.open(folder / "plain.tif") as source:
-        with rasterio.open(folder / "image.tif", "w", **{**source.profile, **options}) as target:
-            target.write(source.read())
-            target.descriptions = source.descriptions
+        profile, values, names = source.profile, source.read(), source.descriptions
+    with rasterio.open(folder / "image.tif", "w", **{**profile, **options}) as target:
+        target.write(values)
+        target.descriptions = names
     (folder / "plain.tif").unlink()
     return ("image.tif",), lambda root: _raster(root / "image.tif")
 
@@ -286,6 +291,7 @@ def landsat_json(folder: Path) -> Any:
 @case("product")
 def archives(folder: Path) -> Any:
     from covermap.data.unpack import unpack
+    from covermap.geo.delivered import find_granule
 
     safe_, landsat_ = _safe(folder / "a"), _landsat(folder / "b")
     with zipfile.ZipFile(folder / f"{safe_.name}.zip", "w", zipfile.ZIP_DEFLATED) as pack:
@@ -295,10 +301,12 @@ def archives(folder: Path) -> Any:
         for path in sorted(landsat_.iterdir()):
             tape.add(path, path.name)
     names = f"{safe_.name}.zip", f"{landsat_.name}.tar"
+    shutil.rmtree(folder / "a")
+    shutil.rmtree(folder / "b")
 
     def read(root: Path) -> None:
         for name in names:
-            _delivered(root / name)
+            find_granule(root / name)
             (root / "out").mkdir(exist_ok=True)
             unpack(root / name, root / "out")
 
@@ -488,20 +496,25 @@ def parts_of_chips(folder: Path) -> Any:
     return ("splits.csv",), lambda root: read_parts(root / "splits.csv")
 
 
-@case("legend")
-def legends(folder: Path) -> Any:
-    from covermap.geo.legend_files import class_names, read_legend, write_legend
+def _legend_case(ending: str) -> None:
+    def make(folder: Path) -> Any:
+        from covermap.geo.legend_files import class_names, read_legend, write_legend
 
-    names = tuple(f"legend{end}" for end in (".csv", ".qml", ".clr", ".aux.xml", ".sld", ".yaml"))
-    for name in names:
+        name = f"legend{ending}"
         write_legend(load_legend("esa_worldcover"), folder / name)
 
-    def read(root: Path) -> None:
-        class_names(root / "legend")
-        for name in names:
+        def read(root: Path) -> None:
+            class_names(root / "legend")
             read_legend(root / name)
 
-    return names, read
+        return (name,), read
+
+    make.__name__ = f"legend{ending.replace('.', '_')}"
+    case("legend")(make)
+
+
+for _ending in (".csv", ".qml", ".clr", ".aux.xml", ".sld", ".yaml"):
+    _legend_case(_ending)
 
 
 # YAML.
@@ -557,8 +570,10 @@ def crosswalk(folder: Path) -> Any:
     from covermap.core.crosswalk import read_crosswalk
 
     way = {
-        "from": {"name": "mine", "classes": [{"code": 1, "name": "wood", "colour": "#00ff00"}, {"code": 2, "name": "lake"}]},
-        "to": "ipcc", "classes": {"wood": "forest land", "lake": "wetlands"}, "notes": {"wood": "all of it"}, "source": "me",
+        "from": {"name": "mine", "classes": [{"code": 1, "name": "wood", "colour": "#00ff00"}, {"code": 2,
+        "name": "lake"}]},
+        "to": "ipcc", "classes": {"wood": "forest land", "lake": "wetlands"}, "notes": {"wood": "all of it"},
+        "source": "me",
     }  # fmt: skip
     (folder / "own.yaml").write_text(yaml.safe_dump(way))
     return ("own.yaml",), lambda root: read_crosswalk(root / "own.yaml")
@@ -579,8 +594,29 @@ def rules(folder: Path) -> Any:
     return ("prior.yaml", "impossible.yaml"), read
 
 
-@case("yaml")
-def plans(folder: Path) -> Any:
+_RECIPE = {
+    "name": "mae", "data": {"image": "image.tif"}, "method": {"name": "mae", "mask": 0.75},
+    "model": {"backbone": "vit_tiny", "backbone_options": {"patch_px": 8}}, "train": {"steps": 10, "size_px": 32},
+}  # fmt: skip
+_PLANS: dict[str, dict[str, Any]] = {
+    "study": {
+        "title": "t", "config": "covermap.yaml", "settings": {"train.epochs": 1}, "seeds": 2, "scores": ["miou"],
+        "axes": {"rate": {"setting": "train.lr", "values": [0.1, 0.01]},
+                 "model": {"unet": {"model.pixel_width": 0}, "wide": {"model.pixel_width": 8}}},
+        "against": {"model": "unet"},
+    },
+    "search": {"config": "covermap.yaml", "space": {"train.lr": [0.001, 0.1, "log"], "train.batch_size": [2, 4]}},
+    "budget": {
+        "title": "t", "config": "covermap.yaml", "encoders": {"a": {"train.size_px": 16}}, "budgets": [10, 20],
+    },
+    "recipe": _RECIPE,
+    "methods": {
+        "title": "t", "config": _RECIPE, "methods": {"mae": {"method.mask": 0.5}}, "seeds": 1, "labels": [5, 10],
+    },
+}  # fmt: skip
+
+
+def _read_plan(name: str, path: Path) -> Any:
     """Studies, searches, budgets of labels, pre-training and studies of it."""
     from covermap.core.label_budget_plan import load_label_budget
     from covermap.core.pretrain_config import load_pretrain_config
@@ -588,33 +624,28 @@ def plans(folder: Path) -> Any:
     from covermap.core.study_plan import load_plan
     from covermap.core.tune_plan import load_search
 
-    recipe = {
-        "name": "mae", "data": {"image": "image.tif"}, "method": {"name": "mae", "mask": 0.75},
-        "model": {"backbone": "vit_tiny", "backbone_options": {"patch_px": 8}}, "train": {"steps": 10, "size_px": 32},
-    }  # fmt: skip
-    texts: dict[str, Any] = {
-        "covermap.yaml": _config(),
-        "study.yaml": {
-            "title": "t", "config": "covermap.yaml", "settings": {"train.epochs": 1}, "seeds": 2,
-            "axes": {"rate": {"setting": "train.lr", "values": [0.1, 0.01]}, "model": {"unet": {"model.pixel_width": 0}, "wide": {"model.pixel_width": 8}}},
-            "scores": ["miou"], "against": {"model": "unet"},
-        },
-        "search.yaml": {"config": _config(), "space": {"train.lr": [0.001, 0.1, "log"], "train.batch_size": [2, 4]}},
-        "budget.yaml": {"title": "t", "config": "covermap.yaml", "encoders": {"a": {"train.size_px": 16}}, "budgets": [10, 20]},
-        "recipe.yaml": recipe,
-        "methods.yaml": {"title": "t", "config": "recipe.yaml", "methods": {"mae": {"method.mask": 0.5}}, "seeds": 1, "labels": [5, 10]},
-    }  # fmt: skip
-    for name, values in texts.items():
-        (folder / name).write_text(yaml.safe_dump(values, sort_keys=False))
+    out = path.parent / "out"
+    return {
+        "study": lambda: load_plan(path, out),
+        "search": lambda: load_search(path),
+        "budget": lambda: load_label_budget(path),
+        "recipe": lambda: load_pretrain_config(path),
+        "methods": lambda: load_pretraining(path, out),
+    }[name]()
 
-    def read(root: Path) -> None:
-        load_plan(root / "study.yaml", root / "out")
-        load_search(root / "search.yaml")
-        load_label_budget(root / "budget.yaml")
-        load_pretrain_config(root / "recipe.yaml")
-        load_pretraining(root / "methods.yaml", root / "out")
 
-    return tuple(texts), read
+def _plan_case(name: str) -> None:
+    def make(folder: Path) -> Any:
+        (folder / "covermap.yaml").write_text(yaml.safe_dump(_config()))
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(_PLANS[name], sort_keys=False))
+        return (f"{name}.yaml",), lambda root: _read_plan(name, root / f"{name}.yaml")
+
+    make.__name__ = name
+    case("yaml")(make)
+
+
+for _name in _PLANS:
+    _plan_case(_name)
 
 
 # JSON and what lies beside files.
@@ -671,8 +702,10 @@ def beside_a_run(folder: Path) -> Any:
     config = RunConfig.model_validate(_config() | {"output": "runs"})
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     texts: dict[str, Any] = {
-        "metrics.json": {"models": {"network": {"miou": 0.5, "oa": 0.7}}}, "inputs.json": {}, "versions.json": {"python": "3"},
-        "plan.json": {"cells": {"a": 1}}, "change.json": {"map": "map.tif", "before": {"path": "a.tif"}, "after": {"path": "b.tif"}},
+        "metrics.json": {"models": {"network": {"miou": 0.5, "oa": 0.7}}}, "inputs.json": {},
+        "versions.json": {"python": "3"},
+        "plan.json": {"cells": {"a": 1}}, "change.json": {"map": "map.tif", "before": {"path": "a.tif"},
+        "after": {"path": "b.tif"}},
     }  # fmt: skip
     for name, values in texts.items():
         (folder / name).write_text(json.dumps(values))
@@ -918,7 +951,8 @@ def embeddings(folder: Path) -> Any:
     }
     columns = {
         "unique_id": [f"c{i}" for i in range(n)], "embedding": random.normal(size=(n, 4)).astype("float32").tolist(),
-        "scene": ["s"] * n, "place": ["p"] * n, "part": ["train"] * n, "raw_statistics": random.normal(size=(n, 4)).tolist(),
+        "scene": ["s"] * n, "place": ["p"] * n, "part": ["train"] * n, "raw_statistics": random.normal(size=(n,
+        4)).tolist(),
         "pixel_bbox": [[0, 0, 16, 16]] * n, "class_pixels": [[1, 2, 3]] * n, "label": [0, 1, 2, None, 1, 0],
         "values": random.normal(size=(n, 2)).tolist(), "centre_lat": [41.5] * n, "centre_lon": [1.5] * n,
     }  # fmt: skip

@@ -35,6 +35,7 @@ _RENEWED = 2000
 """Files that one process reads: what GDAL and others keep would else count as their memory."""
 _IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where mutated files lie: a disk would be waited for."""
+_NOBODY_ASKS = 99
 _OUT_OF_MEMORY = (
     "out of memory",
     "cannot allocate",
@@ -90,19 +91,19 @@ def place(one: Case, file: str, data: bytes, folder: Path, to: Path) -> None:
 
 
 def fuzz(kinds: Sequence[str], num: int, *, seed: int = 0, first: int = 0, say: Any = None) -> list[Tally]:
-    """Read `num` mutated files of each kind."""
+    """Read `num` mutated files of each kind; `say` is told the tally of each when it is complete."""
     tallies = []
-    for kind in kinds:
-        with tempfile.TemporaryDirectory(dir=_IN_MEMORY) as folder:
-            worker = Worker(kind, Path(folder), seed)
+    with tempfile.TemporaryDirectory(dir=_IN_MEMORY) as folder:
+        worker = Worker(kinds, Path(folder), seed)
+        for kind in kinds:
             tally, start = Tally(kind), time.perf_counter()
             for number in range(first, first + num):
-                tally.add(worker.read(number))
+                tally.add(worker.read(kind, number))
             tally.seconds = time.perf_counter() - start
-            worker.stop()
-        tallies.append(tally)
-        if say:
-            say(tally)
+            tallies.append(tally)
+            if say:
+                say(tally)
+        worker.stop()
     return tallies
 
 
@@ -112,18 +113,17 @@ class Worker:
     The other is forked again where it died, was killed, or has read many files.
     """
 
-    def __init__(self, kind: str, folder: Path, seed: int) -> None:
-        self.kind = kind
+    def __init__(self, kinds: Sequence[str], folder: Path, seed: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, kind, folder, seed), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, kinds, folder, seed), daemon=True)
         self.process.start()
         theirs.close()
         self.reader, _ = self.pipe.recv()
 
-    def read(self, number: int) -> Outcome:
+    def read(self, kind: str, number: int) -> Outcome:
         """What came of one mutation."""
-        self.pipe.send(number)
+        self.pipe.send((kind, number))
         slow = False
         while True:
             if not self.pipe.poll(SECONDS):
@@ -134,9 +134,9 @@ class Worker:
                 return found
             self.reader, code = found
             if slow:
-                return Outcome(self.kind, number, "slow", f"{SECONDS:g} s")
+                return Outcome(kind, number, "slow", f"{SECONDS:g} s")
             if code:
-                return Outcome(self.kind, number, "died", f"signal or exit code {code}")
+                return Outcome(kind, number, "died", f"signal or exit code {code}")
 
     def stop(self) -> None:
         """End the processes."""
@@ -146,24 +146,29 @@ class Worker:
         self.process.join()
 
 
-def _work(pipe: Connection, kind: str, folder: Path, seed: int) -> None:
+def _work(pipe: Connection, kinds: Sequence[str], folder: Path, seed: int) -> None:
     """Prepare, then fork readers; sends the number of each new one, with how the one before ended where it died."""
     log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)  # what GDAL says of each broken file
     warnings.simplefilter("ignore")
-    found = prepared(kind, folder)
+    found = {kind: prepared(kind, folder) for kind in kinds}
     code = 0
     while True:
         reader = os.fork()
         if not reader:
             pipe.send((os.getpid(), code))
             _limit(BYTES)
-            for _ in range(_RENEWED):
-                pipe.send(_read(found, folder, seed, pipe.recv()))
-            os._exit(0)
+            with contextlib.suppress(EOFError):  # nobody asks any more
+                for _ in range(_RENEWED):
+                    kind, number = pipe.recv()
+                    pipe.send(_read(found[kind], folder, seed, number))
+                os._exit(0)
+            os._exit(_NOBODY_ASKS)
         _, status = os.waitpid(reader, 0)
         code = os.waitstatus_to_exitcode(status)
+        if code == _NOBODY_ASKS:
+            return
 
 
 def prepared(kind: str, folder: Path) -> list[Case]:

@@ -81,9 +81,9 @@ class Ledger:
                 row = parse_json(line)
             except ValueError:
                 break  # the last line of a writer that was killed
-            if "plan" in row:
-                continue
             with as_written(path, fix=fix):
+                if "plan" in row:
+                    continue
                 self.done.setdefault(row["file"], {})[Window(*map(int, row["block"]))] = int(row["crc32"])
 
     def add(self, file: str, sums: Sequence[tuple[Window, int]]) -> None:

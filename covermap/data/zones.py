@@ -77,7 +77,7 @@ class Zones:
 
 def _overlaps(tree: Any, shapes: npt.NDArray[np.object_], numbers: npt.NDArray[np.intp]) -> tuple[str, ...]:
     """A note where zones share more than slivers of a pixel."""
-    first, second = tree.query(shapes, predicate="intersects")
+    first, second = tree.query(shapes)  # boxes alone: parts of one zone may lie on each other a thousand times
     pairs = (first < second) & (numbers[first] != numbers[second])
     shared = shapely.area(shapely.intersection(shapes[first[pairs]], shapes[second[pairs]])) > 1
     if not shared.any():

@@ -24,7 +24,7 @@ from covermap.core.parsing import parse_json
 from covermap.geo.damage import GDAL_ERRORS
 
 BROKEN_ARRAY = (OSError, ValueError, EOFError, TypeError, LookupError, AttributeError, SyntaxError, RecursionError,
-                OverflowError, RuntimeError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error,
+                ArithmeticError, RuntimeError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error,
                 tokenize.TokenError)  # fmt: skip
 """What numpy and zipfile let through of damaged files: the head of an array is read as Python is."""
 _held: weakref.WeakKeyDictionary[DatasetReader, MemoryFile] = weakref.WeakKeyDictionary()
@@ -62,7 +62,8 @@ def open_patch_array(path: str) -> DatasetReader:
     The place is that of the patch's bbox.geojson. The array is held in memory; nothing is unpickled. Raises DataError.
     """
     try:
-        values = np.load(path, allow_pickle=False, mmap_mode="r")  # a head that tells of too much takes no memory
+        with np.errstate(over="raise"):
+            values = np.load(path, allow_pickle=False, mmap_mode="r")  # a head that tells of too much takes no memory
     except BROKEN_ARRAY as error:
         raise UnreadableError(f"{path} is no .npy file of numbers ({error})", fix="copy it again") from error
     if not isinstance(values, np.ndarray) or values.ndim not in (3, 4) or values.dtype.kind not in "iufb":

@@ -36,9 +36,9 @@ def read_whole_head(dataset: DatasetReader) -> bool:
     Gives whether there is a mask or alpha band. Raises GDAL_ERRORS.
     """
     _ = dataset.tags(), dataset.descriptions, dataset.colorinterp, dataset.nodata, dataset.crs
-    size = dataset.transform.determinant
-    if dataset.count and not (math.isfinite(size) and size):
-        raise RasterioError(f"its pixels have no size: {tuple(dataset.transform)[:6]}")
+    place = tuple(dataset.transform)[:6]
+    if dataset.count and not (all(map(math.isfinite, place)) and dataset.transform.determinant):
+        raise RasterioError(f"its pixels have no size or place: {place}")
     return dataset.count > 0 and MaskFlags.per_dataset in dataset.mask_flag_enums[0]
 
 

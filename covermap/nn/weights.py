@@ -96,9 +96,12 @@ def parts_of(path: Path) -> list[Path]:
         return []
     try:
         names = parse_json(path.read_text(encoding="utf-8"))["weight_map"].values()
-        return [path.with_name(Path(name).name) for name in dict.fromkeys(names)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is no index of a checkpoint in parts", fix="download it again") from error
+        parts = [path.with_name(Path(name).name) for name in dict.fromkeys(names)]
+        if odd := [part.name for part in parts if not part.name.lower().endswith(SUFFIXES) or len(part.name) > 255]:
+            raise ValueError(f"{odd[0]!r} is no name of a checkpoint")
+        return parts
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is no index of a checkpoint in parts ({error})", fix="download it again") from error
 
 
 def read_object(path: Path) -> object:

@@ -191,9 +191,9 @@ def test_a_crosswalk_of_ones_own(tmp_path: Path) -> None:
     assert (way.codes, way.notes) == ((10, 80), {1: "x"})
     mine = Legend.from_dict(legend)
     # It leads on to where the shipped ones do, also for a map that calls the same classes otherwise.
-    for given in (mine, Legend("labels", mine.classes)):
-        assert meet(given, load_legend("dynamic_world"), own=[way])[0].codes == (1, 0)
-        assert find_crosswalk(given, load_legend("ipcc"), [way]).codes == (1, 4)
+    for one in (mine, Legend("labels", mine.classes)):
+        assert meet(one, load_legend("dynamic_world"), own=[way])[0].codes == (1, 0)
+        assert find_crosswalk(one, load_legend("ipcc"), [way]).codes == (1, 4)
     # It goes before a shipped one.
     raw = {"from": "esri_io", "to": "ipcc", "classes": dict.fromkeys(load_legend("esri_io").codes, 6)}
     assert set(

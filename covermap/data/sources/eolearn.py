@@ -132,6 +132,8 @@ class EoLearn(Source):
                 times = [str(time) for time in parse_json(path.read_text(encoding="utf-8"))]
             else:
                 times = [time.isoformat() for time in pickle.loads(old.read_bytes())]
+            if not times:
+                raise ValueError("it names none")
             for time in times:
                 datetime.datetime.fromisoformat(time)
         except (OSError, ValueError, TypeError, AttributeError, pickle.UnpicklingError) as error:
