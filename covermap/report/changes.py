@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from covermap.core.from_to import NODATA, UNCHANGED, FromTo
 from covermap.core.legend import Legend
-from covermap.core.parsing import read_json
+from covermap.core.parsing import as_written, parse_json, read_json
 from covermap.core.run import Run
 from covermap.geo import pictures
 from covermap.geo.change_product import BINARY, FROM_TO
@@ -76,8 +76,9 @@ class Comparison:
 
     @cached_property
     def legend_codes(self) -> FromTo:
-        raw = json.loads(open_dataset(str(self.folder / self.files[0])).tags()[FROM_TO])
-        return FromTo(Legend.from_dict(raw))
+        path = self.folder / self.files[0]
+        with as_written(f"{path} (tag {FROM_TO})", fix="make the map again: covermap change"):
+            return FromTo(Legend.from_dict(parse_json(open_dataset(str(path)).tags()[FROM_TO])))
 
     @property
     def is_binary(self) -> bool:

@@ -275,6 +275,9 @@ class Loop:
             self.schedule.load_state_dict(state["schedule"])
             if self.accelerator.scaler:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["torch_rng"])
+            self.step, self.sums, self.count = state["step"], state["sums"], state["count"]
+            self.watch.collapsed, cuda_rng = state["collapsed"], state["cuda_rng"]
         except Exception as error:
             raise ModelError(f"{path} is damaged ({error})", fix="start again with --overwrite") from error
         if before != self.accelerator.num_processes:
@@ -282,11 +285,8 @@ class Loop:
                 f"{self.run.folder} was learnt by {before} processes with {self.config.batch_size} windows each; there "
                 f"are {self.accelerator.num_processes} now", fix=f"torchrun --nproc-per-node {before}, or --overwrite",
             )  # fmt: skip
-        self.step, self.sums, self.count = state["step"], state["sums"], state["count"]
-        self.watch.collapsed = state["collapsed"]
-        torch.set_rng_state(state["torch_rng"])
-        if state["cuda_rng"] is not None and self.accelerator.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"])
+        if cuda_rng is not None and self.accelerator.device.type == "cuda":
+            torch.cuda.set_rng_state(cuda_rng)
         if self.accelerator.is_main_process:
             self.run.keep_log_until(self.step, "step")
         self.say(f"resumed after step {self.step}")

@@ -5,7 +5,6 @@ legend in the file -> .qml, attribute table or .clr beside it -> that of its run
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rasterio.io import DatasetReader
 from covermap.core.errors import DataError, LabelError, UnreadableError
 from covermap.core.from_to import FromTo
 from covermap.core.legend import PALETTE, LandClass, Legend
-from covermap.core.parsing import parse_csv
+from covermap.core.parsing import as_written, parse_csv, parse_json
 from covermap.geo.change_product import FROM_TO
 from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import partition
@@ -156,10 +155,12 @@ def changes_of_map(path: Path) -> tuple[tuple[Shown, ...], int]:
     """The transitions that a change map holds, or unchanged and changed of one without classes; pixels of no code."""
     with rasterio.open(path) as dataset:
         tags, nodata = dataset.tags(), dataset.nodata
-    from_to = FromTo(Legend.from_dict(json.loads(tags[FROM_TO]), where=str(path)))
+    with as_written(f"{path} (its tags)", fix="make the map again: covermap change"):
+        from_to = FromTo(Legend.from_dict(parse_json(tags[FROM_TO]), where=str(path)))
+        binary = bool(parse_json(tags.get("COVERMAP_CHANGE", "{}")).get("binary"))
     own = legend_of_map(path)
     counts = {code: found for code, found in count_codes(path).items() if code != nodata}
-    if own is not None and len(own) == 2 and json.loads(tags.get("COVERMAP_CHANGE", "{}")).get("binary"):
+    if own is not None and len(own) == 2 and binary:
         two = [_shown(one, counts, changed=number == 1) for number, one in enumerate(own.classes)]
         return tuple(two), sum(found[0] for code, found in counts.items() if code not in own.codes)
     rest = own.classes[0] if own and own.codes[0] == 0 else LandClass(0, "unchanged", "#f2f2ee")
