@@ -20,6 +20,7 @@ from covermap.card import ENCODER, ModelCard, card_item, card_text
 from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, GridError, ModelError
 from covermap.core.legend import Legend
 from covermap.core.output import replacing, write_text
+from covermap.core.parsing import parse_json
 from covermap.core.task import Task
 from covermap.core.types import Batch, InputSpec
 from covermap.data.indices import made_of, reach
@@ -175,7 +176,7 @@ def read_card(folder: str | Path) -> ModelCard:
             f"{folder} is not a model folder: it has no config.json", fix="give the folder model/ of a run"
         )
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         if raw["format"] > FORMAT:
             raise ModelError(f"{folder} is of a newer covermap (format {raw['format']})", fix="update covermap")
         task = Task.from_dict(raw.get("task"), Legend.from_dict(raw["legend"]))
@@ -231,7 +232,7 @@ def load_model(folder: str | Path, *, device: str = "cpu", precision: str = "flo
 
     try:
         network = build_model(card.spec, card.task.num_channels, **card.build)
-    except (CovermapError, TypeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError) as error:
         raise ModelError(
             f"{folder}/config.json describes no network ({_reason(error)})", fix="copy the model again"
         ) from error

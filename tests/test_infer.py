@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from covermap.core.legend import Legend
@@ -230,3 +230,37 @@ def test_answers_averaged_over_symmetries_turn_with_the_image(tta, shape, same):
         assert np.allclose(answers(turn, tta), turn(answers(lambda x: x, tta)), atol=1e-5)
         assert not np.allclose(answers(turn, "none"), turn(answers(lambda x: x, "none")), atol=1e-3)
     assert np.allclose(answers(lambda x: x, tta).sum(1), 1, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def constant():
+    """A model that gives the same answer everywhere."""
+    model = EdgeModel()
+    model.answers = lambda batch: np.broadcast_to(
+        np.array([0.2, 0.5, 0.3], np.float32)[:, None, None], (len(batch.valid), 3, *batch.valid.shape[-2:])
+    )
+    return model
+
+
+@given(st.integers(1, 120), st.integers(1, 120), st.integers(8, 40), st.integers(8, 90), st.data())
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_constant_stays_one_and_every_pixel_is_told(scene, constant, height, width, size, block_px, data):
+    place = scene(height, width)
+    lattice = Lattice(place.grid.window, size, data.draw(st.integers(0, size - 1)))
+    found, valid = whole(place, lattice, block_px, constant)
+    assert valid.all()
+    assert np.allclose(found, np.array([0.2, 0.5, 0.3])[:, None, None], atol=1e-5)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 64), st.data())
+@settings(max_examples=40)
+def test_weights_of_windows_sum_to_one_in_both_directions(height, width, size, data):
+    lattice = Lattice(Window(7, 3, height, width), size, data.draw(st.integers(0, size // 2)))
+    rows, cols = np.zeros(height), np.zeros(width)
+    for total, starts, first, weights in (
+        (rows, lattice.rows, 7, lattice.row_weights),
+        (cols, lattice.cols, 3, lattice.col_weights),
+    ):
+        for start, weight in zip(starts, weights, strict=True):
+            total[start - first : start - first + len(weight)] += weight
+    assert np.allclose(np.outer(rows, cols), 1, atol=1e-5)

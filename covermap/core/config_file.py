@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from covermap.core.config import SCENE_REGIONS, SHORT, RunConfig
-from covermap.core.errors import ConfigError, suggest
+from covermap.core.errors import ConfigError, shortened, suggest
+from covermap.core.parsing import Malformed, parse_yaml, read_yaml
 
 S = TypeVar("S", bound=BaseModel)
 _INIT = "write one from your data: covermap init IMAGE LABELS"
@@ -31,10 +31,7 @@ def read_settings(path: Path, *, what: str = "config", fix: str = _INIT) -> dict
     """The plain values of a YAML file; raises ConfigError where there are none."""
     if not path.is_file():
         raise ConfigError(f"there is no {what} {path}", fix=fix)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}", fix="check indentation and quotes there") from error
+    raw = read_yaml(path, fix="check indentation and quotes there", error=ConfigError)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds no settings", fix=fix)
     return raw
@@ -60,8 +57,8 @@ def parse_option(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"{text!r} is not of the form key=value", fix="write for example train.lr=1e-4")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        parsed = parse_yaml(value)
+    except Malformed as error:
         raise ConfigError(f"{text}: {value!r} is not a value", fix="quote it as in YAML") from error
     if isinstance(parsed, str):
         with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as a text
@@ -121,7 +118,8 @@ def _explain(error: ValidationError, where: str, kind: type[BaseModel]) -> Confi
             lines.append(f"{dotted_key}: {said}" if dotted_key else said)
             fixes.append(f"change one of them; {keys}")
         else:
-            lines.append(f"{dotted_key} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}")
+            given = shortened(repr(problem.get("input")), 200)
+            lines.append(f"{dotted_key} = {given}: {problem['msg'].removeprefix('Value error, ')}")
     fix = "; ".join(dict.fromkeys(fixes)) or keys
     return ConfigError(f"{where}: " + "; ".join(dict.fromkeys(lines)), fix=fix)
 

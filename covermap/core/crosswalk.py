@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from covermap.core.errors import LabelError, suggest
 from covermap.core.legend import IGNORE, Legend, load_legend
+from covermap.core.parsing import parse_yaml, read_yaml
 
 _KEYS = {"from", "to", "source", "classes", "notes", "whole"}
 _SHORTEST = "from: my_legend.yaml, to: ipcc, classes: {Pine: Forest land, Lake: Wetlands, Shadow: null}"
@@ -143,7 +143,7 @@ def shipped_crosswalks() -> list[Crosswalk]:
     files = sorted(
         (p for p in resources.files("covermap.crosswalks").iterdir() if p.name.endswith(".yaml")), key=lambda p: p.name
     )
-    return [_parse(yaml.safe_load(p.read_text(encoding="utf-8")), p.name, Path()) for p in files]
+    return [_parse(parse_yaml(p.read_text(encoding="utf-8")), p.name, Path()) for p in files]
 
 
 def read_crosswalk(path: str | Path) -> Crosswalk:
@@ -155,11 +155,7 @@ def read_crosswalk(path: str | Path) -> Crosswalk:
     path = Path(path)
     if not path.is_file():
         raise LabelError(f"there is no crosswalk file {path}", fix="check the path")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path} is not valid YAML: {error}", fix=f"write {_SHORTEST}") from error
-    return _parse(raw, str(path), path.parent)
+    return _parse(read_yaml(path, fix=f"write {_SHORTEST}", error=LabelError), str(path), path.parent)
 
 
 def _parse(raw: Any, where: str, folder: Path) -> Crosswalk:

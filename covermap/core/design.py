@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from covermap.core.errors import DataError
 from covermap.core.output import write_text
+from covermap.core.parsing import parse_json
 
 SAME_GROUND = 0.01
 """Share of a map's area by which that of a sample's strata may differ."""
@@ -92,7 +93,7 @@ class Design(_Part):
                 "hand, or from a model's test split, have no valid interval (scores of those: covermap evaluate)",
             )
         try:
-            raw: Any = json.loads(path.read_text(encoding="utf-8"))
+            raw: Any = parse_json(path.read_text(encoding="utf-8"))
             return Design.model_validate(raw)
         except (ValueError, RecursionError) as error:
             what = _first(error) if isinstance(error, ValidationError) else str(error)

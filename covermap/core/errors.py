@@ -26,6 +26,7 @@ class CovermapError(ValueError):
     """Base of all errors that are meant for the user; `fix` is one sentence or command that mends it."""
 
     def __init__(self, message: str, *, fix: str = "") -> None:
+        message, fix = shortened(message), shortened(fix)
         super().__init__(message)
         self.message = message
         self.fix = fix
@@ -40,6 +41,11 @@ class CovermapError(ValueError):
 
 def _rebuild(cls: type[CovermapError], message: str, fix: str) -> CovermapError:
     return cls(message, fix=fix)
+
+
+def shortened(text: str, most: int = 4000) -> str:
+    """A text as it is, of a very long one its beginning: what is quoted of a damaged file may be the whole file."""
+    return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
 
 
 class ConfigError(CovermapError):

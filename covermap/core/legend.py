@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from covermap.core.errors import LabelError, suggest
+from covermap.core.parsing import parse_yaml
 
 IGNORE = 255
 """Index of a pixel without a usable label, in every label array of the project."""
@@ -284,7 +284,7 @@ class Legend:
                 merged={int(k): int(v) for k, v in raw.get("merged", {}).items()},
                 old_names={str(k): int(v) for k, v in raw.get("old_names", {}).items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise LabelError(
                 f"{where}: a class needs code and name ({error})", fix="classes: [{code: 1, name: water}]"
             ) from error
@@ -316,8 +316,8 @@ def load_legend(spec: str | Path | Mapping[Any, Any]) -> Legend:
         raise LabelError(f"there is no legend called {str(spec)!r}", fix=suggest(str(spec), shipped()))
     where = str(spec)
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = parse_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise LabelError(f"{where} is not valid YAML: {error}", fix="covermap legend list shows examples") from error
     if not isinstance(raw, Mapping):
         raise LabelError(f"{where} holds no legend", fix="write classes: [{code: 1, name: water, colour: '#0064c8'}]")

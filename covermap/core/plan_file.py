@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from covermap.core.config_file import override, parse_option, parse_section, read_settings
 from covermap.core.errors import ConfigError, OutputError
+from covermap.core.parsing import parse_json
 from covermap.core.section import Section
 
 KEPT = "plan.json"
@@ -94,7 +94,7 @@ def kept_plan(out: Path, key: str) -> dict[str, Any] | None:
             raise OutputError(f"{out} holds {', '.join(taken)} of something else, and no {KEPT} of this", fix=fix)
         return None
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise OutputError(f"{path} is damaged: what {out} was begun with is not known", fix=fix) from error
     if not isinstance(raw, dict) or not isinstance(raw.get(key), dict):

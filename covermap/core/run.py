@@ -28,6 +28,7 @@ from covermap.core.config import RunConfig
 from covermap.core.config_file import parse_config
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import write_text, writing
+from covermap.core.parsing import as_written, parse_json, parse_yaml, read_csv, read_json, read_text, read_yaml
 from covermap.core.results import Assessed, Scored
 from covermap.core.table import Table
 
@@ -72,7 +73,7 @@ class RunFolder:
             raise DataError(
                 f"{self.folder} has no {name} yet", fix="run the step that writes it: train, evaluate or predict"
             )
-        return json.loads(self.path(name).read_text(encoding="utf-8"))
+        return read_json(self.path(name), fix="run the step that writes it again: train, evaluate or predict")
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a row to log.jsonl and log.csv."""
@@ -91,16 +92,20 @@ class RunFolder:
         if not self.path("log.jsonl").is_file():
             return []
         rows = []
-        for line in self.path("log.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in read_text(self.path("log.jsonl"), fix="train again with --overwrite").splitlines():
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                row = parse_json(line)
+            except ValueError:
                 break
+            if not isinstance(row, dict):
+                break
+            rows.append(row)
         return rows
 
     def keep_log_until(self, last: int, key: str = "epoch") -> None:
         """Drop rows after an epoch (or step), which a resumed run writes again."""
-        rows = [row for row in self.read_log() if row[key] <= last]
+        with as_written(self.path("log.jsonl"), fix="train again with --overwrite"):
+            rows = [row for row in self.read_log() if row[key] <= last]
         write_text(self.path("log.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
 
     def record_inputs(self, paths: Iterable[str]) -> None:
@@ -111,6 +116,8 @@ class RunFolder:
         """Refuse to go on when a file is no longer the one that the run was trained with; raises DataError."""
         before = self.read_json("inputs.json")
         now = {path: checksum(path) for path in paths if Path(path).is_file()}
+        if not isinstance(before, dict):
+            raise DataError(f"{self.path('inputs.json')} is damaged", fix="train again with --overwrite")
         changed = sorted(path for path in before.keys() | now if before.get(path) != now.get(path))
         if changed:
             raise DataError(
@@ -169,16 +176,9 @@ class Run(RunFolder):
     def open(folder: str | Path) -> Run:
         """An existing run; raises DataError when the folder is none."""
         folder = Path(folder)
-        try:
-            raw = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(
-                f"{folder} is not a run: it has no config.yaml", fix="give the folder that train printed"
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{folder / 'config.yaml'} is not valid YAML: {error}", fix="give a run as train left it"
-            ) from error
+        if not (folder / "config.yaml").is_file():
+            raise DataError(f"{folder} is not a run: it has no config.yaml", fix="give the folder that train printed")
+        raw = read_yaml(folder / "config.yaml", fix="give a run as train left it")
         if is_pretraining(folder):
             raise DataError(
                 f"{folder} is a pre-training: a backbone without classes",
@@ -207,7 +207,9 @@ class Run(RunFolder):
 
     def scores(self, part: str = "test") -> Scored:
         """Scores of its models on a part, as `evaluate` left them; raises DataError where it has not been called."""
-        return Scored(self.read_json("metrics.json" if part == "test" else f"metrics_{part}.json"))
+        name = "metrics.json" if part == "test" else f"metrics_{part}.json"
+        with as_written(self.path(name), fix=f"score it again: covermap evaluate {self.folder}"):
+            return Scored(self.read_json(name))
 
     def areas(self) -> Table:
         """Hectares of each class of map.tif by pixel counts and, where a sample was assessed, estimated ones.
@@ -224,8 +226,9 @@ class Run(RunFolder):
             found = Assessed(self.read_json(kept.name))
             if found["map_checksum"] == checksum(mapped):  # it may be that of an earlier map
                 return found.table
-        with open(self.path("areas.csv"), newline="", encoding="utf-8") as file:
-            rows = [[row["class"], float(row["area_ha"])] for row in csv.DictReader(file)]
+        areas, fix = self.path("areas.csv"), "map the scene again: covermap run or predict"
+        with as_written(areas, fix=fix):
+            rows = [[row["class"], float(row["area_ha"])] for row in read_csv(areas, ("class", "area_ha"), fix=fix)]
         return Table(["class", "mapped ha"], rows, "mapped area (pixel counts)", {"mapped ha": ",.1f"})
 
     def _repr_html_(self) -> str:
@@ -252,8 +255,8 @@ def checksum(path: str | Path, *, whole_below: int = 1 << 28) -> str:
 def is_pretraining(folder: str | Path) -> bool:
     """Whether a folder holds a pre-training, by its config.yaml."""
     try:
-        raw = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        raw = parse_yaml((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
     return isinstance(raw, dict) and "method" in raw
 

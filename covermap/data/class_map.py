@@ -13,10 +13,12 @@ import rasterio
 
 from covermap.core.errors import DataError, GridError, LabelError, suggest
 from covermap.core.legend import IGNORE, Legend, load_legend, shipped
+from covermap.core.parsing import as_written, parse_json
 from covermap.data.labels import infer_legend, open_codes
 from covermap.geo.align import require_crs_on_both
 from covermap.geo.change_product import FROM_TO
 from covermap.geo.classes import read_classes
+from covermap.geo.damage import naming_file
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.legend_files import read_legend
 from covermap.geo.mosaic import mosaic
@@ -117,7 +119,8 @@ def open_class_map(
         raise DataError(f"{path} holds numbers that a model gave, not classes", fix="give the map beside it")
     known = read_legend(legend) if legend else legend_of_map(files[0])
     if known is None and FROM_TO in tags:
-        k = len(json.loads(tags[FROM_TO])["classes"])
+        with as_written(f"{path} (tag {FROM_TO})", fix="make the map of changes again"):
+            k = len(parse_json(tags[FROM_TO])["classes"])
         raise LabelError(
             f"{path} holds changes between {k} classes, more of them than a legend has classes",
             fix="make a map of fewer: covermap change A B OUT.tif --binary, or --to CLASS, or --as a coarser legend",
@@ -175,14 +178,15 @@ def _shared_tags(files: Sequence[str], *, legend_matters: bool) -> dict[str, str
 
 
 def _tags(file: str) -> dict[str, str]:
-    with rasterio.open(file) as dataset:
+    with naming_file(file), rasterio.open(file) as dataset:
         return dict(dataset.tags())
 
 
 def _steps(tags: Mapping[str, str]) -> list[dict[str, object]]:
     """The steps that made a map, without what they did to its own pixels."""
-    steps = json.loads(tags.get(HISTORY, "[]"))
-    return [{key: value for key, value in step.items() if key not in ("from", "changed_ha")} for step in steps]
+    with as_written(f"a map (tag {HISTORY})", fix="remove the tag: gdal_edit.py -unsetmd MAP"):
+        steps = parse_json(tags.get(HISTORY, "[]"))
+        return [{key: value for key, value in step.items() if key not in ("from", "changed_ha")} for step in steps]
 
 
 def _meaning(file: str) -> tuple[object, ...] | None:

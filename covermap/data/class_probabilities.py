@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import RasterioError
 
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.errors import DataError, UnreadableError
@@ -16,6 +15,7 @@ from covermap.core.legend import IGNORE
 from covermap.data.class_map import ClassMap
 from covermap.geo.align import require_crs_on_both
 from covermap.geo.classes import read_nearest
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import Grid, Window
 from covermap.geo.products import layer_beside
 from covermap.geo.raster import grid_of, open_dataset, read_plain
@@ -75,7 +75,7 @@ def open_probabilities(source: ClassMap, way: Crosswalk | None = None) -> ClassP
         with rasterio.open(path) as dataset:
             grid, bands, model = grid_of(dataset), dataset.descriptions, dataset.tags().get("COVERMAP_MODEL")
             kinds, nodata = {*dataset.dtypes}, dataset.nodata
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise UnreadableError(f"{path} is not a raster that can be read: {error}", fix=again) from error
     if not grid.is_same(source.grid):
         raise DataError(

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from pyproj import Transformer
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.errors import DataError, UnreadableError
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.embedding_codes import NODATA, decode
 from covermap.geo.raster import grid_of
 from covermap.geo.tessera import cell_name
@@ -40,7 +40,7 @@ def read_pixels(
             if rowcol is None:
                 rowcol = rows_and_columns(dataset, np.asarray(lonlat, np.float64).reshape(-1, 2))
             return _at(dataset, np.asarray(rowcol, np.float64).reshape(-1, 2))
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise UnreadableError(
             f"{path} cannot be read as a raster ({error})", fix="give a GeoTIFF, or a folder"
         ) from error

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from covermap.core.errors import DataError, MissingExtra, UnreadableError
 from covermap.core.legend import Legend
+from covermap.core.parsing import as_written, parse_json
 from covermap.data.embedding_pixels import read_pixels
 from covermap.geo.grid import similar_gsd
 
@@ -85,7 +86,10 @@ class Embeddings:
             raise UnreadableError(f"{path} cannot be read as Parquet ({error})", fix="make or copy it again") from error
         if not table.num_rows:
             raise DataError(f"{path} holds no chip", fix="make it again: covermap embed CONFIG.yaml OUT.parquet")
-        return from_table(table, facts, str(path))
+        if double := [name for name in table.column_names if table.column_names.count(name) > 1]:
+            raise DataError(f"{path} has the column {double[0]} twice", fix="make it again")
+        with as_written(path, fix="make it again: covermap embed"):
+            return from_table(table, facts, str(path))
 
     @staticmethod
     def read_all(paths: Sequence[str | Path]) -> Embeddings:
@@ -127,7 +131,10 @@ class Embeddings:
 def facts_of(file: Any) -> dict[str, Any]:
     """What a Parquet file of ours says of its encoder, {} of others."""
     text = (file.schema_arrow.metadata or {}).get(b"covermap")
-    return dict(json.loads(text)) if text else {}
+    found = parse_json(text) if text else {}
+    if not isinstance(found, dict):
+        raise ValueError("its key covermap holds no facts")
+    return found
 
 
 def vectors_of(table: Any, where: str) -> npt.NDArray[np.float32]:
@@ -188,7 +195,10 @@ def centres_of(table: Any) -> npt.NDArray[np.float64] | None:
     elif "geometry" in table.column_names:
         import shapely
 
-        point = shapely.centroid(shapely.from_wkb(np.array(_column(table, "geometry"), object)))
+        try:
+            point = shapely.centroid(shapely.from_wkb(np.array(_column(table, "geometry"), object)))
+        except shapely.errors.ShapelyError as error:
+            raise ValueError(f"its geometry is no WKB: {error}") from error
         found = np.stack([shapely.get_y(point), shapely.get_x(point)], 1)
     else:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.errors import ConfigError, DataError, LabelError
+from covermap.core.parsing import read_csv
 from covermap.data.embeddings import Embeddings
 from covermap.data.labelled_chips import Kind, targets_of
 from covermap.geo.vector import read_table
@@ -56,11 +56,7 @@ def with_labels(
 def _references(path: Path) -> Iterator[tuple[str, str]]:
     """Ids with their references, of rows that have one."""
     if path.suffix.lower() == ".csv":
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                rows: list[dict[str, Any]] = list(csv.DictReader(file))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as a table ({error})", fix="give the CSV of a plan") from error
+        rows: Sequence[dict[str, Any]] = read_csv(path, fix="give the CSV of a plan")
         columns = list(rows[0]) if rows else []
     else:
         table = read_table(path)

@@ -19,6 +19,7 @@ from covermap.core.errors import GridError, LabelError, UnreadableError
 from covermap.core.legend import IGNORE, PALETTE, LandClass, Legend, histogram, load_legend
 from covermap.data.label_file import LabelFile
 from covermap.geo.classes import count_classes, rare_class_weights, read_classes
+from covermap.geo.damage import naming_file
 from covermap.geo.grid import Grid, Window, partition, require_same_crs
 from covermap.geo.legend_files import class_names
 from covermap.geo.raster import grid_of, open_dataset, read_plain
@@ -160,7 +161,8 @@ class Labels(Protocol):
 def open_codes(path: str) -> DatasetReader:
     """A raster of one band (beside an alpha band) of class codes; raises LabelError for a picture."""
     dataset = open_dataset(path)
-    bands = [i for i in dataset.indexes if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+    with naming_file(path):
+        bands = [i for i, kind in enumerate(dataset.colorinterp, 1) if kind != ColorInterp.alpha]
     if bands != [1]:
         raise LabelError(
             f"{path} has {len(bands)} bands; labels are one band of class codes",

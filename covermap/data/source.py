@@ -8,7 +8,6 @@ without its partner, or two files with one name, is an error that says which.
 
 from __future__ import annotations
 
-import csv
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,8 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from pydantic import ValidationError
+
 from covermap.core.config import DataConfig, ImageConfig, expand
 from covermap.core.errors import ConfigError, CovermapError, DataError, suggest
+from covermap.core.parsing import read_csv
 from covermap.core.registry import find
 from covermap.core.target_config import TargetConfig
 from covermap.data.given import given_paths
@@ -157,10 +159,21 @@ def _find(config: DataConfig) -> Found:
         source: Source = kind(config.root, **config.options)
     except TypeError as error:
         raise ConfigError(f"data.options: {error}", fix=f"what {config.source} takes: covermap models show") from error
-    return Found(_with_targets(source.scenes(), config), source.legend, tuple(source.notes))
+    try:
+        scenes = source.scenes()
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise DataError(
+            f"{config.root}: {wrong['input']!r} in a table of the data set: {wrong['msg']}", fix="restore its tables"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{config.root}: {error}", fix="restore the data set") from error
+    return Found(_with_targets(scenes, config), source.legend, tuple(source.notes))
 
 
 def _by_pattern(config: DataConfig) -> list[SceneFiles]:
+    if not config.images:
+        raise ConfigError("data.image names no image", fix="image: [{path: image.tif}]")
     found = [scenes_of(image) for image in config.images]
     labels: dict[str, dict[str, LabelFile]] = {}
     for key, pattern in _own_labels(config).items():
@@ -348,6 +361,8 @@ def by_place(
 
 def inside(root: Path, name: str) -> Path:
     """A path that a table, a host or an archive names below the root; raises DataError where it leaves it."""
+    if "\0" in name:
+        raise DataError(f"{name!r} is no name of a file", fix="restore the table that names it")
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise DataError(f"{name} leads out of {root}", fix="names in tables and archives count from the folder")
@@ -356,11 +371,7 @@ def inside(root: Path, name: str) -> Path:
 
 def read_table(path: Path, first: str, second: str) -> list[dict[str, str]]:
     """The rows of a CSV with these columns; raises DataError for one without rows or columns."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a CSV table: {error}", fix="save it as UTF-8") from error
+    rows = read_csv(path, fix="save it as a CSV table in UTF-8")
     if not rows or not {first, second} <= set(rows[0]):
         raise DataError(f"{path} has no columns {first} and {second}", fix="restore the data set's table")
     return rows

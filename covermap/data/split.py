@@ -22,6 +22,7 @@ import numpy.typing as npt
 from covermap.core.errors import DataError
 from covermap.core.legend import IGNORE
 from covermap.core.output import write_text
+from covermap.core.parsing import parse_csv
 from covermap.data.scene import Scene
 from covermap.geo.grid import Window, partition
 from covermap.geo.rasterize import VectorLabels
@@ -175,7 +176,7 @@ class Split:
             raise DataError(f"{path} is no split file ({error})", fix="give split.csv of a run") from error
         try:
             head = dict(item.split("=") for item in lines[0].strip('#" ').split())
-            rows = list(csv.DictReader(lines[1:]))
+            rows = parse_csv("\n".join(lines[1:]))
             tiles = tuple(
                 Tile(r["scene"], Window(*(int(r[k]) for k in ("row", "col", "height", "width"))), r["part"])
                 for r in rows
@@ -188,7 +189,7 @@ class Split:
             if not 0 < budget <= 1:
                 raise ValueError(f"budget is a share, {budget:g} is none")
             return Split(tiles, int(head["buffer_px"]), head["method"], dropped=dropped, budget=budget)
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, LookupError) as error:
             raise DataError(
                 f"{path} is no split file ({error})", fix="columns: scene,row,col,height,width,part"
             ) from error

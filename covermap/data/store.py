@@ -32,6 +32,7 @@ from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, DataError, OutputError
 from covermap.core.legend import IGNORE
 from covermap.core.output import LOCK, at_work, write_text, writing
+from covermap.core.parsing import as_written, parse_json, read_text
 from covermap.core.progress import Tick, unseen
 from covermap.data.coarser import coarser
 from covermap.data.label_file import LabelFile
@@ -75,15 +76,17 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.done: dict[str, dict[Window, int]] = {}
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        fix = "prepare the data again with --overwrite"
+        lines = read_text(path, fix=fix).splitlines() if path.is_file() else []
         for line in lines:
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 continue  # of a writer that was killed
-            if "plan" in row:
-                continue
-            self.done.setdefault(row["file"], {})[Window(*row["block"])] = row["crc32"]
+            with as_written(path, fix=fix):
+                if "plan" in row:
+                    continue
+                self.done.setdefault(row["file"], {})[Window(*map(int, row["block"]))] = int(row["crc32"])
 
     def go_on(self) -> None:
         """End a line that a writer that was killed has not ended."""
@@ -365,7 +368,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
             fix="run the same covermap prepare again: it goes on" if unfinished else "covermap prepare CONFIG FOLDER",
         )
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         if found["version"] != VERSION or not isinstance(found["scenes"], list):
             raise DataError(f"{path} is of another version", fix="prepare the data again")
     except (ValueError, KeyError, TypeError) as error:

@@ -49,7 +49,7 @@ class Zones:
         if table.empty:
             raise DataError(f"{path} holds no polygon", fix="give districts as polygons")
         shapes = in_pixels(table, grid)
-        names, numbers = np.unique(table[chosen].astype(str).to_numpy(), return_inverse=True)
+        names, numbers = np.unique([str(name) for name in table[chosen].tolist()], return_inverse=True)
         tree = shapely.STRtree(shapes)
         if not tree.query(shapely.box(0, 0, grid.width, grid.height)).size:
             raise GridError(
@@ -77,7 +77,7 @@ class Zones:
 
 def _overlaps(tree: Any, shapes: npt.NDArray[np.object_], numbers: npt.NDArray[np.intp]) -> tuple[str, ...]:
     """A note where zones share more than slivers of a pixel."""
-    first, second = tree.query(shapes, predicate="intersects")
+    first, second = tree.query(shapes)  # boxes alone: parts of one zone may lie on each other a thousand times
     pairs = (first < second) & (numbers[first] != numbers[second])
     shared = shapely.area(shapely.intersection(shapes[first[pairs]], shapes[second[pairs]])) > 1
     if not shared.any():

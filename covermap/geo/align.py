@@ -50,13 +50,20 @@ def read_onto(
     else:
         options["add_alpha"] = rasterio.enums.ColorInterp.alpha not in dataset.colorinterp
     with WarpedVRT(dataset, **options) as vrt:
-        values = vrt.read(list(indexes))
+        values = read_bands(vrt, indexes)
         if has_nodata:
             fill = options["nodata"]
             good = np.isfinite(values).all(0) if np.isnan(fill) else (values != fill).all(0)
         else:
             good = vrt.read(vrt.count) > 0
     return np.where(good, values, 0).astype(values.dtype), np.asarray(good)
+
+
+def read_bands(dataset: DatasetReader, indexes: Sequence[int], window: Any = None) -> npt.NDArray[Any]:
+    """values (C, H, W); bands of several types, as a VRT may have, in one that holds the numbers of all."""
+    if len({dataset.dtypes[i - 1] for i in indexes}) > 1:
+        return np.stack([dataset.read(i, window=window) for i in indexes])
+    return np.asarray(dataset.read(list(indexes), window=window))
 
 
 def require_crs_on_both(source: CRS | None, grid: CRS | None, name: str) -> None:

@@ -15,6 +15,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_bounds
 
 from covermap.core.errors import DataError, GridError
+from covermap.geo.damage import between, require_finite
 from covermap.geo.grid import Grid, Window, partition, placed
 from covermap.geo.vector import read_table
 
@@ -48,7 +49,9 @@ def in_pixels(table: gpd.GeoDataFrame, grid: Grid) -> npt.NDArray[np.object_]:
     shapes = _valid(table.geometry.to_numpy())
     if grid.crs and table.crs != grid.crs.to_wkt():
         # Cut first: polygons that reach around the world have no place in most CRS.
-        left, bottom, right, top = transform_bounds(grid.crs, table.crs.to_wkt(), *grid.bounds)
+        with between(grid.crs, table.crs):
+            box = transform_bounds(grid.crs, table.crs.to_wkt(), *grid.bounds)
+            left, bottom, right, top = require_finite(box)
         across = left > right  # the antimeridian
         side = max(right - left + 360 * across, top - bottom)
         parts = [(left, 180.0), (-180.0, right)] if across else [(left, right)]

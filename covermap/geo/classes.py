@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 from rasterio.enums import MaskFlags
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
 
@@ -20,6 +19,7 @@ from covermap.core.engine import cores, map_unordered
 from covermap.core.errors import ConfigError, GridError, LabelError, suggest
 from covermap.core.legend import IGNORE, Legend, histogram
 from covermap.geo.align import require_crs_on_both
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.raster import grid_of, open_dataset, read_plain
 
@@ -274,7 +274,7 @@ def _read_index(
     inside = part.intersect(grid_of(dataset).window) == part
     if known and inside and MaskFlags.per_dataset not in dataset.mask_flag_enums[0]:
         # The legend tells nodata from classes: looking for it apart takes as long. What is damaged is named below.
-        with contextlib.suppress(RasterioError):
+        with contextlib.suppress(*GDAL_ERRORS):
             return legend.encode(dataset.read(1, window=part.rasterio), unknown=unknown, where=dataset.name)
     values, valid = read_plain(dataset, [1], part, nodata)
     return _encode_valid(values[0], valid, legend, unknown, dataset.name)

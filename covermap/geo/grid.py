@@ -22,6 +22,7 @@ from rasterio.warp import transform as warp_points
 from rasterio.warp import transform_bounds
 
 from covermap.core.errors import GridError
+from covermap.geo.damage import PROJ_ERRORS, between, require_finite
 
 
 class Window(NamedTuple):
@@ -168,7 +169,7 @@ class Grid:
     def overlap(self, other: Grid) -> float:
         """Share of this grid's extent that `other` covers, 0 to 1 (bounding boxes; `other` brought to this CRS)."""
         if other.crs and self.crs and other.crs != self.crs:
-            box = BoundingBox(*transform_bounds(other.crs, self.crs, *other.bounds))
+            box = _brought(other.bounds, other.crs, self.crs)
         else:
             box = other.bounds
         mine = self.bounds
@@ -181,7 +182,9 @@ class Grid:
         """The rectangle of this grid's pixels (it may reach outside) that holds a window of another grid."""
         bounds = other.window_grid(window).bounds
         if other.crs and self.crs and other.crs != self.crs:
-            bounds = BoundingBox(*transform_bounds(other.crs, self.crs, *bounds))
+            bounds = _brought(bounds, other.crs, self.crs)
+            with between(other.crs, self.crs):
+                require_finite(bounds)
         corners = [~self.transform * (x, y) for x in (bounds.left, bounds.right) for y in (bounds.bottom, bounds.top)]
         cols, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
         first_row, first_col = math.floor(min(rows) + 1e-6), math.floor(min(cols) + 1e-6)
@@ -190,12 +193,15 @@ class Grid:
         )
 
     def lat_lon(self, window: Window | None = None) -> tuple[float, float] | None:
-        """Latitude and longitude in degrees of a window's centre; None without a CRS."""
+        """Latitude and longitude in degrees of a window's centre; None without a CRS, or one that lies nowhere."""
         if self.crs is None:
             return None
         window = window or self.window
         x, y = self.transform * (window.col + window.width / 2, window.row + window.height / 2)
-        lon, lat = self._to_degrees.transform(x, y)
+        try:
+            lon, lat = self._to_degrees.transform(x, y)
+        except PROJ_ERRORS:
+            return None
         return float(lat), float(lon)
 
     @property
@@ -236,6 +242,11 @@ class Grid:
         crs = self.crs.to_string() if self.crs else "no CRS"
         crs = crs if len(crs) <= 24 else crs[:21] + "..."
         return f"{crs} at {self.gsd_m:.4g} m, {self.height} x {self.width} px"
+
+
+def _brought(bounds: BoundingBox, source: CRS, target: CRS) -> BoundingBox:
+    with between(source, target):
+        return BoundingBox(*transform_bounds(source, target, *bounds))
 
 
 def placed(xy: npt.NDArray[np.float64], transform: Affine) -> npt.NDArray[np.float64]:

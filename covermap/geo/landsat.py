@@ -9,13 +9,13 @@ of the sun's elevation at the scene's centre. USGS Collection 2 guides LSDS-1618
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from covermap.core.errors import DataError
+from covermap.core.parsing import parse_json
 from covermap.core.sensors import find_sensor
 from covermap.geo.granule import ARCHIVES, Granule, GranuleBand, Package, number_of, only, parse_xml, require_day
 
@@ -108,7 +108,7 @@ def parse_mtl(content: bytes, name: str, *, where: str) -> dict[str, dict[str, s
     text = content.decode("utf-8", errors="replace")
     if name.lower().endswith(".json"):
         try:
-            raw = json.loads(text)["LANDSAT_METADATA_FILE"]
+            raw = parse_json(text)["LANDSAT_METADATA_FILE"]
             return {group: {key: str(value) for key, value in entries.items()} for group, entries in raw.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{where} is no Landsat metadata ({error})", fix="download it again") from error

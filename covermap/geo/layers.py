@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rasterio.errors import RasterioError
-
 from covermap.core.errors import DataError, UnreadableError
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.netcdf import address, band_dimensions
 from covermap.geo.raster import open_dataset
 
@@ -39,7 +38,7 @@ def read_layers(path: str, variable: str | None = None) -> Layers:
     try:
         for row, col in ((0, 0), (dataset.height - 1, dataset.width - 1)):
             dataset.read([1, dataset.count], window=((row, row + 1), (col, col + 1)))
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         raise UnreadableError(f"{path} is damaged: {error}", fix="copy it again from its source") from error
     places = tuple(band_dimensions(dataset)) if variable is not None else ()
     return Layers(tuple(name or "" for name in dataset.descriptions), places)

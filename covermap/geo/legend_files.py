@@ -25,6 +25,7 @@ import yaml
 from covermap.core.errors import LabelError
 from covermap.core.legend import LandClass, Legend, load_legend
 from covermap.core.output import write_text
+from covermap.core.parsing import parse_csv
 
 SUFFIXES = (".yaml", ".yml", ".qml", ".clr", ".csv", ".aux.xml", ".sld")
 _SLD = "http://www.opengis.net/sld"
@@ -94,7 +95,7 @@ def read_legend(path: str | Path) -> Legend:
         text = Path(path).read_text(encoding="utf-8-sig")
         rows = readers[suffix](text)
         entries = [{"code": _whole(code), "name": name, "colour": colour} for code, name, colour in rows]
-    except (ET.ParseError, UnicodeDecodeError, KeyError, ValueError, TypeError, IndexError) as error:
+    except (ET.ParseError, UnicodeDecodeError, LookupError, ValueError, TypeError, OverflowError) as error:
         raise LabelError(
             f"{path} is no legend in {suffix} form: {error!r}", fix=f"write one to compare: {_EXAMPLE}{suffix}"
         ) from error
@@ -116,7 +117,7 @@ def class_names(raster: str | Path) -> dict[int, str]:
             if listed is not None:
                 return {code: each.text for code, each in enumerate(listed) if each.text}
             return {int(float(code)): name for code, name, _ in _from_aux_xml(text) if name}
-        except (ET.ParseError, UnicodeDecodeError, KeyError, ValueError, IndexError):
+        except (ET.ParseError, UnicodeDecodeError, LookupError, ValueError, OverflowError):
             continue  # names are a courtesy: another program's table may be of any form
     return {}
 
@@ -276,7 +277,7 @@ def _from_clr(text: str) -> list[_Row]:
 
 
 def _from_csv(text: str) -> list[_Row]:
-    table = csv.DictReader(io.StringIO(text))
+    table = parse_csv(text, ("code", "name"))
     return [(row["code"], row["name"], row.get("colour") or row.get("color")) for row in table]
 
 

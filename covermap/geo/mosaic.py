@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 
 from covermap.core.errors import BandError, DataError, GridError, UnreadableError
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import Grid, Window
 
 _TYPES = {
@@ -95,7 +95,7 @@ def _look(path: str) -> _Tile:
             grid = Grid(file.crs, file.transform, file.height, file.width)
             alpha = [path for kind in file.colorinterp if kind == ColorInterp.alpha]
             tile = _Tile(path, grid, tuple(file.descriptions), tuple(file.dtypes), file.nodata)
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         raise UnreadableError(f"{path} is not a raster that can be read: {error}", fix="download it again") from error
     if alpha or set(tile.dtypes) - set(_TYPES) or grid.transform.is_identity:
         what = "an alpha band" if alpha else "no place" if grid.transform.is_identity else f"numbers {tile.dtypes[0]}"

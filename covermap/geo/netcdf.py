@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import rasterio
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.errors import DataError, UnreadableError, suggest
+from covermap.geo.damage import GDAL_ERRORS
 
 _ADDRESS = re.compile(r'^NETCDF:"(.+)":(.+)$')
 
@@ -38,7 +38,7 @@ def address(path: str, variable: str) -> str:
         whole = f'NETCDF:"{path}":{found[0]}'
         with rasterio.open(whole) as file:
             placed = not file.transform.is_identity
-    except (RasterioError, OSError, KeyError) as error:
+    except (*GDAL_ERRORS, LookupError) as error:
         raise UnreadableError(f"{path} is not a netCDF file that can be read: {error}", fix="copy it again") from error
     if not placed:
         raise DataError(

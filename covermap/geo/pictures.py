@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 from rasterio.enums import MaskFlags
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
@@ -24,6 +23,7 @@ from covermap.core.errors import DataError
 from covermap.core.legend import Legend
 from covermap.geo.align import read_onto
 from covermap.geo.band_source import BandSource, calibrated
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import Grid, Window
 from covermap.geo.raster import Raster, grid_of, open_dataset, valid_pixels
 
@@ -150,7 +150,7 @@ def read_overview(raster: Raster, side_px: int) -> tuple[npt.NDArray[Any], npt.N
                 part, good = _read_decimated(dataset, indexes, height, width, nodata)
             else:
                 part, good = read_onto(dataset, indexes, coarse, nodata=nodata, resampling="nearest")
-        except (RasterioError, OSError) as error:
+        except GDAL_ERRORS as error:
             raise DataError(f"{path} is damaged: {error}", fix="copy it again from its source") from error
         for layer, (c, i, source) in zip(part, mine, strict=True):
             values[c] += (-1 if i else 1) * calibrated(layer[None], [source])[0].astype(raster.dtype)

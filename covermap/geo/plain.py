@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 
 from covermap.core.output import writing
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import Grid, Window
 
 SIDE_PX = 256
@@ -60,11 +59,14 @@ class PlainFile:
         sums = []
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._open() as file:
-                for window, values, valid in blocks:
-                    stored = self._stored(values, valid)
-                    file.write(stored, window=window.rasterio)
-                    sums.append((window, zlib.crc32(np.ascontiguousarray(stored).data)))
+            try:
+                with self._open() as file:
+                    for window, values, valid in blocks:
+                        stored = self._stored(values, valid)
+                        file.write(stored, window=window.rasterio)
+                        sums.append((window, zlib.crc32(np.ascontiguousarray(stored).data)))
+            except GDAL_ERRORS as error:
+                raise OSError(str(error)) from error
             # GDAL does not say that the disk was full when it closed the file.
             if not self._reads(self.partial, dict(sums)):
                 raise OSError("what was written cannot be read again")
@@ -127,7 +129,7 @@ class PlainFile:
     def _reads(self, path: Path, blocks: Mapping[Window, int]) -> bool:
         try:
             return all(self._sum(path, block) == crc for block, crc in blocks.items())
-        except (RasterioError, CPLE_BaseError):
+        except GDAL_ERRORS:
             return False
 
     def _sum(self, path: Path, window: Window) -> int:

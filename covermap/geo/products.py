@@ -29,14 +29,15 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 import shapely
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.engine import cores
 from covermap.core.errors import OutputError
 from covermap.core.legend import IGNORE, LandClass, Legend
 from covermap.core.output import claim, only_with, replacing, scratch, write_text
+from covermap.core.parsing import as_written, parse_json
 from covermap.core.stac_item import stac_classes, stac_dates, stac_file, stac_item
+from covermap.geo.damage import GDAL_ERRORS, naming_file
 from covermap.geo.grid import Grid, partition
 from covermap.geo.legend_files import aux_xml_text, clr_text, csv_text, qml_text
 from covermap.geo.raster import grid_of
@@ -184,9 +185,12 @@ def finish_codes(
 
 def legend_of_map(path: str | Path) -> Legend | None:
     """The legend that a finished map holds, also of classes without a pixel; None of other rasters."""
-    with rasterio.open(path) as dataset:
+    with naming_file(path), rasterio.open(path) as dataset:
         text = dataset.tags().get("COVERMAP_LEGEND")
-    return Legend.from_dict(json.loads(text), where=str(path)) if text else None
+    if not text:
+        return None
+    with as_written(f"{path} (tag COVERMAP_LEGEND)", fix=f"remove it: gdal_edit.py -unsetmd {path}"):
+        return Legend.from_dict(parse_json(text), where=str(path))
 
 
 def summary_beside(out: Path, legend: Legend) -> MapSummary:
@@ -199,7 +203,7 @@ def summary_beside(out: Path, legend: Legend) -> MapSummary:
             nodata = dataset.height * dataset.width - sum(pixels)
         files = [file for file in (out, *names_beside(out).values()) if file.exists()]
         return MapSummary(out, tuple(files), legend, tuple(pixels), tuple(float(ha) for _, ha in counts), nodata)
-    except (RasterioError, OSError, ValueError, IndexError) as error:
+    except (*GDAL_ERRORS, ValueError, IndexError) as error:
         raise OutputError(f"{out} lacks its table of areas", fix="delete the map, or add --overwrite") from error
 
 

@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.config import CloudConfig
 from covermap.core.errors import BandError, DataError, GridError, UnreadableError
 from covermap.core.sensors import Sensor, band_in_file_name, common_name, find_sensor, name_bands, pick_bands
-from covermap.geo.align import read_onto
+from covermap.geo.align import read_bands, read_onto
 from covermap.geo.band_source import BandSource, Quantity, calibrated
 from covermap.geo.clouds import CloudMask, find_mask
 from covermap.geo.cube import open_cube, open_patch_array
+from covermap.geo.damage import GDAL_ERRORS, naming_file, read_whole_head
 from covermap.geo.delivered import find_granule
 from covermap.geo.granule import Granule, archive_of
 from covermap.geo.grid import Grid, Window
@@ -78,7 +78,8 @@ def open_dataset(path: str) -> DatasetReader:
         with rasterio.Env(**(_REMOTE if is_remote(path) else _LOCAL)):
             opener = {".npz": open_cube, ".npy": open_patch_array}.get(Path(file).suffix, rasterio.open)
             dataset = opener(path)
-    except (RasterioError, OSError) as error:
+            _masked[dataset] = read_whole_head(dataset)
+    except GDAL_ERRORS as error:
         raise UnreadableError(
             f"{file} is not a raster that can be read: {error}", fix="check it with: gdalinfo " + file
         ) from error
@@ -86,7 +87,6 @@ def open_dataset(path: str) -> DatasetReader:
         listed = ", ".join(name.rpartition(":")[2] for name in dataset.subdatasets[:5])
         raise DataError(f"{file} holds no bands, only the variables {listed}", fix="name one: variable: NAME")
     store[key] = dataset
-    _masked[dataset] = rasterio.enums.MaskFlags.per_dataset in dataset.mask_flag_enums[0]
     while len(store) > _MAX_OPEN:
         store.popitem(last=False)[1].close()
     return dataset
@@ -254,7 +254,7 @@ def _naming_damage(path: str, window: Window) -> Iterator[None]:
     """Turn what GDAL says of a damaged block into UnreadableError."""
     try:
         yield
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         which = f"{own_file(path)} or a file beside it" if is_mosaic(path) else path
         raise UnreadableError(
             f"{which} is damaged near row {window.row}, column {window.col}: {error}",
@@ -269,12 +269,11 @@ def read_plain(
     inside = window.intersect(Window(0, 0, dataset.height, dataset.width))
     if inside == window:
         with _naming_damage(dataset.name, window):
-            values = dataset.read(list(indexes), window=window.rasterio)
+            values = read_bands(dataset, indexes, window.rasterio)
             good = valid_pixels(values, nodata)
             return values, good & _mask(dataset, window) if masked else good
-    values = np.zeros(
-        (len(indexes), window.height, window.width), np.result_type(*(dataset.dtypes[i - 1] for i in indexes))
-    )
+    kind = np.result_type(*(dataset.dtypes[i - 1] for i in indexes))
+    values = np.zeros((len(indexes), window.height, window.width), kind)
     valid = np.zeros((window.height, window.width), bool)
     if not inside.is_empty:
         rows, cols = inside.within(window).slices
@@ -452,7 +451,8 @@ def files_behind(path: str) -> list[str]:
 
 def _alpha_of(dataset: DatasetReader) -> list[tuple[int, bool]]:
     """Each band's number and whether it is alpha; asked once, for a file's properties are made anew of all bands."""
-    kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
+    with naming_file(dataset.name):
+        kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
     return [(i, bool(kind == rasterio.enums.ColorInterp.alpha)) for i, kind in kinds]
 
 
@@ -470,7 +470,8 @@ def _names_of(file: str, dataset: DatasetReader, sensor: Sensor | None, *, sever
         return [band_in_file_name(Path(own_file(file)).stem, sensor)]
     if all(described) and (len(wanted) > 1 or described[0] != "bands"):
         return [str(d) for d in described]
-    if [dataset.colorinterp[i - 1].name for i in wanted] == ["red", "green", "blue"]:
+    kinds = dataset.colorinterp
+    if [kinds[i - 1].name for i in wanted] == ["red", "green", "blue"]:
         return ["red", "green", "blue"]
     if sensor and len(wanted) == len(sensor.bands):
         return list(sensor.band_names)

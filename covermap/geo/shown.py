@@ -6,7 +6,6 @@ Everything else is an image, or one band as grey.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rasterio.enums import ColorInterp
 
 from covermap.core.errors import BandError, ConfigError
 from covermap.core.legend import LandClass, Legend, load_legend
+from covermap.core.parsing import as_written, parse_json
 from covermap.geo.legend_files import class_names, read_legend
 from covermap.geo.pictures import (
     CONFIDENCE_COLOURS,
@@ -163,7 +163,8 @@ def classes_of(raster: Raster, legend: LegendLike | None = None) -> Known | None
     if legend is None and source.minus is None and (source.gain, source.add) == (1.0, 0.0):
         dataset = open_dataset(source.path)
         if text := dataset.tags().get("COVERMAP_LEGEND"):
-            legend = Legend.from_dict(json.loads(text), where=raster.name)
+            with as_written(f"{raster.name} (tag COVERMAP_LEGEND)", fix="remove the tag: gdal_edit.py -unsetmd"):
+                legend = Legend.from_dict(parse_json(text), where=raster.name)
         elif dataset.colorinterp[source.index - 1] == ColorInterp.palette:
             names, table = class_names(own_file(source.path)), dataset.colormap(source.index)
             return {

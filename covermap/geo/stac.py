@@ -8,7 +8,6 @@ eo, raster, grid and proj.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from covermap.core.config import expand, parse_date
 from covermap.core.errors import BandError, CovermapError, DataError, MissingExtra
+from covermap.core.parsing import parse_json
 from covermap.core.sensors import Sensor, common_name, find_sensor
 from covermap.geo.clouds import specification_in
 
@@ -155,7 +155,7 @@ def _read_items(file: Path, notes: list[str]) -> list[Any]:
     """The items of a file: one, a collection of them as a search saves it, or all of a catalogue."""
     import pystac
 
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = parse_json(file.read_text(encoding="utf-8"))
     if content.get("type") != "FeatureCollection":
         found: Any = pystac.read_file(str(file))
         return [found] if isinstance(found, pystac.Item) else list(found.get_items(recursive=True))
@@ -277,7 +277,7 @@ def _place(item: Any, asset: Any, root: Path | None) -> str:
     if href.startswith(REMOTE):
         return str(href)
     path = Path(href.removeprefix("file://"))
-    if root is None or not path.resolve().is_relative_to(root.resolve()):
+    if root is None or "\0" in href or not path.resolve().is_relative_to(root.resolve()):
         raise DataError(
             f"the item {item.id} names {href}, which lies outside of the catalogue" + (f" ({root})" if root else ""),
             fix="give the folder or a pattern that holds both, or leave it out",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 
 from covermap.core.errors import DataError, GridError, LabelError, suggest
+from covermap.geo.damage import between
 from covermap.geo.grid import Grid
 
 if TYPE_CHECKING:
@@ -35,26 +40,53 @@ def read_table(
         return _read_csv(Path(path), epsg)
     if not Path(path).exists():
         raise DataError(f"there is no file {path}", fix="check the path; paths in a config count from its folder")
-    try:
+    with _naming_file(path):
         layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
-        if layer is None and len(layers) > 1:
-            raise LabelError(
-                f"{path} holds the layers {', '.join(layers)}",
-                fix=f"name one: data.layer: {layers[0]}; where "
-                f"a file alone is given, give one of a single layer: ogr2ogr NEW.gpkg {path} {layers[0]}",
-            )
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            table = pyogrio.read_dataframe(path, layer=layer or (layers[0] if layers else None))
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise DataError(
-            f"{path} is not a vector file that can be read: {error}", fix=f"check it: ogrinfo {path}"
-        ) from error
+    if layer is None and len(layers) > 1:
+        raise LabelError(
+            f"{path} holds the layers {', '.join(layers)}",
+            fix=f"name one: data.layer: {layers[0]}; where "
+            f"a file alone is given, give one of a single layer: ogr2ogr NEW.gpkg {path} {layers[0]}",
+        )
+    with _naming_file(path), warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        table = pyogrio.read_dataframe(path, layer=layer or (layers[0] if layers else None))
     notes += [f"reading {Path(path).name}: {warning.message}" for warning in heard]
     if not isinstance(table, gpd.GeoDataFrame):
         raise DataError(
             f"{path} holds a table without geometry", fix="export it with its geometry, for example as GPKG"
         )
+    return _plain(table, path)
+
+
+@contextmanager
+def _naming_file(path: str | Path) -> Iterator[None]:
+    """Turn what GDAL, GEOS and PROJ say of a file into DataError."""
+    try:
+        yield
+    # pyogrio's own errors are RuntimeErrors; of names that are no UTF-8 and CRS that are none, Python's pass through.
+    except (
+        RuntimeError,
+        OSError,
+        shapely.errors.ShapelyError,
+        CRSError,
+        UnicodeDecodeError,
+        UnboundLocalError,
+    ) as error:
+        raise DataError(
+            f"{path} is not a vector file that can be read: {error}",
+            fix=f"check it: ogrinfo -al -so {path}; shapes are repaired by ogr2ogr -makevalid NEW.gpkg {path}",
+        ) from error
+
+
+def _plain(table: gpd.GeoDataFrame, path: str | Path) -> gpd.GeoDataFrame:
+    """Lists and mappings of GeoJSON as text; raises DataError for two columns of one name."""
+    if double := table.columns[table.columns.duplicated()].tolist():
+        raise DataError(f"{path} has the field {double[0]!r} twice", fix="rename one of them in QGIS or ogr2ogr")
+    for name in (name for name in table.columns if table[name].dtype == object):
+        values = table[name].tolist()
+        if any(isinstance(value, dict | list | np.ndarray) for value in values):
+            table[name] = [str(value) if isinstance(value, dict | list | np.ndarray) else value for value in values]
     return table
 
 
@@ -83,19 +115,28 @@ def _read_csv(path: Path, epsg: int | None) -> gpd.GeoDataFrame:
     x, y = (pd.to_numeric(table[names[axis]], errors="coerce").to_numpy(np.float64) for axis in pair)
     points = shapely.points(x, y)
     points[np.isnan(x) | np.isnan(y)] = None
-    return gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(points, crs=epsg or 4326))
+    return gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(points, crs=known_crs(epsg or 4326)))
+
+
+def known_crs(epsg: int) -> CRS:
+    """The CRS of a code; raises GridError for one that means nothing."""
+    try:
+        return CRS.from_epsg(epsg)
+    except CRSError as error:
+        raise GridError(f"EPSG:{epsg} is no CRS that is known", fix="write for example epsg: 32632") from error
 
 
 def onto_crs(table: gpd.GeoDataFrame, grid: Grid, epsg: int | None, path: str) -> gpd.GeoDataFrame:
     """A table in the CRS of a grid; epsg: that of a file which states none. Raises GridError."""
     if table.crs is None and epsg is not None:
-        table = table.set_crs(epsg)
+        table = table.set_crs(known_crs(epsg))
     require_crs(table, grid, path, fix="state it: data.epsg: 4326, --epsg 4326")
     if grid.crs is None:
         return table
     if epsg is not None and table.crs.to_epsg() not in (None, epsg):
         raise GridError(f"{path} says EPSG:{table.crs.to_epsg()}, epsg says {epsg}", fix="leave epsg out")
-    return table.to_crs(grid.crs.to_wkt())
+    with between(f"the CRS of {path}", grid.crs):
+        return table.to_crs(grid.crs.to_wkt())
 
 
 def require_crs(table: gpd.GeoDataFrame, grid: Grid, path: str, *, fix: str = "") -> None:
@@ -109,7 +150,10 @@ def require_crs(table: gpd.GeoDataFrame, grid: Grid, path: str, *, fix: str = ""
 def without_place(shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
     """Which of the shapes (N,) are missing, empty or at no finite place."""
     nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
-    return np.asarray(nothing | ~np.isfinite(shapely.bounds(shapes)).all(1))
+    # Not their bounds alone, which leave NaN out.
+    corners, of = shapely.get_coordinates(shapes, return_index=True)
+    odd = np.bincount(of[~np.isfinite(corners).all(1)], minlength=len(shapes)) > 0
+    return np.asarray(nothing | odd | ~np.isfinite(shapely.bounds(shapes)).all(1))
 
 
 def require_field(path: str | Path, field: str | None, table: gpd.GeoDataFrame) -> str:

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from covermap.core.errors import ConfigError, DataError, LabelError
 from covermap.core.legend import Legend
+from covermap.core.parsing import parse_rows, parse_yaml
 
 STEPS = 200
 """Shares of a layer of probabilities are whole steps of 1 / STEPS, 255 is nodata."""
@@ -166,7 +166,7 @@ class TransitionPrior:
                     fix="make it again with their legend: covermap change A B OUT.tif --legend FILE.yaml",
                 ) from error
             raise
-        except (OSError, yaml.YAMLError, csv.Error, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{path} holds no matrix of transitions: {error}",
                 fix="write a CSV table with class names in its first row and column, or YAML {forest: {crop: 0.02}}",
@@ -296,7 +296,7 @@ def _drawn(blocks: Iterable[tuple[Shares, Shares]], most: int) -> tuple[Floats, 
 
 
 def _csv_rows(text: str) -> _Rows:
-    header, *rows = [row for row in csv.reader(io.StringIO(text)) if any(row)]
+    header, *rows = [row for row in parse_rows(text) if any(row)]
     return [(row[0], dict(zip(header[1:], row[1:], strict=True))) for row in rows]
 
 
@@ -315,7 +315,7 @@ def _without_extra(rows: _Rows, legend: Legend) -> tuple[str | None, _Rows, tupl
 
 
 def _yaml_rows(text: str) -> _Rows:
-    raw = yaml.safe_load(text)
+    raw = parse_yaml(text)
     if not isinstance(raw, Mapping):
         raise ValueError("it is no mapping")
     return [(str(before), {str(after): value for after, value in row.items()}) for before, row in raw.items()]

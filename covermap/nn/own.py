@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from covermap.core.errors import ModelError
+from covermap.core.parsing import as_written, parse_json
 from covermap.core.types import InputSpec
 from covermap.nn.model import Backbone
 from covermap.nn.weights import Layout, Report, Row, fill, read_tensors
@@ -68,4 +69,7 @@ def _metadata(path: Path) -> dict[str, list[str]] | None:
             said = (file.metadata() or {}).get(_KEY)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error})", fix="copy it again, or pre-train again") from error
-    return None if said is None else json.loads(said)
+    if said is None:
+        return None
+    with as_written(path, fix="copy it again, or pre-train again", error=ModelError):
+        return {str(sensor): [str(name) for name in names] for sensor, names in parse_json(said).items()}

@@ -8,7 +8,6 @@ are read (`weights_only`), memory-mapped where the format allows it.
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from covermap.core.errors import ModelError
+from covermap.core.parsing import parse_json
 from covermap.nn.published import Selection
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -95,10 +95,13 @@ def parts_of(path: Path) -> list[Path]:
     if not path.name.endswith(INDEX):
         return []
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is no index of a checkpoint in parts", fix="download it again") from error
-    return [path.with_name(Path(name).name) for name in dict.fromkeys(names)]
+        names = parse_json(path.read_text(encoding="utf-8"))["weight_map"].values()
+        parts = [path.with_name(Path(name).name) for name in dict.fromkeys(names)]
+        if odd := [part.name for part in parts if not part.name.lower().endswith(SUFFIXES) or len(part.name) > 255]:
+            raise ValueError(f"{odd[0]!r} is no name of a checkpoint")
+        return parts
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is no index of a checkpoint in parts ({error})", fix="download it again") from error
 
 
 def read_object(path: Path) -> object:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from covermap.core.design import assessment_beside
+from covermap.core.parsing import read_json
 from covermap.core.run import Run, checksum
 from covermap.core.table import Within
 from covermap.report import figures
@@ -77,7 +77,7 @@ def assessments_of(run: Run) -> list[Assessment]:
     for path in [*run.folder.glob("*.tif"), *run.folder.glob("maps/*.tif")]:
         kept = assessment_beside(path)
         if kept.is_file():
-            result = json.loads(kept.read_text(encoding="utf-8"))
+            result = read_json(kept, fix="make it again: covermap assess")
             is_current = result["map_checksum"] == checksum(path)
             found.append(Assessment(path.relative_to(run.folder).as_posix(), is_current, result))
     return sorted(found, key=lambda one: (one.map != "map.tif", one.map))

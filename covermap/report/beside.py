@@ -5,17 +5,16 @@ Beside: in a folder next to the run's, where the file names the run as what made
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.errors import RasterioError
 
+from covermap.core.parsing import read_csv, read_json
 from covermap.geo import pictures
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import Grid
 from covermap.geo.pictures import overview_shape
 from covermap.geo.raster import grid_of, open_dataset
@@ -41,7 +40,7 @@ def looks_of(folder: Path, name: str, colours: Mapping[str, str], ground: Ground
 
 def _spaces(folder: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted({*folder.glob("*/space.json"), *folder.parent.glob("*/space.json")}):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path, fix="make it again, or delete it: covermap space")
         own = folder in path.parents or found.get("encoder", {}).get("weights") == f"trained: {name}"
         if own and path.with_name("points.csv").is_file():
             yield path.parent, found
@@ -51,7 +50,7 @@ def _attentions(folder: Path, name: str) -> Iterator[Path]:
     for path in sorted({*folder.glob(_NAMED), *folder.glob(f"*/{_NAMED}"), *folder.parent.glob(_NAMED)}):
         try:
             tags = open_dataset(str(path)).tags()
-        except (RasterioError, OSError):
+        except GDAL_ERRORS:
             continue  # no matter of this section
         made_of = tags.get("COVERMAP_WEIGHTS") == f"trained: {name}"
         if "COVERMAP_QUERY" in tags and (folder in path.parents or made_of):
@@ -60,8 +59,7 @@ def _attentions(folder: Path, name: str) -> Iterator[Path]:
 
 def _space(folder: Path, found: Mapping[str, Any], colours: Mapping[str, str]) -> Section:
     """Chips by two principal components (or UMAP), by region and by class."""
-    with open(folder / "points.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "points.csv", fix="make it again, or delete it: covermap space")
     kind = "UMAP" if rows and rows[0].get("umap1") else "principal components"
     keys = ("umap1", "umap2") if kind == "UMAP" else ("pc1", "pc2")
     rows = [row for row in rows if row.get(keys[0]) and row.get(keys[1])]

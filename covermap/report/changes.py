@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from covermap.core.from_to import NODATA, UNCHANGED, FromTo
 from covermap.core.legend import Legend
+from covermap.core.parsing import as_written, parse_json, read_json
 from covermap.core.run import Run
 from covermap.geo import pictures
 from covermap.geo.change_product import BINARY, FROM_TO
@@ -75,8 +76,9 @@ class Comparison:
 
     @cached_property
     def legend_codes(self) -> FromTo:
-        raw = json.loads(open_dataset(str(self.folder / self.files[0])).tags()[FROM_TO])
-        return FromTo(Legend.from_dict(raw))
+        path = self.folder / self.files[0]
+        with as_written(f"{path} (tag {FROM_TO})", fix="make the map again: covermap change"):
+            return FromTo(Legend.from_dict(parse_json(open_dataset(str(path)).tags()[FROM_TO])))
 
     @property
     def is_binary(self) -> bool:
@@ -151,7 +153,7 @@ def comparisons_of(run: Run, assessments: Sequence[Assessment]) -> list[Comparis
             "change.tif" if path.name == _ENDING else f"{path.name.removesuffix(f'.{_ENDING}')}.tif"
         )
         if source.is_file() and FROM_TO in open_dataset(str(source)).tags():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path, fix="make it again: covermap change")
             key = json.dumps([found["before"], found["after"], found["matrix_ha"], found["in_map"]], sort_keys=True)
             together.setdefault(key, []).append((source.relative_to(run.folder).as_posix(), found))
     made = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from covermap.core.parsing import read_csv
 from covermap.report import drawing
 
 MOST = 3
@@ -30,8 +30,7 @@ def numbers_of(path: Path, most: int = MOST) -> dict[str, Any] | None:
 
 
 def _read(path: Path) -> dict[str, Pairs]:
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path, fix="make it again: covermap evaluate, or predict")
     found = {}
     for key in rows[0] if rows else ():
         name = key.removeprefix("known ")

@@ -9,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from covermap.core.errors import DataError
+from covermap.core.parsing import read_yaml
 from covermap.core.pretrain_config import PretrainConfig, parse_pretrain_config
 from covermap.core.run import RunFolder, is_pretraining
 from covermap.report.beside import looks_of
@@ -60,7 +59,7 @@ class Pretrained(RunFolder):
         if not Pretrained.lies_in(folder):
             raise DataError(f"{folder} is not a pre-training", fix="give the folder that pretrain printed")
         path = folder / "config.yaml"
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path, fix="give a pre-training as covermap left it")
         return Pretrained(folder, parse_pretrain_config(raw, where=str(path), base=folder))
 
     @cached_property

@@ -32,6 +32,7 @@ from covermap.core.crosswalk import Crosswalk, read_crosswalk
 from covermap.core.errors import ConfigError, OutputError
 from covermap.core.notebook import told
 from covermap.core.output import claim_with, no_empty, only_with, require_no_input, scratch, write_text
+from covermap.core.parsing import parse_json
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import plain
 from covermap.core.table import Tables
@@ -298,7 +299,7 @@ def _accuracy(given: str | float) -> float:
                 fix="write shares with commas, 0.9,0.85, or name the assessment.json of each map by covermap assess",
             ) from None
         try:
-            value = float(json.loads(Path(str(given)).read_text(encoding="utf-8"))["overall"]["value"])
+            value = float(parse_json(Path(str(given)).read_text(encoding="utf-8"))["overall"]["value"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{given!r} is neither a share nor the assessment of a map",

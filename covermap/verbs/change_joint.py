@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import RasterioError
 
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.engine import cores, map_ordered
@@ -25,6 +24,7 @@ from covermap.core.legend import IGNORE, Legend
 from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import HISTORY, open_class_map
 from covermap.data.class_probabilities import UNKNOWN, ClassProbabilities, open_probabilities
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import Grid, Window, partition
 from covermap.geo.products import finish_map, names_beside, small_cache
 from covermap.geo.registration import halo, misregistered
@@ -200,7 +200,7 @@ def _is_decided(path: Path) -> bool:
     try:
         with rasterio.open(path) as dataset:
             steps = json.loads(dataset.tags().get(HISTORY, "[]"))
-    except (RasterioError, ValueError):
+    except (*GDAL_ERRORS, ValueError):
         return False
     return bool(steps) and "decided with" in steps[-1]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from covermap.core.crosswalk import Crosswalk
 from covermap.core.errors import ConfigError, LabelError
 from covermap.core.legend import Legend
+from covermap.core.parsing import parse_csv, parse_yaml
 from covermap.geo.change_product import UNASKED
 from covermap.geo.patches import MappingUnit, require_connectivity
 from covermap.geo.registration import halo
@@ -152,12 +151,12 @@ def _listed(given: Sequence[str]) -> list[str]:
         try:
             lines = Path(text).read_text(encoding="utf-8-sig")
             if suffix == ".csv":
-                found += [f"{row['from']}>{row['to']}" for row in csv.DictReader(lines.splitlines())]
+                found += [f"{row['from']}>{row['to']}" for row in parse_csv(lines, ("from", "to"))]
             else:
-                found += [str(each) for each in yaml.safe_load(lines)]
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+                found += [str(each) for each in parse_yaml(lines)]
+        except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
-                f"{text} holds no list of impossible transitions: {error!r}",
+                f"{text} holds no list of impossible transitions: {error}",
                 fix="write a CSV with columns from and to, or YAML: ['water>built', 'built>*']",
             ) from error
     return found

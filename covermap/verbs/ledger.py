@@ -21,6 +21,7 @@ from covermap import __version__
 from covermap.core.engine import map_unordered
 from covermap.core.errors import OutputError
 from covermap.core.output import LOCK, at_work, discard, replacing, writing
+from covermap.core.parsing import parse_json
 from covermap.core.progress import Tick
 
 Item = TypeVar("Item")
@@ -72,7 +73,7 @@ class Ledger:
 
     def _record(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.folder / "job.json").read_text(encoding="utf-8")))
+            return dict(parse_json((self.folder / "job.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return {}
 

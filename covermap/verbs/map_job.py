@@ -28,6 +28,7 @@ from covermap import __version__
 from covermap.core.config import ImageConfig, parse_date
 from covermap.core.errors import ConfigError, ModelError, OutputError
 from covermap.core.output import LOCK, claim, discard, replacing, require_no_input, writing
+from covermap.core.parsing import parse_json
 from covermap.core.run import checksum
 from covermap.core.train_config import PredictConfig
 from covermap.core.types import OwnStatistics
@@ -226,7 +227,7 @@ class MapJob:
         if self.work.is_dir() and all(_is_being_made(path) for path in self.work.iterdir()):
             return None
         try:
-            before = json.loads(record.read_text(encoding="utf-8"))
+            before = parse_json(record.read_text(encoding="utf-8"))
             same, sums = before["fingerprint"] == self.fingerprint, dict(before["sums"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(

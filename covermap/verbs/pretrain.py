@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from covermap.core.config_file import dotted
 from covermap.core.errors import ConfigError, CovermapError, ModelError, OutputError, within_memory
 from covermap.core.output import at_work, replacing, write_text, writing
+from covermap.core.parsing import read_yaml
 from covermap.core.pretrain_config import PretrainConfig, ScheduleConfig
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.run import RunFolder, versions
@@ -88,7 +89,8 @@ def _require_free(run: RunFolder, config: PretrainConfig, *, resume: bool, overw
         return
     if not resume:
         raise OutputError(f"{run.folder} holds a run already", fix="add --resume to go on with it, or --overwrite")
-    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), config.model_dump(mode="json")
+    before = read_yaml(path, fix="start again with --overwrite", error=OutputError)
+    now = config.model_dump(mode="json")
     if not isinstance(before, dict) or "method" not in before:
         raise OutputError(f"{run.folder} holds a run of another kind", fix="choose another name, or add --overwrite")
     for each in (before, now):
@@ -291,6 +293,9 @@ class Loop:
             self.schedule.load_state_dict(state["schedule"])
             if self.accelerator.scaler:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["torch_rng"])
+            self.step, self.sums, self.count = state["step"], state["sums"], state["count"]
+            self.watch.collapsed, cuda_rng = state["collapsed"], state["cuda_rng"]
         except Exception as error:
             raise ModelError(f"{path} is damaged ({error})", fix="start again with --overwrite") from error
         if before != self.accelerator.num_processes:
@@ -298,11 +303,8 @@ class Loop:
                 f"{self.run.folder} was learnt by {before} processes with {self.config.batch_size} windows each; there "
                 f"are {self.accelerator.num_processes} now", fix=f"torchrun --nproc-per-node {before}, or --overwrite",
             )  # fmt: skip
-        self.step, self.sums, self.count = state["step"], state["sums"], state["count"]
-        self.watch.collapsed = state["collapsed"]
-        torch.set_rng_state(state["torch_rng"])
-        if state["cuda_rng"] is not None and self.accelerator.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"])
+        if cuda_rng is not None and self.accelerator.device.type == "cuda":
+            torch.cuda.set_rng_state(cuda_rng)
         if self.accelerator.is_main_process:
             self.run.keep_log_until(self.step, "step")
         self.say(f"resumed after step {self.step}")

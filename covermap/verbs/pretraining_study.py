@@ -23,6 +23,7 @@ import numpy as np
 from covermap.core.config import RunConfig
 from covermap.core.errors import CovermapError, DataError, OutputError
 from covermap.core.output import at_work, write_text, writing
+from covermap.core.parsing import read_json
 from covermap.core.plan_file import KEPT, kept_plan
 from covermap.core.pretraining_plan import RANDOM, SCRATCH, Pretraining, finetuned, load_pretraining
 from covermap.core.progress import Say, Tick, silent, unseen
@@ -135,7 +136,7 @@ def _probes(loaded: Pretraining, found: Study, workers: int | None, say: Say) ->
                 settings = EmbedSettings(size_px=config.train.sizes_px[0])
                 made = embed(config, path, settings=settings, overwrite=path.is_file())
                 write_text(kept, json.dumps(list(made.notes), ensure_ascii=False) + "\n")
-            for note in json.loads(kept.read_text(encoding="utf-8")):
+            for note in read_json(kept, fix="make it again: --overwrite"):
                 told.setdefault(note, []).append(cell)
             probed = probe([path], found.out / "probes" / cell, asked, workers=workers)
             mine = _rows(probed.out / "scores.parquet", name, seed)
@@ -223,6 +224,6 @@ def _scores(loaded: Pretraining, runs: Mapping[str, RunConfig]) -> list[Row]:
         path = config.folder / "metrics.json"
         if path.is_file():
             method, labels, seed = name.rsplit("-", 2)
-            each = json.loads(path.read_text(encoding="utf-8"))["models"]["network"]["per_number"]
+            each = read_json(path, fix="make it again: --overwrite")["models"]["network"]["per_number"]
             rows.append(Row(method, FINETUNED, int(labels), int(seed[1:]), together(each)))
     return rows

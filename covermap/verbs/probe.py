@@ -29,6 +29,7 @@ import numpy.typing as npt
 from covermap.core.engine import cores, over_processes
 from covermap.core.errors import ConfigError, DataError, OutputError
 from covermap.core.output import replacing, write_text, writing
+from covermap.core.parsing import read_json
 from covermap.core.progress import Tick, unseen
 from covermap.core.run import checksum, plain
 from covermap.data.embeddings import Embeddings, parquet
@@ -214,7 +215,7 @@ def _claim(out: Path, paths: Sequence[str | Path], settings: ProbeSettings, *, o
     facts = plain({"embeddings": {str(path): checksum(path) for path in paths}, "settings": asdict(settings)})
     kept = out / "probe.json"
     if kept.exists() and not overwrite:
-        before = json.loads(kept.read_text(encoding="utf-8"))
+        before = read_json(kept, fix="make it again: --overwrite")
         if {key: before.get(key) for key in facts} != facts:
             raise OutputError(
                 f"{out} holds a probe with other settings or embeddings", fix="name another folder, or --overwrite"

@@ -28,6 +28,7 @@ from covermap.core.config_file import parse_config, read_settings
 from covermap.core.engine import cores, map_unordered, over_ray
 from covermap.core.errors import ConfigError, OutputError, suggest
 from covermap.core.output import at_work, replacing, write_text, writing
+from covermap.core.parsing import read_json
 from covermap.core.plan_file import KEPT, kept_plan
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.registry import find
@@ -121,7 +122,7 @@ def is_finished(cell: Cell, loaded: Loaded) -> bool:
     path = cell.config.folder / "cell.json"
     if not path.is_file():
         return False
-    done = json.loads(path.read_text(encoding="utf-8")).get("across", {})
+    done = read_json(path, fix="make it again: --overwrite").get("across", {})
     return all(name in done for name in _job(cell, loaded).get("across", {}))
 
 
@@ -288,7 +289,7 @@ def _results(engine: StudyEngine, workers: int | None, paths: Sequence[str]) -> 
 
 def in_own_process(path: str) -> int:
     """Do a job in a process of its own, whose memory is the cell's alone; its words go to a file beside the job."""
-    threads = json.loads(Path(path).read_text(encoding="utf-8"))["threads"]
+    threads = read_json(Path(path), fix="make it again: --overwrite")["threads"]
     environment = os.environ | (dict.fromkeys(_THREADS, str(threads)) if threads else {})
     command = [sys.executable, "-m", "covermap.verbs.study_cell", path]
     with (
@@ -316,7 +317,7 @@ def why(path: Path, code: int) -> str:
     """The message of a job that failed."""
     told = path.with_suffix(".failed.json")
     if code > 0 and told.is_file():
-        return str(json.loads(told.read_text(encoding="utf-8"))["message"])
+        return str(read_json(told, fix="make it again: --overwrite")["message"])
     return _MEMORY.format(-code) if code < 0 else f"exit code {code}: see {path.with_suffix('.log')}"
 
 

@@ -21,6 +21,7 @@ from covermap.core.config_file import parse_config
 from covermap.core.errors import CovermapError
 from covermap.core.legend import IGNORE
 from covermap.core.output import at_work, write_text, writing
+from covermap.core.parsing import read_json
 from covermap.core.pretrain_config import parse_pretrain_config
 from covermap.core.run import Run
 from covermap.core.task import KINDS as TASKS
@@ -220,7 +221,7 @@ def _say(text: str) -> None:
 
 def main(path: str) -> int:
     """Do the job of a file; 0: done, 1: failed.json says why, 3: interrupted."""
-    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    job = read_json(Path(path), fix="make it again: --overwrite")
     folder = Path(job["config"]["output"]) / job["config"]["name"]
     failed = Path(path).with_suffix(".failed.json")
     try:

@@ -387,13 +387,13 @@ class Loop:
             self.schedule.load_state_dict(state["schedule"])
             if self.accelerator.scaler:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
+            self.average = state["average"]
+            self.epoch, self.step, self.best, self.stale = (state[k] for k in ("epoch", "step", "best", "stale"))
+            torch.set_rng_state(state["torch_rng"].cpu())
+            if len(state["cuda_rng"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda_rng"]])
         except Exception as error:
             raise ModelError(f"{path} is damaged ({error})", fix="start again with --overwrite") from error
-        self.average = state["average"]
-        self.epoch, self.step, self.best, self.stale = (state[k] for k in ("epoch", "step", "best", "stale"))
-        torch.set_rng_state(state["torch_rng"].cpu())
-        if len(state["cuda_rng"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda_rng"]])
         self.run.keep_log_until(self.epoch)
         self.say(f"resumed after epoch {self.epoch}")
 

@@ -16,6 +16,7 @@ import yaml
 
 from covermap.core.errors import ConfigError, MissingExtra, OutputError
 from covermap.core.output import at_work, write_text, writing
+from covermap.core.parsing import read_json
 from covermap.core.plan_file import KEPT, kept_plan
 from covermap.core.progress import Say, Tick, silent, unseen
 from covermap.core.tune_plan import Between, Search, load_search
@@ -161,7 +162,7 @@ def _try(
         found.tell(number, state=TrialState.FAIL)
         say(f"{name}: {failed[name].splitlines()[0]}")
         return
-    log = json.loads((config.folder / "cell.json").read_text(encoding="utf-8"))["log"]
+    log = read_json((config.folder / "cell.json"), fix="make it again: --overwrite")["log"]
     values = [row[key] for row in log if row.get(key) is not None]
     if not values:
         raise ConfigError(f"trials have no {key}: there is no val part", fix="set split.val: 0.2")

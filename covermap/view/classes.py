@@ -5,8 +5,6 @@ legend in the file -> .qml, attribute table or .clr beside it -> that of its run
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.errors import DataError, LabelError, UnreadableError
 from covermap.core.from_to import FromTo
 from covermap.core.legend import PALETTE, LandClass, Legend
+from covermap.core.parsing import as_written, parse_csv, parse_json
 from covermap.geo.change_product import FROM_TO
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import partition
 from covermap.geo.legend_files import class_names, read_legend
 from covermap.geo.products import count_rows, legend_of_map, names_beside, small_cache
@@ -88,7 +87,7 @@ def count_codes(path: Path) -> dict[int, tuple[int, float | None]]:
         for strip in partition(grid.window, rows, grid.width):
             try:
                 values, mask = dataset.read(1, window=strip.rasterio), _mask(dataset, strip.rasterio)
-            except RasterioError as error:
+            except GDAL_ERRORS as error:
                 raise UnreadableError(
                     f"{path} is damaged near row {strip.row}: {error}", fix="copy it again from its source"
                 ) from error
@@ -124,8 +123,8 @@ def counts_beside(path: Path, legend: Legend) -> dict[int, tuple[int, float | No
     try:
         if beside["colours"].stat().st_mtime_ns < path.stat().st_mtime_ns:
             return None
-        with open(beside["areas"], encoding="utf-8", newline="") as file:
-            rows = {int(row["code"]): (int(row["pixels"]), float(row["area_ha"])) for row in csv.DictReader(file)}
+        told = parse_csv(beside["areas"].read_text(encoding="utf-8"))
+        rows = {int(row["code"]): (int(row["pixels"]), float(row["area_ha"])) for row in told}
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return {code: found for code, found in rows.items() if found[0]} if set(rows) == set(legend.codes) else None
@@ -156,10 +155,12 @@ def changes_of_map(path: Path) -> tuple[tuple[Shown, ...], int]:
     """The transitions that a change map holds, or unchanged and changed of one without classes; pixels of no code."""
     with rasterio.open(path) as dataset:
         tags, nodata = dataset.tags(), dataset.nodata
-    from_to = FromTo(Legend.from_dict(json.loads(tags[FROM_TO]), where=str(path)))
+    with as_written(f"{path} (its tags)", fix="make the map again: covermap change"):
+        from_to = FromTo(Legend.from_dict(parse_json(tags[FROM_TO]), where=str(path)))
+        binary = bool(parse_json(tags.get("COVERMAP_CHANGE", "{}")).get("binary"))
     own = legend_of_map(path)
     counts = {code: found for code, found in count_codes(path).items() if code != nodata}
-    if own is not None and len(own) == 2 and json.loads(tags.get("COVERMAP_CHANGE", "{}")).get("binary"):
+    if own is not None and len(own) == 2 and binary:
         two = [_shown(one, counts, changed=number == 1) for number, one in enumerate(own.classes)]
         return tuple(two), sum(found[0] for code, found in counts.items() if code not in own.codes)
     rest = own.classes[0] if own and own.codes[0] == 0 else LandClass(0, "unchanged", "#f2f2ee")
@@ -206,7 +207,7 @@ def _own_legend(path: Path) -> Legend | None:
     try:
         if own := legend_of_map(path):
             return own
-    except (LabelError, ValueError, RasterioError):
+    except (LabelError, ValueError, *GDAL_ERRORS):
         pass
     for beside in (path.with_suffix(".qml"), path.with_name(path.name + ".aux.xml"), path.with_suffix(".clr")):
         try:

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import transform as warp_points
 from rasterio.warp import transform_bounds
 
 from covermap.core.errors import GridError
+from covermap.geo.damage import PROJ_ERRORS
 from covermap.geo.grid import Grid
 
 TILE_PX = 256
@@ -153,7 +152,7 @@ def _moved(crs: CRS, to: CRS | str, x: float, y: float) -> tuple[float, float]:
     """A place in another CRS; infinite where it has none there."""
     try:
         found = warp_points(crs, to, [x], [y])
-    except (RasterioError, CPLE_BaseError):  # the latter comes through as it is
+    except PROJ_ERRORS:
         return math.inf, math.inf
     return float(found[0][0]), float(found[1][0])
 
@@ -225,7 +224,7 @@ def _bounds_in(grid: Grid, crs: CRS | None) -> tuple[float, float, float, float]
         box = box._replace(bottom=max(box.bottom, -85.05), top=min(box.top, 85.05))
     try:
         found = transform_bounds(grid.crs, crs, *box)
-    except (RasterioError, CPLE_BaseError) as error:
+    except PROJ_ERRORS as error:
         raise GridError(f"cannot be laid over the others: {error}") from error
     if not np.isfinite(found).all() or found[0] >= found[2] or found[1] >= found[3]:
         raise GridError(f"{grid.describe()} has no place in {_name(crs)}")

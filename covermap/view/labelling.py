@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import replacing
+from covermap.core.parsing import parse_rows
 from covermap.data.sample_points import reference_text
 from covermap.view.raster_layer import version_of
 
@@ -157,7 +158,7 @@ class _GeoPackage(References):
             if "readonly" in str(error):
                 raise OutputError(f"{self.path.name} is read-only", fix="view a copy that may be written") from error
             raise DataError(f"{self.path.name} cannot be used: {error}", fix="is it a sample of covermap?") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise DataError(f"{self.path.name} cannot be used: {error}", fix="restore the file") from error
 
 
@@ -174,7 +175,7 @@ def _table(file: sqlite3.Connection, path: Path) -> tuple[str, str]:
     tables = file.execute("SELECT table_name, column_name FROM gpkg_geometry_columns").fetchall()
     if len(tables) != 1:
         raise DataError(f"{path.name} has {len(tables)} layers", fix="give a sample as covermap sample writes it")
-    name, geometry = tables[0]
+    name, geometry = map(str, tables[0])
     columns = [row[1] for row in file.execute(f"PRAGMA table_info({_quoted(name)})")]
     if lacking := [column for column in ("id", "reference") if column not in columns]:
         raise DataError(f"{path.name} has no column {lacking[0]}", fix="give a sample as covermap sample writes it")
@@ -224,7 +225,10 @@ class _Csv(References):
             raise DataError(f"{self.path.name} cannot be read: {error}", fix="save it as UTF-8") from error
         plain = text.removeprefix("\ufeff")
         separator = max(",;\t", key=plain.partition("\n")[0].count)
-        rows = [row for row in csv.reader(io.StringIO(plain, newline=""), delimiter=separator) if row]
+        try:
+            rows = parse_rows(plain, separator)
+        except ValueError as error:
+            raise DataError(f"{self.path.name} is no table: {error}", fix="restore the file") from error
         head = rows[0] if rows else []
         if lacking := [name for name in ("id", "x", "y", "reference") if name not in head]:
             raise DataError(f"{self.path.name} has no column {lacking[0]}", fix="give what covermap sample wrote")

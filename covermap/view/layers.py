@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio.errors import RasterioError
 
 from covermap.core.errors import CovermapError, DataError
 from covermap.core.legend import Legend, load_legend
 from covermap.core.progress import Say, silent
 from covermap.core.run import Run
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.delivered import find_granule
 from covermap.geo.products import LAYERS, layer_beside
 from covermap.view.dates import link
@@ -101,7 +101,7 @@ class View:
                 raster = self.raster(one)
                 assert raster is not None
                 layers.append(self._placed(raster))
-            except (CovermapError, RasterioError) as error:
+            except (CovermapError, *GDAL_ERRORS) as error:
                 skipped.append(f"{one}: {problem_of(error)}")
         return {
             "title": self.title, "static": False, "frame": self.frame.to_dict(), "layers": layers, "skipped": skipped,
@@ -156,7 +156,7 @@ def _opened(
         try:
             rasters.append(_read(one))
             by_path[one.path] = one
-        except (CovermapError, RasterioError, OSError) as error:
+        except (CovermapError, *GDAL_ERRORS) as error:
             skipped.append(f"{one.path.name}: {problem_of(error)}")
     if not rasters:
         raise DataError(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rasterio.enums import MaskFlags
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from covermap.core.errors import UnreadableError
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.raster import valid_pixels
 from covermap.view.classes import NOTHING, codes_of
 from covermap.view.raster_layer import RasterLayer
@@ -70,7 +70,7 @@ def _pixel(handles: Handles, layer: RasterLayer, x: float, y: float) -> npt.NDAr
         values = dataset.read(list(layer.indexes), window=window)
         masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
         known = not masked or bool(dataset.dataset_mask(window=window).any())
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         raise UnreadableError(f"{layer.name} cannot be read here: {error}", fix="copy it again") from error
     # Imagery is shown where the bands that are drawn hold something, whatever the others do.
     parts = [values[i : i + 1] for i in range(len(values))] if layer.kind == "image" else [values]

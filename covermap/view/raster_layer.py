@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from covermap.core.errors import CovermapError, DataError, LabelError, UnreadableError
 from covermap.core.legend import Legend
 from covermap.core.sensors import SENSORS, Sensor, common_name
 from covermap.geo.change_product import FROM_TO
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.grid import Grid, spread
 from covermap.geo.legend_files import class_names
 from covermap.geo.pictures import COMPOSITES, CONFIDENCE_COLOURS, DISTANCES
@@ -180,7 +180,7 @@ def read_layer(
             _explain(found, dataset, kind, layer, legends)
             found.made_up = kind in ("change", "classes") and are_made_up(dataset, found.classes, found.unknown_px)
             found.overviews = found.overviews and not (found.made_up and max(dataset.shape) > 2048)
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         raise UnreadableError(f"{path.name} is no raster that can be read: {error.__cause__ or error}") from error
     return found
 
@@ -202,7 +202,7 @@ def _explain(
 def _described(
     dataset: DatasetReader, path: Path, version: str, sensor: str | None, bands: Sequence[str] | None
 ) -> RasterLayer:
-    indexes = tuple(i for i in dataset.indexes if dataset.colorinterp[i - 1] != ColorInterp.alpha)
+    indexes = tuple(i for i, kind in enumerate(dataset.colorinterp, 1) if kind != ColorInterp.alpha)
     if len({dataset.dtypes[i - 1] for i in indexes}) != 1:
         dtype = np.result_type(*(dataset.dtypes[i - 1] for i in indexes)).name
     else:

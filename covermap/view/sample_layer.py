@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from covermap.core.design import Design, design_beside
 from covermap.core.errors import CovermapError, DataError, GridError, LabelError
 from covermap.core.legend import PALETTE, LandClass
 from covermap.data.sample_points import classes_by_text, reference_text
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.products import legend_of_map
 from covermap.geo.vector import read_table
 from covermap.view.classes import codes_of
@@ -213,7 +213,7 @@ def _map_of(
 def _legend(of: RasterLayer | None, beside: Path | None, design: Design | None) -> tuple[LandClass, ...]:
     """All classes of the map, those without a pixel too; without a map those of the strata."""
     own = None
-    with contextlib.suppress(CovermapError, RasterioError, ValueError):
+    with contextlib.suppress(CovermapError, *GDAL_ERRORS, ValueError):
         if beside and (of is None or beside != of.path):
             files_of(beside, beside.parent)
         own = legend_of_map(beside) if beside else None
@@ -289,7 +289,7 @@ def _mapped(of: RasterLayer | None, places: Sequence[tuple[float, float]]) -> li
                 if _holds(of, col, row):
                     code = int(codes_of(dataset.read(1, window=Window(int(col), int(row), 1, 1)))[0, 0])
                     found[i] = code if of.table[code] < len(of.classes) else None
-    except (RasterioError, OSError):
+    except GDAL_ERRORS:
         return None
     return found
 

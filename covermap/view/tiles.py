@@ -19,12 +19,12 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from covermap.core.errors import ConfigError, UnreadableError, suggest
+from covermap.geo.damage import GDAL_ERRORS
 from covermap.geo.raster import valid_pixels
 from covermap.view.classes import NOTHING, codes_of
 from covermap.view.frame import TILE_PX, Box, Frame
@@ -123,7 +123,7 @@ def read_box(
         part, good = _read(dataset, layer, indexes, ends)
         values[:, top:bottom, left:right], valid[top:bottom, left:right] = part, good
         return values, valid
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         raise UnreadableError(
             f"{layer.name} cannot be read here: {error}", fix="it may be damaged: copy it again from its source"
         ) from error
@@ -225,7 +225,7 @@ def image_tile(
         return None
     try:
         limits = [layer.limits(handles.raw(layer), band, stretch) for band in once]
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         raise UnreadableError(f"{layer.name} cannot be read: {error}", fix="copy it again from its source") from error
     grey = [stretched(each, *ends) for each, ends in zip(values, limits, strict=True)]
     picture = [grey[once.index(band)] for band in bands]

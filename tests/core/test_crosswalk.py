@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from covermap.core.crosswalk import Crosswalk, find_crosswalk, meet, read_crosswalk, shipped_crosswalks
 from covermap.core.errors import LabelError
-from covermap.core.legend import IGNORE, Legend, load_legend
+from covermap.core.legend import IGNORE, LandClass, Legend, load_legend
 
 GLOBAL = ("corine", "dynamic_world", "esa_worldcover", "esri_io", "ipcc", "nlcd")
 
@@ -189,9 +191,9 @@ def test_a_crosswalk_of_ones_own(tmp_path: Path) -> None:
     assert (way.codes, way.notes) == ((10, 80), {1: "x"})
     mine = Legend.from_dict(legend)
     # It leads on to where the shipped ones do, also for a map that calls the same classes otherwise.
-    for given in (mine, Legend("labels", mine.classes)):
-        assert meet(given, load_legend("dynamic_world"), own=[way])[0].codes == (1, 0)
-        assert find_crosswalk(given, load_legend("ipcc"), [way]).codes == (1, 4)
+    for one in (mine, Legend("labels", mine.classes)):
+        assert meet(one, load_legend("dynamic_world"), own=[way])[0].codes == (1, 0)
+        assert find_crosswalk(one, load_legend("ipcc"), [way]).codes == (1, 4)
     # It goes before a shipped one.
     raw = {"from": "esri_io", "to": "ipcc", "classes": dict.fromkeys(load_legend("esri_io").codes, 6)}
     assert set(
@@ -250,3 +252,37 @@ def test_identity() -> None:
     legend = load_legend("wusu")
     assert Crosswalk.identity(legend).table[:12].tolist() == list(range(12))
     assert find_crosswalk(legend, legend).route == ("wusu",)
+
+
+@st.composite
+def ways(draw):
+    """A crosswalk between two made legends, some classes without a counterpart."""
+    sizes = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    one, other = (
+        Legend(name, tuple(LandClass(start + 3 * i, f"{name}{i}", "#000000") for i in range(size)))
+        for name, start, size in zip("ab", (1, 5), sizes, strict=True)
+    )
+    codes = draw(st.lists(st.sampled_from([None, *other.codes]), min_size=sizes[0], max_size=sizes[0]))
+    return Crosswalk(one, other, tuple(codes), route=("a", "b"))
+
+
+@given(ways(), st.integers(0, 10_000))
+def test_a_way_moves_indices_as_it_moves_codes(way, seed):
+    index = np.random.default_rng(seed).integers(0, len(way.source), 30).astype(np.uint8)
+    index[0] = IGNORE
+    moved = way.table[index]
+    assert moved[0] == IGNORE
+    for old, new in zip(index[1:], moved[1:], strict=True):
+        code = way.codes[old]
+        assert new == (IGNORE if code is None else way.target.codes.index(code))
+    assert np.array_equal(way.shares.sum(1), [code is not None for code in way.codes])
+
+
+@given(ways())
+def test_to_itself_changes_nothing_and_back_leads_only_where_one_came_from(way):
+    for same in (Crosswalk.identity(way.source).then(way), way.then(Crosswalk.identity(way.target))):
+        assert same.codes == way.codes
+    for code, source in zip(way.target.codes, way.back().codes, strict=True):
+        come = [one for one, to in zip(way.source.codes, way.codes, strict=True) if to == code]
+        assert source == (come[0] if len(come) == 1 else None)
+    assert way.of(way.source).codes == way.codes

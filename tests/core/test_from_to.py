@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from covermap.core.errors import LabelError
 from covermap.core.from_to import NODATA, UNCHANGED, FromTo
@@ -63,3 +65,29 @@ def test_numbers_that_are_no_codes_are_refused() -> None:
 def test_colours_of_changes_differ_by_both_classes() -> None:
     made = Legend("x", tuple(LandClass(i, f"c{i}", c) for i, c in enumerate(("#ff0000", "#00ff00", "#0000ff"))))
     assert len({t.colour for t in FromTo(made).transitions()}) == 6
+
+
+@given(st.integers(1, 254), st.integers(0, 10_000))
+def test_any_pair_of_maps_comes_back(count, seed) -> None:
+    codes, random = FromTo(legend(count)), np.random.default_rng(seed)
+    before, after = random.integers(0, count, (2, 6, 9)).astype(np.uint8)
+    before[0, 0] = after[0, 1] = IGNORE
+    found = codes.encode(before, after)
+    assert (found[0, :2] == NODATA).all()
+    changed = (before != after) & (found != NODATA)
+    assert (found[changed] < codes.num_codes).all()
+    one, other = codes.decode(found)
+    np.testing.assert_array_equal(one, np.where(changed, before, IGNORE))
+    np.testing.assert_array_equal(other, np.where(changed, after, IGNORE))
+    for code in found[changed][:5].tolist():
+        assert codes.code(*codes.pair(code)) == code
+
+
+@given(st.integers(2, 30), st.integers(0, 70_000))
+def test_a_number_is_a_code_or_refused(count, number) -> None:
+    codes = FromTo(legend(count))
+    if number in (UNCHANGED, NODATA) or number < codes.num_codes:
+        codes.decode(np.array([number]))
+        return
+    with pytest.raises(LabelError, match=f"{number} is no change"):
+        codes.decode(np.array([0, number]))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from covermap.core.errors import DataError, LabelError
-from covermap.core.legend import IGNORE, Legend, load_legend, shipped
+from covermap.core.legend import IGNORE, LandClass, Legend, load_legend, shipped
 from covermap.core.run import Run
 from covermap.data.source import read_table
 from covermap.data.split import Split
@@ -146,3 +148,57 @@ def test_other_files_that_are_no_utf8_are_refused(tmp_path) -> None:
             DataError, match=r"(config\.yaml|table\.csv) is (not valid YAML|no split file|not a CSV table)"
         ):
             read(tmp_path)
+
+
+@st.composite
+def legends(draw):
+    """Any codes in any order, with nodata and ignored ones."""
+    codes = draw(st.lists(st.integers(0, 65534), min_size=1, max_size=40, unique=True))
+    classes = tuple(LandClass(code, f"class {code}", f"#{code:06x}") for code in codes)
+    others = st.integers(-3, 70_000).filter(lambda code: code not in codes)
+    ignore = tuple(draw(st.lists(others, max_size=3, unique=True)))
+    return Legend("any", classes, nodata=draw(st.none() | others), ignore=ignore)
+
+
+@given(legends(), st.integers(0, 10_000), st.sampled_from(["uint16", "int32", "int64", "float64"]))
+def test_codes_of_any_legend_go_to_indices_and_back(legend, seed, dtype):
+    index = np.random.default_rng(seed).integers(0, len(legend), (5, 7)).astype(np.uint8)
+    index[0, :2] = IGNORE
+    codes = legend.decode(index)
+    assert codes.dtype == legend.map_dtype
+    assert codes[0, 0] == legend.map_nodata
+    own = np.where(index == IGNORE, legend.codes[0], codes).astype(dtype)
+    expected = np.where(index == IGNORE, 0, index)
+    np.testing.assert_array_equal(legend.encode(own), expected)
+    np.testing.assert_array_equal(legend.encode(own.astype("uint8")) if max(legend.codes) < 256 else expected, expected)
+    assert Legend.from_dict(legend.to_dict()) == legend
+
+
+@given(legends(), st.lists(st.integers(-5, 80_000), min_size=1, max_size=60))
+def test_a_code_is_a_class_or_ignored_or_counted_as_unknown(legend, given_codes):
+    codes = np.array(given_codes)
+    told = [code for code in given_codes if code in legend.codes]
+    silent = {*legend.ignore, legend.nodata}
+    strange = [code for code in given_codes if code not in legend.codes and code not in silent]
+    index = legend.encode(codes, unknown="ignore")
+    assert (index != IGNORE).sum() == len(told)
+    np.testing.assert_array_equal(index[index != IGNORE], [legend.codes.index(code) for code in told])
+    if not strange:
+        np.testing.assert_array_equal(legend.encode(codes), index)
+        return
+    with pytest.raises(LabelError) as refused:
+        legend.encode(codes)
+    for code in sorted(set(strange))[:10]:
+        assert f"{code} ({strange.count(code)} px)" in refused.value.message
+
+
+@given(legends(), st.integers(0, 10_000))
+def test_merged_classes_are_what_they_were_merged_into(legend, seed):
+    random = np.random.default_rng(seed)
+    groups = random.integers(0, 3, len(legend))
+    merges = {f"group {k}": [legend.names[i] for i in np.flatnonzero(groups == k)] for k in set(groups.tolist())}
+    coarse = legend.merge(merges)
+    assert sorted(coarse.names) == sorted(merges)
+    old = np.array(legend.codes)
+    for k, index in zip(groups, coarse.encode(old), strict=True):
+        assert coarse.names[index] == f"group {k}"

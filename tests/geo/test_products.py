@@ -16,6 +16,8 @@ import pystac
 import pytest
 import rasterio
 from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from pyproj import Geod
 from pystac.validation.local_validator import get_local_schema_cache
@@ -24,7 +26,7 @@ from referencing import Registry, Resource
 from rio_cogeo.cogeo import cog_validate
 
 from covermap.core.errors import ConfigError, LabelError, OutputError
-from covermap.core.legend import IGNORE, Legend, load_legend, shipped
+from covermap.core.legend import IGNORE, LandClass, Legend, load_legend, shipped
 from covermap.geo.grid import Grid
 from covermap.geo.legend_files import SUFFIXES, not_held, read_legend, write_legend
 from covermap.geo.products import MapSummary, finish_cog, finish_map
@@ -419,3 +421,27 @@ def test_files_that_hold_no_legend(tmp_path: Path) -> None:
         read_legend(tmp_path / "legend.txt")
     with pytest.raises(LabelError, match="there is no legend file"):
         read_legend(tmp_path / "gone.clr")
+
+
+_LETTERS = st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs"))
+
+
+@st.composite
+def any_legend(draw):
+    codes = draw(st.lists(st.integers(0, 65534), min_size=1, max_size=12, unique=True))
+    names = st.text(_LETTERS, min_size=1, max_size=20).filter(lambda name: name == name.strip())
+    each = draw(st.lists(names, min_size=len(codes), max_size=len(codes), unique_by=str.lower))
+    colours = draw(st.lists(st.integers(0, 0xFFFFFF), min_size=len(codes), max_size=len(codes)))
+    rows = zip(codes, each, colours, strict=True)
+    return Legend("made", tuple(LandClass(code, name, f"#{colour:06x}") for code, name, colour in rows))
+
+
+@given(any_legend())
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_legend_comes_back_from_every_file_form(tmp_path: Path, legend: Legend) -> None:
+    for suffix in SUFFIXES:
+        back = read_legend(write_legend(legend, tmp_path / f"made{suffix}"))
+        assert back.codes == legend.codes
+        assert [c.colour for c in back.classes] == [c.colour for c in legend.classes]
+        if suffix != ".clr":
+            assert back.names == legend.names, suffix

@@ -17,6 +17,7 @@ from typing import Any
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.legend import load_legend
+from covermap.core.parsing import parse_json
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.source import SceneFiles, Source, natural
@@ -129,7 +130,7 @@ def _read_about(path: Path) -> dict[str, Any]:
     """A patch's metadata; raises DataError."""
     side = path / f"{path.name}_labels_metadata.json"
     try:
-        found = json.loads(side.read_text(encoding="utf-8"))
+        found = parse_json(side.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{side} cannot be read ({error})", fix="restore it: it holds the patch's labels") from error
     if not isinstance(found, dict):

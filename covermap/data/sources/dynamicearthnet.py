@@ -16,6 +16,7 @@ import numpy as np
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
+from covermap.core.parsing import read_text
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
@@ -41,7 +42,10 @@ class DynamicEarthNet(Source):
         if not tables:
             raise DataError(f"{self.root} has no train.txt, val.txt or test.txt", fix="they are part of the data set")
         found = [
-            self._scene(part, path, line) for part, path in tables for line in path.read_text().splitlines() if line
+            self._scene(part, path, line)
+            for part, path in tables
+            for line in read_text(path, fix="restore the data set's list").splitlines()
+            if line
         ]
         double = [files.name for files in found if [other.name for other in found].count(files.name) > 1]
         if double:

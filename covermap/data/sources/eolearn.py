@@ -19,6 +19,7 @@ import numpy as np
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError, suggest
+from covermap.core.parsing import parse_json
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
@@ -128,9 +129,11 @@ class EoLearn(Source):
             )
         try:
             if old is None:
-                times = [str(time) for time in json.loads(path.read_text(encoding="utf-8"))]
+                times = [str(time) for time in parse_json(path.read_text(encoding="utf-8"))]
             else:
                 times = [time.isoformat() for time in pickle.loads(old.read_bytes())]
+            if not times:
+                raise ValueError("it names none")
             for time in times:
                 datetime.datetime.fromisoformat(time)
         except (OSError, ValueError, TypeError, AttributeError, pickle.UnpicklingError) as error:

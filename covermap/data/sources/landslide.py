@@ -19,6 +19,7 @@ import numpy as np
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import ConfigError, DataError
+from covermap.core.parsing import as_written
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
@@ -96,7 +97,8 @@ class Landslide(Source):
             about = pickle.loads(side.read_bytes())
         if not about.get("variables"):
             raise DataError(f"{path} has no metadata with its variables", fix=f"restore {side.name}")
-        return [str(layer) for layer in about["variables"]]
+        with as_written(side, fix="restore it"):
+            return [str(layer) for layer in about["variables"]]
 
     def _image(self, path: Path, layers: list[str], day: str) -> ImageConfig:
         """The wanted layers of a day by their names; all others get names that nobody asks for."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from covermap.core.config import ImageConfig
 from covermap.core.errors import DataError
+from covermap.core.parsing import read_text
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
@@ -103,7 +104,7 @@ def _bands(folder: Path) -> list[str]:
 
 def _dates(path: Path) -> tuple[str, str]:
     """First and second date of `date_1: 20150704`; raises DataError."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = read_text(path, fix="restore the data set's dates.txt") if path.is_file() else ""
     found = dict(re.findall(r"date_([12]):\s*(\d{8})", text))
     if len(found) != 2:
         raise DataError(f"{path} does not name date_1 and date_2", fix="restore the data set's dates.txt")

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from covermap.core.config import DataConfig, ImageConfig
+from covermap.core.parsing import as_written
 from covermap.core.registry import register
 from covermap.data import miniature
 from covermap.data.label_file import LabelFile
 from covermap.data.source import SceneFiles, Source, inside
-from covermap.data.store import read_manifest, write_store
+from covermap.data.store import MANIFEST, read_manifest, write_store
 
 
 @register("source", "prepared")
@@ -24,11 +25,13 @@ class Prepared(Source):
     def __init__(self, root: str | Path) -> None:
         super().__init__(root)
         self._manifest = read_manifest(self.root)
-        self.legend = self._manifest["legend"]
-        self.notes += self._manifest["notes"]
+        with as_written(self.root / MANIFEST, fix="prepare the data again"):
+            self.legend = dict(self._manifest["legend"])
+            self.notes += [str(note) for note in self._manifest["notes"]]
 
     def scenes(self) -> list[SceneFiles]:
-        return [self._scene(row) for row in self._manifest["scenes"]]
+        with as_written(self.root / MANIFEST, fix="prepare the data again"):
+            return [self._scene(row) for row in self._manifest["scenes"]]
 
     def _scene(self, row: Mapping[str, Any]) -> SceneFiles:
         images = tuple(
