@@ -180,7 +180,7 @@ def read_card(folder: str | Path) -> ModelCard:
         if raw["format"] > FORMAT:
             raise ModelError(f"{folder} is of a newer covermap (format {raw['format']})", fix="update covermap")
         task = Task.from_dict(raw.get("task"), Legend.from_dict(raw["legend"]))
-        return ModelCard(raw["kind"], InputSpec.from_dict(raw["input"]), task, raw["build"], raw["facts"])
+        return ModelCard(raw["kind"], InputSpec.from_dict(raw["input"]), task, dict(raw["build"]), dict(raw["facts"]))
     except ModelError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:  # bad JSON, legend or numbers

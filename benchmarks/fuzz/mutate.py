@@ -354,11 +354,8 @@ def _sql(data: bytes, random: Random) -> bytes:
                 table = random.choice([n for n in names if not n.startswith(("rtree", "sqlite"))])
                 columns = [row[1] for row in file.execute(f'PRAGMA table_info("{table}")')]
                 column = random.choice(columns)
-                one = (
-                    ""
-                    if random.random() < 0.3
-                    else " WHERE rowid = (SELECT rowid FROM x ORDER BY random() LIMIT 1)".replace("x", f'"{table}"')
-                )
+                rows = [row[0] for row in file.execute(f'SELECT rowid FROM "{table}"')]
+                one = "" if random.random() < 0.3 else f" WHERE rowid = {random.choice(rows)}"
                 file.execute("PRAGMA foreign_keys = OFF")
                 for (trigger,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
                     file.execute(f'DROP TRIGGER "{trigger}"')

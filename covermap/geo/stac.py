@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from covermap.core.config import expand, parse_date
 from covermap.core.errors import BandError, CovermapError, DataError, MissingExtra
-from covermap.core.parsing import parse_json
+from covermap.core.parsing import as_written, parse_json
 from covermap.core.sensors import Sensor, common_name, find_sensor
 from covermap.geo.clouds import specification_in
 
@@ -215,6 +215,12 @@ def _outline(item: Any) -> BaseGeometry:
 
 
 def describe_item(item: Any, *, sensor: str | None, root: Path | None) -> StacImage:
+    """What `_describe_item` gives; raises DataError also for an item that is not as the standard says."""
+    with as_written(f"the item {item.id}", fix="get it again, or leave it out"):
+        return _describe_item(item, sensor=sensor, root=root)
+
+
+def _describe_item(item: Any, *, sensor: str | None, root: Path | None) -> StacImage:
     """An item's bands by name; root: the folder that files of a catalogue on disk must lie in.
 
     Raises BandError where no asset is a band of the sensor, DataError for files elsewhere.
