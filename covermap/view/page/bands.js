@@ -44,13 +44,13 @@
     if (!isStatic && presetOf(layer, look.bands) < 0) presets.push(["-1", "own choice"]);
     const setPreset = (i) => i >= 0 && change(layer, { bands: layer.presets[i].bands, preset: +i });
     const stretches = layer.stretches.map((cut) => [String(cut), cut ? `cut ${cut} % at both ends` : "from least to most"]);
-    const editor = el("details", { className: "bands", open },
+    const before = document.querySelector("details.bands"); // its own event of being opened comes too late
+    open = before ? before.open : open;
+    return el("details", { className: "bands", open },
       el("summary", { id: "bands" }, "Bands and stretch"),
       presets.length > 1 ? choose("preset", "Colours", presets, String(look.preset), setPreset) : null,
       !isStatic && layer.bands.length > 1 ? free(layer, look) : null,
       isStatic ? null : choose("stretch", "Stretch", stretches, String(look.stretch), (cut) => change(layer, { stretch: +cut })),
       isStatic ? el("p", { className: "hint" }, "A folder without a server holds these colours alone.") : null);
-    editor.addEventListener("toggle", () => (open = editor.open));
-    return editor;
   };
 })(window.covermap);

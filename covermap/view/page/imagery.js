@@ -21,18 +21,18 @@
   }
 
   /** The image that a map was made of, else the one nearest to its date; null where neither is known. */
-  function imageOf(map) {
+  covermap.imageOf = function (map) {
     const images = covermap.ofKind("image");
     const own = images.filter((image) => listed(image.of).includes(map.id));
     const from = own.length ? own : images;
     const far = (image) => Math.abs(timeOf(image) - timeOf(map));
     const dated = from.filter((image) => Number.isFinite(far(image))).sort((a, b) => far(a) - far(b));
     return dated[0] || own[0] || null;
-  }
+  };
 
   /** Label a sample, on the imagery of its map; of a change on that of both dates, side by side. */
   covermap.startLabellingOf = function (sample) {
-    const found = mapsOf(sample).map(imageOf).filter(Boolean);
+    const found = mapsOf(sample).map(covermap.imageOf).filter(Boolean);
     const [first, last] = [found[0], found[found.length - 1]];
     const { main, swipe } = covermap.state;
     const isImage = main && covermap.layer(main) && covermap.layer(main).kind === "image";

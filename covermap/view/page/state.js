@@ -67,14 +67,14 @@
     return covermap.onMap().find((layer) => layer.kind === "change") || covermap.ofKind("change")[0] || null;
   };
 
-  /** A first state that shows what there is: the first map over the latest image. */
+  /** A first state that shows what there is: the first map over the image that it was made of. */
   covermap.startState = function () {
     const image = covermap.ofKind("image")[0];
     const first = covermap.ofKind("classes")[0] || covermap.ofKind("change", "number", "probabilities")[0] || image;
     const pair = covermap.pairs()[0];
     Object.assign(covermap.state, {
       main: first ? first.id : "",
-      base: image ? image.id : "",
+      base: image ? (covermap.imageOf(first) || image).id : "",
       points: covermap.ofKind("points").some((layer) => layer.num_labelled < layer.points.length), // what is left to do
       left: pair ? pair.left : first ? first.id : "",
       right: pair ? pair.right : first ? first.id : "",
@@ -91,7 +91,7 @@
     const before = (change && change.of && covermap.layer(change.of[0])) || mapBefore;
     const after = (change && change.of && covermap.layer(change.of[1])) || map;
     const pairs = [
-      ["Image | map", image, map],
+      ["Image | map", covermap.imageOf(map) || image, map],
       ["Map | map", before, after],
       ["Date | date", imageBefore, image],
       ["Map | change", after, change],
