@@ -20,6 +20,7 @@ from covermap.core.errors import CovermapError, DataError
 
 MOST_VALUES = 1_000_000
 """Values of a YAML text after aliases: ten lines of aliases of aliases can mean billions."""
+_MERGE = "tag:yaml.org,2002:merge"
 MOST_DEEP = 64
 """Values within values: more than any file of ours, less than the stack of whoever walks through them."""
 _BROKEN_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError)
@@ -39,6 +40,7 @@ def parse_yaml(text: str) -> Any:
             if node is None:
                 return None
             _require_small(node)
+            _require_each_once(node)
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -67,6 +69,27 @@ def _require_small(node: yaml.Node) -> None:
 
     if size(node, 0) > MOST_VALUES:
         raise Malformed(f"its aliases mean more than {MOST_VALUES:,} values, or themselves")
+
+
+def _require_each_once(top: yaml.Node) -> None:
+    """Raise Malformed for a key that is given twice: PyYAML takes the last one, without a word."""
+    todo, seen = [top], set[int]()
+    while todo:
+        node = todo.pop()
+        if isinstance(node, yaml.ScalarNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if not isinstance(node, yaml.MappingNode):
+            todo += node.value
+            continue
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            todo += [key, value]
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                line, name = key.start_mark.line + 1, (key.tag, key.value)
+                if name in lines:
+                    raise Malformed(f"{key.value} is given twice, in lines {lines[name]} and {line}")
+                lines[name] = line
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -69,6 +69,14 @@ def test_yaml_that_cannot_be_used(text, words):
         parse_yaml(text)
 
 
+def test_a_key_that_is_given_twice_is_refused():
+    for text, lines in (("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "lines 3 and 5"), ("- {c: 1, c: 2}", "lines 1 and 1")):
+        with pytest.raises(Malformed, match=f"^c is given twice, in {lines}$"):
+            parse_yaml(text)
+    merged = "x: &x {a: 1, b: 2}\ny: {<<: *x, a: 3}\nz: {a: 4}\n"
+    assert parse_yaml(merged)["y"] == {"a": 3, "b": 2}
+
+
 def test_aliases_that_merge_are_counted_before_they_are_merged():
     lines = ["a0: &a0 {k: 1}"]
     lines += [f"a{i + 1}: &a{i + 1} {{<<: [{', '.join([f'*a{i}'] * 10)}]}}" for i in range(9)]
