@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from serve import Clock, main, serve  # noqa: E402
+from serve import Clock, gflop, main, serve  # noqa: E402
 
 
 def import_checkpoint(checkpoint: str, legend: str, out: str) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def import_checkpoint(checkpoint: str, legend: str, out: str) -> dict[str, Any]:
     from covermap.models import load_model
     from covermap.verbs.models import import_model
 
-    import_model(checkpoint, out, legend=legend)
+    import_model(checkpoint, out, legend=legend, overwrite=True)
     (entry,) = load_model(out).spec.sensors
     return {"means": list(entry.mean), "stds": list(entry.std), "scale": entry.scale}
 
@@ -44,7 +45,8 @@ def network(model: str, batch: int, side: int) -> None:
         optimiser.step()
         optimiser.zero_grad()
 
-    serve({"forward": forward, "step": step}, parameters=sum(p.numel() for p in trained.parameters()))
+    count = sum(p.numel() for p in trained.parameters())
+    serve({"forward": forward, "step": step}, parameters=count, gflop=gflop(forward))
 
 
 def make_config(folder: str, bands: list[str], legend: str, out: str, **sections: Any) -> Any:
@@ -125,8 +127,105 @@ def fit(
 
     rows = [json.loads(line) for line in run.path("log.jsonl").read_text().splitlines()]
     scores = [row["val_miou"] for row in rows]
-    return {
-        "curve": [(*times, score) for times, score in zip(seen, scores, strict=True)], **clock.read()}
+    return {"curve": [(*times, score) for times, score in zip(seen, scores, strict=True)], **clock.read()}
+
+
+def forest(
+    image: str, labels: str, legend: dict[str, str] | None, out: str, sensor: str, bands: list[str],
+    train_cols: list[int], test_cols: list[int], samples: int, trees: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The forest that stands beside every network, fitted and applied to the scene without any network."""
+    from covermap.core.config import RunConfig
+    from covermap.core.run import Run
+    from covermap.core.train_config import PredictConfig
+    from covermap.start import prepare_run
+    from covermap.verbs.baseline import train_baseline
+    from covermap.verbs.predict import predict
+
+    clock = Clock()
+    data: dict[str, Any] = {"image": [{"path": image, "sensor": sensor, "bands": bands}], "labels": labels}
+    if legend:
+        data["legend"] = {int(code): name for code, name in legend.items()}
+    config = RunConfig.model_validate({
+        "name": "forest", "output": out, "data": data, "baseline": {"samples": samples, "trees": trees},
+        "split": {"val": [], "test": {"cols": test_cols}, "exclude": [{"cols": [train_cols[1], test_cols[0]]}],
+                  "buffer_px": 0},
+    })  # fmt: skip
+    ready = prepare_run(config)
+    run = Run.create(config, overwrite=True)
+    assert config.baseline
+    train_baseline(run, config.baseline, ready, seed=0)
+    fitted = clock.read()
+    predict(run.path("baseline"), image, run.path("map.tif"), bands=bands, settings=PredictConfig(), overwrite=True)
+    whole = clock.read()
+    return {"fit_s": fitted["seconds"], "fit_cpu_s": fitted["cpu_s"], "map_s": whole["seconds"] - fitted["seconds"],
+            "map_cpu_s": whole["cpu_s"] - fitted["cpu_s"], **whole}  # fmt: skip
+
+
+def unet(
+    out: str, legend: str, bands: list[str], mean: list[float], std: list[float], widths: list[int]
+) -> dict[str, Any]:
+    """A model folder with random weights: ResNet-18 and a U-Net decoder."""
+    import torch
+
+    from covermap.core.legend import load_legend
+    from covermap.core.types import InputSpec, SensorInput
+    from covermap.models import NetworkModel, save_model
+    from covermap.nn.build import build_model
+
+    torch.manual_seed(0)
+    known = load_legend(legend)
+    spec = InputSpec((SensorInput("hls", tuple(bands), tuple(mean), tuple(std)),), 30.0, 256)
+    options = {"backbone": "resnet18", "decoder": "unet", "decoder_options": {"widths": widths[1:], "last": widths[0]}}
+    network = build_model(spec, len(known), **options)
+    shutil.rmtree(out, ignore_errors=True)
+    save_model(NetworkModel(spec, known, network, {}), out, build=options)
+    return {"parameters": sum(p.numel() for p in network.parameters())}
+
+
+def scene_windows(
+    folder: str, legend: str, bands: list[str], size: int, count: int, batch: int, store: str | None = None
+) -> None:  # fmt: skip
+    """Training windows of a scene in the order of training, or of what `prepare` wrote; and the windows of a grid."""
+    from torch.utils.data import DataLoader
+
+    from covermap.core.config import RunConfig
+    from covermap.data.chips import TrainWindows, collate
+    from covermap.geo.grid import partition
+    from covermap.start import prepare_run
+
+    root = Path(folder)
+    image = [{"path": str(root / "image.tif"), "sensor": "hls", "bands": bands}]
+    data: dict[str, Any] = {"image": image, "labels": str(root / "labels.tif"), "legend": legend}
+    if store:
+        from covermap.data.store import write_store
+
+        if not Path(store).exists():
+            write_store(RunConfig.model_validate({"data": data}).data, Path(store))
+        data = {"source": "prepared", "root": store}
+    train = {"size_px": size, "batch_size": batch, "cache_gb": 0, "class_weights": "none", "augment": {"flips": False}}
+    config = RunConfig.model_validate(
+        {"name": "w", "data": data, "split": {"val": [], "test": [], "buffer_px": 0}, "train": train, "baseline": False}
+    )
+    ready = prepare_run(config)
+    windows = TrainWindows(
+        ready.scenes, ready.split, ready.survey.cells, ready.spec, config.train, length=count,
+        sampling=ready.sampling, cache_bytes=0,
+    )  # fmt: skip
+    epochs = iter(range(10**6))
+    (scene,) = ready.scenes
+    places = [w for w in partition(scene.grid.window, size, size) if w.height == w.width == size]
+
+    def random() -> None:
+        windows.start(next(epochs))
+        for _ in DataLoader(windows, batch_size=batch, collate_fn=collate):  # type: ignore[arg-type]
+            pass
+
+    def grid() -> None:
+        for place in places:
+            scene.read(place)
+
+    serve({"random": random, "grid": grid}, random=count, grid=len(places))
 
 
 def _parts(model: str) -> dict[str, Any]:
@@ -138,4 +237,7 @@ def _parts(model: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main({"import_checkpoint": import_checkpoint, "network": network, "windows": windows, "tile": tile, "fit": fit})
+    main({
+        "import_checkpoint": import_checkpoint, "network": network, "windows": windows, "tile": tile, "fit": fit,
+        "forest": forest, "unet": unet, "scene_windows": scene_windows,
+    })  # fmt: skip

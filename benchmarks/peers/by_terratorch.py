@@ -16,7 +16,7 @@ warnings.filterwarnings("ignore")
 logging.disable(logging.CRITICAL)
 
 import torch  # noqa: E402
-from serve import Clock, main, serve  # noqa: E402
+from serve import Clock, gflop, main, serve  # noqa: E402
 
 CLASSES = 8
 PRITHVI = ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]
@@ -72,7 +72,8 @@ def network(decoder: str, checkpoint: str, batch: int, side: int) -> None:
         optimiser.step()
         optimiser.zero_grad()
 
-    serve({"forward": forward, "step": step}, parameters=sum(p.numel() for p in trained.parameters()))
+    count = sum(p.numel() for p in trained.parameters())
+    serve({"forward": forward, "step": step}, parameters=count, gflop=gflop(forward))
 
 
 def make_data(folder: str, means: list[float], stds: list[float], batch: int, workers: int = 0) -> Any:
@@ -145,7 +146,13 @@ def fit(
     class Watch(Callback):
         def on_validation_end(self, trainer: Any, module: Any) -> None:
             if not trainer.sanity_checking:
-                curve.append((time.perf_counter() - clock.start, time.process_time(), float(trainer.callback_metrics["val/mIoU"])))
+                curve.append(
+                    (
+                        time.perf_counter() - clock.start,
+                        time.process_time(),
+                        float(trainer.callback_metrics["val/mIoU"]),
+                    )
+                )
 
     task = make_task(decoder, lr)
     task.load_state_dict(torch.load(checkpoint, weights_only=False)["state_dict"])

@@ -1,6 +1,7 @@
 """What all comparisons with peers share: processes that take turns, their time and peak memory, tables, environments.
 
-Both sides run on one thread unless a comparison says otherwise; a process that waits does not spin.
+Both sides run on one thread unless a comparison says otherwise; a process that waits does not spin. On a machine with
+other work the processor's seconds tell more than the wall's.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ TIMED = (
     "start = time.perf_counter()\n"
     "done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)\n"
     "seconds = time.perf_counter() - start\n"
+    "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
     "if done.returncode: sys.exit(done.stderr[-3000:])\n"
-    "print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+    "print(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)"
 )
 STACK = ("torch", "torchgen", "functorch", "torchvision", "nvidia", "triton", "cuda")
 """What differs between builds of torch, and torchvision, which ours does without."""
 
 
 def timed(*command: object) -> dict[str, float]:
-    """Wall seconds and peak MB of a command, start-up included."""
+    """Wall and processor seconds and peak MB of a command, start-up included."""
     done = subprocess.run(
         [sys.executable, "-S", "-c", TIMED, *map(str, command)], capture_output=True, text=True,
         env=os.environ | QUIET, check=False,
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{command}: {done.stderr[-3000:]}")
-    seconds, peak = map(float, done.stdout.split())
-    return {"seconds": seconds, "peak_mb": peak}
+    return dict(zip(("seconds", "cpu_s", "peak_mb"), map(float, done.stdout.split()), strict=True))
 
 
 def job(python: str, script: str, name: str, **values: object) -> dict[str, Any]:
@@ -70,11 +71,11 @@ class Server:
         )  # fmt: skip
         self.facts: dict[str, Any] = self._answer()
 
-    def time(self, what: str) -> float:
+    def time(self, what: str) -> dict[str, float]:
         assert self.process.stdin is not None
         self.process.stdin.write(what + "\n")
         self.process.stdin.flush()
-        return float(self._answer()["seconds"])
+        return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None and self.process.stderr is not None
@@ -96,11 +97,6 @@ def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, 
         for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
             found[name].append(sides[name]())
     return found
-
-
-def ratio(theirs: Sequence[float], mine: Sequence[float]) -> float:
-    """Median over rounds of theirs / ours."""
-    return statistics.median(a / b for a, b in zip(theirs, mine, strict=True))
 
 
 def spread(values: Sequence[float]) -> str:

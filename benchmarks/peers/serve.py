@@ -26,6 +26,15 @@ class Clock:
         return {"seconds": wall, "cpu_s": cpu, "whole_cpu_s": time.process_time(), "peak_mb": peak_mb()}
 
 
+def gflop(forward: Callable[[], object]) -> float:
+    """Operations of a forward pass as torch counts them: convolutions and matrix products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        forward()
+    return counter.get_total_flops() / 1e9
+
+
 def serve(calls: Mapping[str, Callable[[], object]], **facts: object) -> None:
     """Each call once to warm up, then those that are asked for on standard input, with their seconds."""
     for call in calls.values():
