@@ -2,7 +2,7 @@
 
 Both use scikit-learn to fit; covermap keeps the trees as plain arrays and walks them itself.
 
-usage: .venv/bin/python benchmarks/peers/beside_sklearn.py WORK [--data ../shared/data/gewata] [--rounds 3] [--trees 300]
+usage: .venv/bin/python benchmarks/peers/beside_sklearn.py WORK [--data FOLDER] [--rounds 3] [--trees 300]
 """
 
 from __future__ import annotations

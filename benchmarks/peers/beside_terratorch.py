@@ -3,7 +3,8 @@
 Both hold the same tensors: TerraTorch makes the networks with random weights (Prithvi tiny with UNet, UperNet and FCN),
 its checkpoints are imported. The scene is mapped with what TerraTorch learnt in `fit`.
 
-usage: .venv/bin/python benchmarks/peers/beside_terratorch.py PYTHON WORK [WHAT ...] [--rounds 5] [--envs NAME=PYTHON ...]
+usage: .venv/bin/python benchmarks/peers/beside_terratorch.py PYTHON WORK [WHAT ...] [--rounds 5]
+           [--envs NAME=PYTHON ...]
     PYTHON   interpreter of an environment with terratorch 1.2
     WORK     folder for data and models, kept
     WHAT     install, start, network, windows, fit, tile; default: all
@@ -13,6 +14,7 @@ usage: .venv/bin/python benchmarks/peers/beside_terratorch.py PYTHON WORK [WHAT 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +37,18 @@ class Work:
         if not self.legend.exists():
             data.chips(self.chips, train=train, val=val, side=SIDE)
             data.legend(self.legend)
-        self.numbers: dict[str, Any] = {}
-        for decoder in DECODERS:
-            model, checkpoint = self.folder / decoder, self.folder / f"{decoder}.ckpt"
-            if not checkpoint.exists():
+        kept = self.folder / "numbers.json"
+        if not kept.exists():
+            for decoder in DECODERS:
+                checkpoint = self.folder / f"{decoder}.ckpt"
                 job(python, "by_terratorch.py", "build", decoder=decoder, out=checkpoint)
-            self.imported(checkpoint, model)  # quick, and the model folder's format may have changed
+                kept.write_text(json.dumps(self.imported(checkpoint, self.folder / decoder)))
+        self.numbers: dict[str, Any] = json.loads(kept.read_text())
 
-    def imported(self, checkpoint: Path, model: Path) -> None:
+    def imported(self, checkpoint: Path, model: Path) -> dict[str, Any]:
+        """A checkpoint as our model folder; means and stds that its bands are normalised by."""
         found = job(OURS, "by_covermap.py", "import_checkpoint", checkpoint=checkpoint, legend=self.legend, out=model)
-        self.numbers = {key: found[key] for key in ("means", "stds")}
+        return {key: found[key] for key in ("means", "stds")}
 
     @property
     def ours(self) -> dict[str, Any]:
@@ -68,7 +72,9 @@ def start(python: str, rounds: int) -> None:
     bins = Path(OURS).parent, Path(python).parent
     pairs: dict[str, tuple[tuple[object, ...], tuple[object, ...]]] = {
         "`--help`": ((bins[0] / "covermap", "--help"), (bins[1] / "terratorch", "--help")),
-        "`train --help`, `fit --help`": ((bins[0] / "covermap", "train", "--help"), (bins[1] / "terratorch", "fit", "--help")),
+        "`train --help`, `fit --help`": (
+            (bins[0] / "covermap", "train", "--help"), (bins[1] / "terratorch", "fit", "--help"),
+        ),
         "`import` of the package": ((OURS, "-c", "import covermap"), (python, "-c", "import terratorch")),
         "imports before a training": (
             (OURS, "-c", "import covermap.verbs.train"),
@@ -153,7 +159,9 @@ def tile(work: Work, sides: list[int], rounds: int) -> None:
         mine, other = work.folder / "ours" / "map.tif", work.folder / "theirs.tif"
         found = alternate(
             {
-                "a": lambda i=image, o=mine: job(OURS, "by_covermap.py", "tile", model=model, image=i, out=o, bands=data.BANDS),
+                "a": lambda i=image, o=mine: job(
+                    OURS, "by_covermap.py", "tile", model=model, image=i, out=o, bands=data.BANDS
+                ),
                 "b": lambda i=image, o=other: job(
                     work.python, "by_terratorch.py", "tile", decoder="unet", checkpoint=checkpoint, image=i, out=o,
                     **work.numbers,

@@ -69,9 +69,9 @@ def network(python: str, model: Path, rounds: int) -> None:
 
 def predict(python: str, model: Path, folder: Path, out: Path, rounds: int) -> None:
     """256 px windows, batches of 4: without overlap, and by a stride of 232 px, which covermap blends."""
+    image = folder / "image.tif"
     for overlap in (24, 0):
         sizes = {"size": 256, "stride": 256 - overlap, "mean": MEAN, "std": STD, "batch": 4}
-        image = folder / "image.tif"
         found = alternate(
             {
                 "a": lambda o=overlap: job(

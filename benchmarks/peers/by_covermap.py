@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from serve import Clock, gflop, main, serve  # noqa: E402
+from serve import Clock, gflop, main, serve
 
 
 def import_checkpoint(checkpoint: str, legend: str, out: str) -> dict[str, Any]:

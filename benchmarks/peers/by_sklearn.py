@@ -1,4 +1,4 @@
-"""A plain script of rasterio and scikit-learn, as tutorials show it: sample labelled pixels, fit a forest, map the scene.
+"""A plain script of rasterio and scikit-learn, as tutorials show it: labelled pixels, a forest, a map.
 
 It is beside_sklearn.py's peer; `scores` tells both maps' agreement with the held-out labels.
 """

@@ -1,7 +1,7 @@
 """TerraTorch's half of beside_terratorch.py; run by the Python of its environment.
 
-Everything is used as TerraTorch's documentation shows it: the generic datamodule, the task with its factory, Lightning's
-trainer, tiled_inference.
+Everything is used as TerraTorch's documentation shows it: the generic datamodule, the task with its factory,
+Lightning's trainer, tiled_inference.
 """
 
 from __future__ import annotations

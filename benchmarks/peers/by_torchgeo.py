@@ -88,7 +88,7 @@ def network(batch: int, side: int) -> None:
 def predict(
     folder: str, out: str, size: int, stride: int, mean: list[float], std: list[float], batch: int
 ) -> dict[str, Any]:
-    """A map by the grid sampler: the tutorials' way leaves the stitching to the user; later windows overwrite earlier."""
+    """A map by the grid sampler, whose stitching is left to the user: later windows overwrite earlier ones."""
     import numpy as np
     import rasterio
     from torchgeo.datasets import stack_samples

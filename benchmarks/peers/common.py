@@ -78,7 +78,8 @@ class Server:
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
         while line := self.process.stdout.readline():
             if line.startswith("{"):
                 found: dict[str, Any] = json.loads(line)
@@ -142,7 +143,8 @@ def environment(python: str) -> dict[str, Any]:
 
 def about(python: str, *names: str) -> None:
     """One line on the machine and the versions of both sides."""
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     print(f"{os.cpu_count()} cores {cpu}, {THREADS} thread(s), Python {platform.python_version()}")
     for label, each in (("ours", OURS), ("peer", python)):
         versions = environment(each)["versions"]
