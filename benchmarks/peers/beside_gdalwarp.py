@@ -66,13 +66,18 @@ def warp_command(image: Path, like: Path, out: Path, resampling: str, threads: i
 
 def difference(one: Path, two: Path) -> str:
     """Share of equal pixels, and how far the others are apart."""
+    equal = near = both = only = largest = 0
     with rasterio.open(one) as a, rasterio.open(two) as b:
-        x, y = a.read().astype(np.int64), b.read().astype(np.int64)
-    filled = ((x > 0).all(0) != (y > 0).all(0)).mean()
-    apart = np.abs(x - y)[:, (x > 0).all(0) & (y > 0).all(0)]
+        for window in (w for _, w in a.block_windows(1)):
+            x, y = a.read(window=window).astype(np.int32), b.read(window=window).astype(np.int32)
+            valid = (x > 0).all(0), (y > 0).all(0)
+            apart = np.abs(x - y)[:, valid[0] & valid[1]]
+            equal, near, both = equal + int((apart == 0).sum()), near + int((apart <= 1).sum()), both + apart.size
+            only, largest = only + int((valid[0] != valid[1]).sum()), max(largest, int(apart.max(initial=0)))
+        pixels = a.width * a.height
     return (
-        f"{(apart == 0).mean():.4%} of the numbers equal, {(apart <= 1).mean():.4%} within 1, largest difference "
-        f"{apart.max()}; valid in one only: {filled:.4%} of the pixels"
+        f"{equal / both:.4%} of the numbers equal, {near / both:.4%} within 1, largest difference {largest}; "
+        f"valid in one only: {only / pixels:.4%} of the pixels"
     )
 
 
