@@ -74,7 +74,7 @@ def windows(folder: str, bands: list[str], legend: str, batch: int, side: int, c
     from covermap.start import prepare_run
 
     train = {"size_px": side, "batch_size": batch, "cache_gb": cache_gb, "class_weights": "none"}
-    config = make_config(folder, bands, legend, "/tmp/unused", train=train)
+    config = make_config(folder, bands, legend, folder, train=train)
     ready = prepare_run(config)
     count = len((Path(folder) / "train.txt").read_text().split()) // batch * batch
     data = TrainWindows(
