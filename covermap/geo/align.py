@@ -42,6 +42,8 @@ def read_onto(
         "resampling": Resampling[resampling],
         "src_nodata": nodata,
         "dtype": None if resampling in ("nearest", "mode") else "float32",
+        # rasterio's default counts as nodata only what is so in all bands, and mixes the others into their neighbours.
+        "UNIFIED_SRC_NODATA": "NO",
     }
     has_nodata = nodata is not None or floating
     if has_nodata:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.shutil import copy as copy_raster
+from rasterio.transform import from_origin
 
 from covermap.core.errors import BandError, DataError, GridError, OutputError
 from covermap.core.sensors import find_sensor
@@ -280,3 +281,16 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     with pytest.raises(RuntimeError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
+@pytest.mark.parametrize(("kind", "nodata"), [("uint16", 0), ("float32", np.nan)])
+def test_nodata_of_one_band_alone_does_not_bleed_into_its_neighbours(write_tif, resampling, kind, nodata):
+    values = np.full((2, 40, 40), 1000, kind)
+    values[0, 20, 20] = nodata
+    raster = open_raster(write_tif("one.tif", values, bands=["a", "b"], nodata=nodata))
+    side = 30 if resampling == "average" else 10
+    grid = Grid(raster.grid.crs, from_origin(500_005, 4_999_995, side, side), 390 // side, 390 // side)
+    found, valid = raster.on(grid, resampling=resampling).read(grid.window)
+    assert valid.any()
+    np.testing.assert_allclose(found[0][:, valid[0]], 1000, rtol=1e-6)
