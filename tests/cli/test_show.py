@@ -13,6 +13,7 @@ from covermap.cli import app, show
 from covermap.core.table import Table, Within
 
 EXCEPTIONS = {
+    "completion": {"--json", "--quiet"},  # what it prints is for a shell to read
     "schema": {"--json", "--quiet"},  # what it prints is JSON, and there is nothing to leave out
 }
 """Verbs that lack an option, and why."""

@@ -145,7 +145,7 @@ def test_other_files_that_are_no_utf8_are_refused(tmp_path) -> None:
         lambda folder: read_table(folder / "table.csv", "a", "b"),
     ):
         with pytest.raises(
-            DataError, match=r"(config\.yaml|table\.csv) is (not valid YAML|no split file|not a CSV table)"
+            DataError, match=r"(config\.yaml|table\.csv) (cannot be read as text|is no split file|is not a CSV table)"
         ):
             read(tmp_path)
 

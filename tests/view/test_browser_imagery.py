@@ -25,7 +25,7 @@ def start(screen):
 
 def test_labelling_begins_on_the_image_nearest_to_the_date_of_the_map(open_page, address):
     screen = open_page(address, told=dated("2020-07-01/2020-07-31", "2024-07-14"))
-    assert screen.state("base") == "image_date2"
+    assert screen.state("base") == "image_date1"
     words = start(screen)
     assert screen.run("covermap.onMap().map((layer) => layer.id)") == ["image_date1"]
     assert words == "Imagery: image_date1.tif (2020-07-01/2020-07-31); map.tif is of 2020-07-14."

@@ -26,7 +26,8 @@ class Prepared(Source):
         super().__init__(root)
         self._manifest = read_manifest(self.root)
         with as_written(self.root / MANIFEST, fix="prepare the data again"):
-            self.legend = dict(self._manifest["legend"])
+            legend = self._manifest["legend"]
+            self.legend = None if legend is None else dict(legend)
             self.notes += [str(note) for note in self._manifest["notes"]]
 
     def scenes(self) -> list[SceneFiles]:

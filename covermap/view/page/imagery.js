@@ -20,8 +20,9 @@
     return ends.length ? ends : [source];
   }
 
-  /** The image that a map was made of, else the one nearest to its date; null where neither is known. */
+  /** The image that a map was made of, else the one nearest to its date; null where neither is known, or no map. */
   covermap.imageOf = function (map) {
+    if (!map) return null;
     const images = covermap.ofKind("image");
     const own = images.filter((image) => listed(image.of).includes(map.id));
     const from = own.length ? own : images;
