@@ -216,7 +216,17 @@ def fresh(root: Path) -> Path:
     return work
 
 
-_TIMES = ("seconds", "train_seconds", "test_seconds", "peak_memory_mb", "test_km2", "km2_per_s", "command", "duration")
+_TIMES = (
+    "seconds",
+    "train_seconds",
+    "test_seconds",
+    "peak_memory_mb",
+    "test_km2",
+    "km2_per_s",
+    "command",
+    "duration",
+    "datetime",
+)
 _LOOSE = {"study.json", "report.html", "LOG.md", "cells.parquet", "log.csv", "versions.json"}
 """Files that hold times; that they are there and can be read is all that is asked."""
 
@@ -241,6 +251,8 @@ def _content(path: Path) -> Any:
 
         return _numbers(torch.load(path, weights_only=True))
     if path.name == "cell.json" or (path.parent.name == "jobs" and path.suffix == ".json"):
+        return _timeless(json.loads(path.read_text(encoding="utf-8")))
+    if path.name == "item.stac.json":  # of a model whose dates are not known it says when it was made
         return _timeless(json.loads(path.read_text(encoding="utf-8")))
     if path.name == "log.jsonl":
         return [_timeless(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

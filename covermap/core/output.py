@@ -26,7 +26,7 @@ def claim(path: Path | str, *, overwrite: bool = False, dry_run: bool = False) -
     """Check before any work that `path` may be written, and make its folder (not in a dry run); raises OutputError."""
     path = Path(path)
     if path.exists() and not overwrite:
-        _clear_left(path)
+        clear_left(path)
         raise OutputError(f"{path} exists already", fix="choose another name or add --overwrite")
     if dry_run:
         return path
@@ -48,6 +48,8 @@ def claim_with(path: Path, beside: Iterable[Path], *, overwrite: bool = False) -
 
 LOCK = ".lock"
 _SCRATCH = ".scratch"
+_own: set[Path] = set()
+"""Working folders of this process."""
 _held: set[tuple[str, int]] = set()
 """Folders that are held, and by which thread: a study's cell holds the run's folder, and so does the run itself."""
 
@@ -58,7 +60,7 @@ def writing(path: Path | str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, OSError | SafetensorError) and not _is_of_gdal(error):
+        if not isinstance(error, OSError | SafetensorError) and not _is_of_a_writer(error):
             raise
         # GDAL and safetensors give no error number, at best the system's sentence.
         text = str(error).removesuffix(" See previous exception for details.")
@@ -82,9 +84,10 @@ def writing(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def _is_of_gdal(error: Exception) -> bool:
-    """Whether rasterio hands on an error of GDAL that it has no class of its own for."""
-    return type(error).__module__.startswith("rasterio.")
+def _is_of_a_writer(error: Exception) -> bool:
+    """Whether GDAL, or torch's writer of checkpoints, failed: errors that are none of the system's."""
+    of_torch = isinstance(error, RuntimeError) and any(word in str(error) for word in ("inline_container", "iostream"))
+    return of_torch or type(error).__module__.startswith("rasterio.")
 
 
 def require_room(path: Path) -> None:
@@ -143,52 +146,68 @@ def _short(name: str) -> str:
 
 @contextlib.contextmanager
 def scratch(beside: Path) -> Iterator[Path]:
-    """A folder for what a call needs on its way to `beside`; those that killed calls left there go first."""
+    """A folder for what a call needs on its way to `beside`; those that killed calls left there go first.
+
+    Raises OutputError where another process has one for the same output.
+    """
     with writing(beside):
-        made = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{_short(beside.name)}."))
+        made = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{_short(beside.name)}.{os.getpid()}-"))
     folder = made.with_name(made.name + _SCRATCH)
+    _own.add(folder)
     try:
         with _held_alone(made):
             os.replace(made, folder)  # it is held before others take it for one that was left
-            _clear_left(beside)
+            clear_left(beside)
+            if any(_is_held(other) for other in _scratches(beside) if other not in _own):
+                raise OutputError(f"another call is at work on {beside}", fix="wait until it is done")
             yield folder
     finally:
+        _own.discard(folder)
         for each in (made, folder):
             shutil.rmtree(each, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
     """Remove a folder, which is gone from its name at once: what a kill leaves is cleared by the next call for it."""
-    away = folder.with_name(f".{_short(folder.stem)}.{uuid.uuid4().hex[:8]}{_SCRATCH}")
+    away = folder.with_name(f".{_short(folder.stem)}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_SCRATCH}")
     with contextlib.suppress(FileNotFoundError):
         os.replace(folder, away)
         shutil.rmtree(away, ignore_errors=True)
 
 
-def _clear_left(path: Path) -> None:
+def clear_left(path: Path) -> None:
     """Remove folders that killed calls left beside `path`."""
     for folder in _scratches(path):
         if _is_left(folder):
             shutil.rmtree(folder, ignore_errors=True)
+    for folder in _scratches(path, end=""):  # killed before it was called so
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
-def _scratches(path: Path) -> list[Path]:
-    return list(path.parent.glob(f".{glob.escape(_short(path.name))}.*{_SCRATCH}"))
+def _scratches(path: Path, end: str = _SCRATCH) -> list[Path]:
+    return list(path.parent.glob(f".{glob.escape(_short(path.name))}.[0-9]*-????????{end}"))
 
 
 def _is_left(folder: Path) -> bool:
     with contextlib.suppress(OSError), _held_alone(folder) as free:
-        return free
+        return free is True
+    return False
+
+
+def _is_held(folder: Path) -> bool:
+    with contextlib.suppress(OSError), _held_alone(folder) as free:
+        return free is False
     return False
 
 
 @contextlib.contextmanager
-def _held_alone(folder: Path) -> Iterator[bool]:
-    """Lock a folder; False where another process has it, or the system has no such locks."""
+def _held_alone(folder: Path) -> Iterator[bool | None]:
+    """Lock a folder; False where somebody has it, None where the system has no such locks."""
     try:
         import fcntl
     except ImportError:
-        yield False
+        yield None
         return
     opened = os.open(folder, os.O_RDONLY)
     try:

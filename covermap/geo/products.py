@@ -149,8 +149,9 @@ def finish_codes(
     all_tags = {"COVERMAP_CONTENT": f"sha256:{table.content}", **({"COVERMAP_DATE": date} if date else {}), **tags}
     colours = {c.code: (*c.rgb, 255) for c in table.classes} | {table.nodata: (0, 0, 0, 0)}
     notes: tuple[str, ...] = ()
+    new = [path for path in beside.values() if not path.exists()]
     # The map itself appears last: where it stands, its side files are complete.
-    with replacing(out) as partial, no_gdal_leftovers(partial):
+    with only_with(*new), replacing(out) as partial, no_gdal_leftovers(partial):
         _copy_as_cog(
             plain,
             partial,

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from covermap.core.errors import ConfigError, DataError, OutputError, within_memory
-from covermap.core.output import claim, replacing
+from covermap.core.output import claim, clear_left, replacing
 from covermap.core.progress import Tick
 from covermap.data.chips import image_batch
 from covermap.data.scene import Scene
@@ -185,6 +185,7 @@ def _outs(shown: Shown, out: Path, *, tessera: bool, overwrite: bool) -> list[Pa
             claim(path, overwrite=overwrite or tessera)
         else:
             claim(path, overwrite=True)  # those that an interrupted call has finished stay
+            clear_left(path)
     return found
 
 
