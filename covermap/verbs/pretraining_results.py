@@ -163,6 +163,8 @@ def _figure(means: Mapping[tuple[str, str], Mapping[int, Interval]], way: str, b
     series = {
         who: [(n, told.value, told.sd) for n, told in of.items()] for (who, how), of in means.items() if how == way
     }
+    if RANDOM in series:  # last: methods have one colour each in both figures
+        series[RANDOM] = series.pop(RANDOM)
     baseline = RAW if way == PROBE else SCRATCH
     return band_lines(series, x="labelled chips", y="R2", log=len(budgets) > 1, baseline=baseline)
 
