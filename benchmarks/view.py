@@ -169,7 +169,7 @@ def main() -> None:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout
-            url = server.stdout.readline().split()[2]
+            url = next(word for word in server.stdout.readline().split() if word.startswith("http"))
             lines = measured(url, server.pid, args)
         finally:
             server.terminate()

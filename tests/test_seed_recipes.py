@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -172,8 +173,8 @@ def run_small(header: Header, mini, out: Path) -> None:
     raw = read_settings(header.path)
     config = raw.get("config", raw)
     layout = layout_of(header, config)
-    if layout:
-        mini(layout)
+    for each in {layout, *re.findall(r"--layout (\w+)", header.about["small"])} - {None}:
+        mini(each)
     if header.name == "s4i/density":
         _events(mini.root / "maria")
     if header.needs and not (mini.root / "runs" / header.needs.replace("/", "_")).is_dir():
@@ -187,7 +188,7 @@ def run_small(header: Header, mini, out: Path) -> None:
         return
     options.append(f"output={mini.root / 'runs'}")
     if header.verb == "pretrain":
-        assert pretrain(load_pretrain_config(header.path, options)).read_log()[-1]["loss"] > 0
+        assert pretrain(load_pretrain_config(header.path, options), overwrite=True).read_log()[-1]["loss"] > 0
     elif header.verb == "change-study":
         assert change_study(load_config(header.path, options), out / header.name).rows
     else:
