@@ -170,7 +170,7 @@ def scratch(beside: Path) -> Iterator[Path]:
 def discard(folder: Path) -> None:
     """Remove a folder, which is gone from its name at once: what a kill leaves is cleared by the next call for it."""
     away = folder.with_name(f".{_short(folder.stem)}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_SCRATCH}")
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         os.replace(folder, away)
         shutil.rmtree(away, ignore_errors=True)
 
@@ -212,8 +212,10 @@ def _held_alone(folder: Path) -> Iterator[bool | None]:
     opened = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         yield False
+    except OSError:  # the file system has no locks
+        yield None
     else:
         yield True
     finally:

@@ -138,6 +138,7 @@ def embed_pixels(
     for job, target in zip(jobs, outs, strict=True):
         if len(jobs) > 1 and not (tessera or overwrite) and _is_there(job, target):
             notes.append(f"{target} was there already")
+            Ledger(target, "npy", job.made_of).drop()  # of a call that was killed just after the raster was there
         else:
             made, known, said = _one(shown, job, target, out if tessera else None, workers, overwrite, tick)
             files, count, notes = files + made, count + known, notes + said

@@ -42,7 +42,7 @@ class Ledger:
         existed = self.folder.exists()
         with at_work(self.folder, alone=True):
             if existed and not self._is_same():
-                if not overwrite and any(path.name != LOCK for path in self.folder.iterdir()):
+                if not overwrite and any(not path.name.startswith(".") for path in self.folder.iterdir()):
                     raise OutputError(
                         f"{self.folder} holds an interrupted call with other {self._other()}",
                         fix="repeat that call to finish it, or start again with --overwrite",

@@ -139,6 +139,12 @@ def test_a_killed_call_goes_on_to_the_same_bytes_and_so_do_other_workers(config,
     with pytest.raises(KeyboardInterrupt):
         embed(parsed(config), out, settings=ONE, on_progress=kill)
     assert not out.exists()
+    begun = tmp_path / "begun.parquet.work"  # killed while it wrote what is being made
+    begun.mkdir()
+    for name in (".lock", ".job.partial.json"):
+        (begun / name).touch()
+    embed(parsed(config), tmp_path / "begun.parquet", settings=ONE)
+    assert not begun.exists()
     with pytest.raises(OutputError, match="interrupted call with other facts"):
         embed(parsed(config), out, settings=replace(ONE, valid=0.9))
     seen = []
