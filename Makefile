@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= demo
 LOWEST ?= /tmp/covermap-lowest
 
-.PHONY: demo docs test test-slow test-lowest check browser pictures clean
+.PHONY: demo docs test test-slow test-lowest coverage check browser pictures clean
 
 # --no-compile halves the time: Python compiles what is imported, when it is imported, a fraction of what is installed.
 $(VENV)/installed: pyproject.toml constraints.txt package-lock.json
@@ -23,6 +23,11 @@ test: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+# Branches that the tests of `make test` take, in this process and its threads.
+coverage: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=covermap --cov-branch --cov-report=json:coverage.json
+	$(BIN)/python packaging/branches.py coverage.json
 
 # The lowest versions that pyproject.toml allows (but of torch), in an environment of their own.
 test-lowest:

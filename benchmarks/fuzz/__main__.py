@@ -63,6 +63,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keep", type=Path)
     args = parser.parse_args()
+    if unknown := set(args.kinds.split(",")) - set(kinds()):
+        parser.error(f"--kinds {','.join(sorted(unknown))}: there are {', '.join(kinds())}")
 
     def say(tally: Tally) -> None:
         print(table([tally]).splitlines()[-1], dict(tally.refusals), findings(tally), sep="\n", flush=True)

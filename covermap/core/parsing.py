@@ -7,8 +7,8 @@ errors) with its name.
 from __future__ import annotations
 
 import csv
-import io
 import json
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +23,7 @@ MOST_VALUES = 1_000_000
 _MERGE = "tag:yaml.org,2002:merge"
 MOST_DEEP = 64
 """Values within values: more than any file of ours, less than the stack of whoever walks through them."""
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _BROKEN_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError)
 """What PyYAML lets through of its constructors: `2001-99-99`, `!!int ''`, `!!bool x`."""
 
@@ -124,7 +125,9 @@ def _require_flat(value: Any) -> None:
 def parse_rows(text: str, separator: str = ",") -> list[list[str]]:
     """Cells of all rows that have any; raises Malformed."""
     try:
-        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
+        # Not by io.StringIO, which takes four bytes a letter.
+        lines = (match[0] for match in _LINE.finditer(text))
+        return [row for row in csv.reader(lines, delimiter=separator) if row]
     except csv.Error as error:
         raise Malformed(str(error)) from error
 

@@ -135,8 +135,9 @@ def _few(names: Sequence[str]) -> str:
 
 def _index(legend: Legend, text: str) -> int | None:
     text = text.strip()
-    if text.isdecimal() and int(text) in legend.codes:
-        return legend.codes.index(int(text))
+    codes = [str(code) for code in legend.codes]
+    if (code := text.lstrip("0") or "0") in codes:
+        return codes.index(code)
     return legend.index_by_name.get(text.lower())
 
 

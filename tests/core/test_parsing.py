@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import pytest
@@ -28,12 +30,20 @@ def test_what_is_written_is_read(value):
 
 @given(st.lists(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=2, max_size=2), max_size=5))
 def test_rows_of_a_table_are_read(rows):
-    import csv
-    import io
-
     text = io.StringIO(newline="")
     csv.writer(text).writerows([["a", "b"], *rows])
     assert parse_csv(text.getvalue(), ("a",)) == [{"a": a, "b": b} for a, b in rows]
+
+
+@given(st.text(alphabet='ab,"\r\n\v\u2028', max_size=30))
+def test_lines_end_as_the_csv_module_says(text):
+    try:
+        expected = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error:
+        with pytest.raises(Malformed):
+            parse_rows(text)
+        return
+    assert parse_rows(text) == expected
 
 
 def bomb(levels: int) -> str:

@@ -19,7 +19,7 @@ from pyproj import Geod
 from rio_cogeo.cogeo import cog_validate
 
 import covermap
-from covermap.core.errors import ConfigError, DataError, GridError, LabelError, OutputError
+from covermap.core.errors import ConfigError, CovermapError, DataError, GridError, LabelError, OutputError
 from covermap.core.from_to import FromTo
 from covermap.core.legend import Legend, load_legend
 from covermap.geo.grid import partition
@@ -475,6 +475,8 @@ def test_refusals(write_tif, tmp_path: Path) -> None:
     for odd in ({"merge": ("x",)}, {"impossible": ("Tree cover",)}, {"min_area": "7"}, {"connectivity": 5}):
         with pytest.raises(ConfigError):
             change([a, b], out, rules=ChangeRules(**odd), **WC)
+    with pytest.raises(CovermapError, match="99999"):
+        change([a, b], out, rules=ChangeRules(impossible=("Tree cover>" + "9" * 5000,)), **WC)
     with pytest.raises(ConfigError, match="takes 'Tree cover' twice"):
         change([a, b], out, rules=ChangeRules(merge=("x=10,20", "y=10,30")), **WC)
     half = patches(COVER, (20, 20), 1)
