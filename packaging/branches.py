@@ -28,7 +28,7 @@ def main() -> None:
         of[0] += told["summary"]["covered_branches"]
         of[1] += told["summary"]["num_branches"]
     for part, (taken, every) in sorted(found.items()):
-        print(f"{part:12} {taken:6,} of {every:6,} branches  {taken / max(every, 1):6.1%}")
+        sys.stdout.write(f"{part:12} {taken:6,} of {every:6,} branches  {taken / max(every, 1):6.1%}\n")
     sys.exit(any(found[part][0] < ASKED * found[part][1] for part in PARTS))
 
 

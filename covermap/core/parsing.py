@@ -32,10 +32,24 @@ class Malformed(ValueError):
     """A text is not of its form, or means far more than it is long."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Stops at values too deep when it meets them: open brackets cost PyYAML the square of their number."""
+
+    deep = -1
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.deep += 1
+        if self.deep > MOST_DEEP:
+            raise Malformed(f"values lie in values deeper than {MOST_DEEP}")
+        node = super().compose_node(parent, index)
+        self.deep -= 1
+        return node
+
+
 def parse_yaml(text: str) -> Any:
     """Plain values, None of nothing; no object of Python is ever made. Raises Malformed."""
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
             node = loader.get_single_node()
             if node is None:
@@ -54,7 +68,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _require_small(node: yaml.Node) -> None:
-    """Raise Malformed where aliases make a text mean too much, or hold itself."""
+    """Raise Malformed where aliases make a text mean too much, or too deep, or hold itself."""
     sizes: dict[int, int] = {}
 
     def size(one: yaml.Node, deep: int) -> int:
