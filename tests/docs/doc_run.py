@@ -8,16 +8,22 @@ import io
 import os
 import re
 import runpy
+import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+import doc_setups
+import readme_setups
 import typer
-from doc_pages import Page
+from doc_pages import Page, Part
 
 from covermap.cli import app, main
 
+SETUPS = vars(doc_setups) | vars(readme_setups)
 SHELL_ONLY = re.compile(r"\s(\||>|2>|<|;|&&)\s|\$\(|`")
 
 
@@ -57,24 +63,59 @@ def parse(command: str) -> None:
             raise AssertionError(f"{command}: {error}") from error
 
 
-def run_page(page: Page, *, slow: bool) -> list[str]:
-    """Save the page's files, run its commands in order in this folder; returns those that ran."""
+def run_part(page: Page, part: Part, folder: Path, *, slow: bool) -> list[str]:
+    """Make the data of a part in `folder`, save the page's files, run its commands in their order; returns those that ran."""
+    place = folder / "page"
+    with _within(place):
+        for setup in part.setups:
+            SETUPS[setup](slow=slow)
+        for block in page.blocks:
+            if block.file:
+                Path(block.file).write_text(block.text, encoding="utf-8")
     ran = []
-    for block in page.blocks:
-        if block.file:
-            Path(block.file).write_text(block.text, encoding="utf-8")
-    for block in page.blocks:
-        for command in block.commands():
-            if block.reason(command) or (block.is_slow(command) and not slow):
-                continue
-            code, said = _run(command, block.text)
+    for number, (block, command) in enumerate(part.commands()):
+        if block.is_slow(command) and not slow:
+            continue
+        here = shutil.copytree(place, folder / str(number)) if part.fresh else place
+        with _within(here):
+            code, said = (_serve if block.serves(command) else _run)(command)
             assert code == 0, f"{page.name}:{block.line}: {command}\n{said}"
             assert "Traceback" not in said, said
-            ran.append(command)
+            for person in block.after(command):
+                SETUPS[person]()
+        ran.append(command)
     return ran
 
 
-def _run(command: str, text: str) -> tuple[int, str]:
+@contextlib.contextmanager
+def _within(folder: Path) -> Any:
+    folder.mkdir(exist_ok=True)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _serve(command: str) -> tuple[int, str]:
+    """Ask a server, at any free port, for its page, and end it by Ctrl-C: exit code, and what it said."""
+    words = [sys.executable, "-m", *words_of(command), "--port", "0", "--no-open"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        told = process.stdout.readline() if process.stdout else ""
+        if address := re.search(r"http://127\.0\.0\.1:\d+/\S*", told):
+            with urllib.request.urlopen(address[0], timeout=60) as answer:
+                page = answer.read().decode()
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=60)
+    assert address, f"{command} told no address: {told}{rest}{said}"
+    assert "<title>" in page, page
+    return process.returncode, told + rest + said
+
+
+def _run(command: str) -> tuple[int, str]:
     """Exit code, and all that was said. What needs a shell gets one, all else runs here: starting torch takes seconds."""
     if SHELL_ONLY.search(command.split(" # ")[0]):
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
