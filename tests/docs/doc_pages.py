@@ -1,7 +1,7 @@
 """What the pages of README.md and docs/ say: headings, links, files to save, commands, and how tests run them.
 
-A fenced block without a language, or of sh, console or bash, holds commands: its lines that begin with covermap or python.
-Those of a page run in their order, in one folder. Comments before a block say how it is run:
+A fenced block without a language, or of sh, console or bash, holds commands: its lines that begin with covermap or python,
+also in eval or until. All are run: those of a page in their order, in one folder. Comments before a block say how:
 
     <!-- setup: NAME -->            a function of doc_setups.py makes the data (once, for the page)
     <!-- in: NAME -->               the block runs in a folder of its own, whose data the function makes
@@ -10,8 +10,6 @@ Those of a page run in their order, in one folder. Comments before a block say h
     <!-- then: NAME "TEXT" -->      after the commands that hold the text the function does what a person would
     <!-- run: slow -->              the block runs with the slow tests only; slow "TEXT": its commands that hold the text
     <!-- run: server "TEXT" -->     a command that holds the text serves a page until Ctrl-C: it is asked for it, then ended
-    <!-- run: no (REASON) -->       the block is not run, its commands are parsed
-    <!-- run: not "TEXT" (REASON) -->   the same of its commands that hold the text
 
 Several comments with texts may stand above each other.
 """
@@ -28,7 +26,7 @@ OWN = [page for page in PAGES if page.parent.name not in ("decisions", "referenc
 """Pages for readers, whose commands are run; decisions and the log tell of what was."""
 SHELL = ("", "sh", "console", "bash")
 _COMMENT = re.compile(r"<!--\s*(setup|in|each|file|then|run):\s*(.*?)\s*-->")
-_SAID = re.compile(r'(\w+)(?: "([^"]+)")?(?:\s*\((.+)\))?$')
+_SAID = re.compile(r'(\w+)(?: "([^"]+)")?$')
 
 
 @dataclass
@@ -44,24 +42,21 @@ class Block:
     """Its own setup, where it has a folder of its own; fresh: so has each of its commands."""
     slow: list[str] = field(default_factory=list)
     servers: list[str] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
     then: dict[str, str] = field(default_factory=dict)
-    """Texts that a command holds, "" for all: what is slow, what serves, reasons not to run it, what a person does after."""
+    """Texts that a command holds, "" for all: what is slow, what serves, what a person does after."""
 
     def commands(self) -> list[str]:
-        """Lines that begin with covermap or python, continued ones joined; here documents are none."""
+        """Lines of covermap or python, continued ones joined; here documents are none."""
         if self.language not in SHELL or self.file:
             return []
         lines = re.sub(r"\\\n\s*", "", self.text).split("\n")
-        return [line.removeprefix("$ ") for line in lines if re.match(r"(\$ )?(covermap|python) ", line)]
+        return [
+            line.removeprefix("$ ") for line in lines if re.match(r'(\$ )?(until |eval "\$\()?(covermap|python) ', line)
+        ]
 
     def is_slow(self, command: str) -> bool:
         """Whether a command runs with the slow tests only."""
         return any(text in command for text in self.slow)
-
-    def reason(self, command: str) -> str | None:
-        """Why a command is not run; None where it is."""
-        return next((why for text, why in self.skipped.items() if text in command), None)
 
     def serves(self, command: str) -> bool:
         """Whether a command goes on until Ctrl-C."""
@@ -82,8 +77,8 @@ class Part:
     fresh: bool = False
 
     def commands(self) -> list[tuple[Block, str]]:
-        """All commands that are run, in their order."""
-        return [(block, one) for block in self.blocks for one in block.commands() if not block.reason(one)]
+        """All in their order."""
+        return [(block, one) for block in self.blocks for one in block.commands()]
 
 
 @dataclass
@@ -148,7 +143,7 @@ def read_page(path: Path) -> Page:
             assert not (said and line.startswith("#")), f"{path}:{number}: {said} belongs to no block"
     assert not said, f"{path}: {said} belongs to no block"
     for block in page.blocks:
-        for text in filter(None, [*block.slow, *block.servers, *block.skipped, *block.then]):
+        for text in filter(None, [*block.slow, *block.servers, *block.then]):
             assert any(text in one for one in block.commands()), f"{path}:{block.line}: no command has {text!r}"
     return page
 
@@ -160,14 +155,10 @@ def _heed(block: Block, said: list[tuple[str, str]]) -> None:
             continue
         match = _SAID.match(value)
         assert match, f"line {block.line}: {kind}: {value} is not understood"
-        word, text, why = match.groups(default="")
-        assert bool(why) == (kind == "run" and word in ("no", "not")), f"line {block.line}: {value}: a reason is for no"
-        assert bool(text) >= (word == "not"), f"line {block.line}: {value}: of which commands?"
+        word, text = match.groups(default="")
         if kind in ("in", "each"):
             block.setup, block.fresh = word, kind == "each"
         elif kind == "then":
             block.then[text] = word
-        elif word in ("no", "not"):
-            block.skipped[text] = why
         else:
             {"slow": block.slow, "server": block.servers}[word].append(text)

@@ -24,7 +24,7 @@ from doc_pages import Page, Part
 from covermap.cli import app, main
 
 SETUPS = vars(doc_setups) | vars(readme_setups)
-SHELL_ONLY = re.compile(r"\s(\||>|2>|<|;|&&)\s|\$\(|`")
+SHELL_ONLY = re.compile(r"^until |\s(\||>|2>|<|;|&&)\s|\$\(|`")
 
 
 def words_of(command: str) -> list[str]:
@@ -46,7 +46,8 @@ def _root() -> Any:
 
 def parse(command: str) -> None:
     """Raise AssertionError where the verb, an option or the number of arguments is not what the command line takes."""
-    for part in re.split(r"\s(?:;|\||&&)\s|;\s", re.split(r"\s+#\s", command)[0]):
+    plain = re.sub(r'^until |^eval "\$\(|\)"', "", re.split(r"\s+#\s", command)[0])
+    for part in re.split(r"\s(?:;|\||&&)\s|;\s", plain):
         words = words_of(re.split(r"\s2?>\s", part)[0])
         if words[0] != "covermap" or len(words) == 1:
             continue

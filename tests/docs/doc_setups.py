@@ -88,6 +88,6 @@ def label() -> None:
     for path in Path().glob("*.gpkg"):
         table = gpd.read_file(path)
         if "reference" in table and table["reference"].fillna("").eq("").all():
-            told = table["stratum" if "stratum" in table else "predicted"].astype(str)
+            told = table["predicted" if "predicted" in table else "stratum"].astype(str)
             table["reference"] = told.where(np.arange(len(told)) % 10 > 0, told.iloc[0])
             table.to_file(path)

@@ -298,9 +298,9 @@ def areas(*, slow: bool) -> None:
     pull("galileo_nano", published_of("galileo_nano"))
     for number in range(3):
         write_scene(SceneRecipe(height=96, width=96, seed=number), f"scene{number}")
-        for kind in ("image", "labels"):
-            Path(f"{kind}s").mkdir(exist_ok=True)
-            _moved(f"scene{number}/{kind}.tif", f"{kind}s/{number}.tif", 10_000 * number)
+        for kind, folder in (("image", "images"), ("labels", "labels")):
+            Path(folder).mkdir(exist_ok=True)
+            _moved(f"scene{number}/{kind}.tif", f"{folder}/{number}.tif", 10_000 * number)
     images = [{"path": "images/*.tif", "sensor": "sentinel2"}]
     _write_config(data={"image": images, "labels": "labels/*.tif", "legend": "scene0/legend.yaml"}, model={})
 
