@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ def _serve(command: str) -> tuple[int, str]:
     """Ask a server, at any free port, for its page, and end it by Ctrl-C: exit code, and what it said."""
     words = [sys.executable, "-m", *words_of(command), "--port", "0", "--no-open"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stuck = threading.Timer(300, process.kill)
+    stuck.start()
     try:
         told = process.stdout.readline() if process.stdout else ""
         if address := re.search(r"http://127\.0\.0\.1:\d+/\S*", told):
@@ -110,7 +113,8 @@ def _serve(command: str) -> tuple[int, str]:
                 page = answer.read().decode()
     finally:
         process.send_signal(signal.SIGINT)
-        rest, said = process.communicate(timeout=60)
+        rest, said = process.communicate()
+        stuck.cancel()
     assert address, f"{command} told no address: {told}{rest}{said}"
     assert "<title>" in page, page
     return process.returncode, told + rest + said
@@ -120,7 +124,9 @@ def _run(command: str) -> tuple[int, str]:
     """Exit code, and all that was said. What needs a shell gets one, all else runs here: starting torch takes seconds."""
     if SHELL_ONLY.search(command.split(" # ")[0]):
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        done = subprocess.run(["bash", "-ec", command], capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-ec", command], capture_output=True, text=True, env=environment
+        )
         return done.returncode, done.stdout + done.stderr
     words = words_of(command)
     said = io.StringIO()

@@ -1,4 +1,7 @@
-"""Every command of README and docs is parsed, and run."""
+"""Every command of README and docs is parsed, and run: doc_pages says how.
+
+Commands of the hub talk to one on this machine. Real weights come from ../shared; blocks that need them skip without it.
+"""
 
 import pytest
 from doc_hub import stock
