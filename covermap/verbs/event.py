@@ -20,7 +20,7 @@ import numpy.typing as npt
 import rasterio
 
 from covermap.core.config import DataConfig, ImageConfig, parse_date
-from covermap.core.errors import ConfigError, ModelError, suggest
+from covermap.core.errors import ConfigError, DataError, ModelError, suggest
 from covermap.core.legend import LandClass, Legend
 from covermap.core.output import claim, require_no_input
 from covermap.core.progress import Tick, unseen
@@ -224,6 +224,7 @@ def _threshold(change: Path, grid: Grid, cut: str) -> Threshold:
     with rasterio.open(change) as dataset:
         shape = min(_PROBE_PX, grid.height), min(_PROBE_PX, grid.width)
         seen = dataset.read(1, out_shape=shape)
+        steep = bool(np.isneginf(seen).any())
         seen = seen[np.isfinite(seen)].astype(np.float64)
         low, high = np.quantile(seen, [0.0005, 0.9995]) if seen.size else (0.0, 1.0)
         edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
@@ -232,6 +233,11 @@ def _threshold(change: Path, grid: Grid, cut: str) -> Threshold:
         for row, place in zip(counts, places, strict=True):
             values = dataset.read(1, window=place.rasterio)
             row[:] = np.histogram(np.clip(values[np.isfinite(values)], edges[0], edges[-1]), edges)[0]
+    if steep and not counts.any():
+        raise DataError(
+            "the slopes of the elevation rule the event out everywhere",
+            fix="is the elevation of this place, in metres, and --kind the right one? Or leave --dem out",
+        )
     return two_groups(counts, edges) if cut == "places" else of_all(counts, edges, beyond_body=cut == "auto")
 
 

@@ -1,13 +1,17 @@
 """What the pages of README.md and docs/ say: headings, links, files to save, commands, and how tests run them.
 
-A fenced block without a language, or of sh, console or bash, holds commands: its lines that begin with covermap or python.
-Comments before a block say how it is run:
+A fenced block without a language, or of sh, console or bash, holds commands: its lines that begin with covermap or python,
+also in eval or until. All are run: those of a page in their order, in one folder. Comments before a block say how:
 
     <!-- setup: NAME -->            a function of doc_setups.py makes the data (once, for the page)
+    <!-- in: NAME -->               the block runs in a folder of its own, whose data the function makes
+    <!-- each: NAME -->             each of its commands does, in a fresh copy: they are alternatives, of one output perhaps
     <!-- file: NAME -->             the block is a file: it is saved under this name, before anything runs
+    <!-- then: NAME "TEXT" -->      after the commands that hold the text the function does what a person would
     <!-- run: slow -->              the block runs with the slow tests only; slow "TEXT": its commands that hold the text
-    <!-- run: no (REASON) -->       the block is not run, its commands are parsed
-    <!-- run: not "TEXT" (REASON) -->   the same of its commands that hold the text; several may stand above each other
+    <!-- run: server "TEXT" -->     a command that holds the text serves a page until Ctrl-C: it is asked for it, then ended
+
+Several comments with texts may stand above each other.
 """
 
 from __future__ import annotations
@@ -21,8 +25,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OWN = [page for page in PAGES if page.parent.name not in ("decisions", "reference") and page.name != "LOG.md"]
 """Pages for readers, whose commands are run; decisions and the log tell of what was."""
 SHELL = ("", "sh", "console", "bash")
-_COMMENT = re.compile(r"<!--\s*(setup|file|run):\s*(.*?)\s*-->")
-_RUN = re.compile(r'(?:(slow)(?: "([^"]+)")?|(no)|not "([^"]+)")(?:\s*\((.+)\))?$')
+_COMMENT = re.compile(r"<!--\s*(setup|in|each|file|then|run):\s*(.*?)\s*-->")
+_SAID = re.compile(r'(\w+)(?: "([^"]+)")?$')
 
 
 @dataclass
@@ -33,26 +37,48 @@ class Block:
     line: int
     text: str = ""
     file: str | None = None
+    setup: str | None = None
+    fresh: bool = False
+    """Its own setup, where it has a folder of its own; fresh: so has each of its commands."""
     slow: list[str] = field(default_factory=list)
-    skipped: str | None = None
-    skipped_with: dict[str, str] = field(default_factory=dict)
-    also: list[str] = field(default_factory=list)
-    """Texts that comments name: each is in a command."""
+    servers: list[str] = field(default_factory=list)
+    then: dict[str, str] = field(default_factory=dict)
+    """Texts that a command holds, "" for all: what is slow, what serves, what a person does after."""
 
     def commands(self) -> list[str]:
-        """Lines that begin with covermap or python, continued ones joined; here documents are none."""
+        """Lines of covermap or python, continued ones joined; here documents are none."""
         if self.language not in SHELL or self.file:
             return []
         lines = re.sub(r"\\\n\s*", "", self.text).split("\n")
-        return [line.removeprefix("$ ") for line in lines if re.match(r"(\$ )?(covermap|python) ", line)]
+        return [
+            line.removeprefix("$ ") for line in lines if re.match(r'(\$ )?(until |eval "\$\()?(covermap|python) ', line)
+        ]
 
     def is_slow(self, command: str) -> bool:
         """Whether a command runs with the slow tests only."""
         return any(text in command for text in self.slow)
 
-    def reason(self, command: str) -> str | None:
-        """Why a command is not run; None where it is."""
-        return self.skipped or next((why for text, why in self.skipped_with.items() if text in command), None)
+    def serves(self, command: str) -> bool:
+        """Whether a command goes on until Ctrl-C."""
+        return any(text in command for text in self.servers)
+
+    def after(self, command: str) -> list[str]:
+        """Functions that do what a person does after a command."""
+        return [name for text, name in self.then.items() if text in command]
+
+
+@dataclass
+class Part:
+    """Blocks that run in one folder (fresh: each command in a copy of it), with what makes its data."""
+
+    name: str
+    blocks: list[Block]
+    setups: list[str]
+    fresh: bool = False
+
+    def commands(self) -> list[tuple[Block, str]]:
+        """All in their order."""
+        return [(block, one) for block in self.blocks for one in block.commands()]
 
 
 @dataclass
@@ -68,6 +94,13 @@ class Page:
     def name(self) -> str:
         """Path from the root."""
         return self.path.relative_to(ROOT).as_posix()
+
+    def parts(self) -> list[Part]:
+        """What runs in a folder of its own: the blocks of the page in their order, and each with its own setup."""
+        shared = Part(self.name, [block for block in self.blocks if not block.setup], self.setups)
+        own = [block for block in self.blocks if block.setup]
+        parts = [shared, *(Part(f"{self.name}:{one.setup}", [one], [str(one.setup)], one.fresh) for one in own)]
+        return [part for part in parts if part.commands()]
 
     def anchors(self) -> set[str]:
         """Of its headings, as GitHub makes them; those that stand twice are numbered."""
@@ -110,7 +143,7 @@ def read_page(path: Path) -> Page:
             assert not (said and line.startswith("#")), f"{path}:{number}: {said} belongs to no block"
     assert not said, f"{path}: {said} belongs to no block"
     for block in page.blocks:
-        for text in block.also:
+        for text in filter(None, [*block.slow, *block.servers, *block.then]):
             assert any(text in one for one in block.commands()), f"{path}:{block.line}: no command has {text!r}"
     return page
 
@@ -120,14 +153,12 @@ def _heed(block: Block, said: list[tuple[str, str]]) -> None:
         if kind == "file":
             block.file = value
             continue
-        match = _RUN.match(value)
-        assert match, f"line {block.line}: run: {value} is not understood"
-        slow, of, no, text, why = match.groups()
-        assert slow or why, f"line {block.line}: run: {value} gives no reason"
-        block.also = [*block.also, *filter(None, (of, text))]
-        if slow:
-            block.slow.append(of or "")
-        elif no:
-            block.skipped = why
+        match = _SAID.match(value)
+        assert match, f"line {block.line}: {kind}: {value} is not understood"
+        word, text = match.groups(default="")
+        if kind in ("in", "each"):
+            block.setup, block.fresh = word, kind == "each"
+        elif kind == "then":
+            block.then[text] = word
         else:
-            block.skipped_with[text] = why
+            {"slow": block.slow, "server": block.servers}[word].append(text)

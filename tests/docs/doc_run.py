@@ -8,17 +8,24 @@ import io
 import os
 import re
 import runpy
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+import doc_setups
+import readme_setups
 import typer
-from doc_pages import Page
+from doc_pages import Page, Part
 
 from covermap.cli import app, main
 
-SHELL_ONLY = re.compile(r"\s(\||>|2>|<|;|&&)\s|\$\(|`")
+SETUPS = vars(doc_setups) | vars(readme_setups)
+SHELL_ONLY = re.compile(r"^until |\s(\||>|2>|<|;|&&)\s|\$\(|`")
 
 
 def words_of(command: str) -> list[str]:
@@ -40,7 +47,8 @@ def _root() -> Any:
 
 def parse(command: str) -> None:
     """Raise AssertionError where the verb, an option or the number of arguments is not what the command line takes."""
-    for part in re.split(r"\s(?:;|\||&&)\s|;\s", re.split(r"\s+#\s", command)[0]):
+    plain = re.sub(r'^until |^eval "\$\(|\)"', "", re.split(r"\s+#\s", command)[0])
+    for part in re.split(r"\s(?:;|\||&&)\s|;\s", plain):
         words = words_of(re.split(r"\s2?>\s", part)[0])
         if words[0] != "covermap" or len(words) == 1:
             continue
@@ -57,28 +65,68 @@ def parse(command: str) -> None:
             raise AssertionError(f"{command}: {error}") from error
 
 
-def run_page(page: Page, *, slow: bool) -> list[str]:
-    """Save the page's files, run its commands in order in this folder; returns those that ran."""
+def run_part(page: Page, part: Part, folder: Path, *, slow: bool) -> list[str]:
+    """Make the data of a part in `folder`, save the page's files, run its commands in their order; returns those that ran."""
+    place = folder / "page"
+    with _within(place):
+        for setup in part.setups:
+            SETUPS[setup](slow=slow)
+        for block in page.blocks:
+            if block.file:
+                Path(block.file).write_text(block.text, encoding="utf-8")
     ran = []
-    for block in page.blocks:
-        if block.file:
-            Path(block.file).write_text(block.text, encoding="utf-8")
-    for block in page.blocks:
-        for command in block.commands():
-            if block.reason(command) or (block.is_slow(command) and not slow):
-                continue
-            code, said = _run(command, block.text)
+    for number, (block, command) in enumerate(part.commands()):
+        if block.is_slow(command) and not slow:
+            continue
+        here = shutil.copytree(place, folder / str(number)) if part.fresh else place
+        with _within(here):
+            code, said = (_serve if block.serves(command) else _run)(command)
             assert code == 0, f"{page.name}:{block.line}: {command}\n{said}"
             assert "Traceback" not in said, said
-            ran.append(command)
+            for person in block.after(command):
+                SETUPS[person]()
+        ran.append(command)
     return ran
 
 
-def _run(command: str, text: str) -> tuple[int, str]:
+@contextlib.contextmanager
+def _within(folder: Path) -> Any:
+    folder.mkdir(exist_ok=True)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _serve(command: str) -> tuple[int, str]:
+    """Ask a server, at any free port, for its page, and end it by Ctrl-C: exit code, and what it said."""
+    words = [sys.executable, "-m", *words_of(command), "--port", "0", "--no-open"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stuck = threading.Timer(300, process.kill)
+    stuck.start()
+    try:
+        told = process.stdout.readline() if process.stdout else ""
+        if address := re.search(r"http://127\.0\.0\.1:\d+/\S*", told):
+            with urllib.request.urlopen(address[0], timeout=60) as answer:
+                page = answer.read().decode()
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate()
+        stuck.cancel()
+    assert address, f"{command} told no address: {told}{rest}{said}"
+    assert "<title>" in page, page
+    return process.returncode, told + rest + said
+
+
+def _run(command: str) -> tuple[int, str]:
     """Exit code, and all that was said. What needs a shell gets one, all else runs here: starting torch takes seconds."""
     if SHELL_ONLY.search(command.split(" # ")[0]):
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        done = subprocess.run(["bash", "-ec", command], capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-ec", command], capture_output=True, text=True, env=environment
+        )
         return done.returncode, done.stdout + done.stderr
     words = words_of(command)
     said = io.StringIO()

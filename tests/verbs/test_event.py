@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 
 from covermap.core.config import ImageConfig
 from covermap.core.config_file import parse_config
-from covermap.core.errors import BandError, ConfigError, CovermapError, LabelError, ModelError, OutputError
+from covermap.core.errors import BandError, ConfigError, CovermapError, DataError, LabelError, ModelError, OutputError
 from covermap.core.legend import Legend
 from covermap.data.simulate_events import EventRecipe, write_event
 from covermap.verbs.event import event
@@ -118,6 +118,14 @@ def test_slopes_rule_out(tmp_path: Path) -> None:
         slides = file.read(1) == 2
     assert not slides[62:].any()
     assert slides[4:58][HIT[4:58]].mean() > 0.9
+
+
+def test_slopes_that_rule_all_out_are_named(tmp_path: Path) -> None:
+    sides = [[radar(tmp_path / f"{name}.tif", None, 0)] for name in "ba"]
+    flat = write(tmp_path / "dem.tif", np.ones((1, 300, 384), np.float32), ("elevation",))
+    with pytest.raises(DataError, match="slopes of the elevation rule the event out everywhere"):
+        event(*sides, tmp_path / "slides.tif", kind="landslide", dem=flat)
+    assert not (tmp_path / "slides.tif").exists()
 
 
 def test_optical_pairs(tmp_path: Path) -> None:
