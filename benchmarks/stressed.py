@@ -99,6 +99,8 @@ CASES = {
     "pretrain": "pretrain ../data/pretrain.yaml --resume --set output=../work/out",
     "change": "change ../data/labels.tif ../data/labels_later.tif out/change.tif --legend ../data/legend.yaml "
     "--min-area 4px",
+    "compare": "compare ../data/labels.tif ../data/labels_later.tif out/compared --legend ../data/legend.yaml "
+    "--other-legend ../data/legend.yaml --raster",
     "change_model": "change ../data/image.tif@2018 ../data/image_later.tif@2022 out/change.tif "
     "--model ../data/runs/small",
 }  # fmt: skip
