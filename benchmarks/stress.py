@@ -79,7 +79,7 @@ def undisturbed(root: Path, case: str, *, cold: bool = False) -> tuple[dict[str,
     work, events, start = fresh(root), root / "events.txt", time.time()
     done = Call(arguments_of(case), work, events=events, cold=cold).wait()
     if done.code:
-        sys.exit(f"{case}: {done.told}")
+        sys.exit(f"{case}: {done.told or done.code}")
     lines = events.read_text().splitlines() if events.exists() else []
     return contents(work), done, [(float(line.split()[0]) - start, line.split(" ", 1)[1]) for line in lines]
 
@@ -244,7 +244,7 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     if not given.cold:
         warm()
-    with tempfile.TemporaryDirectory(prefix="stress.") as folder:
+    with own_folder() as folder:
         root = Path(given.root or folder).resolve()
         root.mkdir(parents=True, exist_ok=True)
         make_root(root, given.seed, cold=given.cold)
@@ -261,6 +261,16 @@ def main(words: Sequence[str] | None = None) -> int:
             print("\n".join(rows))
             wrong += tell(found)
     return len(wrong)
+
+
+@contextlib.contextmanager
+def own_folder() -> Iterator[str]:
+    """As tempfile.TemporaryDirectory, whose removal at exit the forked calls would inherit."""
+    folder = tempfile.mkdtemp(prefix="stress.")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def tell(found: Found) -> Found:
