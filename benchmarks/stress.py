@@ -2,6 +2,7 @@
 
     kill     the process group is killed at a random moment, or just before its n-th change of a file; the same command
              again must end with the files of a call that was left alone, and leave nothing else
+    alone    the first process of a call alone is killed: its others end too, and the same command ends as above
     disk     a file system too small for the output (tmpfs; where none may be mounted, a limit on file sizes): an error
              in words; with room, the same command ends as if nothing had been
     two      the same command twice at once on one output: both end right, or one is refused in words; all is whole
@@ -78,9 +79,31 @@ def undisturbed(root: Path, case: str, *, cold: bool = False) -> tuple[dict[str,
     work, events, start = fresh(root), root / "events.txt", time.time()
     done = Call(arguments_of(case), work, events=events, cold=cold).wait()
     if done.code:
-        sys.exit(f"{case}: {done.told}")
+        sys.exit(f"{case}: {done.told or done.code}")
     lines = events.read_text().splitlines() if events.exists() else []
     return contents(work), done, [(float(line.split()[0]) - start, line.split(" ", 1)[1]) for line in lines]
+
+
+def kill_alone(root: Path, case: str, times: int, draw: random.Random, *, cold: bool) -> tuple[str, Found]:
+    """The first process of a call is killed by the clock, and the same call begins at once, whatever is left of it."""
+    wanted, whole, events = undisturbed(root, case, cold=cold)
+    first, told, stayed, found = events[0][0] if events else 0.0, [0, 0], 0, Found()
+    while sum(told) < times:
+        work, moment = fresh(root), draw.uniform(first * 0.9, whole.seconds)
+        killed = Call(arguments_of(case), work, cold=cold)
+        if not killed.wait(moment, alone=True).killed:
+            continue
+        ended = Call(arguments_of(case), work, cold=cold).wait()
+        stays = killed.left()
+        stayed += stays
+        wrong = ended.rude or (f"exit code {ended.code}: {ended.error}" if ended.code else "")
+        wrong = "" if ended.code and is_finished_before(ended) else wrong
+        left = differences(contents(work), wanted)
+        bad = [wrong, *left[:4], "processes stay" if stays else ""]
+        told[any(bad)] += 1
+        if any(bad):
+            found.append((case, f"killed after {moment:.2f} of {whole.seconds:.2f} s: {'; '.join(filter(None, bad))}"))
+    return f"| {case} | {whole.seconds:.1f} | {times} | {told[0]} | {stayed} | {told[1]} |", found
 
 
 def kill(root: Path, case: str, times: int, draw: random.Random, *, cold: bool) -> tuple[str, Found]:
@@ -189,10 +212,11 @@ def two(root: Path, case: str, times: int, draw: random.Random, *, cold: bool) -
 HEADS = {
     "kill": "| call | undisturbed, s | changes of files | kills by clock + by change | ended the same "
     "| of them refused as finished | wrong |\n|---|---|---|---|---|---|---|",
+    "alone": "| call | undisturbed, s | kills | ended the same | processes stayed | wrong |\n|---|---|---|---|---|---|",
     "disk": "| call | writes, kB | ended | refused in words | wrong |\n|---|---|---|---|---|",
     "two": "| call | pairs | both ended | one was refused | none ended | wrong |\n|---|---|---|---|---|---|",
 }
-RUNS: dict[str, Callable[..., tuple[str, Found]]] = {"kill": kill, "disk": disk, "two": two}
+RUNS: dict[str, Callable[..., tuple[str, Found]]] = {"kill": kill, "alone": kill_alone, "disk": disk, "two": two}
 
 
 def strain(what: str, root: Path, times: int, *, cold: bool) -> tuple[list[str], Found]:
@@ -220,7 +244,7 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     if not given.cold:
         warm()
-    with tempfile.TemporaryDirectory(prefix="stress.") as folder:
+    with own_folder() as folder:
         root = Path(given.root or folder).resolve()
         root.mkdir(parents=True, exist_ok=True)
         make_root(root, given.seed, cold=given.cold)
@@ -237,6 +261,16 @@ def main(words: Sequence[str] | None = None) -> int:
             print("\n".join(rows))
             wrong += tell(found)
     return len(wrong)
+
+
+@contextlib.contextmanager
+def own_folder() -> Iterator[str]:
+    """As tempfile.TemporaryDirectory, whose removal at exit the forked calls would inherit."""
+    folder = tempfile.mkdtemp(prefix="stress.")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def tell(found: Found) -> Found:

@@ -92,6 +92,8 @@ CASES = {
     "predict": "predict ../data/runs/small ../data/image.tif out/map.tif --date 2020-07-01 --block 32 --size 32 "
     "--workers 1",
     "predict_scenes": "predict ../data/runs/small ../data/scenes/*.tif out/maps --block 32 --size 32 --workers 1",
+    "predict_processes": "predict ../data/runs/small ../data/image.tif out/map.tif --date 2020-07-01 --block 16 "
+    "--size 32 --workers 2 --engine processes",
     "embed": "embed ../data/covermap.yaml out/chips.parquet --size 16 --workers 1",
     "embed_pixels": "embed ../data/runs/small ../data/image.tif out/pixels.tif --workers 1",
     "embed_scenes": "embed ../data/runs/small ../data/scenes/*.tif out/pixels --workers 1",
@@ -99,6 +101,8 @@ CASES = {
     "pretrain": "pretrain ../data/pretrain.yaml --resume --set output=../work/out",
     "change": "change ../data/labels.tif ../data/labels_later.tif out/change.tif --legend ../data/legend.yaml "
     "--min-area 4px",
+    "compare": "compare ../data/labels.tif ../data/labels_later.tif out/compared --legend ../data/legend.yaml "
+    "--other-legend ../data/legend.yaml --raster",
     "change_model": "change ../data/image.tif@2018 ../data/image_later.tif@2022 out/change.tif "
     "--model ../data/runs/small",
 }  # fmt: skip
@@ -124,6 +128,17 @@ class Call:
         self.pid = os.fork()
         if self.pid == 0:
             self._become(more, largest, cold)
+
+    def left(self, seconds: float = 10) -> bool:
+        """Whether processes of its group are there after some seconds, which are then killed."""
+        end = time.monotonic() + seconds
+        try:
+            while os.killpg(self.pid, 0) is None and time.monotonic() < end:
+                time.sleep(0.01)
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _become(self, more: Mapping[str, str], largest: int | None, cold: bool) -> None:
         code = 1
@@ -154,20 +169,25 @@ class Call:
         finally:
             os._exit(code)
 
-    def wait(self, seconds: float | None = None) -> Ended:
-        """Wait for its end; after some seconds it is killed with all its processes."""
+    def wait(self, seconds: float | None = None, *, alone: bool = False) -> Ended:
+        """Wait for its end; after some seconds it is killed with all its processes, or alone.
+
+        Processes that go on after a call that was killed alone are its own affair: they are not stopped here.
+        """
         status = None
         while status is None:
             pid, found = os.waitpid(self.pid, 0 if seconds is None else os.WNOHANG)
             if pid:
                 status = found
             elif seconds is not None and time.perf_counter() - self.started > seconds:
-                os.killpg(self.pid, signal.SIGKILL)
+                (os.kill if alone else os.killpg)(self.pid, signal.SIGKILL)
                 seconds = None
             else:
                 time.sleep(0.002)
         try:
-            while os.killpg(self.pid, signal.SIGKILL) is None:  # what it started is not to go on beside the next call
+            while (
+                not alone and os.killpg(self.pid, signal.SIGKILL) is None
+            ):  # what it started is not to go on beside the next call
                 time.sleep(0.01)
         except ProcessLookupError:
             pass

@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
     [
         "kill --verbs prepare predict embed change --times 3 --seed 1",
         "kill --verbs train pretrain --times 2 --seed 1",
+        "kill --verbs run compare --times 3 --seed 1",
+        "alone --verbs predict_processes --times 1",
         "disk --verbs predict change --times 3",
         "two --verbs prepare embed --times 2",
         "leak --times 30",

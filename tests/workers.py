@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from covermap.core.errors import DataError
@@ -25,3 +26,9 @@ def die_always(number):
 
 def refuse(number):
     raise DataError(f"{number} is no number", fix="give another one")
+
+
+def stay(folder):
+    """Say who is at work, and never be done."""
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(3600)

@@ -12,6 +12,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -105,7 +106,8 @@ def over_processes(
     """
     todo, deaths = dict(enumerate(items)), 0
     while todo:
-        pool = ProcessPoolExecutor(min(workers, len(todo)), mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(workers, len(todo)), mp_context=spawn, initializer=_end_with_parent)
         try:
             # Not all at once: what is waiting is lost when a process dies.
             rest = iter(list(todo.items()))
@@ -126,6 +128,23 @@ def over_processes(
                 ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Workers of a pool that was killed would wait for its next item for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    end_after(parent.join)
+
+
+def end_after(wait: Callable[[], object]) -> None:
+    """End this process at once, as a kill would, when `wait`, called in a thread of its own, returns."""
+
+    def watch() -> None:
+        wait()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def over_ray(

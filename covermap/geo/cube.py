@@ -95,12 +95,14 @@ def read_bbox(path: Path) -> tuple[str, tuple[float, float, float, float]]:
 def _held_in_memory(values: npt.NDArray[Any], crs: Any, bounds: Any, path: str) -> DatasetReader:
     """Layers (C, H, W) as an open dataset; types that GDAL does not have become others that hold the same numbers.
 
-    Raises DataError for a place that is none.
+    Raises DataError for a type without such another, and for a place that is none.
     """
     if values.dtype == bool:
         values = values.astype("uint8")
-    elif values.dtype in (np.float16, np.int64, np.uint64):
+    elif values.dtype.kind == "f" and values.dtype.itemsize == 2:
         values = values.astype("float32")
+    elif values.dtype.itemsize > 8:
+        raise DataError(f"{path} holds {values.dtype.name}, which no raster does", fix="write it again as float64")
     count, height, width = values.shape
     profile: dict[str, Any] = {
         "driver": "GTiff", "count": count, "height": height, "width": width, "dtype": values.dtype.name,

@@ -28,7 +28,7 @@ from covermap.core.crosswalk import Crosswalk, meet, read_crosswalk
 from covermap.core.engine import cores, map_ordered
 from covermap.core.errors import ConfigError, GridError, LabelError
 from covermap.core.legend import IGNORE, Legend
-from covermap.core.output import claim, require_no_input, scratch
+from covermap.core.output import claim_with, only_with, require_no_input, scratch
 from covermap.core.progress import Tick, unseen
 from covermap.data.class_map import find_target, open_class_map, require_same_place
 from covermap.geo.classes import pixel_ratio
@@ -76,22 +76,23 @@ def compare(
     parts = max(1, round(ratio) if abs(ratio - round(ratio)) < _WHOLE else math.ceil(ratio))
     files = _outputs(out, raster)
     require_no_input(files.values(), [*first.files, *second.files, *crosswalks])
-    for path in files.values():
-        claim(path, overwrite=overwrite)
+    if files:
+        claim_with(files["comparison"], files.values(), overwrite=overwrite)
     shape = len(first.legend) + 1, len(second.legend) + 1
     found = Comparison(
         first, second, one, two, first.grid.coarsen(1 / parts), parts, np.zeros(shape, np.int64), np.zeros(shape)
     )
-    made: tuple[Path, ...] = ()
-    if raster:
-        with scratch(files["agreement"]) as folder:
-            codes = folder / "codes.tif"
-            _count(found, codes, on_progress)
+    if not files:
+        _count(found, None, on_progress)
+        return found
+    new = [path for path in files.values() if not path.exists()]
+    with scratch(files["comparison"]) as folder, only_with(*new):
+        codes = folder / "codes.tif" if raster else None
+        _count(found, codes, on_progress)
+        made: tuple[Path, ...] = ()
+        if codes:
             tags = {"COVERMAP_COMPARED": f"{Path(first.name).name}, {Path(second.name).name}, as {one.target.name}"}
             made = finish_map(codes, files["agreement"], AGREEMENT, tags=tags, overwrite=True).files
-    else:
-        _count(found, None, on_progress)
-    if files:
         found = replace(found, files=(*(files[key] for key in _TABLES), *made))
         write_tables(found, files)
     return found

@@ -294,7 +294,10 @@ def in_own_process(path: str) -> int:
     command = [sys.executable, "-m", "covermap.verbs.study_cell", path]
     with (
         open(Path(path).with_suffix(".log"), "w", encoding="utf-8") as log,
-        subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment) as process,
+        # Its input is a pipe that ends with this process, even a killed one, and the cell with it.
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment
+        ) as process,
     ):
         _AT_WORK.add(process)
         try:

@@ -1,11 +1,14 @@
 """One cell of a study, in a process of its own: train (or go on), score the test part, and what both took.
 
 python -m covermap.verbs.study_cell JOB.json  ->  cell.json in the run's folder, or failed.json beside JOB.json
+
+Its input is held open by who started it: where that is killed the cell ends, and does not go on beside the next call.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -18,6 +21,7 @@ import numpy as np
 
 from covermap.core.config import RunConfig
 from covermap.core.config_file import parse_config
+from covermap.core.engine import end_after
 from covermap.core.errors import CovermapError
 from covermap.core.legend import IGNORE
 from covermap.core.output import at_work, write_text, writing
@@ -241,4 +245,5 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
+    end_after(lambda: os.read(0, 1))  # not sys.stdin, whose lock a thread may not hold when Python ends
     sys.exit(main(sys.argv[1]))

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
@@ -81,13 +81,18 @@ def _close(entry: tuple[str, DatasetReader, DatasetReader]) -> None:
 
 def _warped(dataset: DatasetReader, layer: RasterLayer, frame: Frame) -> DatasetReader:
     """On the frame's lattice, no larger than the layer: zoomed out GDAL goes over all lines of it."""
-    alpha = MaskFlags.alpha in dataset.mask_flag_enums[0]
     left, top, right, bottom = _whole_px(frame.box(layer.grid))
+    alpha, floating = ColorInterp.alpha in dataset.colorinterp, np.dtype(layer.dtype).kind == "f"
+    nodata = np.nan if layer.nodata is None and floating and not alpha else layer.nodata
+    if nodata is None or MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
+        empty: dict[str, Any] = {"add_alpha": not alpha}
+    else:  # see geo/align.py
+        empty = {"src_nodata": nodata, "nodata": nodata, "UNIFIED_SRC_NODATA": "NO"}
     return WarpedVRT(
         dataset, crs=frame.crs, transform=frame.transform * Affine.translation(left, top),
         width=right - left, height=bottom - top,
-        resampling=Resampling.bilinear if layer.kind == "image" else Resampling.nearest, add_alpha=not alpha,
-        warp_mem_limit=_WARP_MB, tolerance=0.125 if layer.kind == "image" else 0.001,
+        resampling=Resampling.bilinear if layer.kind == "image" else Resampling.nearest,
+        warp_mem_limit=_WARP_MB, tolerance=0.125 if layer.kind == "image" else 0.001, **empty,
     )  # fmt: skip
 
 
@@ -145,26 +150,33 @@ def _read(
     """ends: of columns and of rows, from and to in px of the dataset, and how many are wanted."""
     (left, right, width), (top, bottom, height) = ends
     zoomed_out = (right - left) > width * 1.001 or (bottom - top) > height * 1.001
-    masked = isinstance(dataset, WarpedVRT) or MaskFlags.per_dataset in dataset.mask_flag_enums[0]
     if zoomed_out:
         window = Window(left, top, right - left, bottom - top)
         how = Resampling.average if layer.kind == "image" else Resampling.nearest
         shape = (height, width)
         values = dataset.read(list(indexes), window=window, out_shape=(len(indexes), *shape), resampling=how)
-        mask = dataset.dataset_mask(window=window, out_shape=shape) > 0 if masked else True
-        return values, valid_pixels(values, layer.nodata) & mask
+        return values, valid_pixels(values, layer.nodata) & _mask(dataset, window, shape)
     # Every pixel as often as it is seen: exact, and never a mixture of two.
     cols = np.clip((left + (np.arange(width) + 0.5) * (right - left) / width).astype(int), 0, dataset.width - 1)
     rows = np.clip((top + (np.arange(height) + 0.5) * (bottom - top) / height).astype(int), 0, dataset.height - 1)
     window = Window(cols[0], rows[0], cols[-1] - cols[0] + 1, rows[-1] - rows[0] + 1)
     values = dataset.read(list(indexes), window=window)
-    valid = valid_pixels(values, layer.nodata)
-    if masked:
-        valid = valid & (dataset.dataset_mask(window=window) > 0)
+    valid = valid_pixels(values, layer.nodata) & _mask(dataset, window, values.shape[1:])
     if values.shape[1:] == (height, width):
         return values, valid
     at = np.ix_(rows - rows[0], cols - cols[0])
     return values[(slice(None), *at)], valid[at]
+
+
+def _mask(dataset: DatasetReader, window: Window, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | np.bool_:
+    """(H, W): where a mask or alpha band says that there is something."""
+    if isinstance(dataset, WarpedVRT) and ColorInterp.alpha in dataset.colorinterp:
+        # GDAL takes alpha for the mask of some numbers of bands and types alone.
+        number = dataset.colorinterp.index(ColorInterp.alpha) + 1
+        return np.asarray(dataset.read(number, window=window, out_shape=shape) > 0)
+    if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
+        return np.asarray(dataset.dataset_mask(window=window, out_shape=shape) > 0)
+    return np.bool_(True)
 
 
 def data_tile(handles: Handles, layer: RasterLayer, box: Box, number: int = 0) -> tuple[bytes, bool]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -25,6 +28,36 @@ def test_the_work_of_a_worker_that_dies_is_done_by_another(tmp_path, engine, mon
     assert caught.value.fix
     with pytest.raises(CovermapError, match="died"):
         list(engine(die_always, [1, 2], workers=2))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="looks whether a process is alive as POSIX does")
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    call = "from covermap.core.engine import over_processes; from tests.workers import stay; "
+    call += f"list(over_processes(stay, [{str(tmp_path)!r}] * 2, workers=2))"
+    main = subprocess.Popen([sys.executable, "-c", call], cwd=Path(__file__).parents[2])
+    while len(workers := [int(path.name) for path in tmp_path.iterdir()]) < 2:
+        assert main.poll() is None
+        time.sleep(0.05)
+    main.kill()
+    main.wait()
+    assert wait_until(lambda: not any(is_alive(pid) for pid in workers))
+
+
+def wait_until(true, seconds=60):
+    """Whether something becomes true in some time."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    return true()
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")  # one that ended and that nobody asked for is no more at work
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 @pytest.mark.parametrize("workers", [1, 3])

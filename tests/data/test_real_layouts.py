@@ -13,6 +13,7 @@ from covermap.core.config import DataConfig
 from covermap.core.errors import ConfigError, DataError
 from covermap.core.registry import find
 from covermap.data.scene import open_scenes
+from covermap.geo.cube import open_patch_array
 
 
 def data(shared, name):
@@ -207,6 +208,24 @@ def test_eopatch_axes_are_dates_rows_columns_bands(tmp_path):
     np.save(tmp_path / "one/data/OBJECTS.npy", np.array([[[{"a": 1}]]], object), allow_pickle=True)
     with pytest.raises(DataError, match=r"is no \.npy file of numbers"):
         scenes("eolearn", tmp_path, features={"OBJECTS": ["a"]})
+
+
+def test_eopatch_numbers_stay_what_they_are(tmp_path):
+    patch(tmp_path)
+    counts = np.arange(24).reshape(2, 4, 3, 1) + 2**24  # float32 would hold every second one
+    path = tmp_path / "data/COUNTS.npy"
+    for kind, more in (("int64", 2**53), (">i8", 2**53), ("uint64", 2**62), ("float64", 2**33), ("float16", -(2**24))):
+        values = (counts + more).astype(kind)
+        np.save(path, values)
+        np.testing.assert_array_equal(open_patch_array(str(path)).read(), values[..., 0])
+    np.save(path, counts)
+    (tmp_path / "timestamps.json").write_text('["2017-03-01T10:00:00", "2017-04-01T10:00:00"]')
+    (scene,) = scenes("eolearn", tmp_path, features={"COUNTS": ["count"]})
+    np.testing.assert_array_equal(whole(scene).image["image"][:, 0], counts[..., 0])
+    if np.dtype(np.longdouble).itemsize > 8:
+        np.save(path, counts.astype(np.longdouble))
+        with pytest.raises(DataError, match=r"COUNTS\.npy holds \w+, which no raster does"):
+            open_patch_array(str(path))
 
 
 def test_eopatch_pickles_are_not_read_unless_asked(tmp_path):

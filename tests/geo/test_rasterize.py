@@ -122,6 +122,19 @@ def test_overlaps_of_different_classes_are_told_and_not_used(tmp_path: Path) -> 
     ]
 
 
+def test_overlaps_of_equal_shapes_are_counted_as_of_others(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    few = [star(random, 6) for _ in range(5)]
+    shapes = [few[i] for i in random.integers(0, 5, 40)]
+    names = random.choice(["a", "b", "c"], 40).tolist()
+    labels = VectorLabels.open(save(tmp_path, shapes, c=names), field="c", grid=GRID)
+    pairs = [(i, j) for i in range(40) for j in range(i) if names[i] != names[j]]
+    on = [labels.shapes[i].intersection(labels.shapes[j]).area for i, j in pairs]
+    note = labels.notes[-1]  # the first says what was repaired
+    assert note.startswith(f"{sum(area > 1e-3 for area in on):,} pairs of shapes of different classes")
+    assert float(note.partition("overlap on ")[2].split()[0]) == pytest.approx(sum(on) * 0.01, rel=1e-3)
+
+
 def test_three_shapes_on_one_pixel_are_an_overlap_whatever_their_order(tmp_path: Path) -> None:
     labels = VectorLabels.open(save(tmp_path, [box(0, 0, 4, 4)] * 3, c=["a", "b", "a"]), field="c", grid=GRID)
     assert (labels.read() == IGNORE).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,34 @@ def test_refusals(write_tif, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="3 bands"):
         compare(first, picture, **stated)
     assert not list(tmp_path.glob("**/.*"))
+
+
+def test_a_killed_comparison_is_made_by_the_same_call(write_tif, tmp_path: Path, monkeypatch) -> None:
+    paths = [write_tif(name, patches(COVER, (20, 20), seed), nodata=0) for seed, name in enumerate(("a.tif", "b.tif"))]
+    stated = {"legend": "esa_worldcover", "other_legend": "esa_worldcover", "raster": True}
+    compare(*paths, tmp_path / "whole", **stated)
+
+    class Killed(BaseException):
+        """Nothing is tidied up after it."""
+
+    def die(found, files):
+        files["classes"].touch()
+        raise Killed
+
+    monkeypatch.setattr(module, "write_tables", die)
+    monkeypatch.setattr(module, "only_with", lambda *files: nullcontext())
+    monkeypatch.setattr("covermap.core.output.shutil.rmtree", lambda *args, **kwargs: None)
+    with pytest.raises(Killed):
+        compare(*paths, tmp_path / "out", **stated)
+    monkeypatch.undo()
+    assert (tmp_path / "out" / "agreement.tif").exists()
+    compare(*paths, tmp_path / "out", **stated)
+    found, wanted = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.suffix in (".csv", ".tif")}
+        for name in ("out", "whole")
+    )
+    assert found == wanted
+    assert not list((tmp_path / "out").glob(".comparison*"))
 
 
 def test_nothing_is_left_of_a_comparison_that_failed(write_tif, tmp_path: Path) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ import pytest
 import yaml
 
 from covermap.core.errors import ConfigError, OutputError
+from covermap.core.output import at_work
 from covermap.core.run import Run
 from covermap.core.study_plan import load_plan
 from covermap.core.tune_plan import load_search
@@ -237,6 +242,35 @@ def test_each_cell_has_a_process_of_its_own(plan, tmp_path):
     assert found.finished == ["forest-s0"]
     (peak,) = [float(row["value"]) for row in rows_of(tmp_path) if row["score"] == "peak_memory_mb"]
     assert peak > 50
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="nothing is locked there")
+def test_a_cell_ends_with_a_study_that_is_killed(plan, tmp_path):
+    plan |= {"axes": {"model": {"unet": {"model.backbone": "unet"}}}, "resample": False, "seeds": [0], "kind": "grid"}
+    plan |= {"against": {}}
+    plan["config"]["train"] |= {"epochs": 100_000}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
+    words = ["study", "run", str(tmp_path / "plan.yaml"), str(tmp_path / "out")]
+    with subprocess.Popen([sys.executable, "-m", "covermap", *words], stdout=subprocess.DEVNULL) as main:
+        cell = tmp_path / "out/runs/unet-s0"
+        while not (cell / "log.csv").exists():
+            assert main.poll() is None
+            time.sleep(0.1)
+        assert is_held(cell)
+        main.kill()
+    end = time.monotonic() + 60
+    while is_held(cell) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not is_held(cell)
+
+
+def is_held(folder):
+    try:
+        with at_work(folder, alone=True):
+            return False
+    except OutputError:
+        return True
 
 
 def test_a_process_that_is_killed_is_a_failed_cell(plan, tmp_path, monkeypatch):

@@ -222,3 +222,43 @@ def test_numbers_below_nought_among_classes_are_no_class_and_counted(write_tif):
     assert layer.unknown_px == 100
     tile = grey(data_tile(handles, layer, view.frame.tile(0, 0, 0))[0])[:20, :20]
     np.testing.assert_array_equal(tile, np.where(values < 0, 255, values))
+
+
+def elsewhere(write_tif, values, nodata=None, **extra):
+    """A view of a raster in another UTM zone than the map beside it, which lies around it; its layer and handles."""
+    (x,), (y,) = transform("EPSG:32631", "EPSG:32632", [500_100], [4_999_900])
+    size = {"gsd": 13.0, "origin": (x, y), "crs": "EPSG:32632"}
+    names = [f"band {number}" for number in range(len(values))]
+    path = write_tif("image.tif", values, nodata=nodata, bands=names, **size, **extra)
+    view, handles = opened(write_tif("map.tif", np.ones((100, 100), np.uint8), nodata=0), path)
+    layer = next(one for one in view.rasters if one.name == "image.tif")
+    return view.frame.tile(view.frame.native, 0, 0), layer, handles
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint16", 9999), ("int16", -9999), ("float32", -9999), ("uint8", 0)])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_what_a_band_lacks_changes_neither_its_neighbours_nor_other_bands(write_tif, dtype, nodata, alpha):
+    values = np.full((2, 50, 50), 100, dtype)
+    values[0, 20:26, 20:26] = nodata
+    if alpha:  # GDAL makes it the second band
+        values = np.stack([values[0], np.full((50, 50), 255, dtype), values[1]])
+    box, layer, handles = elsewhere(write_tif, values, nodata, alpha="yes" if alpha else "no", photometric="minisblack")
+    (lacking, whole), (one, other) = zip(*(read_box(handles, layer, [n], box) for n in layer.indexes), strict=True)
+    assert (set(lacking[0, one].tolist()), set(whole[0, other].tolist())) == ({100}, {100})
+    hole = other & ~one
+    assert 20 <= hole.sum() <= 60  # 36 px of 13 m are 61 of 10 m
+    assert not (one & ~other).any()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
+@pytest.mark.parametrize(("count", "alpha"), [(1, False), (3, False), (5, False), (4, True), (6, True)])
+def test_beyond_the_edge_of_a_raster_in_another_crs_is_nothing(write_tif, dtype, count, alpha):
+    values = np.full((count, 50, 50), 100, dtype)
+    values[:, :25] = 50
+    if alpha:  # GDAL makes it the second band
+        values[1] = 255
+    box, layer, handles = elsewhere(write_tif, values, alpha="yes" if alpha else "no", photometric="minisblack")
+    assert len(layer.indexes) == count - alpha
+    found, valid = read_box(handles, layer, layer.indexes, box)
+    assert found[:, valid].min() == 50
+    assert abs(valid.sum() - 65 * 65) < 100
