@@ -208,5 +208,5 @@ def layout_of(header: Header, config: dict | str) -> str | None:
 def test_recipes_run_on_miniatures_as_their_headers_say(header, mini, tmp_path, request, monkeypatch):
     monkeypatch.setattr(study_module, "in_own_process", study_cell.main)  # a process of its own takes seconds to start
     if header.name == "s4a/lora_ranks":
-        request.getfixturevalue("shared")
+        monkeypatch.setenv("COVERMAP_WEIGHTS", str(request.getfixturevalue("shared") / "weights"))
     run_small(header, mini, tmp_path)

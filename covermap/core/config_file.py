@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def read_settings(path: Path, *, what: str = "config", fix: str = _INIT) -> dict[str, Any]:
     """The plain values of a YAML file; raises ConfigError where there are none."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file() raises for names that are too long
         raise ConfigError(f"there is no {what} {path}", fix=fix)
     raw = read_yaml(path, fix="check indentation and quotes there", error=ConfigError)
     if not isinstance(raw, dict):
@@ -145,6 +146,8 @@ def resolved(config: RunConfig, base: Path) -> RunConfig:
     """The same with relative paths counted from a folder."""
 
     def at(path: str) -> str:
+        if "\0" in path:
+            raise ConfigError(f"{path[:99]!r} is no path: it holds a zero", fix="write its name anew")
         return (
             path if path.startswith(("http://", "https://", "/vsi", "s3://", "hf://")) else str((base / path).resolve())
         )

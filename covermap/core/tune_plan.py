@@ -83,13 +83,16 @@ def _spelled(key: str, value: Between | list[Any], where: str) -> Between | list
     if isinstance(value, Between):
         return value
     if len(value) == 3 and value[2] == "log":
-        low, high = (_number(one) for one in value[:2])
+        low, high = (_number(one, f"{where}: space.{key}") for one in value[:2])
         return parse_section(Between, {"low": low, "high": high, "log": True}, where=f"{where}: space.{key}")
     if len(value) < 2:
         raise ConfigError(f"{where}: space.{key} has no choice", fix="name two or more, or put it under settings")
     return value
 
 
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-4 as a text."""
-    return float(value) if isinstance(value, str) else value
+def _number(value: Any, where: str) -> Any:
+    """YAML 1.1 reads 1e-4 as a text; raises ConfigError for what is no number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ConfigError(f"{where}: {value[:99]!r} is no number", fix="[0.0001, 0.1, log]") from error

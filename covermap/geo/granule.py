@@ -16,6 +16,8 @@ from covermap.core.errors import DataError
 
 ARCHIVES = {".zip": "/vsizip/", ".tar": "/vsitar/"}
 MAX_TEXT_BYTES = 1 << 25
+BROKEN_ARCHIVE = (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, LookupError, ValueError)
+"""What zipfile and tarfile raise: NotImplementedError (a RuntimeError) for other versions, IndexError for names that are none."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Package:
         """The content of a metadata file; raises DataError where it is far too large or cannot be read."""
         try:
             content = self._read(name)
-        except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError) as error:
+        except BROKEN_ARCHIVE as error:
             raise DataError(f"{name} in {self.root} cannot be read: {error}", fix="download it again") from error
         if len(content) > MAX_TEXT_BYTES:
             raise DataError(
@@ -108,7 +110,7 @@ def _members(path: Path) -> list[str]:
                 return [info.filename for info in archive.infolist() if not info.is_dir()]
         with tarfile.open(path, "r:") as tape:
             return [member.name.removeprefix("./") for member in tape.getmembers() if member.isfile()]
-    except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except BROKEN_ARCHIVE as error:
         raise DataError(f"{path} is no archive that can be read: {error}", fix="download it again") from error
 
 
@@ -123,7 +125,7 @@ def parse_xml(text: bytes, *, where: str) -> ElementTree.Element:
     """The root element; raises DataError for XML that is damaged or declares a document type."""
     try:
         return ElementTree.fromstring(text, ElementTree.XMLParser(target=_WithoutDoctype()))
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # also of encodings that there are none of
         raise DataError(f"{where} is no XML that can be read: {error}", fix="download it again") from error
     except DataError as error:
         raise DataError(f"{where}: {error.message}", fix=error.fix) from error

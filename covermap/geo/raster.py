@@ -443,7 +443,11 @@ def files_behind(path: str) -> list[str]:
     if is_remote(path):
         return [archive] if (archive := archive_of(path)) else []
     found = [own_file(path)]
-    for name in open_dataset(path).files:
+    try:
+        names = open_dataset(path).files
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} names a file that is no text: {error}", fix="write it anew") from error
+    for name in names:
         if name not in found and Path(name).is_file():
             found += files_behind(name) if name.lower().endswith(".vrt") else [name]
     return list(dict.fromkeys(found))

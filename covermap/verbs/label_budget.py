@@ -61,16 +61,18 @@ class Curve:
 
     def mean(self, budget: int) -> float:
         """Score here with the budget of that number, all areas and repeats."""
-        return float(np.nanmean(self.here[:, :, budget]))
+        return float(_mean(self.here[:, :, budget]))
 
     def spread(self, budget: int) -> float:
         """Standard deviation over repeats of the mean over areas."""
-        return float(np.nanstd(np.nanmean(self.here[:, :, budget], 0), ddof=1))
+        repeats = _mean(self.here[:, :, budget], 0)
+        known = repeats[np.isfinite(repeats)]
+        return float(known.std(ddof=1)) if len(known) > 1 else np.nan
 
     @property
     def transfer(self) -> float:
         """Score of what was learnt elsewhere."""
-        return float(np.nanmean(self.elsewhere))
+        return float(_mean(self.elsewhere))
 
 
 def label_budget(
@@ -309,7 +311,8 @@ def answer(loaded: LabelBudget, curves: Sequence[Curve]) -> str:
     budgets, score = loaded.plan.budgets, _named(loaded.plan.score)
     rivals = [c for c in curves if c.probe != "constant"]
     last = rivals[0].here.shape[2] - 1
-    best, far = max(rivals, key=lambda c: c.mean(last)), max(rivals, key=lambda c: c.transfer)
+    best = max(rivals, key=lambda c: np.nan_to_num(c.mean(last), nan=-np.inf))
+    far = max(rivals, key=lambda c: np.nan_to_num(c.transfer, nan=-np.inf))
     said = [
         f"With {budgets[last]:,} labels here {best.name} is best ({score} {best.mean(last):.3f}); learnt from all "
         f"{far.labels_elsewhere:,} labels elsewhere {far.name} is ({score} {far.transfer:.3f})."
@@ -337,13 +340,21 @@ def answer(loaded: LabelBudget, curves: Sequence[Curve]) -> str:
         )
     raw = next((c for c in curves if c.probe == "raw"), None)
     if raw is not None and raw is not best:
-        gains = np.nanmean(best.here[:, :, last], 1) - np.nanmean(raw.here[:, :, last], 1)
+        gains = _mean(best.here[:, :, last], 1) - _mean(raw.here[:, :, last], 1)
         won = int((gains > 0).sum())
         said.append(
             f"Raw statistics of the bands reach {raw.mean(last):.3f} with as many labels; the encoder is above them in "
             f"{won} of {len(gains)} areas."
         )
     return " ".join(said)
+
+
+def _mean(scores: Floats, axis: int | None = None) -> Floats:
+    """Of those that are defined; NaN where none is, of which numpy would warn."""
+    known = np.isfinite(scores)
+    with np.errstate(invalid="ignore"):
+        mean: Floats = np.where(known, scores, 0).sum(axis) / known.sum(axis)
+    return mean
 
 
 def _count(count: float) -> str:

@@ -59,6 +59,7 @@ def test_a_misspelt_key_is_refused_with_a_suggestion(section, key, suggestion):
         ("a: [", "not valid YAML"),
         ("- 1", "no settings"),
         ("train: {}", "data is missing"),
+        ('data: {image: "a\\0b.tif"}', "holds a zero"),
         ("data: {image: a.tif}\ntrain: {lr: fast}", "train.lr = 'fast'"),
         ("data: {image: a.tif}\ntrain: {monitor: val_iou}", "val_miou"),
     ],
@@ -66,6 +67,11 @@ def test_a_misspelt_key_is_refused_with_a_suggestion(section, key, suggestion):
 def test_what_is_no_config_is_said(tmp_path, raw, words):
     with pytest.raises(ConfigError, match=words):
         load_config(write(tmp_path, raw))
+
+
+def test_a_name_that_is_too_long_is_a_sentence():
+    with pytest.raises(ConfigError, match="there is no config"):
+        load_config("9" * 300)
 
 
 def test_overrides_change_values_and_are_checked(tmp_path):

@@ -83,6 +83,7 @@ def test_the_space_is_checked_before_anything_is_tried(plan):
         ({"train.lrr": [0.1, 0.2]}, "lr"),
         ({"train.lr": [0.1, -0.2]}, "greater than 0"),
         ({"train.lr": [0.1]}, "no choice"),
+        ({"train.lr": ["low", 0.1, "log"]}, "'low' is no number"),
         ({"train.lr": [0.1, 0.01, "log"]}, "low lies below high"),
     ):
         with pytest.raises(ConfigError, match=words):

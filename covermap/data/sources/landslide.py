@@ -132,5 +132,7 @@ class Landslide(Source):
 
 def _day(layer: str) -> str:
     """`TS::vh::20180801` -> 2018-08-01."""
-    text = layer.split("::")[2]
-    return f"{text[:4]}-{text[4:6]}-{text[6:]}"
+    parts = layer.split("::")
+    if len(parts) < 3:
+        raise DataError(f"the layer {layer[:99]!r} names no day", fix="TS::vh::20180801, as in the published metadata")
+    return f"{parts[2][:4]}-{parts[2][4:6]}-{parts[2][6:]}"
