@@ -442,12 +442,9 @@ def files_behind(path: str) -> list[str]:
     """All local files that a raster's pixels come from: itself, its archive, side files, and the sources of a VRT."""
     if is_remote(path):
         return [archive] if (archive := archive_of(path)) else []
-    found = [own_file(path)]
-    try:
-        names = open_dataset(path).files
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} names a file that is no text: {error}", fix="write it anew") from error
-    for name in names:
+    with naming_file(path):
+        found, others = [own_file(path)], open_dataset(path).files
+    for name in others:
         if name not in found and Path(name).is_file():
             found += files_behind(name) if name.lower().endswith(".vrt") else [name]
     return list(dict.fromkeys(found))
