@@ -17,7 +17,7 @@ from covermap.core.errors import DataError
 ARCHIVES = {".zip": "/vsizip/", ".tar": "/vsitar/"}
 MAX_TEXT_BYTES = 1 << 25
 BROKEN_ARCHIVE = (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, LookupError, ValueError)
-"""What zipfile and tarfile raise; of other versions NotImplementedError (a RuntimeError), of names that are none IndexError."""
+"""What zipfile and tarfile raise: of other versions a RuntimeError, of names that are none an IndexError."""
 
 
 @dataclass(frozen=True)
