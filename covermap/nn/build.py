@@ -19,6 +19,7 @@ from covermap.nn.hybrid import Extra, Hybrid
 from covermap.nn.model import Backbone, Model, PixelExpert
 from covermap.nn.necks import make_neck
 from covermap.nn.own import is_own, load_backbone
+from covermap.nn.products import use_wide_products
 from covermap.nn.siamese import Compare, Siamese, pixel_experts
 
 Weights = str | Path | Mapping[str, Path] | None
@@ -123,6 +124,7 @@ def make_backbone(
 
     Raises ConfigError, BandError, DataError for too many dates, ModelError for weights that do not fit.
     """
+    use_wide_products()
     if len(backbone_names(name)) > 1:
         return _make_hybrid(str(name), spec, options or {}, weights)
     if isinstance(weights, Mapping):
