@@ -35,6 +35,8 @@ class Prepared(Source):
             return [self._scene(row) for row in self._manifest["scenes"]]
 
     def _scene(self, row: Mapping[str, Any]) -> SceneFiles:
+        if not isinstance(row["name"], str):
+            raise TypeError("a name that is no text")
         images = tuple(
             ImageConfig(**{**image, "path": str(inside(self.root, image["path"]))}) for image in row["images"]
         )
