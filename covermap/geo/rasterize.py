@@ -139,6 +139,8 @@ class VectorLabels:
         )
 
     def _check_extent(self, path: str) -> None:
+        if not len(self.shapes):
+            raise GridError(f"no shape of {path} is left in the image's pixels", fix="check its CRS and coordinates")
         here = shapely.box(0, 0, self.grid.width, self.grid.height)
         away = len(self.shapes) - len(self._tree.query(here, predicate="intersects"))
         if away == len(self.shapes):
