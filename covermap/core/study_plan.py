@@ -58,7 +58,7 @@ class StudyPlan(Plan):
 
     kind: str = Field("grid", description="Which tables and figures are made of the runs.")
     hypothesis: str = Field("", description="What is expected, for the experiment log.")
-    seeds: Annotated[int, Field(ge=1)] | list[int] = Field(3, description="How many, from 0 on; or a list of them.")
+    seeds: Annotated[int, Field(ge=1, le=1000)] | list[int] = Field(3, description="How many, from 0 on; or a list of them.")
     resample: bool = Field(
         False, description="Also draw the share that split.budget leaves anew for each seed; val and test stay."
     )
@@ -178,6 +178,9 @@ def _text(value: Any) -> str:
 
 def _require_apart(axes: Mapping[str, Mapping[str, Any]], where: str) -> None:
     """Two axes may not set the same, and a forest needs axes that it can see; raises ConfigError."""
+    for one in (one for levels in axes.values() for one in levels.values() if one != FOREST):
+        if odd := [key for key in one if not isinstance(key, str)]:
+            raise ConfigError(f"{where}: an axis sets {odd[0]!r}, which is no key", fix="train.lr: 0.01")
     for key in ("name", "output", "train.seed", "split.budget_seed"):
         if any(key in one for levels in axes.values() for one in levels.values() if one != FOREST):
             raise ConfigError(

@@ -25,6 +25,7 @@ from covermap.verbs.embed_item import chip_item
 from covermap.verbs.embed_pixels import embed_pixels
 from covermap.verbs.embedded import Embedded
 from covermap.verbs.encoder import Shown, shown_by
+from covermap.verbs.ledger import clear_finished
 
 CHIP_SUFFIXES, PIXEL_SUFFIXES = (".parquet", ".geoparquet", ".gpq"), (".tif", ".tiff")
 
@@ -63,7 +64,9 @@ def embed(
     """
     started, out, settings = time.perf_counter(), Path(out), settings or EmbedSettings()
     level = _level(out, settings)
-    claim(out, overwrite=overwrite) if out.suffix else None
+    if out.suffix:
+        clear_finished(out)
+        claim(out, overwrite=overwrite)
     device = device_of(settings.device)
     shown = shown_by(source, images, out, any_gsd=any_gsd, device=device)
     workers = settings.workers or (cores() if device == "cpu" else 1)

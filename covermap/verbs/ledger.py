@@ -11,7 +11,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +90,17 @@ class Ledger:
             for path in self.folder.iterdir():
                 if path.name != LOCK:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def clear_finished(out: Path) -> None:
+    """Clear the work folder of a call that was killed when `out` stood in place already: nothing in it is newer."""
+    folder = out.with_name(out.name + ".work")
+    if not (out.is_file() and folder.is_dir()):
+        return
+    newest = max((path.stat().st_mtime for path in folder.iterdir() if path.name != LOCK), default=0)
+    if newest <= out.stat().st_mtime:
+        with suppress(OutputError), at_work(folder, alone=True):  # another call may be at it
+            discard(folder)
 
 
 def work_off(
