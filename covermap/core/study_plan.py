@@ -58,7 +58,9 @@ class StudyPlan(Plan):
 
     kind: str = Field("grid", description="Which tables and figures are made of the runs.")
     hypothesis: str = Field("", description="What is expected, for the experiment log.")
-    seeds: Annotated[int, Field(ge=1, le=1000)] | list[int] = Field(3, description="How many, from 0 on; or a list of them.")
+    seeds: Annotated[int, Field(ge=1, le=1000)] | list[int] = Field(
+        3, description="How many, from 0 on; or a list of them."
+    )
     resample: bool = Field(
         False, description="Also draw the share that split.budget leaves anew for each seed; val and test stay."
     )

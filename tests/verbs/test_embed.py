@@ -152,7 +152,10 @@ def test_a_killed_call_goes_on_to_the_same_bytes_and_so_do_other_workers(config,
     assert seen == [*range(4, 13)] or seen == [*range(5, 13)]
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert not (tmp_path / "killed.parquet.work").exists()
-    for age, stays in ((-9, False), (9, True)):  # killed before it was cleared away; while another was to take its place
+    for age, stays in (
+        (-9, False),
+        (9, True),
+    ):  # killed before it was cleared away; while another was to take its place
         begun = tmp_path / "killed.parquet.work"
         begun.mkdir(exist_ok=True)
         for name in ("0.parquet", "job.json"):
