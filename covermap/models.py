@@ -183,7 +183,7 @@ def read_card(folder: str | Path) -> ModelCard:
         return ModelCard(raw["kind"], InputSpec.from_dict(raw["input"]), task, dict(raw["build"]), dict(raw["facts"]))
     except ModelError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:  # bad JSON, legend or numbers
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:  # bad JSON, legend or numbers
         raise ModelError(f"{path} is damaged ({_reason(error)})", fix="copy it again, or train it again") from error
 
 

@@ -197,9 +197,9 @@ def centres_of(table: Any) -> npt.NDArray[np.float64] | None:
 
         try:
             point = shapely.centroid(shapely.from_wkb(np.array(_column(table, "geometry"), object)))
+            found = np.stack([shapely.get_y(point), shapely.get_x(point)], 1)
         except shapely.errors.ShapelyError as error:
             raise ValueError(f"its geometry is no WKB: {error}") from error
-        found = np.stack([shapely.get_y(point), shapely.get_x(point)], 1)
     else:
         return None
     return None if np.isnan(found).all() else found
