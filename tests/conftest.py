@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from covermap.cli import main
 # Deadlines are timing assertions: a busy machine would fail them.
 settings.register_profile("covermap", deadline=None)
 settings.load_profile("covermap")
+
+# One process runs many commands: none may set the precision of products for the tests after it.
+os.environ["COVERMAP_WIDE_PRODUCTS"] = "0"
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

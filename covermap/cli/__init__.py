@@ -128,6 +128,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; errors become one message and an exit code, never a traceback (but with --debug)."""
+    os.environ.setdefault("COVERMAP_WIDE_PRODUCTS", "1")  # the process is ours: see nn/products.py
     try:
         with within_memory("this command", fix="lower the number of workers, or give smaller windows or blocks"):
             code = app(standalone_mode=False)

@@ -4,11 +4,15 @@ torch multiplies float32 matrices by MKL, which leaves half of AVX-512 unused on
 convolves with, uses all of it, but is asked for products only where torch has been told that bfloat16 would do. Without
 AMX, which no processor of AMD has, oneDNN then multiplies in float32 all the same: twice as fast, as exact. That it
 does is tried out once, not believed.
+
+The setting is one of the process. A program that imports covermap keeps its own: only the command line, whose process
+is ours, asks for it, by the environment variable COVERMAP_WIDE_PRODUCTS=1, which its workers inherit.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import platform
 from pathlib import Path
 
@@ -23,9 +27,11 @@ _SIZES = ((64, 64, 64), (197, 192, 768), (512, 768, 192))
 def use_wide_products() -> bool:
     """Have torch multiply by oneDNN from now on, if that is faster and in float32; gives whether it does so.
 
-    For the whole process. Where there is a graphics card, whose products the same setting would make less exact, on
-    processors other than AMD's with AVX-512, and where a user has set something, all stays as it is.
+    Without COVERMAP_WIDE_PRODUCTS=1, where there is a graphics card, whose products the same setting would make less
+    exact, on processors other than AMD's with AVX-512, and where a user has set something, all stays as it is.
     """
+    if os.environ.get("COVERMAP_WIDE_PRODUCTS") != "1":
+        return False
     if torch.cuda.is_available() or not _is_as_delivered() or not _mkl_is_narrow():
         return False
     torch.set_float32_matmul_precision("medium")

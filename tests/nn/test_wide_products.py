@@ -9,16 +9,25 @@ from covermap.testing.backbone import suitable_spec
 
 
 @pytest.fixture
-def as_delivered():
+def as_delivered(monkeypatch):
+    monkeypatch.setenv("COVERMAP_WIDE_PRODUCTS", "1")
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     yield
     torch.set_float32_matmul_precision(before)
+    products.use_wide_products.cache_clear()
 
 
-def test_products_are_float32_whatever_was_chosen():
+def test_products_are_float32_whatever_was_chosen(as_delivered):
+    products.use_wide_products.cache_clear()
     make_backbone("vit_tiny", suitable_spec("vit_tiny"))
     assert products.is_exact()
+
+
+def test_a_process_that_is_not_ours_is_left_alone(as_delivered, monkeypatch):
+    monkeypatch.delenv("COVERMAP_WIDE_PRODUCTS")
+    assert not products.use_wide_products.__wrapped__()
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_where_it_is_chosen_it_is_told(as_delivered):
