@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 from serve import Clock, gflop, main, serve
+
+os.environ["COVERMAP_WIDE_PRODUCTS"] = "1"  # as the command line does
 
 
 def import_checkpoint(checkpoint: str, legend: str, out: str) -> dict[str, Any]:
