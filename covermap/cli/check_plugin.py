@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -36,6 +37,7 @@ def check_plugin(
     from covermap.core.config_file import parse_option
     from covermap.verbs.check_plugin import check_plugin as examine
 
+    os.environ["COVERMAP_WIDE_PRODUCTS"] = "0"  # what a plug-in does to a process is seen where nobody else does it
     found = examine(kind, name, options=dict(parse_option(text) for text in options or ()))
     failed = [outcome for outcome in found if outcome.failure]
     if as_json:

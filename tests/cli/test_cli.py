@@ -402,10 +402,12 @@ class Wrong(Mine):
 """
 
 
-def test_a_users_own_backbone_is_checked_and_trained(covermap, config, tmp_path):
+def test_a_users_own_backbone_is_checked_and_trained(covermap, config, tmp_path, monkeypatch):
+    monkeypatch.delenv("COVERMAP_WIDE_PRODUCTS")  # as it is when a user calls
     (tmp_path / "mine.py").write_text(PLUGIN)
     code, out, err = covermap("check-plugin", "backbone", f"{tmp_path}/mine.py:Mine", "--option", "width=3")
     assert (code, "14 of 14 checks hold" in out) == (0, True), out + err
+    monkeypatch.setenv("COVERMAP_WIDE_PRODUCTS", "0")
     code, out, _ = covermap("check-plugin", "backbone", f"{tmp_path}/mine.py:Wrong")
     assert code == 1
     assert "FAILS  keeps things in their place" in out
