@@ -151,7 +151,8 @@ def scratch(beside: Path) -> Iterator[Path]:
     Raises OutputError where another process has one for the same output.
     """
     with writing(beside):
-        made = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{_short(beside.name)}.{os.getpid()}-"))
+        name = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{_short(beside.name)}.{os.getpid()}-")).name
+    made = beside.parent / name  # as it is found again: from Python 3.12 on mkdtemp makes paths absolute
     folder = made.with_name(made.name + _SCRATCH)
     _own.add(folder)
     try:

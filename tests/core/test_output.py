@@ -1,8 +1,11 @@
+import os
 import pickle
 import resource
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from rasterio._err import CPLE_AppDefinedError
@@ -228,3 +231,13 @@ def test_plugins_are_found_by_name_or_file(tmp_path):
         find("loss", f"{tmp_path}/mine.py:Owm")
     with pytest.raises(ConfigError, match="no Python file"):
         find("loss", f"{tmp_path}/other.py:Own")
+
+
+def test_a_call_knows_its_own_folder_beside_a_relative_path(tmp_path, monkeypatch):
+    """Python 3.12 makes the names of temporary folders absolute: a call took its own for that of another."""
+    monkeypatch.chdir(tmp_path)
+    made = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **options: os.path.abspath(made(**options)))
+    with scratch(Path("map.tif")) as folder:
+        assert folder.is_dir()
+    assert not list(tmp_path.iterdir())
