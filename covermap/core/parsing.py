@@ -69,21 +69,24 @@ def parse_yaml(text: str) -> Any:
 
 def _require_small(node: yaml.Node) -> None:
     """Raise Malformed where aliases make a text mean too much, or too deep, or hold itself."""
-    sizes: dict[int, int] = {}
+    known: dict[int, tuple[int, int]] = {}
 
-    def size(one: yaml.Node, deep: int) -> int:
+    def measure(one: yaml.Node) -> tuple[int, int]:
+        """How many values it means, and how deep they lie."""
         if isinstance(one, yaml.ScalarNode):
-            return 1
-        if deep > MOST_DEEP:
-            raise Malformed(f"values lie in values deeper than {MOST_DEEP}")
-        if id(one) not in sizes:
-            sizes[id(one)] = MOST_VALUES + 1  # met again before it is done: it holds itself
+            return 1, 0
+        if id(one) not in known:
+            known[id(one)] = MOST_VALUES + 1, 0  # met again before it is done: it holds itself
             parts = [part for pair in one.value for part in pair] if isinstance(one, yaml.MappingNode) else one.value
-            sizes[id(one)] = 1 + sum(size(part, deep + 1) for part in parts)
-        return sizes[id(one)]
+            sizes = [measure(part) for part in parts]
+            known[id(one)] = 1 + sum(size for size, _ in sizes), 1 + max((deep for _, deep in sizes), default=0)
+        return known[id(one)]
 
-    if size(node, 0) > MOST_VALUES:
+    size, deep = measure(node)
+    if size > MOST_VALUES:
         raise Malformed(f"its aliases mean more than {MOST_VALUES:,} values, or themselves")
+    if deep > MOST_DEEP:
+        raise Malformed(f"values lie in values deeper than {MOST_DEEP}")
 
 
 def _require_each_once(top: yaml.Node) -> None:

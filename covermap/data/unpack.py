@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
@@ -16,6 +14,7 @@ from typing import IO
 from covermap.core.errors import DataError, OutputError
 from covermap.core.output import replacing
 from covermap.data.source import inside
+from covermap.geo.damage import naming_archive
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_GROWTH = 200
@@ -27,7 +26,7 @@ def unpack(archive: Path, folder: Path) -> int:
 
     Raises DataError for an archive that is damaged, far too large, or holds links or names that lead out; OutputError.
     """
-    try:
+    with naming_archive(f"{archive} cannot be unpacked", fix="fetch it again with --overwrite"):
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as pack:
                 kinds = [
@@ -38,8 +37,6 @@ def unpack(archive: Path, folder: Path) -> int:
         with tarfile.open(archive) as tape:
             files = [(member.name, member.size, member.isreg()) for member in tape if not member.isdir()]
             return _write(archive, files, tape.extractfile, folder)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
-        raise DataError(f"{archive} cannot be unpacked: {error}", fix="fetch it again with --overwrite") from error
 
 
 def _write(

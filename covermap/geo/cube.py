@@ -8,7 +8,6 @@ import struct
 import tokenize
 import weakref
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from rasterio.transform import from_bounds
 
 from covermap.core.errors import DataError, UnreadableError
 from covermap.core.parsing import parse_json
-from covermap.geo.damage import GDAL_ERRORS
+from covermap.geo.damage import BROKEN_ARCHIVE, GDAL_ERRORS
 
-BROKEN_ARRAY = (OSError, ValueError, EOFError, TypeError, LookupError, AttributeError, SyntaxError, RecursionError,
-                ArithmeticError, RuntimeError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error,
-                tokenize.TokenError)  # fmt: skip
+BROKEN_ARRAY = (
+    *BROKEN_ARCHIVE, TypeError, AttributeError, SyntaxError, ArithmeticError, struct.error, tokenize.TokenError
+)  # fmt: skip
 """What numpy and zipfile let through of damaged files: the head of an array is read as Python is."""
 _held: weakref.WeakKeyDictionary[DatasetReader, MemoryFile] = weakref.WeakKeyDictionary()
 

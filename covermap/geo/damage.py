@@ -1,8 +1,12 @@
-"""What GDAL, GEOS and PROJ raise over files that are damaged or mean nothing, for those who name the file."""
+"""What GDAL, GEOS, PROJ and Python's readers of archives raise over files that are damaged or mean nothing."""
 
 from __future__ import annotations
 
+import lzma
 import math
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +17,17 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
-from covermap.core.errors import GridError, UnreadableError
+from covermap.core.errors import CovermapError, DataError, GridError, UnreadableError
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, UnicodeDecodeError)
 """Of opening and reading rasters: rasterio lets some of GDAL's own through, and names that are no UTF-8."""
 PROJ_ERRORS = (CPLE_BaseError, RasterioError, ProjError, CRSError)
 """Of bringing places from one CRS to another."""
+BROKEN_ARCHIVE = (
+    OSError, EOFError, RuntimeError, LookupError, ValueError, zipfile.BadZipFile, tarfile.TarError, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
+"""Of zip and tar: of other versions a RuntimeError, of names that are none an IndexError."""
 
 
 @contextmanager
@@ -59,3 +68,14 @@ def require_finite(bounds: tuple[float, float, float, float]) -> tuple[float, fl
     if not all(map(math.isfinite, bounds)):
         raise ProjError("they have no place there")
     return bounds
+
+
+@contextmanager
+def naming_archive(says: str, *, fix: str) -> Iterator[None]:
+    """Turn what zipfile and tarfile say into DataError: `says`, and why."""
+    try:
+        yield
+    except CovermapError:
+        raise
+    except BROKEN_ARCHIVE as error:
+        raise DataError(f"{says}: {error}", fix=fix) from error

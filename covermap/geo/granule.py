@@ -13,11 +13,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from covermap.core.errors import DataError
+from covermap.geo.damage import naming_archive
 
 ARCHIVES = {".zip": "/vsizip/", ".tar": "/vsitar/"}
 MAX_TEXT_BYTES = 1 << 25
-BROKEN_ARCHIVE = (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, LookupError, ValueError)
-"""What zipfile and tarfile raise: of other versions a RuntimeError, of names that are none an IndexError."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,8 @@ class Package:
 
     def text(self, name: str) -> bytes:
         """The content of a metadata file; raises DataError where it is far too large or cannot be read."""
-        try:
+        with naming_archive(f"{name} in {self.root} cannot be read", fix="download it again"):
             content = self._read(name)
-        except BROKEN_ARCHIVE as error:
-            raise DataError(f"{name} in {self.root} cannot be read: {error}", fix="download it again") from error
         if len(content) > MAX_TEXT_BYTES:
             raise DataError(
                 f"{name} in {self.root} is larger than {MAX_TEXT_BYTES >> 20} MiB, metadata never is",
@@ -104,14 +101,12 @@ class Package:
 
 def _members(path: Path) -> list[str]:
     """Plain files in an archive; raises DataError."""
-    try:
+    with naming_archive(f"{path} is no archive that can be read", fix="download it again"):
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 return [info.filename for info in archive.infolist() if not info.is_dir()]
         with tarfile.open(path, "r:") as tape:
             return [member.name.removeprefix("./") for member in tape.getmembers() if member.isfile()]
-    except BROKEN_ARCHIVE as error:
-        raise DataError(f"{path} is no archive that can be read: {error}", fix="download it again") from error
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):

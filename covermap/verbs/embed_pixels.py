@@ -33,7 +33,7 @@ from covermap.infer import Lattice
 from covermap.verbs.embed_item import pixel_item
 from covermap.verbs.embedded import Embedded
 from covermap.verbs.encoder import Encoder, Shown
-from covermap.verbs.ledger import Ledger, state_of, work_off
+from covermap.verbs.ledger import Ledger, clear_finished, state_of, work_off
 
 _HELD, _BATCH_PX = 1 << 23, 1 << 17
 """Numbers of a block that are held at once, and pixels that go through the network at once."""
@@ -138,7 +138,7 @@ def embed_pixels(
     for job, target in zip(jobs, outs, strict=True):
         if len(jobs) > 1 and not (tessera or overwrite) and _is_there(job, target):
             notes.append(f"{target} was there already")
-            Ledger(target, "npy", job.made_of).drop()  # of a call that was killed just after the raster was there
+            clear_finished(target)
         else:
             made, known, said = _one(shown, job, target, out if tessera else None, workers, overwrite, tick)
             files, count, notes = files + made, count + known, notes + said

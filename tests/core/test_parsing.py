@@ -87,6 +87,12 @@ def test_a_key_that_is_given_twice_is_refused():
     assert parse_yaml(merged)["y"] == {"a": 3, "b": 2}
 
 
+def test_values_that_lie_deep_by_aliases_alone():
+    chain = "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, MOST_DEEP + 2))
+    with pytest.raises(Malformed, match="deeper than"):
+        parse_yaml(f"a0: &a0 [1]\n{chain}")
+
+
 def test_aliases_that_merge_are_counted_before_they_are_merged():
     lines = ["a0: &a0 {k: 1}"]
     lines += [f"a{i + 1}: &a{i + 1} {{<<: [{', '.join([f'*a{i}'] * 10)}]}}" for i in range(9)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zipfile
 from pathlib import Path
 
 import geopandas as gpd
@@ -15,6 +16,8 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from covermap.core.errors import CovermapError, DataError, GridError, UnreadableError
+from covermap.data.unpack import unpack
+from covermap.geo.granule import Package
 from covermap.geo.grid import Grid, Window
 from covermap.geo.raster import open_dataset, open_raster
 from covermap.geo.vector import read_table, without_place
@@ -185,3 +188,25 @@ def test_a_damaged_netcdf(tmp_path):
     (tmp_path / "a.nc").write_bytes(b"CDF\1" + b"\0" * 40)
     with pytest.raises(CovermapError, match=r"a\.nc"):
         read_layers(str(tmp_path / "a.nc"), "x")
+
+
+def test_a_damaged_archive_that_is_packed(tmp_path):
+    path = tmp_path / "product.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("MTD.xml", "".join(f"<a>{i * i}</a>" for i in range(5000)))
+    damaged = bytearray(path.read_bytes())
+    damaged[60:400] = bytes(range(255, 0, -1)) + bytes(85)
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"MTD\.xml in .* cannot be read"):
+        Package.open(path).text("MTD.xml")
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(path, tmp_path)
+
+
+def test_what_leads_out_of_a_product_is_said_as_it_is(tmp_path):
+    (tmp_path / "product").mkdir()
+    (tmp_path / "outside.xml").write_text("<a/>")
+    (tmp_path / "product/MTD.xml").symlink_to(tmp_path / "outside.xml")
+    with pytest.raises(DataError, match="leads out of") as caught:
+        Package(tmp_path / "product", ("MTD.xml",)).text("MTD.xml")
+    assert "cannot be read" not in str(caught.value)
